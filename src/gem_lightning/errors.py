@@ -1,0 +1,33 @@
+"""The errors that a user can mend; each says what was expected, what came and how to mend it."""
+
+
+class GemError(ValueError):
+    """Base of the library's own errors: bad input, never a bug."""
+
+
+class EcgReadError(GemError):
+    """A file that cannot be read as a 12-lead ECG."""
+
+
+class RenderError(GemError):
+    """A picture that cannot be drawn as asked."""
+
+
+class CheckpointError(GemError):
+    """Weights that do not fit: missing, unmapped or misshapen tensors, or an unsafe file."""
+
+
+class DataError(GemError):
+    """A dataset, sample or conversation that cannot be used."""
+
+
+class MissingExtraError(GemError, ImportError):
+    """An optional library is not installed.
+
+    Args:
+        library: The module that failed to import.
+        extra: The extra of this package that installs it.
+    """
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"this needs {library!r}, which is not installed; run: pip install 'gem-lightning[{extra}]'")

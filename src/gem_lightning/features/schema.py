@@ -1,0 +1,245 @@
+"""What a delineation, a set of measurements and a finding are; the producers are beside this file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+MARKS: tuple[str, ...] = ("P_on", "P", "P_off", "QRS_on", "R", "QRS_off", "T_on", "T", "T_off")
+ST_POINTS: tuple[str, ...] = ("J", "J40", "J60", "J80")
+QTC_FORMULAS: tuple[str, ...] = ("bazett", "fridericia", "framingham", "hodges")
+BEAT_CLASSES: tuple[str, ...] = ("normal", "premature_supraventricular", "premature_ventricular", "paced", "unknown")
+
+
+@dataclass(frozen=True)
+class Delineation:
+    """Where each wave begins, peaks and ends.
+
+    Attributes:
+        marks: One float array (leads, beats) per name of :data:`MARKS`, in samples; NaN where the wave is absent.
+        global_marks: The same names, (beats,): earliest onset and latest offset over trusted leads.
+        beat_class: (beats,) one of :data:`BEAT_CLASSES` each.
+        trust: (leads,) 0 (not used) to 1.
+        fs: Sampling rate of the marks, Hz.
+        leads: Lead names of the rows.
+        reason: Why there are no beats (noise, asystole, fibrillation, too short), else None.
+        extra_p: (n,) P peaks that no QRS follows (AV block), samples.
+    """
+
+    marks: dict[str, np.ndarray]
+    global_marks: dict[str, np.ndarray]
+    beat_class: np.ndarray
+    trust: np.ndarray
+    fs: float
+    leads: tuple[str, ...]
+    reason: str | None = None
+    extra_p: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def beats(self) -> int:
+        """Number of beats."""
+        return len(self.beat_class)
+
+
+@dataclass(frozen=True)
+class BeatTable:
+    """Every measurement of every beat, by column.
+
+    Attributes:
+        time_s: (beats,) time of the R peak from the start of the record, s.
+        beat_class: (beats,) one of :data:`BEAT_CLASSES` each.
+        whole: Global columns (beats,): ``rr_ms`` (to the beat before), ``p_ms pr_ms qrs_ms qt_ms jt_ms``, NaN = absent.
+        by_lead: Columns (leads, beats): ``p_mv p_ms pr_ms q_mv q_ms r_mv r_ms s_mv s_ms r2_mv qrs_mv qrs_ms t_mv
+            t_ms qt_ms st_j_mv st_j40_mv st_j60_mv st_j80_mv st_ms st_slope_mv_s``, NaN = absent. Q and S depths are
+            positive; P and T keep their sign.
+        leads: Lead names of the rows.
+    """
+
+    time_s: np.ndarray
+    beat_class: np.ndarray
+    whole: dict[str, np.ndarray]
+    by_lead: dict[str, np.ndarray]
+    leads: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    def __getitem__(self, beat: int) -> dict[str, Any]:
+        """One beat as a dict of plain numbers; absent values are None."""
+        row: dict[str, Any] = {"time_s": float(self.time_s[beat]), "class": str(self.beat_class[beat])}
+        row |= {name: plain(column[beat]) for name, column in self.whole.items()}
+        row["leads"] = {
+            lead: {name: plain(column[i, beat]) for name, column in self.by_lead.items()}
+            for i, lead in enumerate(self.leads)
+        }
+        return row
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[i] for i in range(len(self)))
+
+
+@dataclass(frozen=True)
+class LeadFeatures:
+    """One lead, summarised: medians over the beats that count; None where it cannot be measured.
+
+    Attributes:
+        p_mv, q_mv, r_mv, s_mv, r2_mv, t_mv: Amplitudes, mV; Q and S as positive depths, P and T signed.
+        p_ms, q_ms, r_ms, s_ms, qrs_ms, t_ms, qt_ms, pr_ms: Durations, ms.
+        p_form: upright, inverted, biphasic, notched or absent.
+        qrs_form: Letters of the deflections, such as qRs, rsR', QS; with ``notched`` or ``delta`` in ``qrs_notes``.
+        t_form: upright, inverted, biphasic, flat or absent.
+        st_form: horizontal, upsloping, downsloping, concave, convex or None.
+        trust: 0 to 1.
+    """
+
+    p_mv: float | None = None
+    p_ms: float | None = None
+    p_form: str | None = None
+    pr_ms: float | None = None
+    q_mv: float | None = None
+    q_ms: float | None = None
+    r_mv: float | None = None
+    r_ms: float | None = None
+    s_mv: float | None = None
+    s_ms: float | None = None
+    r2_mv: float | None = None
+    qrs_mv: float | None = None
+    qrs_ms: float | None = None
+    qrs_form: str | None = None
+    qrs_notes: tuple[str, ...] = ()
+    t_mv: float | None = None
+    t_ms: float | None = None
+    t_form: str | None = None
+    qt_ms: float | None = None
+    st_slope_mv_s: float | None = None
+    st_form: str | None = None
+    trust: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """Regularity and the relation of P waves to QRS complexes.
+
+    Attributes:
+        regular: RR intervals vary little; None with fewer than three beats.
+        rr_cv: Standard deviation of RR over its mean.
+        p_per_qrs: Share of beats that have a P wave.
+        pr_constant: PR varies little; None where it cannot be said.
+        pattern: ``bigeminy``, ``trigeminy``, ``quadrigeminy`` or None.
+        sdnn_ms, rmssd_ms: Variability of normal-to-normal intervals over this strip, ms.
+        notes: Named observations, such as ``f_waves``, ``flutter_waves``, ``p_free_of_qrs``, ``paced_spikes``.
+    """
+
+    regular: bool | None = None
+    rr_cv: float | None = None
+    p_per_qrs: float | None = None
+    pr_constant: bool | None = None
+    pattern: str | None = None
+    sdnn_ms: float | None = None
+    rmssd_ms: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EcgFeatures:
+    """Measurements of one record: medians over beats, from global marks; None where it cannot be measured.
+
+    Attributes:
+        heart_rate_bpm: 60,000 over the mean RR, bpm.
+        rr_ms, p_ms, pr_ms, qrs_ms, qt_ms, jt_ms: Intervals and durations, ms.
+        qtc_ms: Corrected QT by formula (:data:`QTC_FORMULAS`), ms.
+        axis_deg: Frontal axes of P, QRS and T, degrees in (-180, 180].
+        st_mv: Per lead, level at each of :data:`ST_POINTS` against the PQ level, mV.
+        leads: Per lead summary.
+        beats: Every beat.
+        rhythm: Regularity and P-QRS relation.
+        voltages_mv: Named voltage sums, mV (``sokolow_lyon``, ``cornell``, ...).
+        ranges: (smallest, largest) over beats of ``rr_ms pr_ms qrs_ms qt_ms p_ms``.
+        transition: First precordial lead whose R exceeds its S, or None.
+        fs, seconds: Of the record measured.
+        reason: Why nothing could be measured, else None.
+    """
+
+    heart_rate_bpm: float | None
+    rr_ms: float | None
+    p_ms: float | None
+    pr_ms: float | None
+    qrs_ms: float | None
+    qt_ms: float | None
+    jt_ms: float | None
+    qtc_ms: dict[str, float | None]
+    axis_deg: dict[str, float | None]
+    st_mv: dict[str, dict[str, float | None]]
+    leads: dict[str, LeadFeatures]
+    beats: BeatTable
+    rhythm: Rhythm
+    voltages_mv: dict[str, float | None] = field(default_factory=dict)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    transition: str | None = None
+    fs: float = 500.0
+    seconds: float = 10.0
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values; NaN becomes None."""
+        return plain(self)
+
+    def to_json(self) -> str:
+        """JSON text with units in the key names."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    def to_measurements(self) -> dict[str, Any]:
+        """The ``machine_measurements`` field: fourteen time-ordered sequences per lead, after the GEM paper."""
+        from gem_lightning.features.measurements import to_measurements
+
+        return to_measurements(self)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statement about the record with what it rests on.
+
+    Attributes:
+        code: A name of the lexicon, such as ``av_block_1``.
+        statement: In words, such as "first-degree AV block".
+        evidence: Measured values by name, with units in the names.
+        threshold: The criterion in words with its numbers.
+        source: Where the threshold comes from.
+        certainty: ``definite``, ``probable`` or ``possible``.
+        leads: Leads concerned, empty where the finding is of the whole record.
+        snomed: SNOMED CT code as in CinC-2021, or None.
+        abnormal: False for normal findings such as sinus rhythm.
+    """
+
+    code: str
+    statement: str
+    evidence: dict[str, Any]
+    threshold: str
+    source: str
+    certainty: str = "definite"
+    leads: tuple[str, ...] = ()
+    snomed: str | None = None
+    abnormal: bool = True
+
+
+def plain(value: Any) -> Any:
+    """Numpy and dataclass values as JSON-ready Python; numbers rounded to 4 decimals, NaN as None."""
+    if isinstance(value, BeatTable):
+        return [plain(row) for row in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return [plain(v) for v in value.tolist()]
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), 4) if np.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
