@@ -1,0 +1,59 @@
+# Everything a newcomer, CI and a release need. Each target does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# Many small matrix products: on a shared CPU extra OpenMP threads spin against each other.
+TEST_ENV := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format bench docs build lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"expected Python 3.11 or newer, got {sys.version.split()[0]}; run: make PYTHON=python3.12 ...")'
+	@echo "==> creating $(VENV) and installing the locked packages (about 7 GB on disk; first time only)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev,serve]'
+	@touch $(READY)
+
+setup: $(READY)  ## virtual environment, locked packages, this package in editable mode
+
+demo: $(READY)  ## train a small GEM on simulated ECGs, judge it, interpret a real ECG (about 8 minutes on 2 cores)
+	@$(BIN)/python -m gem_lightning.train experiment=quickstart
+	@$(BIN)/python -m gem_lightning.predict experiment=quickstart
+
+check: $(READY)  ## style, types and layers
+	@echo "==> ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "==> mypy"; $(BIN)/mypy
+	@echo "==> import layers"; $(BIN)/lint-imports
+
+test: check  ## everything but the slow tests
+	@echo "==> tests on $(JOBS) processes"
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu"
+	@echo "==> all tests passed; the slow ones: make test-slow"
+
+test-slow: $(READY)  ## kills, browsers, notebooks, long fuzz
+	@$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not gpu"
+
+format: $(READY)  ## rewrite the code in the house style
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(READY)  ## one script a figure; each prints a ratio
+	@for script in benchmarks/*.py; do echo "==> $$script"; $(TEST_ENV) $(BIN)/python $$script || exit 1; done
+
+docs: $(READY)  ## build the pages in docs/ into site/
+	@$(BIN)/python docs/build.py
+
+build: $(READY)  ## wheel and sdist in dist/
+	@$(BIN)/python -m build --installer uv --outdir dist .
+
+lock: $(READY)  ## solve the versions again
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --all-extras pyproject.toml -o constraints.txt
+
+clean:  ## remove what the other targets made
+	rm -rf build dist site outputs multirun src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,123 @@
+"""What every entry point shares: Hydra with errors that a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gem_lightning.errors import GemError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+TRACEBACKS = "GEM_LIGHTNING_TRACEBACK"
+
+
+def main_with_errors(config_name: str, task: Callable[[Any], Any]) -> None:
+    """Run ``task(cfg)`` under Hydra with the packaged configs.
+
+    A mistake of the user ends in one message on stderr and exit code 2; a bug keeps its traceback. Setting the
+    environment variable GEM_LIGHTNING_TRACEBACK=1 shows the traceback of the former too.
+
+    Args:
+        config_name: Top-level config of ``gem_lightning.conf``, without suffix.
+        task: Receives the composed config.
+    """
+    run = hydra.main(version_base="1.3", config_path="pkg://gem_lightning.conf", config_name=config_name)(task)
+    if os.environ.get(TRACEBACKS):
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        run()
+        return
+    asked = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits before the error can be put in words
+    try:
+        run()
+    except KeyboardInterrupt:
+        _stop("interrupted; what was finished is kept", INTERRUPTED)
+    except Exception as error:
+        message = explain(error, config_name)
+        if message is None or asked == "1":
+            raise
+        _stop(message, USAGE_ERROR)
+
+
+def explain(error: BaseException, config_name: str) -> str | None:
+    """The user's mistake in words, or None when the error is a bug and its traceback is needed."""
+    chain = _chain(error)
+    for cause in chain:
+        if isinstance(cause, GemError | FileNotFoundError):
+            return str(cause)
+    for cause in chain:
+        if isinstance(cause, HydraException | OmegaConfBaseException):
+            text = str(cause).strip()
+            if "Error in call to target" in text or "Error instantiating" in text:
+                return _constructor_message(chain, text)
+            return text + _suggestion(text, config_name)
+    return None
+
+
+def _constructor_message(chain: list[BaseException], text: str) -> str | None:
+    """A keyword that a constructor does not know is the user's; anything else in it is a bug."""
+    cause = next((c for c in chain if isinstance(c, TypeError) and "unexpected keyword" in str(c)), None)
+    if cause is None:
+        return None
+    return f"{cause}; {text.splitlines()[-1]}"
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return seen
+
+
+def _suggestion(text: str, config_name: str) -> str:
+    """Nearest existing keys to one that the command line misspells."""
+    found = re.search(r"Key '([^']+)' is not in struct|Could not override '([^']+)'", text)
+    if found is None:
+        return ""
+    override = re.search(r"Could not override '([^']+)'", text)
+    full = re.search(r"full_key: (\S+)", text)
+    wrong = (override.group(1) if override else None) or (full.group(1) if full else None) or found.group(1)
+    known = _known_keys(config_name)
+    near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
+    near += [k for k in known if k.split(".")[-1] == wrong.split(".")[-1] and k not in near][:2]
+    return f"\nDid you mean: {', '.join(near)}?" if near else ""
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """Dotted keys of the composed config without the command line's plain overrides."""
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+
+    groups = [a for a in sys.argv[1:] if re.match(r"^[+~]?(experiment|model|data)[\w/@]*=", a)]
+    try:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):
+            cfg = compose(config_name, overrides=groups)
+    except Exception:  # a second fault must not hide the first: without keys there is no suggestion
+        return []
+    return list(_dotted(OmegaConf.to_container(cfg, resolve=False)))
+
+
+def _dotted(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    keys: list[str] = []
+    for key, value in node.items():
+        keys += [f"{prefix}{key}", *_dotted(value, f"{prefix}{key}.")]
+    return keys
+
+
+def _stop(message: str, code: int) -> None:
+    sys.stderr.write(f"gem-lightning: {message.rstrip()}\n(full traceback: {TRACEBACKS}=1)\n")
+    raise SystemExit(code)
