@@ -1,0 +1,158 @@
+"""What an instruction sample is: a conversation about one ECG, in the original's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.errors import DataError
+
+_KNOWN = ("id", "image", "ecg", "ecg_format", "conversations", "machine_measurements", "report", "features")
+_ID_NAMES = ("id", "question_id", "No")
+_INDEX_MARK = "::"
+
+
+@dataclass(frozen=True)
+class RecordRef:
+    """Where a record's signal lies.
+
+    Args:
+        path: File, as in the data set or on this machine.
+        format: Format name of :func:`gem_lightning.ecg.read_ecg`; None lets it look.
+        index: Record inside a file of many (HDF5 exam id, row), written ``path::index`` in text.
+    """
+
+    path: str
+    format: str | None = None
+    index: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, format: str | None = None) -> RecordRef:
+        """The reference behind ``path`` or ``path::index``."""
+        path, mark, index = text.partition(_INDEX_MARK)
+        return cls(path, format, index if mark else None)
+
+    def __str__(self) -> str:
+        return self.path if self.index is None else f"{self.path}{_INDEX_MARK}{self.index}"
+
+    def mapped(self, paths: Mapping[str, str] | None) -> RecordRef:
+        """The same record below this machine's folders (see :func:`map_path`)."""
+        return replace(self, path=map_path(self.path, paths))
+
+    def read(self, **options: Any) -> EcgRecord:
+        """The record itself; options go to :func:`gem_lightning.ecg.read_ecg`.
+
+        Raises:
+            EcgReadError: The file is missing or is no ECG.
+        """
+        from gem_lightning.ecg import read_ecg
+
+        if self.index is not None:
+            options["index"] = self.index
+        return read_ecg(self.path, format=self.format, **options)
+
+
+@dataclass(frozen=True)
+class InstructionSample:
+    """A conversation about one ECG, as the original's data files hold it.
+
+    Args:
+        id: Unique within its data set (text or number, kept as it was).
+        conversations: Turns ``{"from": "human" | "gpt", "value": text}``; ``<image>`` marks the ECG's place.
+        ecg: Record reference as text: ``path`` or ``path::index``.
+        image: Picture file (or a list of them).
+        machine_measurements: Per-lead, per-beat measurements (see ``EcgFeatures.to_measurements``).
+        report: The clinician's report: ground truth that never shows in a conversation.
+        features: Summary features, where they were computed.
+        ecg_format: Format name where the file's look is not enough.
+        metadata: Every other key of the JSON object, kept.
+        image_bytes: Encoded picture, where the file carries it (Parquet); not part of the JSON.
+    """
+
+    id: Any
+    conversations: list[dict[str, str]]
+    ecg: str | None = None
+    image: Any = None
+    machine_measurements: Any = None
+    report: str | None = None
+    features: Any = None
+    ecg_format: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    image_bytes: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def record(self) -> RecordRef | None:
+        """Where the signal lies, or None for a sample without one."""
+        return None if self.ecg is None else RecordRef.parse(self.ecg, self.ecg_format)
+
+    @property
+    def question(self) -> str:
+        """First human turn without its ``<image>`` marker."""
+        turn = next((t["value"] for t in self.conversations if t["from"] == "human"), "")
+        return turn.replace("<image>", "").strip()
+
+    @property
+    def answer(self) -> str:
+        """First answer, or empty text."""
+        return next((t["value"] for t in self.conversations if t["from"] == "gpt"), "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The original's JSON object; what is absent has no key."""
+        values = {name: getattr(self, name) for name in _KNOWN}
+        return {name: v for name, v in values.items() if v is not None} | self.metadata
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> InstructionSample:
+        """A sample from the original's JSON object; unknown keys go to ``metadata``.
+
+        Raises:
+            DataError: No id, or conversations that are not a list of from/value turns.
+        """
+        known = {name: row[name] for name in _KNOWN if row.get(name) is not None}
+        metadata = {name: value for name, value in row.items() if name not in known}
+        if "id" not in known:
+            known["id"] = next((metadata[n] for n in _ID_NAMES if metadata.get(n) is not None), None)
+            if known["id"] is None:
+                raise DataError(f"expected a sample with one of the keys {_ID_NAMES}, got keys {sorted(row)}")
+            # The id came from another key, which to_dict() writes back as metadata under its own name.
+        known["conversations"] = _turns(known.get("conversations", []), known["id"])
+        return cls(**known, metadata=metadata)
+
+    def mapped(self, paths: Mapping[str, str] | None) -> InstructionSample:
+        """The same sample with its record and pictures below this machine's folders."""
+        if not paths:
+            return self
+        ecg = None if self.record is None else str(self.record.mapped(paths))
+        image = [map_path(i, paths) for i in self.image] if isinstance(self.image, list) else self.image
+        if isinstance(image, str):
+            image = map_path(image, paths)
+        return replace(self, ecg=ecg, image=image)
+
+
+def _turns(value: Any, sample_id: Any) -> list[dict[str, str]]:
+    if isinstance(value, str):
+        value = json.loads(value)
+    if not isinstance(value, Sequence) or any(not isinstance(t, Mapping) or {"from", "value"} - set(t) for t in value):
+        raise DataError(
+            f'sample {sample_id!r}: expected conversations as a list of {{"from": "human" | "gpt", "value": text}}, '
+            f"got {str(value)[:80]!r}"
+        )
+    return [dict(turn) for turn in value]
+
+
+def map_path(name: str, paths: Mapping[str, str] | None) -> str:
+    """Replace the longest leading folder of ``name`` that ``paths`` names; the empty key is the root of all others.
+
+    Example: ``map_path("mimic-iv/files/1", {"mimic-iv": "/data/mimic"})`` is ``/data/mimic/files/1``.
+    """
+    parts = name.split("/")
+    for n in range(len(parts), 0, -1):
+        head = "/".join(parts[:n])
+        if paths and head and head in paths:
+            return "/".join([str(paths[head]).rstrip("/"), *parts[n:]])
+    if paths and "" in paths and not name.startswith("/"):
+        return f"{str(paths['']).rstrip('/')}/{name}"
+    return name

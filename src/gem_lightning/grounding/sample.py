@@ -1,0 +1,266 @@
+"""Files of instruction samples, read without holding them in memory and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.errors import DataError
+from gem_lightning.grounding.instruction import InstructionSample, RecordRef, map_path
+
+__all__ = [
+    "InstructionSample",
+    "RecordRef",
+    "SampleFile",
+    "append_samples",
+    "map_path",
+    "read_samples",
+    "write_samples",
+]
+
+_JSON_COLUMNS = ("conversations", "machine_measurements", "features")
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+
+
+class SampleFile(Sequence[InstructionSample]):
+    """Random access to a JSON list or JSON Lines file at 16 bytes a sample: the file stays on disk, mapped.
+
+    Args:
+        path: ``.json`` (one list) or ``.jsonl``/``.ndjson``.
+        paths: Map of leading folders (see :func:`map_path`).
+
+    Raises:
+        DataError: The file is missing, empty or cut off.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], paths: Mapping[str, str] | None = None) -> None:
+        self.path, self.paths = Path(path), paths
+        self._map: mmap.mmap | None = None
+        self.spans = np.fromiter(_spans(self._bytes(), self.path), dtype=np.dtype((np.int64, 2)))  # (samples, 2)
+
+    def _bytes(self) -> mmap.mmap:
+        if self._map is None:
+            self._map = _mapped_file(self.path)
+        return self._map
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_map": None}
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The JSON object at ``index`` as it stands in the file."""
+        start, end = (int(v) for v in self.spans[index])
+        return _parse(self._bytes(), start, end, self.path)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return InstructionSample.from_dict(self.row(index)).mapped(self.paths)
+
+
+def _mapped_file(path: Path) -> mmap.mmap:
+    if not path.is_file():
+        raise DataError(f"expected a file of samples, got nothing at {path}; check the path")
+    if path.stat().st_size == 0:
+        raise DataError(f"expected samples in {path}, got an empty file")
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _parse(data: mmap.mmap, start: int, end: int, path: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(data[start:end])
+    except ValueError as error:
+        raise DataError(f"{path}, byte {start}: expected a JSON object, got {error}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{path}, byte {start}: expected a JSON object, got {type(row).__name__}")
+    return row
+
+
+def _spans(data: mmap.mmap, path: Path) -> Iterator[tuple[int, int]]:
+    """(start, end) of each object: of the outer list, or of each line when the file is JSON Lines."""
+    first = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if first == b"[":
+        yield from _list_spans(data, path)
+        return
+    start = 3 if data[:3] == b"\xef\xbb\xbf" else 0
+    while start < len(data):
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        if data[start:end].strip():
+            yield start, end
+        start = end + 1
+
+
+def _list_spans(data: mmap.mmap, path: Path) -> Iterator[tuple[int, int]]:
+    depth = start = 0
+    for match in _TOKEN.finditer(data):
+        token = data[match.start()]
+        if token in b"{[":
+            depth += 1
+            if depth == 2:
+                start = match.start()
+        elif token in b"}]":
+            depth -= 1
+            if depth == 1:
+                yield start, match.end()
+            elif depth == 0:
+                return
+    raise DataError(
+        f"{path}: expected a closed JSON list, got a file that ends inside it; it is cut off, fetch it again"
+    )
+
+
+def read_samples(path: str | os.PathLike[str], paths: Mapping[str, str] | None = None) -> Iterator[InstructionSample]:
+    """Samples of a JSON list, JSON Lines or Parquet file, one at a time.
+
+    Args:
+        path: ``.json``, ``.jsonl``, ``.ndjson`` or ``.parquet``; a folder is read file by file, by name.
+        paths: Map of leading folders in the samples to folders here (see :func:`map_path`).
+
+    Raises:
+        DataError: A missing or cut-off file, or an object that is no sample.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for part in sorted(p for p in path.iterdir() if p.suffix in (".json", ".jsonl", ".ndjson", ".parquet")):
+            yield from read_samples(part, paths)
+    elif path.suffix == ".parquet":
+        for row in _parquet_rows(path):
+            image_bytes = row.pop("image_bytes", None)
+            yield replace(InstructionSample.from_dict(row), image_bytes=image_bytes).mapped(paths)
+    else:
+        data = _mapped_file(path)
+        for start, end in _spans(data, path):
+            yield InstructionSample.from_dict(_parse(data, start, end, path)).mapped(paths)
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise DataError(f"expected a file of samples, got nothing at {path}; check the path")
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                for name in _JSON_COLUMNS:
+                    if isinstance(row.get(name), str) and row[name][:1] in "[{":
+                        row[name] = json.loads(row[name])
+                if isinstance(row.get("image"), dict):  # the hub's Image feature: encoded bytes and a file name
+                    picture = row.pop("image")
+                    row["image"], row["image_bytes"] = picture.get("path"), picture.get("bytes")
+                if isinstance(row.get("metadata"), str):
+                    row |= json.loads(row.pop("metadata"))
+                yield {name: value for name, value in row.items() if value is not None}
+
+
+def write_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[str]) -> int:
+    """Write samples by suffix (.json list, .jsonl, .parquet), whole or not at all; returns how many.
+
+    Raises:
+        DataError: An unknown suffix.
+    """
+    path = Path(path)
+    writers = {".json": _write_json, ".jsonl": _write_jsonl, ".ndjson": _write_jsonl, ".parquet": _write_parquet}
+    if path.suffix not in writers:
+        raise DataError(f"expected a file name ending in {', '.join(writers)}, got {path.name!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        count = writers[path.suffix](samples, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _write_json(samples: Iterable[InstructionSample], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        file.write("[")
+        for sample in samples:
+            file.write((",\n" if count else "\n") + json.dumps(sample.to_dict(), ensure_ascii=False))
+            count += 1
+        file.write("\n]\n")
+        _sync(file)
+    return count
+
+
+def _write_jsonl(samples: Iterable[InstructionSample], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for sample in samples:
+            file.write(json.dumps(sample.to_dict(), ensure_ascii=False) + "\n")
+            count += 1
+        _sync(file)
+    return count
+
+
+def _write_parquet(samples: Iterable[InstructionSample], path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ("id", "image", "ecg", "ecg_format", "report", *_JSON_COLUMNS, "metadata")
+    schema = pa.schema([(name, pa.string()) for name in names] + [("image_bytes", pa.binary())])
+    count, rows = 0, []
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for sample in samples:
+            row = {name: getattr(sample, name) for name in names} | {"image_bytes": sample.image_bytes}
+            row["id"] = str(sample.id)
+            for name in (*_JSON_COLUMNS, "metadata"):
+                row[name] = json.dumps(row[name], ensure_ascii=False) if row[name] else None
+            rows.append(row)
+            count += 1
+            if len(rows) == 1024:
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+                rows = []
+        writer.write_table(pa.Table.from_pylist(rows, schema))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return count
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def append_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[str]) -> int:
+    """Append samples to a JSON Lines file; a torn last line of an earlier crash is cut away first.
+
+    Returns:
+        How many were appended.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(sample.to_dict(), ensure_ascii=False) + "\n" for sample in samples]
+    with path.open("ab+") as file:
+        end = _end_of_last_line(file)
+        file.truncate(end)
+        file.write("".join(lines).encode())
+        _sync(file)
+    return len(lines)
+
+
+def _end_of_last_line(file: Any) -> int:
+    """Byte after the last newline of an open binary file."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
