@@ -1,0 +1,120 @@
+"""The published ECG-CoCa files: the configuration in its JSON form and the checkpoint's key layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gem_lightning.errors import CheckpointError
+
+# The configuration named coca_ViT-B-32 by its authors: 85,989,888 parameters in the ECG tower, 403,348,993 in all.
+PUBLISHED_CONFIG: dict[str, Any] = {
+    "embed_dim": 512,
+    "ecg_cfg": {"seq_length": 5000, "lead_num": 12, "layers": 12, "width": 768, "patch_size": 50},
+    "text_cfg": {"hf_model_name": "ncbi/MedCPT-Query-Encoder", "hf_proj_type": "linear", "width": 768},
+    "multimodal_cfg": {"context_length": 76, "width": 768, "heads": 8, "layers": 12},
+}
+
+
+def read_config(config: str | os.PathLike | Mapping[str, Any] | None) -> dict[str, Any]:
+    """A configuration in the published form, from a JSON file or a mapping; None means the published one.
+
+    Raises:
+        CheckpointError: The file is not JSON or lacks ``embed_dim`` and ``ecg_cfg``.
+    """
+    if config is None:
+        return PUBLISHED_CONFIG
+    if isinstance(config, Mapping):
+        found = dict(config)
+    else:
+        try:
+            found = json.loads(Path(config).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"expected a JSON configuration of ECG-CoCa, got {config}: {error}") from error
+    missing = [name for name in ("embed_dim", "ecg_cfg") if name not in found]
+    if missing:
+        raise CheckpointError(
+            f"expected the keys embed_dim and ecg_cfg in an ECG-CoCa configuration, got {sorted(found)}; "
+            f"add {' and '.join(missing)} (see coca_checkpoint.PUBLISHED_CONFIG)"
+        )
+    return found
+
+
+def ecg_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The published ``ecg_cfg`` as keyword arguments of ``EcgTransformer``."""
+    ecg = config["ecg_cfg"]
+    return {
+        "leads": ecg.get("lead_num", 12),
+        "samples": ecg.get("seq_length", 5000),
+        "patch_size": ecg.get("patch_size", 50),
+        "width": ecg["width"],
+        "layers": ecg["layers"],
+        "head_width": ecg.get("head_width", 64),
+        "mlp_ratio": ecg.get("mlp_ratio", 4.0),
+        "output_dim": config["embed_dim"],
+    }
+
+
+def read_state_dict(checkpoint: str | os.PathLike | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a checkpoint without the ``module.`` that DDP puts before every key.
+
+    Args:
+        checkpoint: A ``torch.save`` file (mapped into memory, so that unused parts cost nothing), a ``.safetensors``
+            file, or the mapping that such a file holds; with or without optimiser state around ``state_dict``.
+
+    Raises:
+        CheckpointError: There is no such file, it needs unpickling of code, or it holds no tensors.
+    """
+    content = checkpoint if isinstance(checkpoint, Mapping) else _read_file(Path(checkpoint))
+    inner = content.get("state_dict", content)
+    tensors = {key.removeprefix("module."): value for key, value in inner.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"expected tensors under state_dict or at the top, got the keys {sorted(content)[:8]}")
+    return tensors
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"expected a checkpoint file, got {path}, which does not exist; give the path of the .pt")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:
+        raise CheckpointError(
+            f"expected a file of tensors that loads with weights_only=True, got {path}: {error}; "
+            "save it again as torch.save({'state_dict': model.state_dict()}, path)"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"expected a dict with state_dict in {path}, got {type(content).__name__}")
+    return content
+
+
+def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Copy ``tensors`` into ``module``; every parameter must come and nothing may be left over.
+
+    Raises:
+        CheckpointError: Keys are missing or unknown, or shapes differ.
+    """
+    own = module.state_dict()
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    shapes = [
+        f"{key}: expected {tuple(own[key].shape)}, got {tuple(tensors[key].shape)}"
+        for key in own.keys() & tensors.keys()
+        if own[key].shape != tensors[key].shape
+    ]
+    if missing or unknown or shapes:
+        raise CheckpointError(
+            f"the checkpoint does not fit {what}: missing {missing[:4]} ({len(missing)}), unknown {unknown[:4]} "
+            f"({len(unknown)}), misshapen {sorted(shapes)[:4]} ({len(shapes)}); give the configuration it was made with"
+        )
+    module.load_state_dict(tensors, assign=False)
