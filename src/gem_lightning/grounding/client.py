@@ -1,0 +1,378 @@
+"""One client for every OpenAI-compatible chat endpoint: the teacher, the judge and API models under test use it.
+
+Concurrent, rate limited, retrying; every answer is paid once and kept in an append-only store
+(:class:`~gem_lightning.grounding.answers.AnswerStore`), also across ``kill -9``.
+
+    client = ChatClient("gpt-4o-2024-08-06", cache="out/answers.jsonl", price_in=2.5, price_out=10, budget_usd=20)
+    answers = client.ask([ChatRequest([{"role": "user", "content": "Is this ECG normal?"}], images=(png,))])
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pathlib
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from gem_lightning.errors import GemError, MissingExtraError
+from gem_lightning.grounding.answers import Answer, AnswerStore, ChatRequest, Ledger, Usage, content_key
+from gem_lightning.grounding.limits import BudgetError, Gate, RateLimit, estimate_tokens
+from gem_lightning.grounding.messages import with_images
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["Answer", "AnswerStore", "ChatClient", "ChatError", "ChatRequest", "Ledger", "Usage"]
+
+RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
+
+
+class ChatError(GemError):
+    """The endpoint gave no answer; ``fatal`` when no other request can succeed either (key, quota, address)."""
+
+    def __init__(self, message: str, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
+
+
+class _PassingError(Exception):
+    """A failure that may pass; ``after`` is the endpoint's own wish, s."""
+
+    def __init__(self, why: str, after: float | None = None) -> None:
+        super().__init__(why)
+        self.after = after
+
+
+class ChatClient:
+    """Asks an OpenAI-compatible endpoint.
+
+    Args:
+        model: The endpoint's name of the model.
+        base_url: Address up to and including ``/v1``.
+        api_key_env: Environment variable that holds the key; read when asking, never stored or logged.
+        cache: File of the answer store; None keeps answers in memory. The ledger and the budget are over this file.
+        concurrency: Requests in flight at once.
+        temperature: 0 for judging.
+        max_tokens: Longest answer, tokens.
+        timeout: For one attempt, s.
+        retries: Attempts after the first, for 429, 5xx, timeouts, refused or cut connections and cut bodies.
+        backoff: First wait, s; doubles with each attempt up to 60 s, with jitter.
+        requests_per_minute: Limit, or None.
+        tokens_per_minute: Limit, or None.
+        price_in: USD per million prompt tokens.
+        price_out: USD per million completion tokens.
+        budget_usd: Stop before the store's cost would exceed this.
+        budget_tokens: Stop before the store's tokens would exceed this.
+        structured: How a schema is sent: ``json_schema``, ``json_object``, ``none``, or ``auto`` (the first of these
+            that the endpoint accepts).
+        extra: Further fields of the request body.
+
+    Raises:
+        GemError: A money budget without prices.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "https://api.openai.com/v1",
+        api_key_env: str = "OPENAI_API_KEY",
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        concurrency: int = 32,
+        temperature: float = 0.0,
+        max_tokens: int = 2048,
+        timeout: float = 120.0,
+        retries: int = 6,
+        backoff: float = 0.5,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        price_in: float = 0.0,
+        price_out: float = 0.0,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
+        structured: str = "auto",
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        if budget_usd is not None and price_in <= 0 and price_out <= 0:
+            raise GemError(
+                "expected prices with budget_usd, got none; give price_in and price_out (USD per 1e6 tokens)"
+            )
+        self.model, self.base_url, self.api_key_env = model, base_url.rstrip("/"), api_key_env
+        self.concurrency, self.temperature, self.max_tokens = concurrency, temperature, max_tokens
+        self.timeout, self.retries, self.backoff = timeout, retries, backoff
+        self.price_in, self.price_out = price_in / 1e6, price_out / 1e6
+        self.extra = dict(extra or {})
+        self.store = AnswerStore(None if cache is None else pathlib.Path(cache))
+        self._rates = (RateLimit(requests_per_minute), RateLimit(tokens_per_minute))
+        self._gate = Gate(self.ledger, budget_usd, budget_tokens)
+        self._shape = {"structured": "json_schema" if structured == "auto" else structured, "length": "max_tokens"}
+        self._adapt = structured == "auto"
+        self._temperature_refused = False
+        self._http: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asking: dict[str, asyncio.Task[Answer]] = {}
+        self._pause_until = 0.0
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was paid so far."""
+        return self.store.ledger
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    async def complete(
+        self,
+        messages: list[dict[str, Any]],
+        schema: dict[str, Any] | None = None,
+        images: Iterable[Any] = (),
+        *,
+        sample: int = 0,
+        max_tokens: int | None = None,
+        tag: str = "",
+    ) -> Answer:
+        """One answer; arguments as in :class:`ChatRequest`.
+
+        Raises:
+            ChatError: No answer after every retry, or the endpoint refuses the request.
+        """
+        answer = await self._answer(ChatRequest(messages, schema, tuple(images), tag, sample, max_tokens))
+        if not answer.ok:
+            raise ChatError(answer.error or "no answer")
+        return answer
+
+    async def complete_many(
+        self, requests: Iterable[ChatRequest], on_answer: Callable[[Answer], None] | None = None
+    ) -> list[Answer]:
+        """Answers in the order of the requests; ``on_answer`` sees each as it arrives.
+
+        A request that fails gives an answer with ``error`` set. When the budget is reached the rest are not sent: they
+        are absent from the list and ``ledger.stopped`` says why.
+
+        Raises:
+            ChatError: The key, the quota or the address is wrong: nothing further can succeed.
+        """
+        queue = enumerate(requests)
+        done: dict[int, Answer] = {}
+
+        async def work() -> None:
+            for number, request in queue:
+                try:
+                    done[number] = answer = await self._answer(request)
+                except BudgetError as stop:
+                    self.ledger.stopped = str(stop)
+                    return
+                if on_answer:
+                    on_answer(answer)
+                if self.ledger.stopped:
+                    return
+
+        self.ledger.stopped = None
+        workers = [asyncio.ensure_future(work()) for _ in range(self.concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        return [done[number] for number in sorted(done)]
+
+    def ask(self, requests: Iterable[ChatRequest], on_answer: Callable[[Answer], None] | None = None) -> list[Answer]:
+        """:meth:`complete_many` for callers without an event loop (a notebook's own loop is left alone)."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        async def session() -> list[Answer]:
+            try:
+                return await self.complete_many(requests, on_answer)
+            finally:
+                await self.aclose()
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(session())
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, session()).result()
+
+    async def aclose(self) -> None:
+        """Close connections and the store's file; both open again when needed."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+        self.store.close()
+
+    # -- one request ----------------------------------------------------------------------------------------------
+
+    async def _answer(self, request: ChatRequest) -> Answer:
+        self._enter_loop()
+        messages = with_images(request.messages, request.images)
+        length = request.max_tokens or self.max_tokens
+        key = content_key({
+            "url": self.base_url, "model": self.model, "messages": messages, "schema": request.schema,
+            "temperature": self.temperature, "length": length, "sample": request.sample, "extra": self.extra,
+        })  # fmt: skip
+        stored = self.store.get(key)
+        if stored is not None:
+            self.ledger.reused += 1
+            return replace(stored, tag=request.tag)
+        task = self._asking.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._pay(key, messages, request.schema, length))
+            self._asking[key] = task
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        return replace(await task, tag=request.tag)
+
+    async def _pay(self, key: str, messages: list[dict[str, Any]], schema: dict | None, length: int) -> Answer:
+        prompt = estimate_tokens(messages)
+        expected = (prompt + length, prompt * self.price_in + length * self.price_out)
+        await self._gate.enter(*expected)
+        try:
+            await self._rates[0].take(1)
+            await self._rates[1].take(prompt)
+            self.store.sent(key)
+            try:
+                answer = self._read(await self._send(key, messages, schema, length), key, prompt)
+            except ChatError as error:
+                self.ledger.failed += 1
+                if error.fatal:
+                    raise
+                return Answer("", key=key, error=str(error))
+            self._rates[1].settle(answer.usage.total - prompt)
+            self.store.put(answer)
+            return answer
+        finally:
+            await self._gate.leave(*expected)
+
+    def _read(self, body: dict[str, Any], key: str, prompt: int) -> Answer:
+        choice = body["choices"][0]
+        text = choice["message"].get("content") or ""
+        told = body.get("usage") or {}
+        usage = (
+            Usage(int(told["prompt_tokens"]), int(told.get("completion_tokens") or 0))
+            if told.get("prompt_tokens") is not None
+            else Usage(prompt, len(text) // 4 + 1, estimated=True)
+        )
+        cost = usage.prompt_tokens * self.price_in + usage.completion_tokens * self.price_out
+        return Answer(text, usage, cost, key, finish_reason=choice.get("finish_reason") or "stop")
+
+    async def _send(self, key: str, messages: list[dict], schema: dict | None, length: int) -> dict[str, Any]:
+        attempt = 0
+        while True:
+            await self._pause()
+            try:
+                return await self._post(key, self._body(messages, schema, length))
+            except _AdaptedError:
+                continue
+            except _PassingError as failure:
+                if attempt == self.retries:
+                    raise ChatError(
+                        f"no answer from {self.model} after {attempt + 1} attempts; last: {failure}"
+                    ) from None
+                wait = min(60.0, self.backoff * 2**attempt) * random.uniform(0.5, 1.0)
+                if failure.after is not None:
+                    wait = max(wait, failure.after)
+                    self._pause_until = max(self._pause_until, asyncio.get_running_loop().time() + failure.after)
+                attempt += 1
+                self.ledger.retries += 1
+                logger.info("attempt %d at %s failed (%s); again in %.1f s", attempt, self.model, failure, wait)
+                await asyncio.sleep(wait)
+
+    async def _post(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        import httpx
+
+        secret = os.environ.get(self.api_key_env, "")
+        headers = {"Idempotency-Key": key} | ({"Authorization": f"Bearer {secret}"} if secret else {})
+        try:
+            reply = await self._http.post(f"{self.base_url}/chat/completions", json=body, headers=headers)
+        except (httpx.TimeoutException, httpx.TransportError) as error:
+            raise _PassingError(f"{type(error).__name__}: {error}") from None
+        if reply.status_code != 200:
+            self._refused(reply, secret)
+        try:
+            answer = reply.json()
+            answer["choices"][0]["message"].get("content")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise _PassingError("the body is not a whole chat completion") from None
+        return answer
+
+    def _refused(self, reply: Any, secret: str) -> None:
+        """Raise what a status other than 200 means."""
+        told = reply.text[:500]
+        told = told.replace(secret, "***") if secret else told
+        if reply.status_code in (400, 422) and self._adapts(told):
+            raise _AdaptedError
+        if reply.status_code in (401, 403, 404) or "insufficient_quota" in told:
+            raise ChatError(
+                f"expected an answer from {self.base_url}, got HTTP {reply.status_code}: {told}; check the address, "
+                f"the model {self.model!r}, the quota and the key in ${self.api_key_env} "
+                f"({'set' if secret else 'not set'})",
+                fatal=True,
+            )
+        if reply.status_code in RETRY_STATUS or reply.status_code >= 500:
+            raise _PassingError(f"HTTP {reply.status_code}", _seconds(reply.headers.get("retry-after")))
+        raise ChatError(f"{self.model} refuses the request, HTTP {reply.status_code}: {told}")
+
+    # -- shape of the body ----------------------------------------------------------------------------------------
+
+    def _body(self, messages: list[dict], schema: dict | None, length: int) -> dict[str, Any]:
+        body = {"model": self.model, "messages": messages, self._shape["length"]: length, **self.extra}
+        if not self._temperature_refused:
+            body["temperature"] = self.temperature
+        if schema is not None and self._shape["structured"] == "json_schema":
+            named = {"name": schema.get("title", "answer"), "schema": schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        elif schema is not None and self._shape["structured"] == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def _adapts(self, told: str) -> bool:
+        """Give up the field that the endpoint names in its refusal; False when there is none to give up."""
+        lower = told.lower()
+        if "max_completion_tokens" in lower and self._shape["length"] == "max_tokens":
+            self._shape["length"] = "max_completion_tokens"
+        elif "temperature" in lower and not self._temperature_refused:
+            logger.warning("%s accepts no temperature: its answers are not the most likely ones", self.model)
+            self._temperature_refused = True
+        elif self._adapt and any(word in lower for word in ("response_format", "json_schema", "json_object", "schema")):
+            weaker = {"json_schema": "json_object", "json_object": "none"}.get(self._shape["structured"])
+            if weaker is None:
+                return False
+            self._shape["structured"] = weaker
+        else:
+            return False
+        return True
+
+    # -- event loop -----------------------------------------------------------------------------------------------
+
+    def _enter_loop(self) -> None:
+        """Connections and locks belong to one event loop: make them anew in another."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop and self._http is not None:
+            return
+        try:
+            import httpx
+        except ImportError:
+            raise MissingExtraError("httpx", "teacher") from None
+        local = any(host in self.base_url for host in ("//127.", "//localhost", "//[::1]"))
+        limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        self._http = httpx.AsyncClient(timeout=self.timeout, limits=limits, trust_env=not local)
+        self._loop, self._asking, self._pause_until = loop, {}, 0.0
+        self._gate.enter_loop()
+
+    async def _pause(self) -> None:
+        """Wait while the endpoint has asked everybody to wait."""
+        while (wait := self._pause_until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(wait)
+
+
+class _AdaptedError(Exception):
+    """The body was reshaped: send again, it is no failed attempt."""
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return min(float(header), 300.0) if header else None
+    except ValueError:
+        return None

@@ -1,0 +1,245 @@
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gem_lightning.errors import GemError
+from gem_lightning.grounding.client import AnswerStore, ChatClient, ChatError, ChatRequest
+from helpers_llm_server import LoopbackLLM, Reply
+
+
+def question(text, **more):
+    return ChatRequest([{"role": "user", "content": text}], tag=text, **more)
+
+
+def words(request):
+    content = request["messages"][-1]["content"]
+    return content if isinstance(content, str) else content[0]["text"]
+
+
+def test_answers_come_back_in_order_with_tags_usage_and_cost():
+    with LoopbackLLM(lambda r, n: words(r).upper()) as server:
+        client = ChatClient("m", server.base_url, price_in=10, price_out=100, concurrency=4)
+        answers = client.ask([question(f"q{i}") for i in range(20)])
+    assert [a.text for a in answers] == [f"Q{i}" for i in range(20)]
+    assert [a.tag for a in answers] == [f"q{i}" for i in range(20)]
+    assert answers[0].usage.prompt_tokens == 100
+    assert client.ledger.cost == pytest.approx(20 * (100 * 10 + 20 * 100) / 1e6)
+    assert server.requests[0]["temperature"] == 0.0
+
+
+def test_concurrency_is_used_and_never_exceeded():
+    with LoopbackLLM(latency=0.05) as server:
+        ChatClient("m", server.base_url, concurrency=8).ask([question(str(i)) for i in range(40)])
+        assert server.most_in_flight == 8
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Reply(status=429, headers={"retry-after": "0.01"}),
+        Reply(status=500),
+        Reply(status=503),
+        Reply(status=529),
+        Reply(cut=0.0),
+        Reply(cut=0.6),
+        Reply(cut=0.97),
+        Reply(body=b'{"choices": [{"mess'),
+        Reply(body=b"<html>bad gateway</html>"),
+        Reply(body=b'{"choices": []}'),
+        Reply(hang=True),
+    ],
+    ids=["429", "500", "503", "529", "no_headers", "cut", "cut_late", "half_json", "html", "no_choice", "hang"],
+)
+def test_passing_troubles_are_retried_and_paid_once(trouble, tmp_path):
+    def reply(request, n):
+        return trouble if n < 2 else "fine"
+
+    with LoopbackLLM(reply) as server:
+        client = ChatClient("m", server.base_url, cache=tmp_path / "a.jsonl", backoff=0.01, timeout=0.3)
+        [answer] = client.ask([question("x")])
+        assert answer.text == "fine"
+        assert client.ledger.retries == 2
+        assert client.ledger.answers == 1
+        assert len({h["idempotency-key"] for h in server.headers}) == 1
+
+
+def test_a_request_that_never_succeeds_is_reported_not_dropped():
+    def reply(request, n):
+        return Reply(status=500) if words(request) == "bad" else "good"
+
+    with LoopbackLLM(reply) as server:
+        client = ChatClient("m", server.base_url, retries=2, backoff=0.001)
+        answers = client.ask([question("a"), question("bad"), question("b")])
+    assert [a.ok for a in answers] == [True, False, True]
+    assert "after 3 attempts" in answers[1].error
+    assert client.ledger.failed == 1
+
+
+def test_a_refused_request_is_not_retried():
+    with LoopbackLLM(lambda r, n: Reply("context too long", status=400)) as server:
+        [answer] = ChatClient("m", server.base_url).ask([question("x")])
+        assert "context too long" in answer.error
+        assert len(server.requests) == 1
+
+
+def test_wrong_key_stops_everything_and_is_never_shown(monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("MY_KEY", "sk-secret-123")
+    with LoopbackLLM(lambda r, n: Reply("bad key sk-secret-123", status=401)) as server:
+        client = ChatClient("m", server.base_url, api_key_env="MY_KEY")
+        with pytest.raises(ChatError, match="MY_KEY") as error:
+            client.ask([question(str(i)) for i in range(100)])
+        assert server.headers[0]["authorization"] == "Bearer sk-secret-123"
+        assert len(server.requests) <= 32
+    assert "sk-secret" not in str(error.value) + caplog.text + repr(vars(client))
+
+
+def test_cache_answers_without_asking_and_is_content_addressed(tmp_path):
+    with LoopbackLLM(lambda r, n: f"answer {n}") as server:
+        for _ in range(2):
+            client = ChatClient("m", server.base_url, cache=tmp_path / "a.jsonl")
+            [one, again] = client.ask([question("x"), question("x")])
+            assert one.text == again.text == "answer 0"
+        assert len(server.requests) == 1
+        assert client.ledger.reused == 2
+        assert client.ledger.answers == 1
+        client.ask([question("x", sample=1), question("x", schema={"type": "object"}), question("y")])
+        ChatClient("other", server.base_url, cache=tmp_path / "a.jsonl").ask([question("x")])
+        assert len(server.requests) == 5
+
+
+def test_a_torn_line_is_skipped_and_what_follows_is_kept(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with LoopbackLLM() as server:
+        ChatClient("m", server.base_url, cache=path).ask([question("x"), question("y")])
+        path.write_bytes(path.read_bytes()[:-30])
+        ChatClient("m", server.base_url, cache=path).ask([question("x"), question("y"), question("z")])
+    assert len(AnswerStore(path).answers) == 3
+
+
+def test_budget_stops_cleanly_and_is_not_exceeded(tmp_path):
+    with LoopbackLLM(lambda r, n: Reply("ok", usage=(20, 50))) as server:
+        options = {"cache": tmp_path / "a.jsonl", "max_tokens": 100, "price_out": 1e6, "concurrency": 8}
+        client = ChatClient("m", server.base_url, budget_usd=1000, **options)
+        answers = client.ask([question(str(i)) for i in range(100)])
+        assert 18 <= len(answers) <= 20
+        assert client.ledger.cost <= 1000
+        assert "1000 USD" in client.ledger.stopped
+        more = ChatClient("m", server.base_url, budget_usd=1e6, **options)
+        assert len(more.ask([question(str(i)) for i in range(100)])) == 100
+        assert len(server.requests) == 100
+        assert more.ledger.stopped is None
+
+
+def test_money_budget_needs_prices():
+    with pytest.raises(GemError, match="price_in"):
+        ChatClient("m", budget_usd=1)
+
+
+def test_structured_output_falls_back_to_what_the_endpoint_accepts():
+    def reply(request, n):
+        kind = request.get("response_format", {}).get("type")
+        return Reply("response_format not supported", status=400) if kind == "json_schema" else str(kind)
+
+    with LoopbackLLM(reply) as server:
+        client = ChatClient("m", server.base_url, concurrency=1)
+        schema = {"type": "object"}
+        texts = [a.text for a in client.ask([question(str(i), schema=schema) for i in range(3)])]
+        assert texts == ["json_object"] * 3
+        assert len(server.requests) == 4
+
+
+def test_models_that_refuse_temperature_and_max_tokens_are_asked_differently():
+    def reply(request, n):
+        if "max_tokens" in request:
+            return Reply("use 'max_completion_tokens' instead", status=400)
+        return Reply("unsupported value: 'temperature'", status=400) if "temperature" in request else "ok"
+
+    with LoopbackLLM(reply) as server:
+        [answer] = ChatClient("m", server.base_url).ask([question("x")])
+        assert answer.text == "ok"
+        assert server.requests[-1]["max_completion_tokens"] == 2048
+
+
+def test_images_travel_as_data_urls():
+    image = np.zeros((4, 6, 3), np.uint8)
+    with LoopbackLLM() as server:
+        ChatClient("m", server.base_url).ask([question("look", images=(image, b"\xff\xd8rest"))])
+        parts = server.requests[0]["messages"][0]["content"]
+    assert [p["type"] for p in parts] == ["text", "image_url", "image_url"]
+    assert parts[1]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert parts[2]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+
+
+def test_rate_limit_spaces_requests():
+    with LoopbackLLM() as server:
+        client = ChatClient("m", server.base_url, requests_per_minute=600)
+        start = time.monotonic()
+        client.ask([question(str(i)) for i in range(15)])
+        assert time.monotonic() - start >= 0.45  # 10 at once, then 10 a second; a lower bound cannot be flaky
+
+
+def test_works_inside_a_running_loop_and_as_a_coroutine():
+    async def main(server):
+        client = ChatClient("m", server.base_url)
+        inside = client.ask([question("x")])[0].text
+        answer = await client.complete([{"role": "user", "content": "y"}])
+        await client.aclose()
+        return inside, answer.text
+
+    with LoopbackLLM(lambda r, n: words(r)) as server:
+        assert asyncio.run(main(server)) == ("x", "y")
+
+
+def test_missing_usage_is_estimated_and_said_so():
+    with LoopbackLLM(lambda r, n: Reply("four words are here", usage=None)) as server:
+        [answer] = ChatClient("m", server.base_url).ask([question("x")])
+    assert answer.usage.estimated
+    assert answer.usage.completion_tokens > 0
+
+
+WORKER = """
+import json, os, sys
+from gem_lightning.grounding.client import ChatClient, ChatRequest
+url, cache, out, n = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+client = ChatClient("m", url, cache=cache, concurrency=8, price_in=1, price_out=1)
+answers = client.ask([ChatRequest([{"role": "user", "content": str(i)}], tag=str(i)) for i in range(n)])
+with open(out, "w") as file:
+    json.dump([[a.tag, a.text] for a in answers] + [client.ledger.to_dict()], file)
+"""
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_each_answer_once_and_paid_once(tmp_path):
+    cache, out, n = tmp_path / "a.jsonl", tmp_path / "out.json", 400
+    rng = np.random.default_rng(0)
+    with LoopbackLLM(lambda r, i: "re " + words(r), latency=0.02) as server:
+        command = [sys.executable, "-c", WORKER, server.base_url, str(cache), str(out), str(n)]
+        for _ in range(20):
+            seen = len(server.requests)
+            process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": "src"})
+            deadline = time.monotonic() + 30
+            while len(server.requests) == seen and time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(float(rng.uniform(0, 0.05)))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert not out.exists(), "the kills came too late to test anything"
+        subprocess.run(command, check=True)
+        *answers, ledger = json.loads(out.read_text())
+    assert answers == [[str(i), f"re {i}"] for i in range(n)]
+    rows = [json.loads(line) for line in cache.read_bytes().splitlines() if line.strip().endswith(b"}")]
+    keys = [row["key"] for row in rows if "key" in row]
+    assert len(keys) == len(set(keys)) == n
+    assert ledger["cost"] == pytest.approx(n * 120 / 1e6)
+    # An endpoint that honours the idempotency key charged each content once; only requests in flight at a kill recur.
+    assert len(server.paid) == n
+    assert sum(server.paid.values()) <= n + 20 * 8
