@@ -1,0 +1,99 @@
+"""Which samples make a batch: alike in length, the same on every machine, resumable to the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from gem_lightning.errors import DataError
+
+
+class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
+    """Shuffled batches of samples of similar length.
+
+    The order is a pure function of (seed, epoch): samples are shuffled, cut into windows of ``window`` batches, sorted
+    by length inside a window, cut into batches, and the batches shuffled. Ranks take neighbouring batches, so that all
+    ranks of a step carry samples of similar length. Items are ``(epoch, index)``: a data set that draws its randomness
+    from that pair gives the same sample in any worker of any process.
+
+    Args:
+        lengths: (samples,) tokens, or anything proportional to them.
+        batch_size: Samples a batch and rank.
+        shuffle: False keeps the file's order and does not sort.
+        seed: Of the order.
+        drop_last: Leave out the incomplete last batch (always where ranks would get unequal numbers).
+        window: Batches that are sorted together.
+        rank: This process.
+        ranks: All processes.
+
+    Raises:
+        DataError: No samples, or fewer than one batch for every rank.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        window: int = 50,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.drop_last, self.window, self.rank, self.ranks = drop_last, window, rank, ranks
+        self.epoch = self._start = 0
+        if len(self.lengths) == 0:
+            raise DataError("expected at least one sample, got an empty split; check its path and filters")
+        if len(self) == 0:
+            raise DataError(
+                f"expected at least {batch_size * ranks} samples for {ranks} rank(s) of batch size {batch_size}, "
+                f"got {len(self.lengths)}; lower the batch size"
+            )
+
+    def __len__(self) -> int:
+        """Batches a rank in a whole epoch."""
+        step = self.batch_size * self.ranks
+        n = len(self.lengths)
+        return n // step if self.drop_last or self.ranks > 1 else -(-n // step)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and the batch to begin with (after a resume)."""
+        self.epoch, self._start = epoch, start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        start, self._start = self._start, 0
+        for batch in self.batches(self.epoch)[start:]:
+            yield [(self.epoch, int(i)) for i in batch]
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """This rank's batches of an epoch, in order."""
+        n, size = len(self.lengths), self.batch_size
+        if not self.shuffle:
+            order = np.arange(n)
+            batches = [order[i : i + size] for i in range(0, n, size)]
+            return batches[self.rank :: self.ranks][: len(self)]
+        draw = np.random.default_rng([self.seed, epoch])
+        order = draw.permutation(n)[: len(self) * size * self.ranks]
+        span = self.window * size * self.ranks
+        parts = [order[i : i + span] for i in range(0, len(order), span)]
+        order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
+        steps = [order[i : i + size * self.ranks] for i in range(0, len(order), size * self.ranks)]
+        shuffled = [steps[i] for i in draw.permutation(len(steps))]
+        return [step[self.rank * size : (self.rank + 1) * size] for step in shuffled]
+
+
+def real_token_share(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
+    """Share of tokens that are no padding when each batch is padded to its longest sample."""
+    padded = sum(len(b) * int(lengths[b].max()) for b in batches)
+    return float(sum(int(lengths[b].sum()) for b in batches) / padded)
+
+
+def generator_for(*key: Any) -> np.random.Generator:
+    """Randomness of one sample: a pure function of its key, for example (seed, epoch, index)."""
+    return np.random.default_rng([int(k) for k in key])

@@ -1,0 +1,110 @@
+"""The training step around a GEM network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from gem_lightning.errors import DataError
+from gem_lightning.lit.optim import freeze_dead_layers, parameter_groups, set_trainable, warmup_cosine
+from gem_lightning.models import IGNORE_INDEX
+
+
+class GemLitModule(LightningModule):
+    """Next-token training of a GEM on ECG conversations.
+
+    The network is built in :meth:`configure_model`, on whatever device or mesh the strategy chose, from a factory:
+    so checkpoints hold no pickled module and load with ``weights_only=True``.
+
+    Args:
+        net: Called without arguments, gives the network (``GemForConditionalGeneration`` or a peft wrapper of it).
+        optimizer: Called with parameter groups, gives the optimiser.
+        lr: Peak learning rate.
+        weight_decay: For matrices; biases and norms never decay.
+        warmup: Share of all steps below 1, else a number of steps.
+        final_lr: Rate at the end as a share of ``lr``.
+        freeze: Name patterns of parameters that do not train.
+        unfreeze: Patterns taken back from ``freeze``.
+        lr_by_pattern: Name pattern to its own peak rate.
+    """
+
+    net: nn.Module
+
+    def __init__(
+        self,
+        net: Callable[[], nn.Module],
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        lr: float = 2e-5,
+        weight_decay: float = 0.0,
+        warmup: float = 0.03,
+        final_lr: float = 0.0,
+        freeze: Iterable[str] = (),
+        unfreeze: Iterable[str] = (),
+        lr_by_pattern: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["net", "optimizer"])
+        self.net_factory = net
+        self.optimizer_factory = optimizer
+
+    def configure_model(self) -> None:
+        """Build the network once and freeze what is asked."""
+        if hasattr(self, "net"):
+            return
+        self.net = self.net_factory()
+        set_trainable(self.net, self.hparams["freeze"], self.hparams["unfreeze"])
+
+    def train(self, mode: bool = True) -> GemLitModule:
+        """Training mode; frozen parts stay in eval mode."""
+        super().train(mode)
+        if mode and hasattr(self, "net"):
+            freeze_dead_layers(self.net)
+        return self
+
+    def forward(self, **batch: Tensor) -> Any:
+        """The network's own output; see ``GemForConditionalGeneration.forward``."""
+        return self.net(**batch)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Mean cross-entropy of the answers' tokens."""
+        loss = self._loss(batch)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Log the same loss over held-out samples, weighted by their answer tokens."""
+        answers = int((batch["labels"] != IGNORE_INDEX).sum())
+        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=max(answers, 1))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW-like optimiser with warm-up and cosine over the whole run."""
+        hp = self.hparams
+        groups = parameter_groups(self.net, hp["lr"], hp["weight_decay"], hp["lr_by_pattern"])
+        optimizer = self.optimizer_factory([{k: v for k, v in g.items() if k != "names"} for g in groups])
+        scheduler = warmup_cosine(optimizer, int(self.trainer.estimated_stepping_batches), hp["warmup"], hp["final_lr"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm over all parameters, sharded ones included, and log the norm before clipping."""
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
+        self.log("train/grad_norm", norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
+        inputs = {k: v for k, v in batch.items() if k not in ("ids", "tokens")}
+        loss = self.net(**inputs).loss
+        if not torch.isfinite(loss):
+            raise DataError(
+                f"expected a finite loss, got {loss.item()} on the samples {batch.get('ids')}; "
+                "look at them with `generate stage=doctor`, or lower model.lr"
+            )
+        return loss

@@ -1,0 +1,184 @@
+"""One interpretation as one self-contained page: picture, measurements, text with every claim checked."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gem_lightning.ecg.record import EcgRecord
+    from gem_lightning.features.schema import EcgFeatures
+    from gem_lightning.grounding import ClaimReport
+
+HERE = Path(__file__).parent
+VERDICTS = ("supported", "contradicted", "unverifiable")
+_LEAD_COLUMNS = {"P, mV": "p_mv", "Q, mV": "q_mv", "R, mV": "r_mv", "S, mV": "s_mv", "T, mV": "t_mv"}
+_QUANTITIES = (
+    ("Heart rate", "heart_rate_bpm", "bpm"),
+    ("RR interval", "rr_ms", "ms"),
+    ("P duration", "p_ms", "ms"),
+    ("PR interval", "pr_ms", "ms"),
+    ("QRS duration", "qrs_ms", "ms"),
+    ("QT interval", "qt_ms", "ms"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A further table of the page; cells are shown as they are.
+
+    Args:
+        title: Heading.
+        header: Column names.
+        rows: Cells by row.
+        note: One line under it.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    note: str = ""
+
+
+def style_sheet() -> str:
+    """The one style sheet of every page that the library writes."""
+    return (HERE / "style.css").read_text(encoding="utf-8")
+
+
+def environment() -> Any:
+    """Jinja environment over ``present/templates``, with escaping on."""
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True)
+
+
+def interpretation_html(
+    text: str,
+    claims: ClaimReport,
+    features: EcgFeatures,
+    image: np.ndarray,
+    record: EcgRecord,
+    title: str = "ECG interpretation",
+    provenance: str = "",
+    extra_tables: tuple[Table, ...] = (),
+) -> str:
+    """The page as text.
+
+    Args:
+        text: What the model wrote.
+        claims: Its claims against ``features``.
+        features: Measured from ``record``.
+        image: uint8 (H, W, 3) picture of the record.
+        record: Source of everything above.
+        title: Heading of the page.
+        provenance: Which model, in the footer.
+        extra_tables: Shown at the end, for example how the model did on held-out ECGs.
+    """
+    from markupsafe import Markup
+
+    import gem_lightning
+
+    counts = Counter(v.verdict for v in claims.verdicts)
+    device = record.meta.get("device_measurements") or {}
+    template = environment().get_template("interpretation.html.jinja")
+    return template.render(
+        title=title,
+        subtitle=_subtitle(record),
+        style=Markup(style_sheet()),
+        counts=[(word, counts[word]) for word in VERDICTS if counts[word]],
+        image=base64.b64encode(png_bytes(image)).decode(),
+        text=Markup(claims.to_html()),
+        precision=_precision(counts),
+        device=bool(device),
+        measurements=_measurements(features, device),
+        verdicts=[_verdict_row(v, text) for v in claims.verdicts],
+        lead_columns=[*_LEAD_COLUMNS, "ST at J, mV", "QRS", "T"],
+        leads=_lead_rows(features),
+        extra_tables=extra_tables,
+        version=gem_lightning.__version__,
+        provenance=provenance,
+    )
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """PNG file of a uint8 (H, W, 3) RGB picture."""
+    import cv2
+
+    done, data = cv2.imencode(".png", image[..., ::-1])
+    assert done
+    return data.tobytes()
+
+
+def _subtitle(record: EcgRecord) -> str:
+    facts = [str(record.meta.get("format", "")), f"{len(record.leads)} leads", f"{record.seconds:.1f} s"]
+    facts.append(f"{record.fs:.0f} Hz")
+    if record.meta.get("age"):
+        facts.append(f"age {record.meta['age']}")
+    if record.meta.get("sex"):
+        facts.append(str(record.meta["sex"]))
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _precision(counts: Counter[str]) -> str:
+    checked = counts["supported"] + counts["contradicted"]
+    return f"{counts['supported']} of {checked} checkable statements agree." if checked else ""
+
+
+def _measurements(features: EcgFeatures, device: dict[str, Any]) -> list[dict[str, str]]:
+    rows = [
+        {"name": name, "value": _number(getattr(features, key), unit), "device": _number(device.get(key), unit)}
+        for name, key, unit in _QUANTITIES
+    ]
+    for formula, value in features.qtc_ms.items():
+        device_value = device.get(f"qtc_{formula}_ms")
+        rows.append(
+            {
+                "name": f"QTc ({formula.capitalize()})",
+                "value": _number(value, "ms"),
+                "device": _number(device_value, "ms"),
+            }
+        )
+    for wave, value in features.axis_deg.items():
+        device_value = device.get(f"{wave.lower()}_axis_deg")
+        rows.append(
+            {"name": f"{wave} axis", "value": _number(value, "°", ""), "device": _number(device_value, "°", "")}
+        )
+    return rows
+
+
+def _verdict_row(verdict: Any, text: str) -> dict[str, str]:
+    start, end = verdict.claim.span
+    return {
+        "quote": text[start:end],
+        "measured": _measured(verdict.measured, verdict.claim.unit),
+        "verdict": verdict.verdict,
+        "reason": verdict.reason or "",
+    }
+
+
+def _measured(value: Any, unit: str | None) -> str:
+    if isinstance(value, (int, float)):
+        digits = 2 if unit == "mV" else 0
+        return f"{value:.{digits}f} {unit or ''}".strip()
+    return "–" if value is None else str(value)
+
+
+def _lead_rows(features: EcgFeatures) -> list[dict[str, Any]]:
+    rows = []
+    for lead, found in features.leads.items():
+        cells = [_number(getattr(found, key), "", "", 2) for key in _LEAD_COLUMNS.values()]
+        cells.append(_number(features.st_mv.get(lead, {}).get("J"), "", "", 2))
+        cells += [found.qrs_form or "–", found.t_form or "–"]
+        rows.append({"lead": lead, "cells": cells})
+    return rows
+
+
+def _number(value: float | None, unit: str, gap: str = " ", digits: int = 0) -> str:
+    if value is None:
+        return "–"
+    return f"{round(float(value), digits) + 0.0:.{digits}f}{gap}{unit}"
