@@ -1,0 +1,34 @@
+"""One resumable runner for everything that goes through many records: items → a function → rows in atomic shards.
+
+A job is a folder::
+
+    job.json              settings that shape the rows; another run with other settings is refused
+    items.jsonl           the items, in order, fixed by the first run
+    shards/000012.parquet rows of one block of items (or .jsonl); it exists whole or not at all
+    shards/000012.broken  items of that block that failed, one JSON line each with the reason
+
+A block is done when its shard exists, so a run killed at any moment loses only blocks in flight, repeats none that is
+finished, and any number of machines can share the folder (or bring their folders together, see :func:`merge`).
+"""
+
+from gem_lightning.jobs.array import run_array
+from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row, write_atomically
+from gem_lightning.jobs.merge import merge
+from gem_lightning.jobs.progress import Progress, duration
+from gem_lightning.jobs.runner import failure, run, run_async, work_through
+
+__all__ = [
+    "Item",
+    "JobError",
+    "JobFolder",
+    "Progress",
+    "Row",
+    "duration",
+    "failure",
+    "merge",
+    "run",
+    "run_array",
+    "run_async",
+    "work_through",
+    "write_atomically",
+]

@@ -1,0 +1,160 @@
+"""The state of one job on disk: items, blocks, shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gem_lightning.errors import GemError
+
+Row = dict[str, Any]
+Item = dict[str, Any]
+
+
+class JobError(GemError):
+    """A job folder that does not fit what is asked of it."""
+
+
+class JobFolder:
+    """The state of one job on disk.
+
+    Args:
+        path: Folder, made if absent.
+        items: Items as JSON-ready dicts with a unique ``id``; read only if the folder has none yet. None opens a job.
+        settings: What shapes the rows (JSON-ready). A folder begun with other settings raises.
+        suffix: ``.parquet`` or ``.jsonl``.
+        block: Items a shard; fixed by the first run.
+        schema: Arrow schema of the rows (Parquet only); None infers it per shard.
+
+    Raises:
+        JobError: Other settings, doubled ids, or no job here.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        items: Iterable[Item] | None = None,
+        settings: dict[str, Any] | None = None,
+        suffix: str = ".parquet",
+        block: int = 256,
+        schema: Any = None,
+    ) -> None:
+        self.path, self.schema = Path(path), schema
+        self.shards = self.path / "shards"
+        manifest = self.path / "items.jsonl"
+        if items is None and not manifest.exists():
+            raise JobError(f"expected a job folder with items.jsonl, got {self.path}; check the path")
+        self.shards.mkdir(parents=True, exist_ok=True)
+        if not manifest.exists():
+            asked = {"settings": settings or {}, "suffix": suffix, "block": block}
+            # job.json first: a manifest without it would be a job of unknown settings
+            write_atomically(self.path / "job.json", json.dumps(asked, indent=2, default=str).encode())
+            _write_items(manifest, items or ())
+        facts = json.loads((self.path / "job.json").read_text())
+        self.suffix, self.block = facts["suffix"], facts["block"]
+        if settings is not None:
+            _same_settings(facts["settings"], json.loads(json.dumps(settings, default=str)), self.path)
+        self.spans = _block_spans(manifest, self.block)  # (start byte, end byte, items) per block
+
+    @property
+    def total(self) -> int:
+        """Number of items."""
+        return sum(count for _, _, count in self.spans)
+
+    def items(self, block: int) -> list[Item]:
+        """The items of one block."""
+        start, end, _ = self.spans[block]
+        with (self.path / "items.jsonl").open("rb") as file:
+            file.seek(start)
+            return [json.loads(line) for line in file.read(end - start).splitlines()]
+
+    def shard(self, block: int) -> Path:
+        """Where the rows of a block lie, once done."""
+        return self.shards / f"{block:06d}{self.suffix}"
+
+    def missing(self, part: int = 0, parts: int = 1) -> list[int]:
+        """Blocks of this share that are not done; share ``part`` of ``parts`` holds every ``parts``-th block."""
+        have = {p.name for p in self.shards.iterdir()}
+        return [b for b in range(part, len(self.spans), parts) if self.shard(b).name not in have]
+
+    def commit(self, block: int, rows: Sequence[Row], broken: Sequence[Row]) -> None:
+        """Make a block done: its broken items first, then its shard, each in one rename."""
+        name = self.shard(block).with_suffix(".broken")
+        if broken:
+            write_atomically(name, "".join(json.dumps(b, default=str) + "\n" for b in broken).encode())
+        else:
+            name.unlink(missing_ok=True)
+        if self.suffix == ".parquet":
+            write_atomically(self.shard(block), lambda path: _write_parquet(path, rows, self.schema))
+        else:
+            lines = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+            write_atomically(self.shard(block), lines.encode())
+
+    def broken(self) -> Iterator[Row]:
+        """Every broken item so far: ``id``, ``error`` (class) and ``reason``."""
+        for path in sorted(self.shards.glob("*.broken")):
+            yield from (json.loads(line) for line in path.read_text().splitlines())
+
+
+def _write_items(manifest: Path, items: Iterable[Item]) -> None:
+    seen: set[bytes] = set()
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            for item in items:
+                key = hashlib.blake2b(str(item["id"]).encode(), digest_size=12).digest()
+                if key in seen:
+                    raise JobError(f"expected unique ids, got {item['id']!r} twice; remove the double or rename it")
+                seen.add(key)
+                file.write(json.dumps(item, ensure_ascii=False, default=str) + "\n")
+
+    write_atomically(manifest, write)
+
+
+def _same_settings(have: dict[str, Any], asked: dict[str, Any], path: Path) -> None:
+    for name in sorted(have.keys() | asked.keys()):
+        if have.get(name) != asked.get(name):
+            raise JobError(
+                f"{path} was begun with {name}={have.get(name)!r}, now asked {asked.get(name)!r}; "
+                "give the same settings to resume, or another out folder"
+            )
+
+
+def _block_spans(manifest: Path, block: int) -> list[tuple[int, int, int]]:
+    spans, start, count, position = [], 0, 0, 0
+    with manifest.open("rb") as file:
+        for line in file:
+            position += len(line)
+            count += 1
+            if count == block:
+                spans.append((start, position, count))
+                start, count = position, 0
+    return [*spans, (start, position, count)] if count else spans
+
+
+def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
+    """Write beside ``path`` under a temporary name, flush to disk, rename: a reader sees all of it or none."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_parquet(path: Path, rows: Sequence[Row], schema: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")

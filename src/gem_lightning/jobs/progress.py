@@ -1,0 +1,47 @@
+"""How far a run is, at what rate, and for how long still."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Progress:
+    """How far a run is; ``str(progress)`` is the line to show.
+
+    Args:
+        total: Items of this run's share.
+        skipped: Items that earlier runs had finished.
+    """
+
+    total: int
+    skipped: int = 0
+    done: int = 0
+    broken: int = 0
+    rows: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Items a second of this run."""
+        return self.done / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the end at the present rate, s; None before the first item."""
+        return (self.total - self.skipped - self.done) / self.rate if self.done else None
+
+    def __str__(self) -> str:
+        finished = self.skipped + self.done
+        left = "?" if self.seconds_left is None else duration(self.seconds_left)
+        share = 100 * finished / max(self.total, 1)
+        return f"{finished:,}/{self.total:,} ({share:.1f} %) · {self.rate:.1f}/s · {self.broken:,} broken · {left} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: ``42 s``, ``3 min 05 s``, ``5 h 12 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

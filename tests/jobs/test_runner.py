@@ -1,0 +1,155 @@
+"""The runner with real processes, real crashes and real files."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from gem_lightning.jobs import JobError, JobFolder, Progress, duration, merge, run, run_array, run_async
+
+
+def items(n):
+    return [{"id": f"r{i}", "value": i} for i in range(n)]
+
+
+def square(item):
+    if item["value"] % 10 == 3:
+        raise ValueError(f"expected no three, got {item['value']}")
+    return {"id": item["id"], "square": item["value"] ** 2, "pid": os.getpid()}
+
+
+def deadly(item):
+    if item["value"] == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"id": item["id"]}
+
+
+def slow(item):
+    if item["value"] == 1:
+        time.sleep(5)
+    return {"id": item["id"]}
+
+
+def rows_of(path):
+    return pq.read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_item_gives_a_row_or_a_reason(tmp_path, workers):
+    folder = JobFolder(tmp_path, items(45), {"a": 1}, block=4)
+    lines = []
+    progress = run(folder, square, workers, show=lambda p: lines.append(str(p)), start_method="fork")
+    assert (progress.done, progress.rows, progress.broken) == (45, 40, 5)
+    assert lines[-1].startswith("45/45 (100.0 %)")
+    assert merge([tmp_path], tmp_path / "data.parquet") == 40
+    rows = rows_of(tmp_path / "data.parquet")
+    assert [r["id"] for r in rows] == [f"r{i}" for i in range(45) if i % 10 != 3]
+    broken = [json.loads(line) for line in (tmp_path / "broken.jsonl").read_text().splitlines()]
+    assert broken[0] == {"id": "r3", "error": "ValueError", "reason": "expected no three, got 3"}
+    assert len({r["pid"] for r in rows}) >= (2 if workers else 1)
+
+
+def test_a_second_run_repeats_nothing_and_does_what_is_missing(tmp_path):
+    folder = JobFolder(tmp_path, items(20), block=5, suffix=".jsonl")
+    run(folder, square, 0, part=0, parts=2)
+    calls = []
+
+    def counted(item):
+        calls.append(item["id"])
+        return square(item)
+
+    progress = run(JobFolder(tmp_path), counted, 0)
+    assert (progress.skipped, progress.done) == (10, 10)
+    assert len(calls) == len(set(calls)) == 10
+    assert merge([tmp_path], tmp_path / "all.jsonl") == 18
+    assert run(JobFolder(tmp_path), counted, 0).done == 0
+
+
+def test_items_that_kill_the_process_are_broken_and_the_rest_is_done(tmp_path):
+    folder = JobFolder(tmp_path, items(24), block=4)
+    progress = run(folder, deadly, 2, start_method="fork")
+    assert (progress.done, progress.broken) == (24, 1)
+    (broken,) = folder.broken()
+    assert broken["id"] == "r7"
+    assert "died" in broken["reason"]
+    assert merge([tmp_path], tmp_path / "data.parquet") == 23
+
+
+def test_an_item_that_takes_too_long_is_broken(tmp_path):
+    folder = JobFolder(tmp_path, items(3), block=3)
+    run(folder, slow, 0, limit_s=0.2)
+    (broken,) = folder.broken()
+    assert (broken["id"], broken["error"]) == ("r1", "TimeoutError")
+
+
+def test_several_machines_folders_merge_into_one(tmp_path):
+    for part in range(2):
+        folder = JobFolder(tmp_path / f"m{part}", items(30), block=4)
+        run(folder, square, 0, part=part, parts=2)
+    with pytest.raises(JobError, match="4 are missing"):
+        merge([tmp_path / "m0"], tmp_path / "data.parquet")
+    assert merge([tmp_path / "m0", tmp_path / "m1"], tmp_path / "data.parquet") == 27
+
+
+def test_other_settings_doubled_ids_and_empty_folders_are_refused(tmp_path):
+    JobFolder(tmp_path / "a", items(2), {"teacher": "compose"})
+    with pytest.raises(JobError, match="begun with teacher='compose', now asked 'openai'"):
+        JobFolder(tmp_path / "a", items(2), {"teacher": "openai"})
+    with pytest.raises(JobError, match="'r1' twice"):
+        JobFolder(tmp_path / "b", [*items(2), {"id": "r1"}])
+    with pytest.raises(JobError, match=r"items\.jsonl"):
+        JobFolder(tmp_path / "c")
+
+
+def test_columns_that_are_empty_in_one_shard_take_the_type_of_another(tmp_path):
+    folder = JobFolder(tmp_path, items(4), block=2)
+    run(folder, lambda i: {"id": i["id"], "x": None if i["value"] < 2 else 0.5}, 0)
+    merge([tmp_path], tmp_path / "data.parquet")
+    assert [r["x"] for r in rows_of(tmp_path / "data.parquet")] == [None, None, 0.5, 0.5]
+
+
+def test_async_blocks_overlap_and_a_stop_leaves_the_block_undone(tmp_path):
+    folder = JobFolder(tmp_path, items(12), block=3, suffix=".jsonl")
+    flying = peak = 0
+
+    async def work(block):
+        nonlocal flying, peak
+        flying += 1
+        peak = max(peak, flying)
+        await asyncio.sleep(0.01)
+        flying -= 1
+        if block[0]["value"] == 9:
+            raise RuntimeError("budget spent")
+        return [{"id": i["id"]} for i in block], []
+
+    with pytest.raises(ExceptionGroup, match="unhandled"):
+        asyncio.run(run_async(folder, work, flying=2))
+    assert peak == 2
+    assert 3 in folder.missing()
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(run_async(folder, work, flying=2))
+    assert folder.missing() == [3]
+
+
+def test_progress_in_words():
+    progress = Progress(100, skipped=20, done=30)
+    progress.started = time.monotonic() - 10
+    assert progress.seconds_left == pytest.approx(50 / 3, rel=0.01)
+    assert str(progress).startswith("50/100 (50.0 %) · 3.0/s")
+    assert [duration(s) for s in (42, 185, 18720)] == ["42 s", "3 min 05 s", "5 h 12 min"]
+
+
+def test_an_array_of_local_jobs_does_all_parts(tmp_path):
+    folder = JobFolder(tmp_path / "job", items(12), block=2)
+
+    def part_of(part, parts):
+        return run(JobFolder(tmp_path / "job"), square, 0, part=part, parts=parts).done
+
+    assert run_array(part_of, 2, tmp_path / "logs", "local", timeout_min=2) == [6, 6]
+    assert folder.missing() == []
+    with pytest.raises(JobError, match="1 of 2 parts failed"):
+        run_array(lambda part, parts: 1 // part, 2, tmp_path / "logs", "local", timeout_min=2)
