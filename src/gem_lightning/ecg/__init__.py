@@ -1,1 +1,32 @@
-"""."""
+"""Signals: files to :class:`EcgRecord`, their quality, and simulated records with known truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gem_lightning.ecg.record import LEADS, EcgRecord
+
+# Not lazy: a module and its function share a name, and the function has to be bound last.
+from gem_lightning.ecg.simulate import DIAGNOSES, SimulatedEcg, simulate, simulate_cohort
+from gem_lightning.errors import EcgReadError
+
+_LAZY = ("read_ecg", "write_wfdb", "FORMATS")
+
+__all__ = [
+    "DIAGNOSES",
+    "LEADS",
+    "EcgReadError",
+    "EcgRecord",
+    "SimulatedEcg",
+    "simulate",
+    "simulate_cohort",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from gem_lightning.ecg import readers
+
+        return getattr(readers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
