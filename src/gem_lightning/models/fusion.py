@@ -1,0 +1,165 @@
+"""Where tower features go: tiles merged into one sequence per image, features scattered onto placeholders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gem_lightning.errors import DataError
+
+
+def best_grid(size: tuple[int, int], pinpoints: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The canvas that keeps most of an image's resolution, and of these the one that wastes least.
+
+    Source: LLaVA-1.6, ``select_best_resolution``, with its integer truncation.
+
+    Args:
+        size: (width, height) of the image, pixels.
+        pinpoints: Canvases to choose from; the first number of each pair is compared with the width.
+
+    Returns:
+        (width, height) of the canvas, pixels.
+    """
+    width, height = size
+
+    def merit(canvas: Sequence[int]) -> tuple[int, int]:
+        scale = min(canvas[0] / width, canvas[1] / height)
+        used = min(int(width * scale) * int(height * scale), width * height)
+        return used, -(canvas[0] * canvas[1] - used)
+
+    best = max(pinpoints, key=merit)
+    return int(best[0]), int(best[1])
+
+
+def kept_window(size: tuple[int, int], grid: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a feature grid that show the image and not its padding.
+
+    Args:
+        size: (width, height) of the image, pixels.
+        grid: (columns, rows) of the feature grid.
+
+    Returns:
+        Slices (rows, columns); the margin is cut evenly, rounded down.
+    """
+    (width, height), (columns, rows) = size, grid
+    if width / height > columns / rows:
+        margin = (rows - int(height * (columns / width))) // 2
+        return slice(margin, rows - margin), slice(0, columns)
+    margin = (columns - int(width * (rows / height))) // 2
+    return slice(0, rows), slice(margin, columns - margin)
+
+
+def count_image_tokens(
+    tiles: int,
+    size: tuple[int, int],
+    *,
+    merge: str,
+    side: int,
+    tile_tokens: int,
+    tile_size: int,
+    pinpoints: Sequence[Sequence[int]] | None,
+) -> int:
+    """Tokens that :func:`merge_tiles` makes of one image, without any features.
+
+    Args:
+        tiles: Number of tiles of the image.
+        size: (width, height) of the image, pixels.
+        merge: ``flat``, ``spatial`` or ``spatial_unpad``.
+        side: Patches along one side of a tile.
+        tile_tokens: Tokens of one tile.
+        tile_size: Side of a tile, pixels.
+        pinpoints: Canvases of anyres, pixels.
+    """
+    if merge != "spatial_unpad":
+        return tiles * tile_tokens
+    if tiles == 1:
+        return tile_tokens + 1
+    width, height = best_grid(size, _needed(pinpoints))
+    grid = (width // tile_size * side, height // tile_size * side)
+    rows, columns = kept_window(size, grid)
+    return tile_tokens + (rows.stop - rows.start) * (columns.stop - columns.start + 1)
+
+
+def merge_tiles(
+    features: Tensor,
+    size: tuple[int, int] | None,
+    *,
+    merge: str,
+    side: int,
+    tile_size: int,
+    pinpoints: Sequence[Sequence[int]] | None,
+    newline: Tensor | None,
+) -> Tensor:
+    """The tokens of one image's tiles as one sequence.
+
+    ``flat`` concatenates the tiles. ``spatial`` keeps the overview first and reads the grid of the other tiles row by
+    row across tiles; ``spatial_unpad`` also drops the rows or columns of padding and ends each row with a newline
+    token. Source: LLaVA-1.6.
+
+    Args:
+        features: (tiles, tile tokens, H), the overview tile first.
+        size: (width, height) of the image, pixels; needed where there are several tiles and ``merge`` is not flat.
+        merge: ``flat``, ``spatial`` or ``spatial_unpad``.
+        side: Patches along one side of a tile.
+        tile_size: Side of a tile, pixels.
+        pinpoints: Canvases of anyres, pixels.
+        newline: (H,) for ``spatial_unpad``.
+
+    Returns:
+        (tokens, H).
+
+    Raises:
+        DataError: The tiles do not fill the canvas that belongs to the image's size, or something needed is missing.
+    """
+    if merge == "flat":
+        return features.flatten(0, 1)
+    unpad = merge == "spatial_unpad"
+    if unpad and newline is None:
+        raise DataError("expected a newline embedding for spatial_unpad, got none; set image_newline=True")
+    if features.shape[0] == 1:
+        return torch.cat([features[0], newline[None]]) if unpad else features[0]
+    if size is None:
+        raise DataError("expected image_sizes for images of several tiles, got None; pass (width, height) per image")
+    width, height = best_grid(size, _needed(pinpoints))
+    across, down = width // tile_size, height // tile_size
+    if across * down != features.shape[0] - 1:
+        raise DataError(
+            f"expected {across} x {down} tiles and an overview for an image of {size[0]} x {size[1]} pixels, got "
+            f"{features.shape[0]} tiles; give each image its own size"
+        )
+    grid = features[1:].unflatten(0, (down, across)).unflatten(2, (side, side))  # (down, across, side, side, H)
+    grid = grid.transpose(1, 2).flatten(0, 1).flatten(1, 2)  # (down * side, across * side, H)
+    if unpad:
+        rows, columns = kept_window(size, (across * side, down * side))
+        grid = grid[rows, columns]
+        grid = torch.cat([grid, newline.expand(grid.shape[0], 1, -1)], dim=1)
+    return torch.cat([features[0], grid.flatten(0, 1)])
+
+
+def scatter_features(embeds: Tensor, mask: Tensor, features: Tensor, what: str) -> Tensor:
+    """Put features where the placeholders are, in reading order.
+
+    Args:
+        embeds: (B, S, H).
+        mask: (B, S) true at the placeholders.
+        features: (N, H), N the number of placeholders.
+        what: Name of the modality, for the error.
+
+    Raises:
+        DataError: The numbers of placeholders and features differ.
+    """
+    expected = int(mask.sum())
+    if expected != features.shape[0]:
+        raise DataError(
+            f"expected as many {what} features as placeholders, got {features.shape[0]} features and {expected} "
+            f"placeholders in input_ids; pass every {what} that the text refers to, and the text through GemProcessor"
+        )
+    return embeds.masked_scatter(mask[..., None], features.to(embeds.device, embeds.dtype))
+
+
+def _needed(pinpoints: Sequence[Sequence[int]] | None) -> Sequence[Sequence[int]]:
+    if not pinpoints:
+        raise DataError("expected image_grid_pinpoints for images of several tiles, got none; set them in the config")
+    return pinpoints

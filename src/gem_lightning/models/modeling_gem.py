@@ -1,0 +1,315 @@
+"""The network: an ECG tower, an image tower and a language model that reads both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from gem_lightning.errors import DataError
+from gem_lightning.models.configuration_gem import GemConfig
+from gem_lightning.models.ecg_transformer import EcgTransformer
+from gem_lightning.models.fusion import merge_tiles, scatter_features
+from gem_lightning.models.loss import next_token_loss
+from gem_lightning.models.projector import build_projector
+
+
+class GemPreTrainedModel(PreTrainedModel):
+    """What transformers needs to know about the family."""
+
+    config_class = GemConfig
+    base_model_prefix = "model"
+    input_modalities = ("text", "image", "time")
+    supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar[list[str]] = ["EcgTransformer"]
+    _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, EcgTransformer):
+            module.init_parameters()
+        elif isinstance(module, GemModel):
+            if module.image_newline is not None:
+                init.normal_(module.image_newline, std=module.config.text_config.hidden_size**-0.5)
+        else:
+            super()._init_weights(module)
+
+
+class GemModel(GemPreTrainedModel):
+    """Towers, projectors and the language model's body: from ids, ECGs and images to hidden states.
+
+    Args:
+        config: Sizes; a tower whose config is None does not exist.
+    """
+
+    def __init__(self, config: GemConfig) -> None:
+        super().__init__(config)
+        hidden = config.text_config.hidden_size
+        self.ecg_tower = EcgTransformer(**config.ecg_config.tower_arguments()) if config.ecg_config else None
+        self.vision_tower = AutoModel.from_config(config.vision_config) if config.vision_config else None
+        self.ecg_projector = (
+            build_projector(config.ecg_projector_type, config.ecg_config.width, config.projector_width)
+            if config.ecg_config
+            else None
+        )
+        self.multi_modal_projector = build_projector(config.projector_type, config.projector_width, hidden)
+        self.image_newline = nn.Parameter(torch.empty(hidden)) if config.image_newline else None
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's embedding table."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's embedding table."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_ecg_features(self, ecg_values: Tensor) -> Tensor:
+        """ECGs as tokens of the language model.
+
+        Args:
+            ecg_values: (N, leads, samples), mV.
+
+        Returns:
+            (N, tokens, H); 101 tokens in the published size, class token first.
+
+        Raises:
+            DataError: The model has no ECG tower, or the shape is another.
+        """
+        if self.ecg_tower is None:
+            raise DataError("expected no ecg_values, got some: this model has no ECG tower; leave the ECG out")
+        with _grad_where_needed(self.ecg_tower, ecg_values):
+            tokens = self.ecg_tower(ecg_values)
+        return self.multi_modal_projector(self.ecg_projector(_as(self.ecg_projector, tokens)))
+
+    def get_image_features(
+        self,
+        pixel_values: Tensor | Sequence[Tensor],
+        image_sizes: Tensor | Sequence[Sequence[int]] | None = None,
+    ) -> list[Tensor]:
+        """Images as tokens of the language model.
+
+        Args:
+            pixel_values: (N, 3, h, w), or one (tiles, 3, h, w) per image (as list or tensor (N, tiles, 3, h, w)).
+            image_sizes: (width, height) of each image before tiling, pixels; needed where there are several tiles and
+                ``config.image_merge`` is not ``flat``.
+
+        Returns:
+            One (tokens, H) per image.
+
+        Raises:
+            DataError: The model has no image tower, or tiles and sizes contradict each other.
+        """
+        if self.vision_tower is None:
+            raise DataError("expected no pixel_values, got some: this model has no image tower; leave the image out")
+        images = [image[None] if image.ndim == 3 else image for image in pixel_values]
+        tiles = torch.cat([image.to(self.vision_tower.device, self.vision_tower.dtype) for image in images])
+        # 5.17 wants the index counted from the front
+        layer = self.config.vision_feature_layer % (self.config.vision_config.num_hidden_layers + 1)
+        with _grad_where_needed(self.vision_tower, tiles):
+            states = self.vision_tower(pixel_values=tiles, output_hidden_states=[layer], return_dict=True)
+        features = states.hidden_states[layer]  # (all tiles, 1 + patches, W)
+        if self.config.vision_feature_select == "patch" and features.shape[1] == self.config.patches_per_side**2 + 1:
+            features = features[:, 1:]
+        features = self.multi_modal_projector(_as(self.multi_modal_projector, features))
+        sizes = [None] * len(images) if image_sizes is None else [tuple(int(n) for n in size) for size in image_sizes]
+        if len(sizes) != len(images):
+            raise DataError(f"expected one size per image, got {len(sizes)} sizes and {len(images)} images")
+        return [
+            merge_tiles(
+                part,
+                size,
+                merge=self.config.image_merge,
+                side=self.config.patches_per_side,
+                tile_size=self.config.vision_config.image_size,
+                pinpoints=self.config.image_grid_pinpoints,
+                newline=self.image_newline,
+            )
+            for part, size in zip(features.split([len(image) for image in images]), sizes, strict=True)
+        ]
+
+    def embed_inputs(
+        self,
+        input_ids: Tensor,
+        ecg_values: Tensor | None = None,
+        pixel_values: Tensor | Sequence[Tensor] | None = None,
+        image_sizes: Tensor | Sequence[Sequence[int]] | None = None,
+    ) -> Tensor:
+        """The language model's input: word embeddings with ECG and image features at their placeholders.
+
+        Args:
+            input_ids: (B, S), placeholders expanded.
+            ecg_values: (N_ecg, leads, samples) in the order of their placeholders, mV; None without ECGs.
+            pixel_values: Images in the order of their placeholders, see :meth:`get_image_features`.
+            image_sizes: See :meth:`get_image_features`.
+
+        Returns:
+            (B, S, H).
+
+        Raises:
+            DataError: Placeholders and features differ in number.
+        """
+        ecg_mask = input_ids == self.config.ecg_token_id
+        image_mask = input_ids == self.config.image_token_id
+        embeds = self.get_input_embeddings()(input_ids.masked_fill(ecg_mask | image_mask, 0))
+        none = embeds.new_zeros(0, embeds.shape[-1])
+        ecgs = self.get_ecg_features(ecg_values).flatten(0, 1) if _present(ecg_values) else none
+        images = torch.cat(self.get_image_features(pixel_values, image_sizes)) if _present(pixel_values) else none
+        embeds = scatter_features(embeds, ecg_mask, ecgs, "ECG")
+        return scatter_features(embeds, image_mask, images, "image")
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        ecg_values: Tensor | None = None,
+        pixel_values: Tensor | Sequence[Tensor] | None = None,
+        image_sizes: Tensor | Sequence[Sequence[int]] | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states of the language model; see :meth:`embed_inputs` for the arguments."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise DataError("expected exactly one of input_ids and inputs_embeds; drop the other")
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_inputs(input_ids, ecg_values, pixel_values, image_sizes)
+        kwargs.pop("return_dict", None)
+        return self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            return_dict=True,
+            **kwargs,
+        )
+
+
+class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
+    """Text about ECGs: :class:`GemModel` and the language model's head.
+
+    Args:
+        config: Sizes and switches.
+    """
+
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+
+    def __init__(self, config: GemConfig) -> None:
+        super().__init__(config)
+        self.model = GemModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The head."""
+        return self.lm_head
+
+    def embed_inputs(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The fused embeddings (B, S, H), see :meth:`GemModel.embed_inputs`."""
+        return self.model.embed_inputs(*args, **kwargs)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        ecg_values: Tensor | None = None,
+        pixel_values: Tensor | Sequence[Tensor] | None = None,
+        image_sizes: Tensor | Sequence[Sequence[int]] | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        return_logits: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Loss and logits.
+
+        Args:
+            input_ids: (B, S), placeholders expanded by :class:`GemProcessor`.
+            attention_mask: (B, S), 0 at padding.
+            labels: (B, S), -100 where no loss is wanted.
+            ecg_values: (N_ecg, leads, samples), mV, in the order of their placeholders.
+            pixel_values: (N_img, 3, h, w), or one (tiles, 3, h, w) per image.
+            image_sizes: (width, height) per image, pixels.
+            position_ids: (B, S), by default counted by the language model.
+            past_key_values: Cache of earlier tokens.
+            inputs_embeds: (B, S, H) in place of ``input_ids``, already fused.
+            logits_to_keep: Number of last positions, or index tensor, whose logits are wanted; 0 means all.
+            return_logits: None leaves the logits out while training with labels, where nobody reads them.
+            num_items_in_batch: Divisor of the loss in place of the number of labels.
+            **kwargs: For the language model.
+
+        Returns:
+            ``loss`` (float32) where labels were given, ``logits`` (B, S, V) where wanted, and the cache.
+        """
+        kwargs.pop("return_dict", None)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            ecg_values=ecg_values,
+            pixel_values=pixel_values,
+            image_sizes=image_sizes,
+            **kwargs,
+        )
+        hidden = outputs.last_hidden_state
+        loss = logits = None
+        if labels is not None:
+            vocab, chunk = self.config.text_config.vocab_size, self.config.loss_chunk_mib
+            loss = next_token_loss(hidden, labels, self.lm_head, vocab, chunk, num_items_in_batch)
+        if return_logits or (return_logits is None and (labels is None or not self.training)):
+            keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(hidden[:, keep])
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        ecg_values: Tensor | None = None,
+        pixel_values: Any = None,
+        image_sizes: Any = None,
+        is_first_iteration: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Model inputs of one decoding step: ECGs and images only where their placeholders are read."""
+        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        if is_first_iteration or not kwargs.get("use_cache", True):
+            inputs |= {"ecg_values": ecg_values, "pixel_values": pixel_values, "image_sizes": image_sizes}
+        return inputs
+
+
+def _present(values: Tensor | Sequence[Tensor] | None) -> bool:
+    return values is not None and len(values) > 0
+
+
+def _as(module: nn.Module, values: Tensor) -> Tensor:
+    """Values in the dtype that a projector computes in (a quantised layer reports an integer dtype: left alone)."""
+    dtype = next(module.parameters()).dtype
+    return values.to(dtype) if dtype.is_floating_point else values
+
+
+def _grad_where_needed(tower: nn.Module, values: Tensor) -> torch.set_grad_enabled:
+    """No graph through a frozen tower, unless the gradient of its input is wanted."""
+    wanted = values.requires_grad or any(parameter.requires_grad for parameter in tower.parameters())
+    return torch.set_grad_enabled(torch.is_grad_enabled() and wanted)
