@@ -1,1 +1,24 @@
-"""."""
+"""Pictures: calibrated 12-lead paper ECGs from records, with a camera's flaws on demand."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "EcgRenderer": "draw",
+    "RenderWarning": "draw",
+    "Geometry": "geometry",
+    "RenderedEcg": "geometry",
+    "Text": "geometry",
+    "Trace": "geometry",
+    "Style": "plate",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

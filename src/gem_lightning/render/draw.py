@@ -1,0 +1,258 @@
+"""The renderer: a record in, a calibrated paper picture and its geometry out."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.errors import RenderError
+from gem_lightning.render.font import draw_text
+from gem_lightning.render.geometry import Box, Geometry, RenderedEcg, Text, Trace
+from gem_lightning.render.layout import Scene, build_scene
+from gem_lightning.render.plate import Style, draw_plate, find_style
+
+_MAX_PIXELS = 200_000_000
+
+
+class RenderWarning(UserWarning):
+    """The picture is right, but not all that was asked for is on it."""
+
+
+@functools.cache
+def _kernel(name: str) -> Any:
+    """The trace kernel: ``numba``, ``numpy``, or ``auto`` for numba where it is installed."""
+    if name not in ("auto", "numba", "numpy"):
+        raise RenderError(f"expected kernel auto, numba or numpy, got {name!r}")
+    if name != "numpy":
+        try:
+            from gem_lightning.render.stroke import stroke_traces
+
+            return stroke_traces
+        except ImportError:
+            if name == "numba":
+                raise
+    from gem_lightning.render.stroke_numpy import stroke_traces as plain
+
+    return plain
+
+
+class EcgRenderer:
+    """Draws records as calibrated 12-lead paper pictures.
+
+    Args:
+        layout: A name of ``layouts.yaml`` (``3x4+1``, ``6x2``, ``12x1``, ``cabrera-3x4``, ``single``, ...) or a mapping
+            with ``rows`` and ``rhythm``.
+        size: (H, W) of the picture, px; the page is scaled to fit and centred, its paper runs on to the edges. None:
+            the size of the page at ``dpi``.
+        dpi: Pixels per inch; default 200 where no ``size`` is given. With ``size`` too, the scale is fixed and the page
+            must fit.
+        speed: Paper speed, mm/s (usually 12.5, 25 or 50).
+        gain: mm per mV (usually 5, 10 or 20).
+        style: A name of ``styles.yaml`` or a mapping of colours.
+        artifacts: A camera's flaws: a preset (``scan``, ``photo``, ``hard``) or a mapping; None or ``clean`` for none.
+        paper: ``letter``, ``a4``, ``fit``, (width, height) in mm; None for the layout's usual one.
+        seconds: Time on show, s.
+        start: Where the excerpt begins, s.
+        half_gain_precordials: Draw V1 to V6 at half of the gain.
+        line_mm: Width of the traces, mm; default 0.3, and at least 0.75 px so that a small picture stays legible.
+        color: Trace colour (RGB 0-255); default the style's ink.
+        header: Text above the traces; ``{key}`` takes a value of ``record.meta`` (for example ``"{age} y {sex}"``). No
+            identifier is printed unless it is named here.
+        footer: Text below; default speed and gain.
+        names, pulses, separators: Whether lead names, calibration pulses and column borders are printed.
+        kernel: ``auto``, ``numba`` or ``numpy``.
+
+    Raises:
+        RenderError: An argument makes no sense, or the layout does not fit on the paper.
+    """
+
+    def __init__(
+        self,
+        layout: str | Mapping[str, Any] = "3x4+1",
+        size: Sequence[int] | None = None,
+        dpi: float | None = None,
+        speed: float = 25,
+        gain: float = 10,
+        style: str | Mapping[str, Any] | Style = "red",
+        artifacts: str | Mapping[str, Any] | None = None,
+        paper: str | Sequence[float] | None = None,
+        seconds: float = 10.0,
+        start: float = 0.0,
+        half_gain_precordials: bool = False,
+        line_mm: float | None = None,
+        color: Sequence[float] | None = None,
+        header: str | None = None,
+        footer: str | None = None,
+        names: bool = True,
+        pulses: bool = True,
+        separators: bool = True,
+        kernel: str = "auto",
+    ) -> None:
+        for name, value in (("speed (mm/s)", speed), ("gain (mm/mV)", gain), ("seconds", seconds)):
+            if not (np.isfinite(value) and value > 0):
+                raise RenderError(f"expected {name} above 0, got {value}")
+        if not (np.isfinite(start) and start >= 0):
+            raise RenderError(f"expected start (s) of 0 or more, got {start}")
+        if artifacts not in (None, "clean"):
+            raise RenderError(f"expected artifacts None or clean, got {artifacts!r}")
+        self.style = find_style(style)
+        self.ink = tuple(float(c) for c in color) if color is not None else self.style.ink
+        if footer is None:
+            footer = f"{speed:g} mm/s   {gain:g} mm/mV" + ("   V1-V6 half gain" if half_gain_precordials else "")
+        self.scene = build_scene(
+            layout, paper, speed, gain, seconds, half_gain_precordials, 6.0 if header else 0.0, 8.0 if footer else 0.0
+        )
+        self.size, self.px_per_mm, self.origin = _canvas(self.scene, size, dpi)
+        self.line_px = max((0.3 if line_mm is None else line_mm) * self.px_per_mm, 0.75 if line_mm is None else 0.05)
+        self.speed, self.gain, self.start = float(speed), float(gain), float(start)
+        self.header, self.footer, self.kernel = header, footer, kernel
+        self._printed = {"names": names, "pulses": pulses, "separators": separators}
+        self._plate: tuple[np.ndarray, list[Box], list[Text]] | None = None
+        if self.scene.seconds < self.scene.asked:
+            _warn(
+                f"the paper holds {self.scene.seconds:g} of {self.scene.asked:g} s at {speed:g} mm/s; "
+                "use paper='fit' for all"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plate": None}
+
+    def __call__(self, record: EcgRecord, seed: Any = None, out: np.ndarray | None = None) -> RenderedEcg:
+        """Draw a record.
+
+        Args:
+            record: Any rate and length; a short one leaves blank paper, NaN leaves a gap.
+            seed: Of the artifacts: an int, a sequence of ints such as (seed, epoch, index), or a Generator.
+            out: A uint8 (H, W, 3) buffer to draw into.
+
+        Raises:
+            RenderError: A lead of the layout is not in the record, or no sample of the record is known.
+        """
+        plate, pulses, texts = self._printed_plate()
+        image = self._canvas_copy(plate, out)
+        texts = list(texts)
+        if self.header:
+            texts.append(self._draw_header(image, record))
+        held = self._draw_traces(image, record)
+        geometry = Geometry(
+            self.px_per_mm, self.size, self.scene.page, self.origin, self.speed, self.gain, self.line_px,
+            self._traces(held), list(pulses), texts,
+        )  # fmt: skip
+        return RenderedEcg(image, geometry, self.px_per_mm * 25.4)
+
+    def _printed_plate(self) -> tuple[np.ndarray, list[Box], list[Text]]:
+        """The background, drawn once."""
+        if self._plate is None:
+            image, pulses, texts = draw_plate(
+                self.scene, self.size, self.px_per_mm, self.origin, self.style, self.speed, self.line_px,
+                self.footer, **self._printed,
+            )  # fmt: skip
+            image.flags.writeable = False
+            self._plate = image, pulses, texts
+        return self._plate
+
+    def _canvas_copy(self, plate: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        if out is None:
+            return plate.copy()
+        if out.shape != plate.shape or out.dtype != np.uint8:
+            raise RenderError(f"expected out to be uint8 {plate.shape}, got {out.dtype} {out.shape}")
+        np.copyto(out, plate)
+        return out
+
+    def _draw_header(self, image: np.ndarray, record: EcgRecord) -> Text:
+        known = {"fs": f"{record.fs:g}", "seconds": f"{record.seconds:g}", **record.meta}
+        line = str(self.header).format_map(_Blank(known))
+        x = self.origin[0] + self.scene.slots[0].x * self.px_per_mm
+        y = self.origin[1] + (self.scene.top - 1.5) * self.px_per_mm
+        return Text(line, *draw_text(image, line, x, y, max(2.6 * self.px_per_mm, 5.5), self.style.ink))
+
+    def _draw_traces(self, image: np.ndarray, record: EcgRecord) -> np.ndarray:
+        """Draw every strip; returns how many samples of each were held at the edge of the page."""
+        slots, scale = self.scene.slots, self.px_per_mm
+        rows = self._rows(record)
+        times = np.array([[s.t0, s.t1] for s in slots]) + self.start
+        first = np.clip(np.ceil(times[:, 0] * record.fs - 1e-6), 0, record.samples).astype(np.int64)
+        last = np.clip(np.floor(times[:, 1] * record.fs + 1e-6) + 1, first, record.samples).astype(np.int64)
+        per_second = self.speed * scale
+        x0 = self.origin[0] + np.array([s.x for s in slots]) * scale + (first / record.fs - times[:, 0]) * per_second
+        signs = np.array([-1.0 if s.lead.startswith("-") else 1.0 for s in slots])
+        limits = (self.origin[1] + 2.0 * scale, self.origin[1] + (self.scene.page[1] - 2.0) * scale)
+        held = _kernel(self.kernel)(
+            image, record.signal, rows, first, last, x0, per_second / record.fs,
+            self.origin[1] + np.array([s.baseline for s in slots]) * scale,
+            np.array([s.gain for s in slots]) * scale * signs, limits, self.line_px / 2,
+            np.asarray(self.ink, np.float64), 1.0,
+        )  # fmt: skip
+        if held.any():
+            leads = ", ".join(dict.fromkeys(s.lead for s, n in zip(slots, held) if n))
+            _warn(f"samples beyond the page were held at its edge in {leads}; use a smaller gain to see them")
+        return held
+
+    def _rows(self, record: EcgRecord) -> np.ndarray:
+        """Row of the record's signal for each strip, by lead name."""
+        names = {lead: i for i, lead in enumerate(record.leads)}
+        wanted = [slot.lead.removeprefix("-") for slot in self.scene.slots]
+        missing = [lead for lead in dict.fromkeys(wanted) if lead not in names]
+        if missing:
+            raise RenderError(
+                f"expected the leads {', '.join(dict.fromkeys(wanted))}, the record lacks {', '.join(missing)}; "
+                "choose a layout of the leads it has"
+            )
+        rows = np.array([names[lead] for lead in wanted], np.int64)
+        blank = [lead for lead in dict.fromkeys(wanted) if not np.isfinite(record.signal[names[lead]]).any()]
+        if len(blank) == len(set(wanted)):
+            raise RenderError("expected a record with at least one known sample in the leads on show, got only NaN")
+        if blank:
+            _warn(f"no sample is known in {', '.join(blank)}: the strip is blank")
+        return rows
+
+    def _traces(self, held: np.ndarray) -> list[Trace]:
+        traces, scale, (left, top) = [], self.px_per_mm, self.origin
+        for slot, clipped in zip(self.scene.slots, held):
+            x, y = left + slot.x * scale, top + slot.baseline * scale
+            right = x + (slot.t1 - slot.t0) * self.speed * scale
+            box = (x, y - 0.6 * self.scene.pitch * scale, right, y + 0.4 * self.scene.pitch * scale)
+            t0, t1 = slot.t0 + self.start, slot.t1 + self.start
+            traces.append(Trace(slot.lead, t0, t1, x, y, slot.gain, box, bool(clipped)))
+        return traces
+
+
+class _Blank(dict):
+    """A mapping that answers unknown keys with nothing, for headers."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _canvas(
+    scene: Scene, size: Sequence[int] | None, dpi: float | None
+) -> tuple[tuple[int, int], float, tuple[float, float]]:
+    """(H, W), px per mm and the page's corner (x, y), px."""
+    width, height = scene.page
+    if dpi is not None and not (np.isfinite(dpi) and dpi > 0):
+        raise RenderError(f"expected dpi above 0, got {dpi}")
+    if size is None:
+        scale = (200.0 if dpi is None else float(dpi)) / 25.4
+        pixels = (round(height * scale), round(width * scale))
+    else:
+        if len(size) != 2 or min(size) < 16:
+            raise RenderError(f"expected size (H, W) of at least 16 x 16 px, got {tuple(size)}")
+        pixels = (int(size[0]), int(size[1]))
+        scale = min(pixels[1] / width, pixels[0] / height) if dpi is None else float(dpi) / 25.4
+    if pixels[0] * pixels[1] > _MAX_PIXELS:
+        raise RenderError(f"expected at most {_MAX_PIXELS:,} pixels, got {pixels[0]} x {pixels[1]}; use a smaller dpi")
+    if dpi is not None and (width * scale > pixels[1] + 1 or height * scale > pixels[0] + 1):
+        raise RenderError(
+            f"expected a size of at least {round(height * scale)} x {round(width * scale)} px (H, W) for "
+            f"{width:g} x {height:g} mm at {dpi:g} dpi, got {pixels}; leave out size or dpi"
+        )
+    return pixels, scale, ((pixels[1] - width * scale) / 2, (pixels[0] - height * scale) / 2)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RenderWarning, stacklevel=4)

@@ -1,0 +1,164 @@
+"""Where everything on the picture lies: what digitisers, overlays and the web page need to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gem_lightning.errors import RenderError
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One lead's strip.
+
+    Attributes:
+        lead: Lead name; a leading minus marks an inverted lead (Cabrera's -aVR).
+        t0, t1: First and last time shown, s from the start of the record.
+        x0: Where ``t0`` lies, px.
+        baseline_y: Where 0 mV lies, px.
+        gain: mm per mV (half of the page's gain for precordial leads when asked so).
+        box: (x0, y0, x1, y1) of the strip, px.
+        clipped: Some samples were held at the edge of the page.
+    """
+
+    lead: str
+    t0: float
+    t1: float
+    x0: float
+    baseline_y: float
+    gain: float
+    box: Box
+    clipped: bool = False
+
+
+class Text(NamedTuple):
+    """A printed text and its box, px."""
+
+    text: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Millimetres, seconds and millivolts to pixels; x to the right, y down, pixel (0, 0) spans 0 to 1.
+
+    A sample at time t with value v lies at ``x0 + (t - t0) * speed * px_per_mm``, ``baseline_y - v * gain * px_per_mm``
+    of its trace. After a camera's distortion that holds in ``flat``, and :meth:`to_image` carries points along; boxes
+    and start points of this object are already those of the distorted picture.
+
+    Attributes:
+        px_per_mm: Scale, px per mm (after a distortion: at the middle of the page).
+        size: (H, W) of the picture, px.
+        page_mm: (width, height) of the paper, mm.
+        origin: Where the paper's top left corner lies, px.
+        speed: Paper speed, mm/s.
+        gain: mm per mV.
+        line_px: Width of the traces, px.
+        traces: Every strip, from top to bottom and left to right.
+        pulses: (x0, y0, x1, y1) of each 1 mV calibration pulse, px.
+        texts: Every printed text with its box.
+        warp: The distortion that carried the flat picture here, or None.
+        flat: The geometry before the distortion, or None.
+    """
+
+    px_per_mm: float
+    size: tuple[int, int]
+    page_mm: tuple[float, float]
+    origin: tuple[float, float]
+    speed: float
+    gain: float
+    line_px: float
+    traces: list[Trace]
+    pulses: list[Box]
+    texts: list[Text]
+    warp: Any = None
+    flat: Geometry | None = None
+
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Points (n, 2) of the flat picture as points of this picture, px."""
+        points = np.asarray(points, dtype=np.float64)
+        return points if self.warp is None else self.warp.forward(points)
+
+    def locate(self, trace: int, t: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Pixels (n, 2) of the samples with times ``t`` (s) and values ``v`` (mV) on the strip with index ``trace``."""
+        flat = self.flat or self
+        strip = flat.traces[trace]
+        t, v = np.broadcast_arrays(np.asarray(t, dtype=np.float64), np.asarray(v, dtype=np.float64))
+        x = strip.x0 + (t - strip.t0) * flat.speed * flat.px_per_mm
+        y = strip.baseline_y - v * strip.gain * flat.px_per_mm
+        return self.to_image(np.stack([x.ravel(), y.ravel()], axis=1))
+
+    def warped(self, warp: Any) -> Geometry:
+        """This flat geometry as seen through ``warp``."""
+        if self.flat is not None:
+            raise RenderError("expected a flat geometry, got one that is already distorted; compose the distortions")
+
+        def carry(box: Box) -> Box:
+            x0, y0, x1, y1 = box
+            corners = warp.forward(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64))
+            return (*corners.min(0).tolist(), *corners.max(0).tolist())
+
+        middle = np.array([[self.size[1] / 2, self.size[0] / 2]]) + np.array([[0, 0], [1, 0], [0, 1]])
+        a, b, c = warp.forward(middle)
+        scale = _area_scale(a, b, c)
+        starts = warp.forward(np.array([[t.x0, t.baseline_y] for t in self.traces]).reshape(-1, 2))
+        return replace(
+            self,
+            px_per_mm=self.px_per_mm * scale,
+            line_px=self.line_px * scale,
+            origin=tuple(warp.forward(np.array([self.origin]))[0].tolist()),
+            traces=[
+                replace(t, x0=float(x), baseline_y=float(y), box=carry(t.box)) for t, (x, y) in zip(self.traces, starts)
+            ],
+            pulses=[carry(p) for p in self.pulses],
+            texts=[Text(t.text, *carry(t[1:])) for t in self.texts],
+            warp=warp,
+            flat=self,
+        )
+
+
+def _area_scale(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
+    """Length scale of the map that sends the unit corner (0,0) (1,0) (0,1) to a, b, c."""
+    (ux, uy), (vx, vy) = b - a, c - a
+    return float(np.sqrt(abs(ux * vy - uy * vx)))
+
+
+@dataclass(frozen=True)
+class RenderedEcg:
+    """A picture and where everything on it lies.
+
+    Attributes:
+        image: Uint8 (H, W, 3), RGB.
+        geometry: See :class:`Geometry`.
+        dpi: Pixels per inch of paper.
+    """
+
+    image: np.ndarray
+    geometry: Geometry
+    dpi: float = field(default=0.0)
+
+    def save(self, path: str | Path, quality: int = 92) -> Path:
+        """Write PNG or JPEG with its true resolution, so that a print has correct millimetres.
+
+        Raises:
+            RenderError: Another suffix (SVG and PDF are drawn from the record: ``EcgRenderer.save``).
+        """
+        from PIL import Image
+
+        path = Path(path)
+        if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise RenderError(
+                f"expected a .png or .jpg path, got {path.name!r}; for .svg and .pdf call EcgRenderer.save(record, path)"
+            )
+        extra = {"compress_level": 4} if path.suffix.lower() == ".png" else {"quality": quality}
+        Image.fromarray(self.image).save(path, dpi=(self.dpi, self.dpi), **extra)
+        return path

@@ -1,0 +1,168 @@
+"""A scene in millimetres: which lead is drawn where and when. Layouts are data (``layouts.yaml``)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NamedTuple
+
+from gem_lightning.ecg.record import LEADS
+from gem_lightning.errors import RenderError
+
+BIG_BOX = 5.0  # mm, the grid's heavy lines; baselines and column starts lie on them
+MARGIN = 5.0  # mm
+PULSE_MV, PULSE_S = 1.0, 0.2  # the standardisation pulse: 1 mV for 200 ms (AHA/ACC/HRS 2007, part I)
+_PULSE_GAP = 1.5  # mm of baseline on each side of the pulse
+_MAX_PITCH = 45.0  # mm between two rows
+
+
+class Slot(NamedTuple):
+    """A strip: its lead, its window (s from the start of the excerpt), start and baseline (mm), gain (mm/mV)."""
+
+    lead: str
+    t0: float
+    t1: float
+    x: float
+    baseline: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything on the page, in mm from its top left corner.
+
+    Attributes:
+        page: (width, height).
+        slots: The strips.
+        pulses: (x, baseline, gain) of each calibration pulse.
+        separators: (x, baseline) of each border between two leads of a row.
+        pitch: Distance of rows.
+        top, bottom: Where traces may be: between header and footer.
+        seconds: Time on show, s.
+        asked: Time asked for, s.
+    """
+
+    page: tuple[float, float]
+    slots: tuple[Slot, ...]
+    pulses: tuple[tuple[float, float, float], ...]
+    separators: tuple[tuple[float, float], ...]
+    pitch: float
+    top: float
+    bottom: float
+    seconds: float
+    asked: float
+
+
+@functools.cache
+def catalogue() -> dict[str, Any]:
+    """``layouts.yaml``: ``layouts`` and ``papers`` by name."""
+    import yaml
+
+    return yaml.safe_load(resources.files("gem_lightning.render").joinpath("layouts.yaml").read_text("utf-8"))
+
+
+def find_layout(layout: str | Mapping[str, Any]) -> tuple[list[list[str]], list[str], str]:
+    """Rows, rhythm leads and usual paper of a layout, by name or as a mapping with ``rows`` (and ``rhythm``).
+
+    Raises:
+        RenderError: An unknown name, an empty layout or an unknown lead.
+    """
+    if isinstance(layout, str):
+        known = catalogue()["layouts"]
+        if layout not in known:
+            raise RenderError(
+                f"expected a layout out of {', '.join(known)}, got {layout!r}; "
+                'or give your own: {"rows": [["I", "V1"], ["II", "V2"]], "rhythm": ["II"]}'
+            )
+        layout = known[layout]
+    rows = [[row] if isinstance(row, str) else [str(lead) for lead in row] for row in layout.get("rows") or []]
+    rhythm = [str(lead) for lead in layout.get("rhythm") or []]
+    if not rows or not all(rows):
+        raise RenderError(f"expected a layout with at least one lead in each row, got {dict(layout)!r}")
+    for lead in [lead for row in rows for lead in row] + rhythm:
+        if lead.removeprefix("-") not in LEADS:
+            raise RenderError(f"expected the layout's leads out of {', '.join(LEADS)} (a minus inverts), got {lead!r}")
+    return rows, rhythm, str(layout.get("paper", "letter"))
+
+
+def build_scene(
+    layout: str | Mapping[str, Any],
+    paper: str | Sequence[float] | None,
+    speed: float,
+    gain: float,
+    seconds: float,
+    half_gain_precordials: bool = False,
+    header_mm: float = 0.0,
+    footer_mm: float = 8.0,
+) -> Scene:
+    """Put a layout on paper.
+
+    Args:
+        layout: A name of ``layouts.yaml`` or a mapping.
+        paper: ``letter``, ``a4``, ``fit`` (as large as the content), (width, height) in mm, or the layout's own.
+        speed: mm/s.
+        gain: mm/mV.
+        seconds: Time on show, s; cut to what the paper holds.
+        half_gain_precordials: Draw V1 to V6 at half of the gain.
+        header_mm, footer_mm: Room for the header's and the footer's text, mm.
+
+    Raises:
+        RenderError: The layout is unknown or does not fit on the paper.
+    """
+    rows, rhythm, usual = find_layout(layout)
+    strips = [*rows, *([lead] for lead in rhythm)]
+    lead_in = 2 * _PULSE_GAP + PULSE_S * speed + 2.0
+    top, foot = MARGIN + header_mm, MARGIN + footer_mm
+    wish = usual if paper is None else paper
+    if wish == "fit":
+        pitch = 15.0 if len(strips) > 8 else 35.0
+        width = math.ceil((lead_in + seconds * speed) / BIG_BOX) * BIG_BOX + 2 * BIG_BOX
+        page = (width, math.ceil((top + foot + len(strips) * pitch) / BIG_BOX) * BIG_BOX)
+    else:
+        page = _paper(wish)
+    shown = min(seconds, math.floor((page[0] - 2 * MARGIN - lead_in) / speed / 0.5 + 1e-9) * 0.5)
+    pitch = min(_MAX_PITCH, (page[1] - top - foot) / len(strips))
+    if shown <= 0 or pitch < 4:
+        raise RenderError(
+            f"expected paper that holds {len(strips)} rows at {speed:g} mm/s, got {page[0]:g} x {page[1]:g} mm; "
+            "use paper='fit' or a larger one"
+        )
+    pitch = math.floor(pitch / BIG_BOX) * BIG_BOX or pitch
+    start = max(1, round((page[0] - lead_in - shown * speed) / 2 / BIG_BOX + lead_in / BIG_BOX)) * BIG_BOX
+    while start + shown * speed > page[0] - 2 and start - BIG_BOX >= lead_in:
+        start -= BIG_BOX
+    first = top + (page[1] - top - foot - len(strips) * pitch) / 2 + 0.6 * pitch
+    first = round(first / BIG_BOX) * BIG_BOX
+
+    slots, separators = [], []
+    for r, strip in enumerate(strips):
+        baseline, span = first + r * pitch, shown / len(strip)
+        for c, lead in enumerate(strip):
+            factor = 0.5 if half_gain_precordials and lead.startswith("V") else 1.0
+            slots.append(Slot(lead, c * span, (c + 1) * span, start + c * span * speed, baseline, gain * factor))
+            if c:
+                separators.append((start + c * span * speed, baseline))
+    pulse_x = start - 1.0 - _PULSE_GAP - PULSE_S * speed
+    pulses = []
+    for r, strip in enumerate(strips):
+        halved = half_gain_precordials and all(lead.startswith("V") for lead in strip)
+        pulses.append((pulse_x, first + r * pitch, gain / 2 if halved else gain))
+    return Scene(
+        page, tuple(slots), tuple(pulses), tuple(separators), pitch, top, page[1] - foot, shown, float(seconds)
+    )
+
+
+def _paper(paper: str | Sequence[float]) -> tuple[float, float]:
+    """(width, height) of a paper, mm."""
+    if isinstance(paper, str):
+        papers = catalogue()["papers"]
+        if paper not in papers:
+            raise RenderError(f"expected paper out of {', '.join(papers)}, fit, or (width, height) mm, got {paper!r}")
+        paper = papers[paper]
+    width, height = (float(side) for side in paper)
+    if not (20 <= width <= 5000 and 20 <= height <= 5000):
+        raise RenderError(f"expected paper of 20 to 5000 mm a side, got {width:g} x {height:g} mm")
+    return width, height

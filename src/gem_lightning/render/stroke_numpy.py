@@ -1,0 +1,81 @@
+"""The trace kernel without numba: the same intervals as :mod:`gem_lightning.render.stroke`, by whole arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+SUBCOLUMNS = 4
+
+
+def _spans(y: np.ndarray, x0: float, dx: float, half: float, xc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest y (columns,) that the stroke of ``y`` reaches on each vertical line ``xc``."""
+    n = y.size
+    low, high = np.full(xc.size, 1e30), np.full(xc.size, -1e30)
+    first = np.maximum(np.ceil((xc - half - x0) / dx).astype(np.int64), 0)
+    last = np.minimum(np.floor((xc + half - x0) / dx).astype(np.int64), n - 1)
+    for step in range(int((last - first).max(initial=-1)) + 1):
+        k = first + step
+        on = k <= last
+        k = np.where(on, k, 0)
+        reach = np.sqrt(np.maximum(half * half - (x0 + k * dx - xc) ** 2, 0.0))
+        low = np.where(on, np.minimum(low, y[k] - reach), low)
+        high = np.where(on, np.maximum(high, y[k] + reach), high)
+    if n < 2:
+        return low, high
+    slope = np.diff(y) / dx
+    norm = 1.0 / np.sqrt(1.0 + slope * slope)
+    begin, end = np.maximum(first - 1, 0), np.minimum(last, n - 2)
+    for step in range(int((end - begin).max(initial=-1)) + 1):
+        k = begin + step
+        inside = k <= end
+        k = np.where(inside, k, 0)
+        for side in (1.0, -1.0):
+            p = xc + side * (half * slope[k] * norm[k]) - (x0 + k * dx)
+            on = inside & (p >= 0.0) & (p <= dx)
+            edge = y[k] + slope[k] * p + side * (half * norm[k])
+            if side > 0:
+                high = np.where(on, np.maximum(high, edge), high)
+            else:
+                low = np.where(on, np.minimum(low, edge), low)
+    return low, high
+
+
+def _stroke(
+    image: np.ndarray, y: np.ndarray, x0: float, dx: float, half: float, ink: np.ndarray, strength: float
+) -> None:
+    """Blend the stroke of one gap-free run (px) into the image."""
+    height, width = image.shape[:2]
+    left = max(0, int(np.floor(x0 - half)))
+    right = min(width - 1, int(np.floor(x0 + (y.size - 1) * dx + half)))
+    if right < left:
+        return
+    columns = np.arange(left, right + 1)
+    xc = (columns[:, None] + (np.arange(SUBCOLUMNS) + 0.5) / SUBCOLUMNS).ravel()
+    low, high = _spans(y, x0, dx, half, xc)
+    hit = high >= low
+    if not hit.any():
+        return
+    top = max(0, int(np.floor(low[hit].min())))
+    bottom = min(height - 1, int(np.floor(high[hit].max())))
+    cover = np.zeros((bottom - top + 1, columns.size))
+    rows = np.arange(top, bottom + 1, dtype=np.float64)[:, None]
+    for s in range(SUBCOLUMNS):
+        part = np.minimum(high[s::SUBCOLUMNS], rows + 1.0) - np.maximum(low[s::SUBCOLUMNS], rows)
+        cover += np.where(part > 0.0, part, 0.0)
+    cover *= strength / SUBCOLUMNS
+    below = image[top : bottom + 1, left : right + 1].astype(np.float64)
+    image[top : bottom + 1, left : right + 1] = (below + (ink - below) * cover[..., None] + 0.5).astype(np.uint8)
+
+
+def stroke_traces(image, signal, rows, first, last, x0, dx, baseline, scale, limits, half, ink, strength):  # type: ignore[no-untyped-def]
+    """As :func:`gem_lightning.render.stroke.stroke_traces`."""
+    held = np.zeros(len(rows), np.int64)
+    for j, row in enumerate(rows):
+        at = baseline[j] - signal[row, first[j] : last[j]].astype(np.float64) * scale[j]
+        known = ~np.isnan(at)
+        held[j] = np.count_nonzero(known & ((at < limits[0]) | (at > limits[1])))
+        at = np.clip(at, *limits)
+        borders = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
+        for begin, end in zip(borders[::2], borders[1::2]):
+            _stroke(image, at[begin:end], x0[j] + begin * dx, dx, half, ink, strength)
+    return held
