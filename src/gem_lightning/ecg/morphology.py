@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gem_lightning.ecg.waves import Beat, Wave, net_axis, weights
+from gem_lightning.ecg.waves import Beat, Wave, aim, rotate, weights
 
 # Frontal axis (degrees) or None, and V1 to V6: how a territory's vector looks in the leads, as multiples of ``st_mv``.
 TERRITORIES: dict[str, tuple[float | None, tuple[float, ...]]] = {
@@ -24,6 +24,7 @@ TERRITORIES: dict[str, tuple[float | None, tuple[float, ...]]] = {
     "inferolateral": (70.0, (0.0, 0.0, 0.0, 0.2, 0.85, 0.8)),
 }
 
+_Q_END_MS = 58.0
 _R_CHEST = np.array([0.0, 0.35, 0.75, 1.25, 1.3, 0.95])
 _S_CHEST = -np.array([0.9, 1.15, 0.75, 0.35, 0.15, 0.06])
 _T_CHEST = np.array([0.04, 0.32, 0.4, 0.38, 0.32, 0.24])
@@ -91,21 +92,6 @@ def _chest(profile: np.ndarray, heart: Heart) -> np.ndarray:
     return np.interp(np.arange(6) - heart.transition, np.arange(6), profile) * heart.chest
 
 
-def _aim(fixed: tuple[Wave, ...], main: tuple[Wave, ...], axis_deg: float) -> tuple[Wave, ...]:
-    """Turn the ``main`` waves in the frontal plane so that the net area of all points to ``axis_deg``."""
-    turned = main
-    for _ in range(6):
-        error = (net_axis(fixed + turned) - axis_deg + 180) % 360 - 180
-        turned = tuple(replace(wave, weights=_rotate(wave.weights, -error)) for wave in turned)
-    return fixed + turned
-
-
-def _rotate(w: np.ndarray, degrees: float) -> np.ndarray:
-    """Weights with their frontal vector turned by ``degrees``."""
-    x, y = w[0], (2 * w[1] - w[0]) / np.sqrt(3)  # II = x/2 + y·√3/2
-    return weights(np.hypot(x, y), np.rad2deg(np.arctan2(y, x)) + degrees, w[2:])
-
-
 def _qrs(codes: frozenset[str], heart: Heart, territory: str) -> tuple[Wave, ...]:
     """The ventricles' activation under the given conduction."""
     if "lbbb" in codes:
@@ -113,17 +99,17 @@ def _qrs(codes: frozenset[str], heart: Heart, territory: str) -> tuple[Wave, ...
     late = "rbbb" in codes or "incomplete_rbbb" in codes
     early = "pre_excitation" in codes
     end = 0.62 * heart.qrs_ms if "rbbb" in codes else (0.8 * heart.qrs_ms if late else heart.qrs_ms)
-    start = 30.0 if early else 0.0
+    start = 30.0 if early else _Q_END_MS - 14 if "pathological_q" in codes else 0.0
     fixed, main = _narrow(codes, heart, end - start, start)
     if late:
         fixed += (_right_bundle_delay(heart, "rbbb" in codes),)
     if early:
-        delta = _rotate(main[0].weights * 0.32, 0.0)
+        delta = rotate(main[0].weights * 0.32, 0.0)
         delta[2:] = np.array([0.25, 0.35, 0.4, 0.4, 0.35, 0.3]) * heart.chest
         main += (Wave(0.0, 48.0, 100.0, delta, 1.15),)
     if "pathological_q" in codes:
-        fixed, main = _with_q(fixed, main, heart, territory)
-    return _aim(fixed, main, heart.axis_deg)
+        fixed, main = _with_q(main, heart, territory)
+    return aim(fixed, main, heart.axis_deg)
 
 
 def _narrow(codes: frozenset[str], heart: Heart, d: float, start: float) -> tuple[tuple[Wave, ...], tuple[Wave, ...]]:
@@ -165,31 +151,21 @@ def _left_bundle_block(heart: Heart) -> tuple[Wave, ...]:
     v1_r = Wave(0.0, 0.1 * d, 0.24 * d, weights(0.0, 0.0, np.array([0.1, 0.14, 0.12, 0.0, 0.0, 0.0])), 1.2)
     first = weights(0.55 * heart.qrs_mv, heart.axis_deg, np.array([-0.3, -0.55, -0.4, 0.1, 0.75, 0.8]) * c)
     second = weights(0.6 * heart.qrs_mv, heart.axis_deg, np.array([-1.15, -1.65, -1.35, -0.35, 0.75, 0.9]) * c)
-    return _aim(
+    return aim(
         (v1_r,),
         (Wave(0.0, 0.3 * d, 0.55 * d, first), Wave(0.38 * d, 0.68 * d, d, second)),
         heart.axis_deg,
     )
 
 
-def _with_q(
-    fixed: tuple[Wave, ...], main: tuple[Wave, ...], heart: Heart, territory: str
-) -> tuple[tuple[Wave, ...], tuple[Wave, ...]]:
-    """A Q of at least 40 ms in the territory's leads; the rest of the complex begins after it."""
+def _with_q(main: tuple[Wave, ...], heart: Heart, territory: str) -> tuple[tuple[Wave, ...], tuple[Wave, ...]]:
+    """A Q of at least 40 ms and its depth in the territory's leads, where the later R is small."""
     axis, chest = TERRITORIES[territory]
-    deep = -np.asarray(chest) / max(*chest, 1e-9) * (heart.q_mv if any(chest) else 0.0)
-    q = Wave(0.0, 26.0, 56.0, weights(heart.q_mv if axis is not None else 0.0, (axis or 0.0) + 180, deep), 1.2)
-    end = max(wave.off for wave in fixed + main)
-    later = tuple(
-        replace(wave, on=(on := max(wave.on, 44.0)), peak=on + (0.42 * (wave.off - on)), off=wave.off)
-        for wave in main
-        if wave.off > 60
-    )
-    involved = np.concatenate([[0, 0], np.asarray(chest) > 0.5])
-    later = tuple(replace(w, weights=np.where(involved, np.minimum(w.weights, 0.25), w.weights)) for w in later)
-    rest = tuple(wave for wave in fixed if wave.on > 40)
-    assert end > 60, "the QRS must outlast its Q wave"
-    return (*rest, q), later
+    deep = heart.q_mv * np.minimum(np.asarray(chest), 1.3)
+    vector = weights(0.0 if axis is None else heart.q_mv, (axis or 0.0) + 180, -deep)
+    dead = np.concatenate([[False, False], np.asarray(chest) > 0.5])
+    later = tuple(replace(w, weights=np.where(dead, np.minimum(w.weights, 0.3), w.weights)) for w in main)
+    return (Wave(0.0, 24.0, _Q_END_MS, vector, 1.1),), later
 
 
 def _ventricular(heart: Heart, axis_deg: float, chest: tuple[float, ...], duration: float) -> Beat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ class Truth:
 
 def tabulate(schedule: Schedule, beats: dict[str, Beat], heart: Heart, samples: int, fs: float) -> Truth:
     """Marks of all beats whose QRS lies inside the record, and the values that follow from them."""
-    ends = np.array([fiducials(beats[str(kind)].qrs, "QRS")[1][2] / 1000 for kind in schedule.kind])
+    longest = {kind: max(wave.off for wave in beat.qrs) / 1000 for kind, beat in beats.items()}
+    ends = np.array([longest[str(kind)] for kind in schedule.kind])
     inside = (schedule.qrs >= 0) & ((schedule.qrs + ends) * fs <= samples - 1)
     order = np.flatnonzero(inside)[np.argsort(schedule.qrs[inside])]
     marks = {name: np.full((12, len(order)), np.nan) for name in MARKS}
@@ -163,10 +165,10 @@ def diagnoses(codes: frozenset[str], facts: dict[str, Any], sex: str, atrial_rat
 
 
 def _st_codes(st_mv: dict[str, dict[str, float]]) -> set[str]:
-    """Elevation of 0.1 mV (0.2 mV in V2, V3) or depression of 0.05 mV in two contiguous leads (universal definition)."""
+    """Two contiguous leads 0.1 mV up (0.2 mV in V2, V3) or 0.05 mV down (universal definition of MI, 2018)."""
     level = {lead: points["J"] for lead, points in st_mv.items()}
     up = {lead for lead, mv in level.items() if mv >= (0.2 if lead in ("V2", "V3") else 0.1)}
     down = {lead for lead, mv in level.items() if mv <= -0.05}
-    pairs = [set(pair) for group in _CONTIGUOUS for pair in zip(group, group[1:])]
+    pairs = [set(pair) for group in _CONTIGUOUS for pair in pairwise(group)]
     codes = {"st_elevation"} if any(pair <= up for pair in pairs) else set()
     return codes | ({"st_depression"} if any(pair <= down for pair in pairs) else set())

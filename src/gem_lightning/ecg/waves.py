@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -79,9 +80,9 @@ def draw(waves: tuple[Wave, ...], onsets_s: np.ndarray, gains: np.ndarray, sampl
     for row, wave in zip(rows, waves):
         first = np.ceil((onsets_s + wave.on / 1000) * fs).astype(int)
         index = first[:, None] + np.arange(int((wave.off - wave.on) * fs / 1000) + 2)  # (n, length)
-        values = wave.shape((index / fs - onsets_s[:, None]) * 1000) * gains[:, None]
-        inside = (index >= 0) & (index < samples)
-        row[:] = np.bincount(index[inside], weights=values[inside], minlength=samples)[:samples]
+        values = wave.shape(index * (1000 / fs) - onsets_s[:, None] * 1000) * gains[:, None]
+        # one extra place at each end takes what lies outside the record
+        row[:] = np.bincount((index.clip(-1, samples) + 1).ravel(), values.ravel(), samples + 2)[1:-1]
     return np.stack([wave.weights for wave in waves], axis=1) @ rows
 
 
@@ -89,7 +90,8 @@ def template(waves: tuple[Wave, ...], t_ms: np.ndarray) -> np.ndarray:
     """The twelve leads (12, times) of one group at times ``t_ms`` after its onset, mV."""
     if not waves:
         return np.zeros((12, len(t_ms)))
-    return EXPAND @ sum(np.outer(wave.weights, wave.shape(t_ms)) for wave in waves)
+    shapes = np.stack([wave.shape(t_ms) for wave in waves])  # (waves, times)
+    return EXPAND @ np.stack([wave.weights for wave in waves], axis=1) @ shapes
 
 
 def fiducials(waves: tuple[Wave, ...], kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -108,8 +110,9 @@ def fiducials(waves: tuple[Wave, ...], kind: str) -> tuple[np.ndarray, np.ndarra
     on = np.array([wave.on for wave in waves])
     off = np.array([wave.off for wave in waves])
     grid = np.arange(on.min(), off.max() + _GRID_MS, _GRID_MS)
-    leads = template(waves, grid)
-    counts = np.abs(EXPAND @ np.stack([wave.weights for wave in waves], axis=1)) >= _VISIBLE_MV[kind]  # (12, waves)
+    mv = EXPAND @ np.stack([wave.weights for wave in waves], axis=1)  # (12, waves)
+    leads = mv @ np.stack([wave.shape(grid) for wave in waves])
+    counts = np.abs(mv) >= _VISIBLE_MV[kind]
     visible = (np.abs(leads).max(axis=1) >= _VISIBLE_MV[kind]) & counts.any(axis=1)
     marks = np.stack(
         [
@@ -122,8 +125,34 @@ def fiducials(waves: tuple[Wave, ...], kind: str) -> tuple[np.ndarray, np.ndarra
     return np.where(visible, marks, np.nan), whole
 
 
+def frontal_area(waves: tuple[Wave, ...]) -> np.ndarray:
+    """Net area of a group in the frontal plane (2,): to the left and downwards, mV ms."""
+    area = np.zeros(2)
+    for wave in waves:
+        slopes = math.gamma((wave.power + 1) / 2) / (math.sqrt(math.pi) * math.gamma(wave.power / 2 + 1))
+        hold = wave.peak if wave.hold is None else wave.hold
+        one, two = wave.weights[:2] * (slopes * (wave.peak - wave.on + wave.off - hold) + hold - wave.peak)
+        area += one, (2 * two - one) / math.sqrt(3)
+    return area
+
+
 def net_axis(waves: tuple[Wave, ...]) -> float:
     """Frontal axis of the net area of a group, degrees in (-180, 180]."""
-    grid = np.arange(0.0, max(wave.off for wave in waves), _GRID_MS)
-    area = template(waves, grid)[[0, 5]].sum(axis=1)
-    return float(np.rad2deg(np.arctan2(area[1] * 2 / np.sqrt(3), area[0])))
+    x, y = frontal_area(waves)
+    return math.degrees(math.atan2(y, x))
+
+
+def aim(fixed: tuple[Wave, ...], main: tuple[Wave, ...], axis_deg: float) -> tuple[Wave, ...]:
+    """All waves, with ``main`` turned in the frontal plane so that the net area of all points to ``axis_deg``."""
+    angle = math.radians(axis_deg)
+    x, y = frontal_area(fixed)
+    across = y * math.cos(angle) - x * math.sin(angle)  # what main has to cancel
+    mx, my = frontal_area(main)
+    turn = angle - math.asin(max(-1.0, min(1.0, across / math.hypot(mx, my)))) - math.atan2(my, mx)
+    return fixed + tuple(replace(wave, weights=rotate(wave.weights, math.degrees(turn))) for wave in main)
+
+
+def rotate(w: np.ndarray, degrees: float) -> np.ndarray:
+    """Weights (8,) with their frontal vector turned by ``degrees``."""
+    x, y = w[0], (2 * w[1] - w[0]) / math.sqrt(3)  # II = x/2 + y·√3/2
+    return weights(math.hypot(x, y), math.degrees(math.atan2(y, x)) + degrees, w[2:])
