@@ -118,3 +118,93 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
             f"({len(unknown)}), misshapen {sorted(shapes)[:4]} ({len(shapes)}); give the configuration it was made with"
         )
     module.load_state_dict(tensors, assign=False)
+
+
+def find_files(folder: Path) -> tuple[Path, Path]:
+    """The one checkpoint and the ``coca.json`` of a folder that :func:`save_coca` wrote.
+
+    Raises:
+        CheckpointError: There is none, or more than one checkpoint.
+    """
+    weights, config = sorted(folder.glob("*.pt")), folder / "coca.json"
+    if len(weights) != 1 or not config.is_file():
+        raise CheckpointError(
+            f"expected one .pt and coca.json in {folder}, got {[path.name for path in weights]} and "
+            f"{'coca.json' if config.is_file() else 'no coca.json'}; give the checkpoint and the config separately"
+        )
+    return weights[0], config
+
+
+def original_config(model: Any) -> dict[str, Any]:
+    """The configuration of an ``EcgCoCa`` in the published form, with ``compat`` and ``logit_bias`` added."""
+    tower, text, decoder = model.ecg, model.text, model.text_decoder
+    blocks = tower.transformer.resblocks
+    config: dict[str, Any] = {
+        "embed_dim": tower.output_dim,
+        "ecg_cfg": {
+            "seq_length": tower.samples,
+            "lead_num": tower.leads,
+            "layers": len(blocks),
+            "width": tower.width,
+            "head_width": tower.width // blocks[0].attn.num_heads,
+            "mlp_ratio": blocks[0].mlp.c_fc.out_features / tower.width,
+            "patch_size": tower.patch_size,
+            "output_tokens": True,
+        },
+        "text_cfg": {"hf_model_name": "text_tower", "hf_tokenizer_name": "text_tower", "hf_proj_type": "linear"},
+        "custom_text": True,
+        "compat": model.compat,
+        "logit_bias": model.logit_bias is not None,
+    }
+    config["text_cfg"]["width"] = text.config.hidden_size
+    if decoder is not None:
+        config["text_cfg"]["vocab_size"] = decoder.text_projection.shape[1]
+        config["multimodal_cfg"] = {
+            "context_length": decoder.context_length,
+            "width": decoder.width,
+            "heads": decoder.resblocks[0].attn.num_heads,
+            "layers": decoder.layers,
+        }
+    return config
+
+
+def save_coca(
+    model: nn.Module,
+    folder: str | os.PathLike,
+    *,
+    tokenizer: Any = None,
+    prefix: str = "module.",
+    epoch: int = 0,
+    name: str = "ecg-coca",
+    optimizer: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write an ``EcgCoCa`` as the original does: ``cpt_wfep_epoch_N.pt``, ``coca.json`` and ``text_tower/``.
+
+    Args:
+        model: The ``EcgCoCa``, over an ``EcgTransformer`` and a text tower of ``bert_text_encoder``.
+        folder: Created where absent.
+        tokenizer: A transformers tokenizer, saved beside the text tower's configuration.
+        prefix: Before every key; the published file has DDP's ``module.``.
+        epoch: Recorded, and part of the file name.
+        name: Recorded.
+        optimizer: State to record; None leaves it out.
+
+    Returns:
+        The path of the checkpoint, which loads with ``weights_only=True``.
+    """
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {
+        "epoch": epoch,
+        "name": name,
+        "state_dict": {prefix + key: value.detach().cpu() for key, value in model.state_dict().items()},
+    }
+    if optimizer is not None:
+        content["optimizer"] = dict(optimizer)
+    path = out / f"cpt_wfep_epoch_{epoch}.pt"
+    torch.save(content, path)
+    (out / "coca.json").write_text(json.dumps(original_config(model), indent=1), encoding="utf-8")
+    model.text.config.save_pretrained(out / "text_tower")
+    if tokenizer is not None:
+        tokenizer.save_pretrained(out / "text_tower")
+    return path
