@@ -1,0 +1,68 @@
+"""Array idioms that the wave finders share: windows around beats, first and last true sample, robust fusion."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+
+def windows(signal: np.ndarray, centre: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Cut a window around every beat.
+
+    Args:
+        signal: (leads, samples).
+        centre: (beats,) integer sample numbers, at least ``before`` from the start and ``after`` from the end.
+        before: Samples before the centre; negative starts later.
+        after: Samples after the centre, not included.
+
+    Returns:
+        (leads, beats, before + after).
+    """
+    return signal[:, centre[:, None] + np.arange(-before, after)]
+
+
+def first_true(mask: np.ndarray) -> np.ndarray:
+    """Index of the first true value along the last axis, -1 where there is none."""
+    return np.where(mask.any(-1), mask.argmax(-1), -1)
+
+
+def last_true(mask: np.ndarray) -> np.ndarray:
+    """Index of the last true value along the last axis, -1 where there is none."""
+    return np.where(mask.any(-1), mask.shape[-1] - 1 - mask[..., ::-1].argmax(-1), -1)
+
+
+def running_mean(x: np.ndarray, width: int) -> np.ndarray:
+    """Centred moving average of a 1-D array; the ends average what there is."""
+    total = np.concatenate([[0.0], np.cumsum(x, dtype=np.float64)])
+    i = np.arange(len(x))
+    start, stop = np.clip(i - width // 2, 0, len(x)), np.clip(i - width // 2 + width, 0, len(x))
+    return (total[stop] - total[start]) / np.maximum(stop - start, 1)
+
+
+def held(mask: np.ndarray, count: int, forward: bool) -> np.ndarray:
+    """True where the mask is true for ``count`` samples in a row that start here (forward) or end here."""
+    if mask.shape[-1] < count:
+        return np.zeros_like(mask)
+    total = np.cumsum(mask, axis=-1, dtype=np.int32)
+    total = np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
+    full = total[..., count:] - total[..., :-count] == count
+    rest = np.zeros((*mask.shape[:-1], count - 1), bool)
+    return np.concatenate([full, rest] if forward else [rest, full], axis=-1)
+
+
+def at(x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """One value per window: (leads, beats, width) at index (leads, beats) gives (leads, beats)."""
+    return np.take_along_axis(x, index[..., None], -1)[..., 0]
+
+
+def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Median that ignores NaN and gives NaN, silently, where nothing is left."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmedian(x, axis=axis)
+
+
+def rms(x: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Root mean square over one axis."""
+    return np.sqrt(np.mean(np.square(x), axis=axis))

@@ -1,0 +1,131 @@
+"""Heart beats and the QRS complex: where beats are, and its onset, peak and offset over all leads and in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gem_lightning.features._arrays import first_true, held, last_true, running_mean, windows
+from gem_lightning.features._filters import PAD, RATE, Views, ms
+
+BEFORE, AFTER = ms(170), ms(210)  # window around a beat in which its QRS complex lies
+GLOBAL_ON, GLOBAL_OFF = 0.10, 0.05  # share of the steepest slope at which all leads together leave the baseline
+LEAD_ON, LEAD_OFF = 0.03, 0.04  # the same in one lead
+BIAS_ON, BIAS_OFF = -2, -1  # samples by which experts mark earlier (LUDB, odd records)
+MIN_RR = ms(240)  # two beats are never closer: 250 beats a minute
+REFRACTORY = ms(360)  # closer than this, a weak second peak is the T wave
+
+
+@dataclass(frozen=True)
+class Qrs:
+    """QRS complexes in padded working samples.
+
+    Attributes:
+        on, off: (beats,) over all trusted leads together.
+        lead_on, peak, lead_off: (leads, beats).
+    """
+
+    on: np.ndarray
+    off: np.ndarray
+    lead_on: np.ndarray
+    peak: np.ndarray
+    lead_off: np.ndarray
+
+
+def beat_energy(views: Views, trusted: np.ndarray) -> np.ndarray:
+    """Slope energy of all trusted leads, (samples,): each scaled to its own steep parts, noisy leads weigh less."""
+    slope = np.abs(views.beat[trusted])
+    coarse = slope[:, PAD : PAD + views.samples : 4]
+    slope = np.minimum(slope / (np.quantile(coarse, 0.98, axis=1)[:, None] + 1e-9), 1.0)
+    restless = np.median(slope[:, PAD : PAD + views.samples : 4], axis=1)
+    weight = 1 / (0.03 + restless) ** 2
+    return running_mean(weight @ slope / weight.sum(), ms(90))
+
+
+def local_maxima(x: np.ndarray, distance: int) -> np.ndarray:
+    """Indices of maxima, the greatest first served, none closer than ``distance`` to a greater one."""
+    peaks = np.flatnonzero((x[1:-1] > x[:-2]) & (x[1:-1] >= x[2:])) + 1
+    keep = np.ones(len(peaks), bool)
+    for i in np.argsort(-x[peaks], kind="stable"):
+        if keep[i]:
+            near = slice(*np.searchsorted(peaks, [peaks[i] - distance + 1, peaks[i] + distance]))
+            keep[near] = False
+            keep[i] = True
+    return peaks[keep]
+
+
+def find_beats(views: Views, trusted: np.ndarray) -> np.ndarray:
+    """Sample of each heart beat (beats,), in padded working samples."""
+    if not trusted.any():
+        return np.zeros(0, int)
+    energy = beat_energy(views, trusted)
+    inside = energy[PAD : PAD + views.samples]
+    peaks = local_maxima(inside, MIN_RR)
+    if not len(peaks):
+        return peaks
+    height = inside[peaks]
+    floor = np.quantile(inside, 0.3)
+    typical = np.median(np.sort(height)[-max(3, len(height) // 2) :])
+    peaks = peaks[height > floor + 0.38 * (typical - floor)]
+    beats: list[int] = []
+    for peak in peaks:
+        if beats and peak - beats[-1] < REFRACTORY:
+            if inside[peak] < 0.6 * inside[beats[-1]]:
+                continue
+            if inside[beats[-1]] < 0.6 * inside[peak]:
+                beats.pop()
+        beats.append(int(peak))
+    return np.array(beats, int) + PAD
+
+
+def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
+    """Onset, peak and offset of every QRS complex, over all leads and in each lead."""
+    on, off = _global_edges(views, trusted, beats)
+    lead_on, lead_off, inside = _lead_edges(views, beats, on, off)
+    level = np.median(windows(views.clean, on, ms(16), ms(4)), -1)
+    deviation = np.abs(windows(views.clean, beats, BEFORE, AFTER) - level[..., None])
+    peak = beats - BEFORE + np.where(inside, deviation, -1).argmax(-1)
+    return Qrs(on, off, lead_on + BIAS_ON, peak, lead_off + BIAS_OFF)
+
+
+def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the slope of all leads together rises from and returns to its floor, (beats,) each."""
+    slope = np.sqrt(np.mean(np.square(views.slope[trusted]), axis=0))
+    floor = np.quantile(slope[PAD : PAD + views.samples : 3], 0.25)
+    window = windows(slope[None], beats, BEFORE, AFTER)[0]  # (beats, width)
+    core = slice(BEFORE - ms(70), BEFORE + ms(70))
+    steepest = np.maximum(window[:, core].max(1) - floor, 1e-9)[:, None]
+    centre = (core.start + window[:, core].argmax(1))[:, None]
+    index = np.arange(window.shape[1])
+    calm = held(window < floor + GLOBAL_ON * steepest, ms(12), forward=False) & (index < centre)
+    on = last_true(calm)
+    calm = held(window < floor + GLOBAL_OFF * steepest, ms(16), forward=True) & (index > centre)
+    off = first_true(calm)
+    on = np.where(on < 0, BEFORE - ms(45), on)
+    off = np.where(off < 0, BEFORE + ms(55), off)
+    return beats - BEFORE + on, beats - BEFORE + off
+
+
+def _lead_edges(
+    views: Views, beats: np.ndarray, on: np.ndarray, off: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per-lead onset and offset (leads, beats) inside the global complex, and that window (beats, width)."""
+    slope = np.abs(windows(views.slope, beats, BEFORE, AFTER))  # (leads, beats, width)
+    index = np.arange(slope.shape[-1]) + (beats - BEFORE)[:, None]
+    inside = (index >= (on - ms(12))[:, None]) & (index <= (off + ms(14))[:, None])
+    slope = np.where(inside, slope, 0)
+    floor = np.quantile(np.abs(views.slope[:, PAD : PAD + views.samples : 3]), 0.3, axis=1)[:, None]
+    steepest = np.maximum(slope.max(-1) - floor, 1e-9)
+    first = first_true(slope > (floor + LEAD_ON * steepest)[..., None])
+    last = last_true(slope > (floor + LEAD_OFF * steepest)[..., None])
+    first = np.where(first < 0, on, beats - BEFORE + first)
+    last = np.where(last < 0, off, beats - BEFORE + last)
+    return first, last, inside
+
+
+def rr_samples(beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RR before and after each beat (beats,), samples; the median where there is no neighbour, else one second."""
+    rr = np.diff(beats)
+    usual = np.median(rr) if len(rr) else RATE
+    return np.r_[usual, rr].astype(float), np.r_[rr, usual].astype(float)

@@ -1,0 +1,137 @@
+"""Intraventricular conduction, frontal axis and QT."""
+
+from __future__ import annotations
+
+from gem_lightning.features._criteria import Case, downward, limits, upward, value
+
+
+def conduction_rules(case: Case) -> None:
+    """State axis, bundle branch and fascicular blocks, pre-excitation and QT findings."""
+    axis(case)
+    if not case.has("paced_rhythm"):
+        pre_excitation(case)
+        if not case.has("pre_excitation"):
+            bundle_branches(case)
+            fascicles(case)
+    width(case)
+    corrected_qt(case)
+
+
+def axis(case: Case) -> None:
+    """Direction of the QRS in the frontal plane."""
+    angle = case.features.axis_deg.get("QRS")
+    if angle is None:
+        return
+    left, right, normal = (limits(c) for c in ("left_axis_deviation", "right_axis_deviation", "normal_axis"))
+    evidence = {"qrs_axis_deg": angle}
+    if left["low"] <= angle < left["high"]:
+        case.state("left_axis_deviation", evidence)
+    elif right["low"] < angle <= right["high"]:
+        case.state("right_axis_deviation", evidence)
+    elif normal["low"] <= angle <= normal["high"]:
+        case.state("normal_axis", evidence)
+
+
+def pre_excitation(case: Case) -> None:
+    """Short PR with a delta wave."""
+    rule, features = limits("pre_excitation"), case.features
+    slurred = tuple(name for name, lead in features.leads.items() if "delta" in lead.qrs_notes)
+    if features.pr_ms is None or features.qrs_ms is None:
+        return
+    if features.pr_ms < rule["pr"] and features.qrs_ms > rule["qrs"] and len(slurred) >= rule["leads"]:
+        evidence = {"pr_ms": features.pr_ms, "qrs_ms": features.qrs_ms}
+        case.state("pre_excitation", evidence, "probable", leads=slurred)
+
+
+def right_form(case: Case) -> tuple[str, ...]:
+    """V1 or V2 where the QRS ends with an R wave as in right bundle branch block."""
+    rule = limits("rbbb")
+    six, one = case.lead("V6"), case.lead("I")
+    late_s = [value(lead.s_ms) >= rule["s"] or value(lead.s_ms) > value(lead.r_ms) for lead in (one, six)]
+    if not any(late_s):
+        return ()
+    shown = []
+    for name in ("V1", "V2"):
+        lead = case.lead(name)
+        broad_r = upward(lead) > 2 * downward(lead) and "notched" in lead.qrs_notes
+        if value(lead.r2_mv) >= max(value(lead.r_mv), 0.1) or broad_r:
+            shown.append(name)
+    return tuple(shown)
+
+
+def left_form(case: Case) -> bool:
+    """Form of left bundle branch block: no Q and no S laterally, hardly any R in V1."""
+    side = [case.lead(n) for n in ("V5", "V6")]
+    one, first = case.lead("I"), case.lead("V1")
+    no_q = all(value(lead.q_mv) < 0.05 for lead in (one, case.lead("V6")))
+    upright = any(upward(lead) > 1.5 * downward(lead) for lead in (*side, one))
+    return no_q and upright and downward(first) > 2 * upward(first)
+
+
+def bundle_branches(case: Case) -> None:
+    """Complete and incomplete bundle branch block, or nonspecific delay."""
+    qrs = case.features.qrs_ms
+    if qrs is None:
+        return
+    evidence = {"qrs_ms": qrs}
+    right, left = right_form(case), left_form(case)
+    if qrs >= limits("lbbb")["qrs"] and left:
+        case.state("lbbb", evidence)
+    elif qrs >= limits("rbbb")["qrs"] and right:
+        case.state("rbbb", evidence, leads=right)
+    elif qrs >= limits("incomplete_rbbb")["low"] and right:
+        case.state("incomplete_rbbb", evidence, leads=right)
+    elif qrs >= limits("incomplete_lbbb")["low"] and left and upward(case.lead("V6")) > downward(case.lead("V6")):
+        case.state("incomplete_lbbb", evidence, "possible")
+    elif qrs > limits("ivcd")["qrs"]:
+        case.state("ivcd", evidence, "definite" if qrs >= limits("wide_qrs")["qrs"] else "possible")
+    elif right:
+        case.state("rsr_prime", evidence, leads=right)
+
+
+def fascicles(case: Case) -> None:
+    """Left anterior and left posterior fascicular block."""
+    angle, qrs = case.features.axis_deg.get("QRS"), case.features.qrs_ms
+    if angle is None or qrs is None or case.has("lbbb"):
+        return
+    evidence = {"qrs_axis_deg": angle, "qrs_ms": qrs}
+    front, back = limits("lafb"), limits("lpfb")
+    wide = case.has("rbbb")
+    one, high, three, foot = (case.lead(n) for n in ("I", "aVL", "III", "aVF"))
+    if qrs >= front["qrs"] and not wide:
+        return
+    leftward = value(high.r_mv) > downward(high) and value(three.s_mv) > value(three.r_mv)
+    rightward = value(one.s_mv) > value(one.r_mv) and value(three.q_mv) > 0 and value(foot.r_mv) > downward(foot)
+    if front["axis_low"] <= angle <= front["axis_high"] and leftward:
+        case.state("lafb", evidence)
+    elif back["axis_low"] < angle <= back["axis_high"] and rightward:
+        case.state("lpfb", evidence, "possible")
+
+
+def width(case: Case) -> None:
+    """QRS wide or narrow."""
+    qrs = case.features.qrs_ms
+    if qrs is None:
+        return
+    if qrs >= limits("wide_qrs")["qrs"]:
+        case.state("wide_qrs", {"qrs_ms": qrs})
+    elif qrs <= limits("narrow_qrs")["qrs"]:
+        case.state("narrow_qrs", {"qrs_ms": qrs})
+
+
+def corrected_qt(case: Case) -> None:
+    """QTc long, short or normal by Fridericia's formula; AHA part IV advises against Bazett's at other rates."""
+    qtc = case.features.qtc_ms.get("fridericia")
+    if qtc is None:
+        return
+    evidence = {"qtc_fridericia_ms": qtc, "qtc_bazett_ms": case.features.qtc_ms.get("bazett"),
+                "qt_ms": case.features.qt_ms}  # fmt: skip
+    rule = limits("long_qtc")
+    high = rule["m"] if case.sex == "M" else rule["f"]
+    if qtc >= high:
+        sure = case.features.qrs_ms is not None and case.features.qrs_ms < limits("wide_qrs")["qrs"]
+        case.state("long_qtc", evidence, "definite" if sure else "possible")
+    elif qtc <= limits("short_qtc")["high"]:
+        case.state("short_qtc", evidence)
+    else:
+        case.state("normal_qtc", evidence)

@@ -1,0 +1,131 @@
+"""Rhythm: origin, rate, regularity, AV conduction, premature and paced beats."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gem_lightning.features._criteria import Case, limits
+
+
+def rhythm_rules(case: Case) -> None:
+    """State what the rhythm is; later rules build on it."""
+    paced(case)
+    irregular = rr_step(case)
+    atrial(case, irregular)
+    block = av_block(case)
+    if not case.has("atrial_fibrillation", "atrial_flutter", "av_block_3"):
+        sinus(case, block)
+    regularity(case)
+    premature(case)
+    pr_interval(case)
+
+
+def rr_step(case: Case) -> float | None:
+    """Median absolute change from one RR to the next over the median RR; premature beats do not move it."""
+    rr = case.features.beats.whole["rr_ms"]
+    rr = rr[np.isfinite(rr)]
+    return float(np.median(np.abs(np.diff(rr))) / np.median(rr)) if len(rr) >= 3 else None
+
+
+def paced(case: Case) -> None:
+    """Pacemaker rhythm."""
+    share = float((case.features.beats.beat_class == "paced").mean())
+    if share >= limits("paced_rhythm")["share"]:
+        case.state("paced_rhythm", {"paced_share": share})
+
+
+def atrial(case: Case, irregular: float | None) -> None:
+    """Atrial flutter and fibrillation, absent P waves."""
+    rhythm = case.features.rhythm
+    share = rhythm.p_per_qrs
+    if "flutter_waves" in rhythm.notes:
+        case.state("atrial_flutter", {"p_per_qrs": share, "rr_step": irregular}, "probable")
+        return
+    fibrillation = limits("atrial_fibrillation")
+    if share is None:
+        return
+    if irregular is not None and irregular > fibrillation["rr_step"] and share < fibrillation["p_share"]:
+        case.state("atrial_fibrillation", {"p_per_qrs": share, "rr_step": irregular, "rr_cv": rhythm.rr_cv})
+    if share < limits("p_absent")["p_share"]:
+        case.state("p_absent", {"p_per_qrs": share})
+
+
+def av_block(case: Case) -> bool:
+    """Second- and third-degree AV block; whether there is one."""
+    rhythm, whole = case.features.rhythm, case.features.beats.whole
+    if "p_free_of_qrs" not in rhythm.notes or case.has("atrial_fibrillation", "atrial_flutter"):
+        return False
+    pr = whole["pr_ms"][np.isfinite(whole["pr_ms"])]
+    spread = float(np.ptp(pr)) if len(pr) else None
+    evidence = {"pr_range_ms": spread, "p_per_qrs": rhythm.p_per_qrs, "heart_rate_bpm": case.features.heart_rate_bpm}
+    third = limits("av_block_3")
+    if rhythm.regular and (spread is None or spread > third["spread"]):
+        case.state("av_block_3", evidence)
+        return True
+    rr = whole["rr_ms"]
+    usual = np.nanmedian(rr)
+    pauses = np.flatnonzero(rr > 1.3 * usual)
+    growth = [whole["pr_ms"][i - 1] - whole["pr_ms"][i] for i in pauses if i >= 1]
+    growth = [g for g in growth if np.isfinite(g)]
+    typical = float(np.median(growth)) if growth else 0.0
+    code = "av_block_2_mobitz_1" if typical > limits("av_block_2_mobitz_1")["growth"] else "av_block_2_mobitz_2"
+    case.state(code, evidence | {"pr_growth_ms": typical}, "probable")
+    return True
+
+
+def sinus(case: Case, block: bool) -> None:
+    """Sinus rhythm, too slow, too fast or uneven."""
+    features, rule = case.features, limits("sinus_rhythm")
+    share, axis, rate = features.rhythm.p_per_qrs, features.axis_deg.get("P"), features.heart_rate_bpm
+    if share is None or rate is None or share < rule["p_share"]:
+        return
+    if axis is not None and not rule["axis_low"] <= axis <= rule["axis_high"]:
+        return
+    evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": axis, "pr_ms": features.pr_ms}
+    certainty = "probable" if axis is None or block else "definite"
+    if rate < limits("sinus_bradycardia")["rate"]:
+        case.state("sinus_bradycardia", evidence, certainty)
+    elif rate > limits("sinus_tachycardia")["rate"]:
+        case.state("sinus_tachycardia", evidence, certainty)
+    else:
+        case.state("sinus_rhythm", evidence, certainty)
+    normal = features.beats.beat_class == "normal"
+    rr = features.beats.whole["rr_ms"][1:][normal[1:] & normal[:-1]]
+    rr = rr[np.isfinite(rr)]
+    if len(rr) >= 3 and not block and np.ptp(rr) > limits("sinus_arrhythmia")["spread"]:
+        case.state("sinus_arrhythmia", {"rr_spread_ms": float(np.ptp(rr))})
+
+
+def regularity(case: Case) -> None:
+    """Regular or irregular ventricular rhythm."""
+    cv = case.features.rhythm.rr_cv
+    if cv is None or case.features.beats.time_s.size < 4:
+        return
+    if cv < limits("regular_rhythm")["cv"]:
+        case.state("regular_rhythm", {"rr_cv": cv})
+    elif cv > limits("irregular_rhythm")["cv"]:
+        case.state("irregular_rhythm", {"rr_cv": cv})
+
+
+def premature(case: Case) -> None:
+    """Premature beats and bigeminy."""
+    beats = case.features.beats
+    for code, name in (("pac", "premature_supraventricular"), ("pvc", "premature_ventricular")):
+        here = beats.beat_class == name
+        if here.any() and not (code == "pac" and case.has("atrial_fibrillation")):
+            case.state(code, {"count": int(here.sum()), "times_s": [round(float(t), 2) for t in beats.time_s[here]]})
+    if case.features.rhythm.pattern == "bigeminy":
+        case.state("bigeminy", {"count": int((beats.beat_class != "normal").sum())})
+
+
+def pr_interval(case: Case) -> None:
+    """PR interval, where every P wave leads a QRS complex."""
+    pr = case.features.pr_ms
+    conducted = case.has("sinus_rhythm", "sinus_bradycardia", "sinus_tachycardia")
+    if pr is None or not conducted or case.has("av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3"):
+        return
+    if pr > limits("av_block_1")["pr"]:
+        case.state("av_block_1", {"pr_ms": pr})
+        case.state("prolonged_pr", {"pr_ms": pr})
+    elif pr >= limits("normal_pr")["low"]:
+        case.state("normal_pr", {"pr_ms": pr})

@@ -1,0 +1,111 @@
+"""The T wave: its peak deviates most from a line between two QRS onsets, its ends follow the trapezium method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gem_lightning.features._arrays import at, nanmedian, rms, windows
+from gem_lightning.features._filters import PAD, Views, ms
+from gem_lightning.features._qrs import Qrs, rr_samples
+
+SPAN = ms(750)  # window after the QRS complex in which the T wave lies
+START = ms(70)  # a T peak is never earlier after the QRS complex
+RIGHT, LEFT = ms(100), ms(85)  # length of the trapezium after (before) the steepest point
+MIN_MV = 0.012  # smaller deflections are no T wave
+APART = ms(35)  # marks further than this from the median of all leads are moved onto it
+BIAS_OFF = -3  # samples by which experts mark earlier (LUDB, odd records)
+
+
+@dataclass(frozen=True)
+class Wave:
+    """A wave's onset, peak and offset, (leads, beats) in padded working samples; NaN where absent."""
+
+    on: np.ndarray
+    peak: np.ndarray
+    off: np.ndarray
+
+
+def trapezium_end(y: np.ndarray, steepest: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """End of a descending flank: the point that spans the largest trapezium with the steepest point.
+
+    Vazquez-Seisdedos et al., "New approach for T-wave end detection on electrocardiogram", BioMedical Engineering
+    OnLine 10:77 (2011).
+
+    Args:
+        y: (..., width) signal, upright, so that it falls after ``steepest``.
+        steepest: (...) index of the steepest descent.
+        reach: (...) index of the far side of the trapezium, beyond the end.
+
+    Returns:
+        (...) index of the end.
+    """
+    index = np.arange(y.shape[-1])
+    area = (at(y, steepest)[..., None] - y) * (2 * reach[..., None] - index - steepest[..., None])
+    allowed = (index >= steepest[..., None]) & (index <= reach[..., None])
+    return np.where(allowed, area, -np.inf).argmax(-1)
+
+
+def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wave:
+    """T waves of every lead and beat."""
+    start = qrs.off
+    _, rr = rr_samples(beats)
+    limit = _limit(views, beats, qrs, rr)
+    index = np.arange(SPAN)
+    level = np.median(windows(views.t, qrs.on, ms(20), 0), -1)
+    following = np.concatenate([level[:, 1:], level[:, -1:]], axis=1)
+    line = level[..., None] + (following - level)[..., None] * (index / np.maximum(rr, 1)[:, None])
+    deviation = windows(views.t, start, 0, SPAN) - line  # (leads, beats, SPAN)
+    peak = _peak(deviation, trusted, limit)
+    height = at(deviation, peak)
+    sign = np.where(height < 0, -1.0, 1.0)[..., None]
+    upright, slope = deviation * sign, windows(views.t_slope, start, 0, SPAN) * sign
+    off, on = _ends(upright, slope, peak, limit)
+    last = PAD + views.samples
+    present = (np.abs(height) > MIN_MV) & ((start + limit) < last) & (limit > START) & trusted[:, None]
+    on = gather_outliers(np.where(present, start + on, np.nan), APART)
+    off = gather_outliers(np.where(present, start + off + BIAS_OFF, np.nan), APART)
+    return Wave(on, np.where(present, start + peak, np.nan), off)
+
+
+def _limit(views: Views, beats: np.ndarray, qrs: Qrs, rr: np.ndarray) -> np.ndarray:
+    """Latest T end, samples after the QRS complex (beats,): by rate, before the next beat, inside the record."""
+    by_rate = 0.62 * np.sqrt(rr * ms(1000)) - (qrs.off - beats)
+    following = np.r_[qrs.on[1:], qrs.on[-1] + rr[-1]] - qrs.off - ms(90)
+    limit = np.minimum(np.minimum(by_rate, following), PAD + views.samples - 1 - qrs.off)
+    return np.clip(limit, ms(140), SPAN - ms(50)).astype(int)
+
+
+def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """T peak (leads, beats) after the QRS complex: near the peak that all leads have together."""
+    index = np.arange(SPAN)
+    together = rms(deviation[trusted])
+    allowed = (index >= START) & (index < limit[:, None])
+    centre = np.where(allowed, together, -1).argmax(1)
+    low = np.maximum(centre - ms(90), START)
+    high = np.maximum(np.minimum(centre + ms(90), limit - ms(30)), low + 2)
+    near = (index >= low[:, None]) & (index <= high[:, None])
+    return np.where(near, np.abs(deviation), -1).argmax(-1)
+
+
+def _ends(upright: np.ndarray, slope: np.ndarray, peak: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and onset (leads, beats) after the QRS complex of T waves made upright."""
+    index = np.arange(SPAN)
+    last = np.minimum(np.minimum(peak + ms(220), limit + ms(40)), SPAN - 1)
+    falling = (index >= peak[..., None] + ms(8)) & (index <= np.minimum(peak + ms(130), last)[..., None])
+    steepest = np.where(falling, -slope, -np.inf).argmax(-1)
+    reach = np.minimum(np.minimum(steepest + RIGHT, np.maximum(last, steepest + ms(40))), SPAN - 1)
+    off = trapezium_end(upright, steepest, reach)
+    rising = (index <= peak[..., None] - ms(8)) & (index >= np.maximum(peak - ms(150), ms(10))[..., None])
+    steepest = np.where(rising, slope, -np.inf).argmax(-1)
+    reach = np.maximum(steepest - LEFT, 0)
+    mirror = SPAN - 1
+    on = mirror - trapezium_end(upright[..., ::-1], mirror - steepest, mirror - reach)
+    return off, on
+
+
+def gather_outliers(marks: np.ndarray, apart: int) -> np.ndarray:
+    """Marks (leads, beats) further than ``apart`` from the median over leads are moved onto that median."""
+    middle = nanmedian(marks)
+    return np.where(np.abs(marks - middle) > apart, middle, marks)

@@ -1,0 +1,105 @@
+"""Where every wave of a 12-lead ECG begins, peaks and ends."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.features._arrays import nanmedian
+from gem_lightning.features._filters import PAD, Views, views
+from gem_lightning.features._p_wave import find_p
+from gem_lightning.features._qrs import find_beats, find_qrs
+from gem_lightning.features._t_wave import find_t
+from gem_lightning.features.schema import MARKS, Delineation
+
+MIN_SECONDS = 1.0
+
+
+def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
+    """Find onset, peak and offset of every P wave, QRS complex and T wave.
+
+    Args:
+        record: Any number of leads, 100-1000 Hz, 2.5-60 s; unknown samples are NaN.
+        backend: ``native`` or ``neurokit2`` (its discrete wavelet method, lead by lead).
+
+    Returns:
+        Marks in samples of the record; no beats but a ``reason`` where no heart beat can be told from noise.
+
+    Raises:
+        GemError: The backend is unknown.
+    """
+    if record.seconds < MIN_SECONDS:
+        return empty(record, np.zeros(len(record.leads)), f"the record is too short: {record.seconds:.2f} s")
+    view = views(record)
+    trust = lead_trust(record, view)
+    trusted = trust > 0
+    if not trusted.any():
+        return empty(record, trust, "no lead holds a usable signal")
+    beats = find_beats(view, trusted)
+    if not len(beats):
+        return empty(record, trust, "no QRS complex was found")
+    qrs = find_qrs(view, trusted, beats)
+    t = find_t(view, trusted, beats, qrs)
+    p = find_p(view, trusted, beats, qrs, t.off)
+    keep = trusted[:, None]
+    marks = {
+        "P_on": p.on, "P": p.peak, "P_off": p.off,
+        "QRS_on": np.where(keep, qrs.lead_on, np.nan), "R": np.where(keep, qrs.peak, np.nan),
+        "QRS_off": np.where(keep, qrs.lead_off, np.nan),
+        "T_on": t.on, "T": t.peak, "T_off": t.off,
+    }  # fmt: skip
+    marks = {name: to_record(marks[name], view, record) for name in MARKS}
+    return Delineation(
+        marks=marks,
+        global_marks=global_marks(marks, trusted),
+        beat_class=np.full(len(beats), "normal", dtype=object),
+        trust=trust,
+        fs=record.fs,
+        leads=record.leads,
+    )
+
+
+def empty(record: EcgRecord, trust: np.ndarray, reason: str) -> Delineation:
+    """A delineation without beats that says why."""
+    leads = len(record.leads)
+    return Delineation(
+        marks={name: np.zeros((leads, 0)) for name in MARKS},
+        global_marks={name: np.zeros(0) for name in MARKS},
+        beat_class=np.zeros(0, dtype=object),
+        trust=trust,
+        fs=record.fs,
+        leads=record.leads,
+        reason=reason,
+    )
+
+
+def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
+    """(leads,) 0 where a lead is unknown, flat, or out of range, else 1."""
+    known = np.isfinite(record.signal).mean(1) > 0.9
+    inside = view.clean[:, PAD : PAD + view.samples]
+    swing = np.ptp(inside, axis=1)
+    still = (np.abs(np.diff(inside, axis=1)) < 1e-6).mean(1)
+    return (known & (swing > 0.05) & (swing < 60) & (still < 0.8)).astype(float)
+
+
+def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:
+    """Padded working samples as samples of the record; NaN where they fall outside it."""
+    samples = (marks - PAD) / view.scale
+    return np.where((samples >= 0) & (samples <= record.samples - 1), samples, np.nan)
+
+
+def global_marks(marks: dict[str, np.ndarray], trusted: np.ndarray) -> dict[str, np.ndarray]:
+    """Per beat, the second earliest onset, the second latest offset and the median peak over trusted leads."""
+    out = {}
+    for name in MARKS:
+        column = np.sort(marks[name][trusted], axis=0)  # NaN sorts last
+        count = np.isfinite(column).sum(0)
+        if name.endswith("_on"):
+            pick = np.minimum(1, np.maximum(count - 1, 0))
+        elif name.endswith("_off"):
+            pick = np.maximum(count - 2, 0)
+        else:
+            out[name] = nanmedian(column)
+            continue
+        out[name] = np.take_along_axis(column, pick[None], axis=0)[0]
+    return out

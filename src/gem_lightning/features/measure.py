@@ -1,0 +1,199 @@
+"""Everything that a reader measures on a 12-lead ECG, per beat and lead and summarised."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.features import _forms
+from gem_lightning.features._arrays import nanmedian
+from gem_lightning.features._axes import frontal_axis, transition, voltages
+from gem_lightning.features._rhythm import rhythm
+from gem_lightning.features._waves import BeatSignal, beat_columns
+from gem_lightning.features.delineate import delineate
+from gem_lightning.features.schema import (
+    QTC_FORMULAS,
+    ST_POINTS,
+    BeatTable,
+    Delineation,
+    EcgFeatures,
+    LeadFeatures,
+    Rhythm,
+)
+
+INTERVALS = {
+    "p_ms": ("P_on", "P_off"),
+    "pr_ms": ("P_on", "QRS_on"),
+    "qrs_ms": ("QRS_on", "QRS_off"),
+    "qt_ms": ("QRS_on", "T_off"),
+    "jt_ms": ("QRS_off", "T_off"),
+}
+SUMMARISED = (
+    "p_mv", "p_ms", "pr_ms", "q_mv", "q_ms", "r_mv", "r_ms", "s_mv", "s_ms", "r2_mv", "qrs_mv", "qrs_ms",
+    "t_mv", "t_ms", "qt_ms", "st_slope_mv_s",
+)  # fmt: skip
+RARE = ("q_mv", "q_ms", "r_mv", "r_ms", "s_mv", "s_ms", "r2_mv")  # in fewer than half of the beats: not there
+
+
+def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFeatures:
+    """Measure a record.
+
+    Args:
+        record: The record; at least one lead.
+        delineation: Its marks; found with :func:`delineate` when not given.
+
+    Returns:
+        Measurements in ms, mV, bpm and degrees; None (NaN in the beat table) where something cannot be measured.
+    """
+    marks = delineate(record) if delineation is None else delineation
+    if not marks.beats:
+        return _nothing(record, marks)
+    signal = BeatSignal(record, marks)
+    whole = _intervals(marks)
+    by_lead = beat_columns(signal, marks)
+    beats = BeatTable(nanmedian(marks.marks["R"]) / marks.fs, marks.beat_class, whole, by_lead, marks.leads)
+    counted = _counted(marks)
+    leads, st = _leads(signal, marks, by_lead, counted)
+    middle = {name: _number(np.nanmedian(c[counted])) if np.isfinite(c[counted]).any() else None
+              for name, c in whole.items() if name != "rr_ms"}  # fmt: skip
+    rr = whole["rr_ms"][np.isfinite(whole["rr_ms"])]
+    mean_rr = float(rr.mean()) if len(rr) else None
+    return EcgFeatures(
+        heart_rate_bpm=60000 / mean_rr if mean_rr else None,
+        rr_ms=_number(np.median(rr)) if len(rr) else None,
+        **middle,
+        qtc_ms=corrected_qt(middle["qt_ms"], mean_rr),
+        axis_deg=_axes(signal, marks, by_lead, counted),
+        st_mv=st,
+        leads=leads,
+        beats=beats,
+        rhythm=rhythm(marks, whole["rr_ms"], whole["pr_ms"]),
+        voltages_mv=voltages(leads),
+        ranges={n: (float(np.nanmin(c)), float(np.nanmax(c))) for n, c in whole.items() if np.isfinite(c).any()},
+        transition=transition(leads),
+        fs=record.fs,
+        seconds=record.seconds,
+    )
+
+
+def corrected_qt(qt_ms: float | None, rr_ms: float | None) -> dict[str, float | None]:
+    """QT corrected for rate, ms, by formula.
+
+    Bazett 1920: QT / sqrt(RR). Fridericia 1920: QT / RR^(1/3). Framingham (Sagie 1992): QT + 154 (1 - RR).
+    Hodges 1983: QT + 1.75 (rate - 60). RR in s, QT in ms.
+    """
+    if qt_ms is None or rr_ms is None:
+        return dict.fromkeys(QTC_FORMULAS)
+    rr = rr_ms / 1000
+    return {
+        "bazett": qt_ms / rr**0.5,
+        "fridericia": qt_ms / rr ** (1 / 3),
+        "framingham": qt_ms + 154 * (1 - rr),
+        "hodges": qt_ms + 1.75 * (60 / rr - 60),
+    }
+
+
+def _number(value: float) -> float | None:
+    """A plain float, None for NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _intervals(marks: Delineation) -> dict[str, np.ndarray]:
+    """Global columns (beats,), ms; implausible ones (not above zero) are NaN."""
+    g, per_ms = marks.global_marks, 1000 / marks.fs
+    whole = {"rr_ms": np.r_[np.nan, np.diff(g["R"])] * per_ms}
+    for name, (start, stop) in INTERVALS.items():
+        value = (g[stop] - g[start]) * per_ms
+        whole[name] = np.where(value > 0, value, np.nan)
+    return whole
+
+
+def _counted(marks: Delineation) -> np.ndarray:
+    """(beats,) which beats the medians are over: normal ones, else paced ones, else all."""
+    for wanted in ("normal", "paced"):
+        chosen = marks.beat_class == wanted
+        if chosen.any():
+            return chosen
+    return np.ones(marks.beats, bool)
+
+
+def _leads(
+    signal: BeatSignal, marks: Delineation, by_lead: dict[str, np.ndarray], counted: np.ndarray
+) -> tuple[dict[str, LeadFeatures], dict[str, dict[str, float | None]]]:
+    """Every lead summarised over the beats that count, and its ST levels."""
+    names = [*SUMMARISED, *(f"st_{p.lower()}_mv" for p in ST_POINTS)]
+    stack = np.stack([by_lead[n][:, counted] for n in names])  # (columns, leads, beats)
+    middle = dict(zip(names, nanmedian(stack, axis=-1)))
+    often = np.isfinite(stack).mean(-1) >= 0.5
+    for k, name in enumerate(names):
+        if name in RARE:
+            middle[name] = np.where(often[k], middle[name], np.nan)
+    notes = _forms.qrs_notes(*_forms.average_qrs(signal, marks, counted), signal.fs)
+    p_phases, t_phases = (_phases(signal, marks, wave, counted) for wave in ("P", "T"))
+    leads, st = {}, {}
+    for i, lead in enumerate(marks.leads):
+        row = {name: float(middle[name][i]) for name in names}
+        st[lead] = {p: _number(row[f"st_{p.lower()}_mv"]) for p in ST_POINTS}
+        leads[lead] = LeadFeatures(
+            **{name: _number(row[name]) for name in SUMMARISED},
+            p_form=_forms.wave_form(p_phases[i], row["p_mv"], 0.0),
+            qrs_form=_forms.qrs_form(*(row[n] for n in ("q_mv", "r_mv", "s_mv", "r2_mv"))),
+            qrs_notes=notes[i],
+            t_form=_forms.wave_form(t_phases[i], row["t_mv"], _forms.FLAT_MV),
+            st_form=_forms.st_form(row["st_j_mv"], row["st_j40_mv"], row["st_j80_mv"], row["st_slope_mv_s"]),
+            trust=float(marks.trust[i]),
+        )
+    return leads, st
+
+
+def _phases(signal: BeatSignal, marks: Delineation, wave: str, counted: np.ndarray) -> list[tuple[float, float]]:
+    """Per lead, median highest and lowest excursion (mV) of a wave between its own onset and offset."""
+    on, off = (marks.marks[f"{wave}_{end}"][:, counted] for end in ("on", "off"))
+    shown = np.isfinite(on) & np.isfinite(off)
+    share = np.linspace(0, 1, 17)
+    place = np.where(shown, on, 0)[..., None] + share * np.where(shown, off - on, 0)[..., None]
+    y = np.take_along_axis(signal.signal[:, None], place.round().astype(int), -1)
+    if wave == "P":
+        y = y - y[..., :1]
+    y = np.where(shown[..., None], y, np.nan)
+    middle = nanmedian(y, axis=1)
+    return [(float(np.max(row)), float(np.min(row))) for row in middle]
+
+
+def _axes(
+    signal: BeatSignal, marks: Delineation, by_lead: dict[str, np.ndarray], counted: np.ndarray
+) -> dict[str, float | None]:
+    """Frontal axes of P, QRS and T from each wave's mean level between its global onset and offset."""
+    out: dict[str, float | None] = {}
+    limb = [i for i, lead in enumerate(marks.leads) if lead in ("I", "II", "III", "aVF") and marks.trust[i] > 0]
+    share = np.linspace(0, 1, 41)
+    for wave in ("P", "QRS", "T"):
+        on, off = (marks.global_marks[f"{wave}_{end}"][counted] for end in ("on", "off"))
+        shown = np.isfinite(on) & np.isfinite(off)
+        if not limb or not shown.any():
+            out[wave] = None
+            continue
+        place = (on[shown, None] + share * (off - on)[shown, None]).round().astype(int)
+        y = signal.signal[limb][:, place]  # (leads, beats, points)
+        if wave == "P":
+            y = y - y[..., :1]
+        net = np.median(y.mean(-1), axis=1)
+        out[wave] = frontal_axis({marks.leads[i]: float(v) for i, v in zip(limb, net)})
+    return out
+
+
+def _nothing(record: EcgRecord, marks: Delineation) -> EcgFeatures:
+    """Features of a record without beats: everything None, and the reason."""
+    absent: dict[str, np.ndarray] = {name: np.zeros(0) for name in ("rr_ms", *INTERVALS)}
+    return EcgFeatures(
+        heart_rate_bpm=None, rr_ms=None, p_ms=None, pr_ms=None, qrs_ms=None, qt_ms=None, jt_ms=None,
+        qtc_ms=dict.fromkeys(QTC_FORMULAS),
+        axis_deg=dict.fromkeys(("P", "QRS", "T")),
+        st_mv={lead: dict.fromkeys(ST_POINTS) for lead in marks.leads},
+        leads={lead: LeadFeatures(trust=float(t)) for lead, t in zip(marks.leads, marks.trust)},
+        beats=BeatTable(np.zeros(0), np.zeros(0, object), absent, {}, marks.leads),
+        rhythm=Rhythm(),
+        fs=record.fs,
+        seconds=record.seconds,
+        reason=marks.reason,
+    )  # fmt: skip
