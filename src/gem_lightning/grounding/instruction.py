@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import parse_qsl
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
@@ -20,9 +21,9 @@ class RecordRef:
     """Where a record's signal lies.
 
     Args:
-        path: File, as in the data set or on this machine.
+        path: File, as in the data set or on this machine; a pack (``.ecgpack``); or ``simulate:DIAGNOSIS``.
         format: Format name of :func:`gem_lightning.ecg.read_ecg`; None lets it look.
-        index: Record inside a file of many (HDF5 exam id, row), written ``path::index`` in text.
+        index: Record inside a file of many (HDF5 exam id, row, the simulator's seed), written ``path::index`` in text.
     """
 
     path: str
@@ -48,11 +49,26 @@ class RecordRef:
         Raises:
             EcgReadError: The file is missing or is no ECG.
         """
+        if self.path.startswith("simulate:"):
+            return _simulated(self)
+        if self.path.endswith(".ecgpack"):
+            from gem_lightning.ecg.pack import read_pack
+
+            return read_pack(self.path, self.index or 0)
         from gem_lightning.ecg import read_ecg
 
         if self.index is not None:
             options["index"] = self.index
         return read_ecg(self.path, format=self.format, **options)
+
+
+def _simulated(ref: RecordRef) -> EcgRecord:
+    """The record of ``simulate:diagnosis?parameter=number::seed``."""
+    from gem_lightning.ecg import simulate
+
+    diagnosis, _, query = ref.path.removeprefix("simulate:").partition("?")
+    parameters = {name: float(value) for name, value in parse_qsl(query)}
+    return simulate(diagnosis, seed=int(ref.index or 0), **parameters).record
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,333 @@
+"""Where records come from: files, lists, tables, the simulator and files of samples; see also ``sources_public``."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gem_lightning.errors import DataError
+from gem_lightning.grounding.instruction import InstructionSample, RecordRef
+
+ECG_SUFFIXES = (".hea", ".dcm", ".xml", ".scp", ".edf", ".ecg", ".csv", ".npy", ".npz", ".mat")
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """One record of a data set, before it is read.
+
+    Args:
+        id: Unique within the source.
+        ecg: Portable reference: the data set's folder name and the path below it, as the original's ``ecg`` field.
+        format: Format name of the reader, where the file's look is not enough.
+        patient: Who it was recorded from (a number of the data set), for splits; None takes the record itself.
+        age: Years.
+        sex: ``female`` or ``male``.
+        report: What a clinician (or the data set's labels) says of it.
+        codes: Labels of the data set, as they are.
+        split: ``train``, ``val`` or ``test`` where the data set says so.
+        recorded: Order of records of one patient (date as ISO text).
+        earlier: ``ecg`` of the same patient's record before this one.
+        sample: An instruction sample's JSON object, where the source is a file of samples.
+    """
+
+    id: str
+    ecg: str | None
+    format: str | None = None
+    patient: str | None = None
+    age: float | None = None
+    sex: str | None = None
+    report: str | None = None
+    codes: tuple[str, ...] = ()
+    split: str | None = None
+    recorded: str | None = None
+    earlier: str | None = None
+    sample: dict[str, Any] | None = None
+
+    def to_item(self) -> dict[str, Any]:
+        """A JSON-ready dict without what is absent."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any]) -> SourceRecord:
+        """The record that :meth:`to_item` described."""
+        return cls(**(dict(item) | {"codes": tuple(item.get("codes", ()))}))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a data set should have.
+
+    Args:
+        what: File or folder, and what it is for.
+        place: Where it was looked for.
+    """
+
+    what: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.what} (looked for {self.place})"
+
+
+@dataclass
+class Source:
+    """A data set: what it needs, where it comes from, and its records.
+
+    Args:
+        root: Folder of the data set on this machine.
+        prefix: Name of that folder in portable references.
+        name: For the run card.
+        licence: Of the records.
+        home: Where to get it.
+    """
+
+    root: str
+    prefix: str = ""
+    name: str = "records"
+    licence: str = "not stated"
+    home: str = ""
+
+    needs: ClassVar[tuple[tuple[str, str], ...]] = ()  # (glob below root, what it is)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Map of the portable prefix to this machine's folder (see ``map_path``)."""
+        return {self.prefix: str(self.root)}
+
+    def portable(self, below: str | os.PathLike[str]) -> str:
+        """Reference of a file below the root."""
+        below = Path(below).as_posix()
+        return f"{self.prefix}/{below}" if self.prefix else below
+
+    def check(self) -> list[Missing]:
+        """What the layout lacks; empty when it can be read."""
+        root = Path(self.root)
+        if not root.is_dir():
+            return [Missing(f"the folder of {self.name}", str(root))]
+        return [Missing(what, str(root / glob)) for glob, what in self.needs if next(root.glob(glob), None) is None]
+
+    def records(self) -> Iterator[SourceRecord]:
+        """Records in a fixed order.
+
+        Raises:
+            DataError: The layout lacks something; the message says what and where to get it.
+        """
+        missing = self.check()
+        if missing:
+            where = f"; get it from {self.home}" if self.home else ""
+            raise DataError(f"{self.name} is not complete: missing {'; '.join(str(m) for m in missing)}{where}")
+        return with_earlier(self._records())
+
+    def _records(self) -> Iterator[SourceRecord]:
+        raise NotImplementedError
+
+
+def with_earlier(records: Iterable[SourceRecord]) -> Iterator[SourceRecord]:
+    """Name each patient's record before the present one; sources give a patient's records in order of time."""
+    last: dict[str, str] = {}
+    for record in records:
+        if record.patient is not None and record.ecg is not None:
+            record = replace(record, earlier=last.get(record.patient))
+            last[record.patient] = record.ecg
+        yield record
+
+
+def missing_files(source: Source, records: Iterable[SourceRecord]) -> Iterator[Missing]:
+    """Records whose files are not there: the deep half of the layout check."""
+    for record in records:
+        ref = None if record.ecg is None else RecordRef.parse(record.ecg).mapped(source.paths)
+        if ref is None or ref.path.startswith("simulate:"):
+            continue
+        path = Path(ref.path)
+        if not any(path.with_name(path.name + suffix).exists() for suffix in ("", ".hea", ".dat", ".mat")):
+            yield Missing(f"record {record.id}", str(path))
+
+
+@dataclass
+class RecordFiles(Source):
+    """A file, a folder, a list (.txt, one path a line) or a table (.csv, .parquet) of records.
+
+    A table has one row a record; ``columns`` names the columns of ``ecg`` and of any other field of
+    :class:`SourceRecord`. Paths in lists and tables are relative to the list's folder.
+
+    Args:
+        columns: Field of :class:`SourceRecord` → column; unnamed fields are taken where a column has their name.
+        format: Format name of the reader, for all.
+        suffixes: Files of a folder that are records.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
+    format: str | None = None
+    suffixes: Sequence[str] = ECG_SUFFIXES
+
+    def __post_init__(self) -> None:
+        self._place = Path(self.root)
+        if self._place.is_file():
+            self.root = str(self._place.parent)
+
+    def check(self) -> list[Missing]:
+        """What the layout lacks; empty when it can be read."""
+        if not self._place.exists():
+            return [Missing("the records", str(self._place))]
+        return []
+
+    def _records(self) -> Iterator[SourceRecord]:
+        if self._place.is_dir():
+            files = sorted(p for p in self._place.rglob("*") if p.suffix.lower() in self.suffixes)
+            twins = {p.with_suffix("") for p in files if p.suffix == ".hea"}
+            for path in files:
+                if path.suffix == ".hea" or path.with_suffix("") not in twins:
+                    yield self._record(path.relative_to(self._place).as_posix())
+        elif self._place.suffix == ".txt":
+            lines = self._place.read_text().splitlines()
+            yield from (self._record(line.strip()) for line in lines if line.strip() and not line.startswith("#"))
+        elif self._is_table():
+            yield from (self._row(row) for row in table_rows(self._place))
+        else:
+            yield self._record(self._place.name)
+
+    def _record(self, name: str) -> SourceRecord:
+        return SourceRecord(name.removesuffix(".hea"), self.portable(name), self.format)
+
+    def _is_table(self) -> bool:
+        """A CSV is a table of records when it has the column of paths, else a record itself."""
+        if self._place.suffix == ".parquet":
+            return True
+        if self._place.suffix != ".csv":
+            return False
+        with self._place.open(newline="", encoding="utf-8-sig") as file:
+            return self._ecg_column(next(csv.reader(file), [])) is not None
+
+    def _ecg_column(self, header: Iterable[str]) -> str | None:
+        asked = self.columns.get("ecg")
+        return next((name for name in header if name == asked or (asked is None and name in ("ecg", "path"))), None)
+
+    def _row(self, row: Mapping[str, Any]) -> SourceRecord:
+        column = self._ecg_column(row)
+        if column is None:
+            raise DataError(
+                f"{self._place}: expected a column named ecg or path, got {', '.join(row)}; "
+                "name it: source.columns.ecg=NAME"
+            )
+        names = {name: self.columns.get(name, name) for name in SourceRecord.__dataclass_fields__}
+        values = {name: row[c] for name, c in names.items() if row.get(c) not in (None, "")}
+        values |= {name: str(values[name]) for name in ("id", "patient", "report", "recorded") if name in values}
+        values |= {"ecg": self.portable(str(row[column])), "sex": sex_in_words(values.get("sex"))}
+        values["age"] = number_or_none(values.get("age"))
+        codes = values.pop("codes", ())
+        codes = tuple(c.strip() for c in codes.split(";")) if isinstance(codes, str) else tuple(codes)
+        values.setdefault("id", str(row[column]))
+        values.setdefault("format", self.format)
+        return SourceRecord(**values, codes=codes)
+
+
+@dataclass
+class SampleFiles(Source):
+    """A published or own file of instruction samples (JSON, JSON Lines, Parquet), read as it is.
+
+    Args:
+        samples: The file (or a folder of them); ECG_Grounding_30k.json, ECGInstruct, ECGBench and ours.
+        folders: Leading folders in the samples' ``ecg`` and ``image`` → folders here.
+    """
+
+    root: str = ""
+    samples: str = ""
+    folders: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Map of the samples' leading folders to this machine's."""
+        return self.folders or ({"": self.root} if self.root else {})
+
+    def check(self) -> list[Missing]:
+        """What the layout lacks; empty when it can be read."""
+        places = [("the file of samples", self.samples)]
+        places += [(f"the folder for {k or 'all paths'}", v) for k, v in self.paths.items()]
+        return [Missing(what, place) for what, place in places if not Path(place).exists()]
+
+    def _records(self) -> Iterator[SourceRecord]:
+        from gem_lightning.grounding.sample import read_samples
+
+        seen: dict[str, int] = {}
+        for sample in read_samples(self.samples):
+            name = str(sample.id)
+            seen[name] = seen.get(name, -1) + 1
+            name = f"{name}~{seen[name]}" if seen[name] else name  # published files repeat ids
+            yield SourceRecord(name, sample.ecg, sample.ecg_format, report=sample.report, sample=sample.to_dict())
+
+    def open(self) -> Iterator[InstructionSample]:
+        """The samples with their paths on this machine."""
+        from gem_lightning.grounding.sample import read_samples
+
+        return read_samples(self.samples, self.paths)
+
+
+@dataclass
+class Simulated(Source):
+    """Simulated records with known truth: no download, any number.
+
+    Args:
+        n: Records.
+        seed: Of the first; record ``i`` has seed ``seed + i``.
+        diagnoses: Drawn in turn; None takes all that the simulator knows.
+        snr_db: Signal-to-noise ratio, dB; None for the simulator's own choice.
+    """
+
+    root: str = ""
+    name: str = "simulator"
+    licence: str = "CC0"
+    n: int = 100
+    seed: int = 0
+    diagnoses: Sequence[str] | None = None
+    snr_db: float | None = None
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Nothing lies in files."""
+        return {}
+
+    def check(self) -> list[Missing]:
+        """Nothing can be missing."""
+        return []
+
+    def _records(self) -> Iterator[SourceRecord]:
+        from gem_lightning.ecg import DIAGNOSES
+
+        names = tuple(self.diagnoses or DIAGNOSES)
+        query = "" if self.snr_db is None else f"?snr_db={self.snr_db:g}"
+        for i in range(self.n):
+            name, seed = names[i % len(names)], self.seed + i
+            ecg = f"simulate:{name}{query}::{seed}"
+            yield SourceRecord(f"simulated-{seed}", ecg, patient=f"simulated-{seed}", codes=(name,))
+
+
+def table_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a CSV or Parquet file, one at a time."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    else:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from csv.DictReader(file)
+
+
+def number_or_none(value: Any) -> float | None:
+    """A number in text, or None for empty, NaN and words."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if number == number else None
+
+
+def sex_in_words(value: Any) -> str | None:
+    """``female``, ``male`` or None from the ways data sets write it."""
+    text = str(value).strip().lower()
+    return {"f": "female", "female": "female", "m": "male", "male": "male"}.get(text)
