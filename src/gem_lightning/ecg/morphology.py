@@ -178,7 +178,7 @@ def _ventricular(heart: Heart, axis_deg: float, chest: tuple[float, ...], durati
     against = -weights(0.14 * size, axis_deg, 0.14 * np.array(chest))
     qt = heart.qt_ms + max(0.0, 0.35 * (d - heart.qrs_ms))
     end = max(qt, d + 160)
-    st = (Wave(0.7 * d, d, end - 20, against, 1.3, hold=end - 0.75 * heart.t_ms),)
+    st = (Wave(0.7 * d, d, end - 10, against, 1.5, hold=min(d + 60, end - 60)),)
     t = (_t_wave(end, 0.95 * heart.t_ms, 3.2 * against, d),)
     return Beat((), qrs, st, t)
 
@@ -220,8 +220,8 @@ def _repolarisation(codes: frozenset[str], heart: Heart, territory: str) -> tupl
     t_wave = _t_wave(heart.qt_ms, width, t, heart.qrs_ms, symmetric=peaked or "t_inversion" in codes)
     if not st.any():
         return (), (t_wave,)
-    hold = max(heart.qrs_ms + 85, heart.qt_ms - 0.6 * heart.t_ms)
-    plateau = Wave(0.68 * heart.qrs_ms, heart.qrs_ms, heart.qt_ms - 5, st, 1.3, hold=min(hold, heart.qt_ms - 40))
+    hold = min(heart.qrs_ms + 85, heart.qt_ms - 60)
+    plateau = Wave(0.68 * heart.qrs_ms, heart.qrs_ms, heart.qt_ms - 5, st, 1.5, hold=hold)
     return (plateau,), (t_wave,)
 
 

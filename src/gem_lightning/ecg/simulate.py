@@ -283,7 +283,7 @@ def _atrial_waves(schedule: Schedule, samples: int, fs: float, rng: np.random.Ge
     for _ in range(3):
         rate, turn = rng.uniform(5.0, 8.0), rng.uniform(0.25, 0.6)
         phase = 2 * np.pi * (rate * t + rng.uniform()) + 1.5 * np.sin(2 * np.pi * turn * t)
-        spread = weights(rng.uniform(0.01, 0.022), rng.uniform(40, 100), rng.uniform(0.3, 1, 6) * 0.02)
-        spread[2] = rng.uniform(0.025, 0.045)
+        spread = weights(rng.uniform(0.012, 0.026), rng.uniform(40, 100), rng.uniform(0.3, 1, 6) * 0.02)
+        spread[2] = rng.uniform(0.03, 0.055)
         total += np.outer(spread, np.sin(phase))
     return total

@@ -1,1 +1,166 @@
-"""."""
+"""Readers: one file a format, and the registry that finds the right one."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.ecg import preprocess
+from gem_lightning.ecg.leads import lead_name
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, to_mv
+from gem_lightning.ecg.readers.detect import detect
+from gem_lightning.ecg.readers.write import write_wfdb
+from gem_lightning.ecg.record import LEADS, EcgRecord
+from gem_lightning.errors import EcgReadError, MissingExtraError
+
+__all__ = ["FORMATS", "read_ecg", "write_wfdb"]
+
+# Format to the module that reads it; modules with "takes options" get what the caller says besides.
+_READERS = {
+    "wfdb": "wfdb",
+    "dicom": "dicom",
+    "cpsc": "mat",
+    "csv": "arrays",
+    "npy": "arrays",
+    "npz": "arrays",
+    "aecg": "aecg",
+    "sierra": "sierra",
+    "muse": "muse",
+    "ishne": "ishne",
+    "code15": "code15",
+    "edf": "edf",
+    "scp": "scp",
+}
+_WITH_OPTIONS = {"csv", "npy", "npz", "code15", "cpsc"}
+FORMATS: tuple[str, ...] = tuple(_READERS)
+
+
+def read_ecg(
+    path_or_bytes: str | os.PathLike[str] | bytes,
+    format: str | None = None,
+    contract: str = "clean",
+    leads: str = "12",
+    deidentify: bool = True,
+    *,
+    fs: float | None = None,
+    units: str | None = None,
+    lead_names: tuple[str, ...] | list[str] | None = None,
+    index: int | None = None,
+) -> EcgRecord:
+    """Read an ECG file of any supported format.
+
+    Args:
+        path_or_bytes: A path (for WFDB the header, or the record's name without ending), or a file's content.
+        format: One of :data:`FORMATS`; found from the content where None.
+        contract: ``clean``: standard lead order by name, 500 Hz, mV, short gaps repaired and flagged in ``quality``.
+            ``gem``: what the original GEM feeds its tower: rows, rate and (for WFDB) units of the file, 0 where
+            unknown, 5,000 samples.
+        leads: ``12`` asks for the standard leads; ``any`` takes what is there.
+        deidentify: Keep only age (90 stands for 90 and over), sex, device and the device's measurements.
+        fs: Sampling rate, Hz, for formats that do not hold it (CSV, NPY, NPZ).
+        units: Unit of the samples, for the same formats.
+        lead_names: Names of the rows, for the same formats; standard order is taken where 12 rows have no names.
+        index: Which recording of a file that holds several (CODE-15), from 0.
+
+    Raises:
+        EcgReadError: The file cannot be read as asked: what was expected, what came, how to mend it.
+    """
+    if contract not in ("clean", "gem"):
+        raise EcgReadError(f"expected contract 'clean' or 'gem', got {contract!r}")
+    if leads not in ("12", "any"):
+        raise EcgReadError(f"expected leads '12' or 'any', got {leads!r}")
+    source = _source(path_or_bytes)
+    name = format or detect(source)
+    if name not in _READERS:
+        raise EcgReadError(f"expected a format of {', '.join(FORMATS)}, got {name!r}")
+    options = Options(fs, units, None if lead_names is None else tuple(lead_names), index)
+    raw = _read(name, source, options)
+    check_size(*raw.signal.shape)
+    check_rate(raw.fs)
+    meta = {"format": name, **raw.meta}
+    if not deidentify:
+        meta |= {"source": source.name, "identity": raw.identity}
+    return _to_gem(raw, meta, leads, name) if contract == "gem" else _to_clean(raw, meta, leads)
+
+
+def _source(given: str | os.PathLike[str] | bytes) -> Source:
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return Source(content=bytes(given))
+    if not isinstance(given, (str, os.PathLike)):
+        raise EcgReadError(f"expected a path or bytes, got {type(given).__name__}; an EcgRecord needs no reading")
+    path = Path(given)
+    if "\0" in str(path):
+        raise EcgReadError("expected a path, got one with a null character")
+    if path.is_dir():
+        raise EcgReadError(f"expected a file, got the folder {path.name or str(path)!r}; name one record in it")
+    if not path.is_file():
+        header = path.with_name(path.name + ".hea") if path.name else path
+        if not header.is_file():
+            raise EcgReadError(f"expected a file, got {str(path)!r}, which does not exist; check the path")
+        path = header
+    return Source(path)
+
+
+def _read(name: str, source: Source, options: Options) -> RawEcg:
+    """Run a reader; whatever a damaged file makes it raise becomes one clear error."""
+    module = import_module(f"{__name__}.{_READERS[name]}")
+    try:
+        if name in _WITH_OPTIONS:
+            return module.read(source, options, name)
+        return module.read(source)
+    except (EcgReadError, MissingExtraError):
+        raise
+    except OSError as error:
+        raise EcgReadError(
+            f"expected to read {source.name}, got {error.strerror or error}; check its rights"
+        ) from error
+    except Exception as error:  # a parser fed with damaged bytes can fail in any way
+        raise EcgReadError(
+            f"expected a sound {name} file, got a damaged one: {source.name} ({type(error).__name__}: "
+            f"{str(error)[:120]}); copy or export it again, or name its true format with format="
+        ) from error
+
+
+def _named(raw: RawEcg) -> tuple[str, ...]:
+    """Standard names where known, else as in the file."""
+    return tuple(lead_name(name) or name for name in raw.leads)
+
+
+def _keep(names: tuple[str, ...], leads: str) -> list[int]:
+    """Rows that are asked for: the standard leads, or all."""
+    return [i for i, name in enumerate(names) if leads == "any" or name in LEADS]
+
+
+def _to_clean(raw: RawEcg, meta: dict[str, Any], leads: str) -> EcgRecord:
+    names = _named(raw)
+    rows = _keep(names, leads)
+    if not rows:
+        raise EcgReadError(
+            f"expected leads named {', '.join(LEADS)}, "
+            f"got {', '.join(repr(n[:20]) for n in raw.leads[:15]) or 'none'}; name the rows in the file's header"
+        )
+    factors = np.array([to_mv(raw.units[i]) for i in rows])
+    with np.errstate(over="ignore", invalid="ignore"):
+        signal = (raw.signal[rows] * factors[:, None]).astype(np.float32)
+    record = EcgRecord(signal, raw.fs, tuple(names[i] for i in rows), meta)
+    return preprocess.clean(record, leads=leads)
+
+
+def _to_gem(raw: RawEcg, meta: dict[str, Any], leads: str, format: str) -> EcgRecord:
+    """As the original reads WFDB: values of the file in its own units; other formats in mV."""
+    names = _named(raw)
+    rows = _keep(names, leads)
+    missing = [lead for lead in LEADS if lead not in names]
+    if leads == "12" and (missing or len(rows) != 12):
+        raise EcgReadError(
+            f"expected the 12 leads, got {', '.join(names)}; the gem contract does not derive leads: "
+            "use contract='clean'"
+        )
+    factors = np.array([1.0 if format == "wfdb" else to_mv(raw.units[i]) for i in rows])
+    with np.errstate(over="ignore", invalid="ignore"):
+        signal = (raw.signal[rows] * factors[:, None]).astype(np.float32)
+    return preprocess.gem(EcgRecord(signal, raw.fs, tuple(names[i] for i in rows), meta))

@@ -1,0 +1,190 @@
+"""What every reader gets and gives."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.errors import EcgReadError
+
+MAX_VALUES = 64_000_000
+"""Most samples of all leads together that are read: three hours of 12 leads at 500 Hz."""
+MAX_BYTES = 512 * 1024 * 1024
+MIN_FS, MAX_FS = 20.0, 50_000.0
+
+_TO_MV = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microv": 1e-3, "nv": 1e-6, "v": 1e3}
+_TO_MV |= {"millivolt": 1.0, "millivolts": 1.0, "microvolt": 1e-3, "microvolts": 1e-3, "volt": 1e3, "volts": 1e3}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller says that a file cannot say itself.
+
+    Attributes:
+        fs: Sampling rate, Hz.
+        units: Unit of the samples.
+        lead_names: Names of the rows.
+        index: Which recording of a file that holds several.
+    """
+
+    fs: float | None = None
+    units: str | None = None
+    lead_names: tuple[str, ...] | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class RawEcg:
+    """A recording as the file has it.
+
+    Attributes:
+        signal: (leads, samples) in ``units``, NaN where unknown.
+        fs: Hz.
+        leads: Names as in the file, or standard ones.
+        units: One per lead.
+        meta: Facts that identify nobody: ``age``, ``sex``, ``device``, ``device_measurements``, ``dx``.
+        identity: Whatever else the file says about patient, place and time; kept only on request.
+    """
+
+    signal: np.ndarray
+    fs: float
+    leads: tuple[str, ...]
+    units: tuple[str, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on disk, or bytes without a place."""
+
+    path: Path | None = None
+    content: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages: the file's name or "bytes"."""
+        return self.path.name if self.path is not None else "the bytes given"
+
+    @cached_property
+    def data(self) -> bytes:
+        """The whole content."""
+        if self.path is None:
+            return self.content or b""
+        size = self.path.stat().st_size
+        if size > MAX_BYTES:
+            raise EcgReadError(f"expected at most {MAX_BYTES:,} bytes, got {size:,} in {self.name}; cut the recording")
+        return self.path.read_bytes()
+
+    def head(self, count: int = 4096) -> bytes:
+        """The first bytes, without reading the rest."""
+        if self.path is None:
+            return (self.content or b"")[:count]
+        with self.path.open("rb") as file:
+            return file.read(count)
+
+    def sibling(self, name: str) -> Source:
+        """A file beside this one, by bare name.
+
+        Raises:
+            EcgReadError: The name leads elsewhere, there is no such file, or the source is bytes.
+        """
+        if not name or name in (".", "..") or "\0" in name or re.search(r"[/\\]|://", name):
+            raise EcgReadError(
+                f"expected a plain file name beside the header, got {name[:80]!r}; "
+                "a header may not point elsewhere: put its files into one folder"
+            )
+        if self.path is None:
+            raise EcgReadError(f"expected a path, got bytes of a header that needs {name!r}; give the .hea file's path")
+        path = self.path.with_name(name)
+        if not path.is_file():
+            raise EcgReadError(f"expected {name} beside {self.name}, got no such file; copy it into the same folder")
+        return Source(path)
+
+
+def check_size(leads: float, samples: float, available: float | None = None) -> None:
+    """Refuse impossible sizes before any memory is asked for.
+
+    Args:
+        leads: Number of leads that the file claims.
+        samples: Samples per lead that it claims.
+        available: Values that its bytes can hold, where known.
+    """
+    if leads < 1:
+        raise EcgReadError(f"expected 12 leads, got {leads:g}; the file holds no ECG")
+    if samples < 1:
+        raise EcgReadError("expected at least one sample per lead, got 0; the recording is empty")
+    if leads * samples > MAX_VALUES:
+        raise EcgReadError(
+            f"expected at most {MAX_VALUES:,} samples in all, got {leads:g} leads of {samples:,.0f}; "
+            "cut the recording, or mend the header if it is wrong"
+        )
+    if available is not None and leads * samples > available:
+        raise EcgReadError(
+            f"expected {leads * samples:,.0f} samples as the header says, got bytes for {available:,.0f}; "
+            "the file is truncated: copy it again"
+        )
+
+
+def check_rate(fs: float) -> float:
+    """The sampling rate, Hz, if it can be one of an ECG."""
+    if not (np.isfinite(fs) and MIN_FS <= fs <= MAX_FS):
+        raise EcgReadError(f"expected a sampling rate from {MIN_FS:g} to {MAX_FS:g} Hz, got {fs:g}; mend the header")
+    return float(fs)
+
+
+def to_mv(unit: str) -> float:
+    """Factor from ``unit`` to mV.
+
+    Raises:
+        EcgReadError: Not a voltage.
+    """
+    key = re.sub(r"[\s_]", "", unit.strip().lower())
+    if key not in _TO_MV:
+        raise EcgReadError(
+            f"expected a voltage unit (mV, uV, nV, V), got {unit[:40]!r}; give units= or mend the header"
+        )
+    return _TO_MV[key]
+
+
+def age_in_years(text: Any) -> int | None:
+    """Whole years from 51, "51", "042Y", "18 months"; 90 stands for 90 and over, as older ages identify people."""
+    match = re.match(r"\s*(\d{1,3})(?:\.\d*)?\s*([a-z]*)", str(text).lower())
+    if not match:
+        return None
+    per_year = {"m": 12, "w": 52, "d": 365, "h": 8766}.get(match[2][:1], 1)
+    return min(int(match[1]) // per_year, 90)
+
+
+def sex_letter(text: Any) -> str | None:
+    """``M``, ``F`` or None from any common spelling."""
+    key = str(text).strip().lower()
+    if key in ("m", "male", "man", "männlich", "masculin"):
+        return "M"
+    return "F" if key in ("f", "w", "female", "woman", "weiblich", "féminin") else None
+
+
+def patient(age: Any = None, sex: Any = None) -> dict[str, Any]:
+    """``age`` (years) and ``sex`` where known."""
+    facts = {"age": None if age in (None, "") else age_in_years(age), "sex": sex_letter(sex)}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def number(text: Any) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) else None
+
+
+def measurements(values: dict[str, Any]) -> dict[str, Any]:
+    """``{"device_measurements": {...}}`` of the numbers among ``values``; nothing where there is none."""
+    known = {name: round(v, 3) for name, text in values.items() if (v := number(text)) is not None}
+    return {"device_measurements": known} if known else {}

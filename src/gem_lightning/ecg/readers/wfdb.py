@@ -1,0 +1,196 @@
+"""WFDB records: header (.hea) and signal files, also the CinC Challenge's .mat beside a header.
+
+The header is parsed here and not by the wfdb library, which takes a gain of 0 for 200 and a rate of 0 for valid, and
+follows names out of the folder. Format: WFDB Applications Guide, header(5) and signal(5).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from gem_lightning.ecg.readers.base import RawEcg, Source, check_rate, check_size, patient
+from gem_lightning.errors import EcgReadError
+
+_BYTES = {"16": 2.0, "61": 2.0, "160": 2.0, "80": 1.0, "24": 3.0, "32": 4.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
+_INVALID = {"16": -(1 << 15), "61": -(1 << 15), "160": -(1 << 15), "80": -128, "24": -(1 << 23), "32": -(1 << 31)}
+_INVALID |= {"212": -2048, "310": -512, "311": -512}
+_FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?")
+_GAIN = re.compile(r"([-+0-9.eE]+|nan|inf)(?:\(([-+]?\d+)\))?(?:/(\S+))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One signal line of a header: where the samples are and what a count means."""
+
+    file: str
+    format: str
+    offset: int
+    gain: float
+    baseline: float
+    units: str
+    checksum: int | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header's content; ``samples`` is None where it does not say."""
+
+    fs: float
+    samples: int | None
+    channels: tuple[Channel, ...]
+    comments: tuple[str, ...]
+
+
+def read(source: Source) -> RawEcg:
+    """A WFDB record by its header (or by a signal file beside it)."""
+    if source.path is not None and source.path.suffix.lower() != ".hea":
+        source = source.sibling(source.path.with_suffix(".hea").name)
+    header = parse_header(source.data.decode("latin-1"))
+    counts = _samples(source, header)
+    signal = np.empty(counts.shape)
+    for row, channel, values in zip(signal, header.channels, counts):
+        invalid = values == _INVALID[channel.format]
+        np.divide(values - channel.baseline, channel.gain, out=row)
+        row[invalid] = np.nan
+    meta = _facts(header.comments)
+    sums = [int(row.sum()) & 0xFFFF for row in counts]
+    differ = [c.name for c, s in zip(header.channels, sums) if c.checksum is not None and c.checksum & 0xFFFF != s]
+    if differ:
+        meta["checksum_mismatch"] = tuple(differ)
+    return RawEcg(
+        signal,
+        header.fs,
+        tuple(channel.name for channel in header.channels),
+        tuple(channel.units for channel in header.channels),
+        meta,
+        {"comments": header.comments},
+    )
+
+
+def parse_header(text: str) -> Header:
+    """The header, checked.
+
+    Raises:
+        EcgReadError: Not a header, an impossible rate, size or gain, or a feature that 12-lead ECGs do not use.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    comments = tuple(line.lstrip("#").strip() for line in lines if line.startswith("#"))
+    fields = [line for line in lines if line and not line.startswith("#")]
+    if not fields or len(first := fields[0].split()) < 2:
+        raise EcgReadError("expected a WFDB header line 'name leads rate samples', got none; is this a .hea file?")
+    if "/" in first[0]:
+        raise EcgReadError("expected one segment, got a multi-segment WFDB record; read one of its segments")
+    count = _whole(first[1], "number of signals")
+    fs = check_rate(_real(first[2].split("/")[0].split("(")[0] if len(first) > 2 else "250", "sampling rate"))
+    samples = _whole(first[3], "number of samples") if len(first) > 3 else 0
+    check_size(count, max(samples, 1))
+    if len(fields) - 1 < count:
+        raise EcgReadError(f"expected {count} signal lines, got {len(fields) - 1}; the header is cut: copy it again")
+    return Header(fs, samples or None, tuple(_channel(line) for line in fields[1 : count + 1]), comments)
+
+
+def _channel(line: str) -> Channel:
+    parts = line.split(None, 8)
+    match = _FORMAT.fullmatch(parts[1]) if len(parts) > 1 else None
+    if not match:
+        raise EcgReadError(f"expected 'file format gain ...' in the WFDB header, got {line[:60]!r}; mend the header")
+    if match[1] not in _BYTES or int(match[2] or 1) != 1 or int(match[3] or 0) != 0:
+        raise EcgReadError(
+            f"expected WFDB format {', '.join(_BYTES)} with one sample a frame and no skew, got {parts[1]!r}; "
+            "rewrite the record with wfdb's xform or wrsamp"
+        )
+    gain = _GAIN.fullmatch(parts[2]) if len(parts) > 2 else None
+    value = _real(gain[1], "gain") if gain else 0.0
+    if not np.isfinite(value) or value == 0:
+        raise EcgReadError(
+            f"expected a gain in counts per mV, got {parts[2] if len(parts) > 2 else 'none'!r}; "
+            "without it the amplitudes mean nothing: write the true gain into the header"
+        )
+    zero = _real(parts[4], "ADC zero") if len(parts) > 4 else 0.0
+    baseline = float(gain[2]) if gain and gain[2] else zero
+    checksum = int(parts[6]) if len(parts) > 6 and re.fullmatch(r"-?\d+", parts[6]) else None
+    unit = (gain[3] if gain else None) or "mV"
+    name = parts[8].strip() if len(parts) > 8 else ""
+    return Channel(parts[0], match[1], int(match[4] or 0), value, baseline, unit, checksum, name)
+
+
+def _samples(source: Source, header: Header) -> np.ndarray:
+    """Counts (leads, samples), int64, of all channels; those of one file are interleaved."""
+    groups: dict[str, list[int]] = {}
+    for i, channel in enumerate(header.channels):
+        groups.setdefault(channel.file, []).append(i)
+    parts: dict[int, np.ndarray] = {}
+    for file, members in groups.items():
+        channel = header.channels[members[0]]
+        if len({header.channels[i].format for i in members}) > 1:
+            raise EcgReadError(f"expected one format in {file}, got several; mend the header")
+        data = source.sibling(file).data[channel.offset :]
+        held = int(len(data) / _BYTES[channel.format] + 1e-9)
+        samples = header.samples or held // len(members)
+        check_size(len(members), samples, held)
+        values = decode(data, channel.format, samples * len(members)).reshape(samples, len(members))
+        parts.update(zip(members, values.T))
+    if len({len(part) for part in parts.values()}) > 1:
+        raise EcgReadError("expected signal files of one length, got several; state their length in the header")
+    return np.stack([parts[i] for i in range(len(header.channels))])
+
+
+def decode(data: bytes, format: str, count: int) -> np.ndarray:
+    """The first ``count`` values of a signal file, int64."""
+    raw = np.frombuffer(data, np.uint8, min(len(data), int(np.ceil(count * _BYTES[format])) + 3))
+    if format in ("16", "61", "160"):
+        kind = {"16": "<i2", "61": ">i2", "160": "<u2"}[format]
+        return raw[: 2 * count].view(kind).astype(np.int64) - (1 << 15 if format == "160" else 0)
+    if format == "80":
+        return raw[:count].astype(np.int64) - 128
+    if format == "32":
+        return raw[: 4 * count].view("<i4").astype(np.int64)
+    if format == "24":
+        low = raw[: 3 * count].reshape(-1, 3).astype(np.int64)
+        return _signed(low[:, 0] | low[:, 1] << 8 | low[:, 2] << 16, 24)
+    if format == "212":
+        triples = np.pad(raw, (0, -len(raw) % 3)).reshape(-1, 3).astype(np.int64)
+        pair = np.stack([triples[:, 0] | (triples[:, 1] & 15) << 8, triples[:, 2] | (triples[:, 1] >> 4) << 8], axis=1)
+        return _signed(pair.ravel()[:count], 12)
+    words = np.pad(raw, (0, -len(raw) % 4)).view("<u4").astype(np.int64)
+    if format == "311":
+        triple = np.stack([words, words >> 10, words >> 20], axis=1) & 1023
+    else:
+        low, high = words & 0xFFFF, words >> 16
+        triple = np.stack([low >> 1 & 1023, high >> 1 & 1023, (low >> 11) | (high >> 11) << 5], axis=1)
+    return _signed(triple.ravel()[:count], 10)
+
+
+def _signed(values: np.ndarray, bits: int) -> np.ndarray:
+    """Two's complement of ``bits``."""
+    return np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
+
+
+def _facts(comments: tuple[str, ...]) -> dict:
+    """Age, sex and SNOMED codes; nothing else of the free text is kept."""
+    found = {}
+    for comment in comments:
+        match = re.match(r"<?(age|sex|dx)>?\s*:\s*(.+)", comment, re.IGNORECASE)
+        if match:
+            found.setdefault(match[1].lower(), match[2].strip())
+    codes = re.findall(r"\b\d{6,18}\b", found.get("dx", ""))
+    return patient(found.get("age"), found.get("sex")) | ({"dx": tuple(codes)} if codes else {})
+
+
+def _whole(text: str, what: str) -> int:
+    if not re.fullmatch(r"\d{1,18}", text):
+        raise EcgReadError(f"expected a whole {what} in the WFDB header, got {text[:40]!r}; mend the header")
+    return int(text)
+
+
+def _real(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise EcgReadError(
+            f"expected a number as {what} in the WFDB header, got {text[:40]!r}; mend the header"
+        ) from None
