@@ -47,7 +47,7 @@ bench: $(READY)  ## one script a figure; each prints a ratio
 	@for script in benchmarks/*.py; do echo "==> $$script"; $(TEST_ENV) $(BIN)/python $$script || exit 1; done
 
 docs: $(READY)  ## build the pages in docs/ into site/
-	@$(BIN)/python docs/build.py
+	@$(BIN)/mkdocs build --quiet && echo '==> site/index.html'
 
 build: $(READY)  ## wheel and sdist in dist/
 	@$(BIN)/python -m build --installer uv --outdir dist .

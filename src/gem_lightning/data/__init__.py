@@ -1,1 +1,29 @@
-"""."""
+"""Samples to batches: data sets, batch order, collation, simulated cohorts."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME_OF = {
+    "GemCollator": "collate",
+    "InstructionDataset": "datasets",
+    "LengthBatchSampler": "batching",
+    "SimulatedCohort": "cohort",
+    "generator_for": "batching",
+    "open_samples": "datasets",
+    "real_token_share": "batching",
+    "simulate_sample": "cohort",
+}
+__all__ = sorted(_HOME_OF)
+
+if TYPE_CHECKING:
+    from gem_lightning.data.batching import LengthBatchSampler, generator_for, real_token_share
+    from gem_lightning.data.cohort import SimulatedCohort, simulate_sample
+    from gem_lightning.data.collate import GemCollator
+    from gem_lightning.data.datasets import InstructionDataset, open_samples
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: processes that only simulate or read records do not pay for torch.
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

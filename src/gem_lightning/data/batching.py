@@ -62,9 +62,18 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
         n = len(self.lengths)
         return n // step if self.drop_last or self.ranks > 1 else -(-n // step)
 
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch, and the batch to begin with (after a resume)."""
-        self.epoch, self._start = epoch, start
+    @property
+    def sampler(self) -> LengthBatchSampler:
+        """Lightning calls ``set_epoch`` on this attribute of a batch sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch to deal next."""
+        self.epoch = epoch
+
+    def start_at(self, batch: int) -> None:
+        """Leave out the batches before ``batch`` once: they were done before a restart."""
+        self._start = batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         start, self._start = self._start, 0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gem_lightning.errors import DataError
 from gem_lightning.lit.optim import freeze_dead_layers, parameter_groups, set_trainable, warmup_cosine
-from gem_lightning.models import IGNORE_INDEX
+from gem_lightning.models.configuration_gem import IGNORE_INDEX
 
 
 class GemLitModule(LightningModule):

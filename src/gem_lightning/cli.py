@@ -1,0 +1,125 @@
+"""The console script: ``gem-lightning measure|render|check|interpret FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gem_lightning.errors import GemError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; a mistake of the user ends in one message and exit code 2."""
+    args = _parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except (GemError, FileNotFoundError) as error:
+        sys.stderr.write(f"gem-lightning: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Print measurements and findings of one record."""
+    from gem_lightning.ecg import read_ecg
+    from gem_lightning.features import findings
+    from gem_lightning.features import measure as measure_record
+
+    record = read_ecg(args.file)
+    features = measure_record(record)
+    if args.json:
+        print(features.to_json())
+        return
+    from gem_lightning.present.terminal import print_measurements
+
+    print_measurements(record, features, findings(features, age=record.meta.get("age"), sex=record.meta.get("sex")))
+
+
+def render(args: argparse.Namespace) -> None:
+    """Draw one record on 12-lead paper."""
+    from gem_lightning.ecg import read_ecg
+    from gem_lightning.present.html import png_bytes
+    from gem_lightning.render import EcgRenderer
+
+    picture = EcgRenderer(layout=args.layout, dpi=args.dpi)(read_ecg(args.file))
+    _write(args.out, png_bytes(picture.image))
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check every claim of a text against a record."""
+    from gem_lightning.ecg import read_ecg
+    from gem_lightning.features import measure as measure_record
+    from gem_lightning.grounding import verify
+
+    text = sys.stdin.read() if args.text == "-" else args.text
+    report = verify(text, measure_record(read_ecg(args.file)))
+    print(report.to_json() if args.json else report.to_terminal())
+    if any(v.verdict == "contradicted" for v in report.verdicts):
+        raise SystemExit(1)
+
+
+def interpret(args: argparse.Namespace) -> None:
+    """Let a GEM interpret one record; print the checked text, or write the page."""
+    from gem_lightning.ecg import read_ecg
+    from gem_lightning.models import Gem
+    from gem_lightning.present.html import interpretation_html
+
+    record = read_ecg(args.file)
+    found = Gem.from_pretrained(args.model).interpret(record, question=args.question)
+    if args.out is None:
+        print(found.claims.to_terminal())
+        return
+    page = interpretation_html(
+        found.text, found.claims, found.features, found.image, record, provenance=f"model {args.model}"
+    )
+    _write(args.out, page.encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+    print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gem-lightning",
+        description="12-lead ECG: measure, draw, interpret, and check what a text says. Research software, not a "
+        "medical device.",
+        epilog="Training, evaluation and data generation: python -m gem_lightning.{train,evaluate,predict,generate}",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = _command(commands, measure, "measurements and findings of a record")
+    one.add_argument("--json", action="store_true", help="everything measured, as JSON")
+
+    one = _command(commands, render, "draw a record on 12-lead paper")
+    one.add_argument("-o", "--out", type=Path, required=True, help="PNG file to write")
+    one.add_argument("--layout", default="3x4+1", help="such as 3x4+1, 6x2, 12x1 (default: %(default)s)")
+    one.add_argument("--dpi", type=float, default=150, help="dots per inch (default: %(default)s)")
+
+    one = _command(commands, check, "check a text's claims against a record; exit code 1 if one is contradicted")
+    one.add_argument("text", help="the text, or - for standard input")
+    one.add_argument("--json", action="store_true", help="verdicts as JSON")
+
+    one = _command(commands, interpret, "interpret a record with a trained GEM")
+    one.add_argument("--model", required=True, help="folder or hub id that Gem.from_pretrained reads")
+    one.add_argument("--question", help="asked instead of the model's usual instruction")
+    one.add_argument("-o", "--out", type=Path, help="HTML page to write; otherwise the text is printed")
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, run: object, help_text: str) -> argparse.ArgumentParser:
+    one = commands.add_parser(run.__name__, help=help_text, description=help_text)  # type: ignore[attr-defined]
+    one.add_argument("file", help="any ECG file: WFDB header, DICOM, ...")
+    one.set_defaults(run=run)
+    return one
+
+
+if __name__ == "__main__":
+    main()

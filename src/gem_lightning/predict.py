@@ -1,0 +1,117 @@
+"""Interpret records: ``python -m gem_lightning.predict model=FOLDER record=FILE out=FOLDER``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gem_lightning.entry import main_with_errors
+from gem_lightning.errors import EcgReadError, GemError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+
+def predict(cfg: DictConfig) -> None:
+    """Write one page and one JSON file per record; a record that cannot be read is named and passed over.
+
+    Raises:
+        GemError: No record could be interpreted.
+    """
+    from hydra.utils import instantiate
+
+    from gem_lightning.models import Gem
+
+    records = find_records(cfg.record)
+    gem = Gem.from_pretrained(cfg.model, renderer=instantiate(cfg.render), device=cfg.device)
+    out = Path(cfg.out)
+    done = 0
+    for number, (name, path) in enumerate(records, 1):
+        stem = "report" if len(records) == 1 else name
+        try:
+            page = interpret_to_page(gem, path, out / stem, cfg)
+        except EcgReadError as error:
+            if len(records) == 1:
+                raise
+            logger.warning("%d/%d %s: passed over: %s", number, len(records), name, error)
+            continue
+        done += 1
+        logger.info("%d/%d %s", number, len(records), page)
+    if not done:
+        raise GemError(f"expected at least one readable ECG in {cfg.record}, got none of {len(records)}")
+
+
+def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Path:
+    """Interpret one file; write ``target``.html and ``target``.json, each whole or not at all."""
+    from gem_lightning.ecg import read_ecg
+    from gem_lightning.present.html import interpretation_html
+
+    record = read_ecg(path)
+    found = gem.interpret(record, question=cfg.question, max_new_tokens=cfg.max_new_tokens)
+    page = interpretation_html(
+        found.text,
+        found.claims,
+        found.features,
+        found.image,
+        record,
+        provenance=f"model {cfg.model}, record {path.name}",
+        extra_tables=held_out_tables(cfg.held_out),
+    )
+    facts = {"record": path.name, "text": found.text, "claims": found.claims.to_dict()}
+    facts["features"] = found.features.to_dict()
+    _write_whole(target.with_suffix(".json"), json.dumps(facts, indent=1, ensure_ascii=False))
+    _write_whole(target.with_suffix(".html"), page)
+    return target.with_suffix(".html")
+
+
+def find_records(place: str) -> list[tuple[str, Path]]:
+    """(name, file) of the record, of every record in a folder, or of the example.
+
+    Raises:
+        EcgReadError: There is nothing at ``place``.
+    """
+    if place == "example":
+        import pydicom.examples
+
+        return [("example", Path(str(pydicom.examples.get_path("waveform"))))]
+    path = Path(place)
+    if path.is_dir():
+        data = {".dat", ".txt", ".csv", ".json", ".html", ".md"}  # a .dat is read through its header
+        files = [f for f in sorted(path.rglob("*")) if f.is_file() and f.suffix.lower() not in data]
+        return [("-".join(f.relative_to(path).with_suffix("").parts), f) for f in files]
+    if not path.exists() and not path.with_suffix(".hea").exists():
+        raise EcgReadError(f"expected an ECG file or a folder, got nothing at {place}; check the path")
+    return [(path.stem, path)]
+
+
+def held_out_tables(results: str | None) -> tuple[Any, ...]:
+    """What ``evaluate benchmark=simulator`` found, as a table of the page."""
+    if results is None:
+        return ()
+    from gem_lightning.present.html import Table
+
+    path = Path(results)
+    if not path.exists():
+        raise GemError(f"expected the results of `evaluate` at {path}, got nothing; run it first or leave held_out out")
+    table = json.loads(path.read_text(encoding="utf-8"))["table"]
+    return (Table(table["title"], table["header"], table["rows"], table["note"]),)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def main() -> None:
+    """Entry point."""
+    main_with_errors("predict", predict)
+
+
+if __name__ == "__main__":
+    main()
