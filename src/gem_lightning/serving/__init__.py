@@ -1,1 +1,1 @@
-"""."""
+"""A model behind HTTP: an upload page for people, JSON for programs."""

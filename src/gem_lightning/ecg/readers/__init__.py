@@ -11,6 +11,8 @@ import numpy as np
 
 from gem_lightning.ecg import preprocess
 from gem_lightning.ecg.leads import lead_name
+from gem_lightning.ecg.pack import SUFFIX as PACK
+from gem_lightning.ecg.pack import read_pack
 from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, to_mv
 from gem_lightning.ecg.readers.detect import detect
 from gem_lightning.ecg.readers.write import write_wfdb
@@ -64,7 +66,7 @@ def read_ecg(
         fs: Sampling rate, Hz, for formats that do not hold it (CSV, NPY, NPZ).
         units: Unit of the samples, for the same formats.
         lead_names: Names of the rows, for the same formats; standard order is taken where 12 rows have no names.
-        index: Which recording of a file that holds several (CODE-15), from 0.
+        index: Which recording of a file that holds several (CODE-15, packs of ours), from 0.
 
     Raises:
         EcgReadError: The file cannot be read as asked: what was expected, what came, how to mend it.
@@ -73,6 +75,9 @@ def read_ecg(
         raise EcgReadError(f"expected contract 'clean' or 'gem', got {contract!r}")
     if leads not in ("12", "any"):
         raise EcgReadError(f"expected leads '12' or 'any', got {leads!r}")
+    if isinstance(path_or_bytes, (str, os.PathLike)) and os.fspath(path_or_bytes).endswith(PACK):
+        record = read_pack(path_or_bytes, index or 0)
+        return preprocess.gem(record) if contract == "gem" else preprocess.clean(record, leads=leads)
     source = _source(path_or_bytes)
     name = format or detect(source)
     if name not in _READERS:

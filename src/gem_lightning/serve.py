@@ -1,0 +1,37 @@
+"""Serve a model as a page and an API: ``python -m gem_lightning.serve model=FOLDER``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gem_lightning.entry import main_with_errors
+from gem_lightning.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def serve(cfg: DictConfig) -> None:
+    """Load the model once and answer until interrupted."""
+    from hydra.utils import instantiate
+
+    try:
+        import uvicorn
+
+        from gem_lightning.serving.api import build_app
+    except ImportError as error:
+        raise MissingExtraError(error.name or "uvicorn", "serve") from error
+    from gem_lightning.models import Gem
+
+    gem = Gem.from_pretrained(cfg.model, renderer=instantiate(cfg.render), device=cfg.device)
+    app = build_app(gem, name=str(cfg.model), max_upload_mb=cfg.max_upload_mb)
+    uvicorn.run(app, host=cfg.host, port=cfg.port)
+
+
+def main() -> None:
+    """Entry point."""
+    main_with_errors("serve", serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Mistakes on the command line: one message that names the mend, exit code 2, nothing written."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(module, *arguments, cwd):
+    command = [sys.executable, "-m", f"gem_lightning.{module}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "words"),
+    [
+        ("train", ["experiment=quickstrat"], ["quickstrat", "quickstart"]),
+        ("train", ["experiment=quickstart", "trainer.max_step=3"], ["max_step", "Did you mean", "trainer.max_steps"]),
+        ("train", ["experiment=quickstart", "model.lrr=1"], ["model.lr"]),
+        ("train", ["experiment=gem_tiny", "ckpt_path=nowhere.ckpt"], ["nowhere.ckpt", "checkpoint"]),
+        ("predict", ["record=nowhere.hea", "model=nothing"], ["nowhere.hea"]),
+        ("cli", ["measure", "nowhere.dcm"], ["nowhere.dcm"]),
+        ("cli", ["measure"], ["usage"]),
+    ],
+)
+def test_one_clear_message(tmp_path, module, arguments, words):
+    done = run(module, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+    left = [p for p in tmp_path.rglob("*") if p.is_file() and ".yaml" not in p.name]
+    assert left == []
+
+
+@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "generate", "serve", "cli"])
+def test_help(tmp_path, module):
+    done = run(module, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 5
+    assert list(tmp_path.iterdir()) == []
