@@ -188,3 +188,12 @@ def measurements(values: dict[str, Any]) -> dict[str, Any]:
     """``{"device_measurements": {...}}`` of the numbers among ``values``; nothing where there is none."""
     known = {name: round(v, 3) for name, text in values.items() if (v := number(text)) is not None}
     return {"device_measurements": known} if known else {}
+
+
+def years_between(birth: Any, then: Any) -> int | None:
+    """Age in whole years from two dates that begin with YYYYMMDD, or None."""
+    first, second = (re.sub(r"\D", "", str(date or ""))[:8] for date in (birth, then))
+    if len(first) < 8 or len(second) < 8:
+        return None
+    years = int(second[:4]) - int(first[:4]) - (second[4:] < first[4:])
+    return years if 0 <= years < 130 else None
