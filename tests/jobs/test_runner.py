@@ -126,13 +126,16 @@ def test_async_blocks_overlap_and_a_stop_leaves_the_block_undone(tmp_path):
             raise RuntimeError("budget spent")
         return [{"id": i["id"]} for i in block], []
 
-    with pytest.raises(ExceptionGroup, match="unhandled"):
+    with pytest.raises(RuntimeError, match="budget spent"):
         asyncio.run(run_async(folder, work, flying=2))
     assert peak == 2
     assert 3 in folder.missing()
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(RuntimeError, match="budget spent"):
         asyncio.run(run_async(folder, work, flying=2))
     assert folder.missing() == [3]
+    with pytest.raises(JobError, match="1 are missing"):
+        merge([tmp_path], tmp_path / "all.jsonl")
+    assert merge([tmp_path], tmp_path / "all.jsonl", partial=True) == 9
 
 
 def test_progress_in_words():

@@ -130,10 +130,12 @@ def with_earlier(records: Iterable[SourceRecord]) -> Iterator[SourceRecord]:
     """Name each patient's record before the present one; sources give a patient's records in order of time."""
     last: dict[str, str] = {}
     for record in records:
-        if record.patient is not None and record.ecg is not None:
-            record = replace(record, earlier=last.get(record.patient))
-            last[record.patient] = record.ecg
-        yield record
+        patient, ecg = record.patient, record.ecg
+        if patient is None or ecg is None:
+            yield record
+            continue
+        yield replace(record, earlier=last.get(patient))
+        last[patient] = ecg
 
 
 def missing_files(source: Source, records: Iterable[SourceRecord]) -> Iterator[Missing]:

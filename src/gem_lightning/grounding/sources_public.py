@@ -96,8 +96,9 @@ class MimicIvEcg(Source):
         table = pd.read_csv(root / "record_list.csv", dtype=str)
         if self.machine_reports:
             measured = pd.read_csv(root / "machine_measurements.csv", dtype=str, low_memory=False)
-            lines = sorted((c for c in measured if c.startswith("report_")), key=lambda c: int(c.split("_")[1]))
-            texts = measured[lines].fillna("").agg(lambda row: "; ".join(t.strip() for t in row if t.strip()), axis=1)
+            names = [f"report_{i}" for i in range(18) if f"report_{i}" in measured.columns]
+            rows = measured[names].fillna("").itertuples(index=False)
+            texts = ["; ".join(str(line).strip() for line in row if str(line).strip()) for row in rows]
             table["report"] = table["study_id"].map(dict(zip(measured["study_id"], texts, strict=True)))
         people = {} if self.patients is None else _mimic_people(self.patients)
         table = table.sort_values(["subject_id", "ecg_time"], kind="stable").astype(object)

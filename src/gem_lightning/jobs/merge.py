@@ -11,12 +11,13 @@ from typing import Any
 from gem_lightning.jobs.folder import JobError, JobFolder, write_atomically
 
 
-def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> int:
+def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], partial: bool = False) -> int:
     """Bring the shards of one job, from one folder or several machines' copies of it, into one file.
 
     Args:
         folders: Job folders with the same items.
         out: File to write; ``broken.jsonl`` is written beside it.
+        partial: Take what is finished instead of raising when blocks are missing.
 
     Returns:
         Number of rows.
@@ -31,6 +32,8 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     shards: list[Path] = []
     for block in range(len(first.spans)):
         place = next((job.shard(block) for job in jobs if job.shard(block).exists()), None)
+        if place is None and partial:
+            continue
         if place is None:
             missing = len(set.intersection(*(set(job.missing()) for job in jobs)))
             raise JobError(
@@ -52,7 +55,7 @@ def _merge_parquet(shards: Sequence[Path], out: Path, schema: Any) -> int:
     import pyarrow.parquet as pq
 
     schemas = [s for s in (pq.read_schema(p) for p in shards) if len(s)]
-    schema = schema or pa.unify_schemas(schemas, promote_options="permissive")
+    schema = schema or pa.unify_schemas(schemas or [pa.schema([])], promote_options="permissive")
     count = 0
 
     def write(path: Path) -> None:

@@ -226,7 +226,10 @@ async def run_async(
             folder.commit(block, rows, broken)
             _count(progress, (len(items), len(rows), len(broken)), show)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(flying, len(blocks))):
-            group.create_task(walk())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(flying, len(blocks))):
+                group.create_task(walk())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # the others are the same stop, seen by the other walkers
     return progress

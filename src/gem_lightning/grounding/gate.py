@@ -1,0 +1,173 @@
+"""What a text must satisfy to become training data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gem_lightning.features.schema import EcgFeatures
+
+# Words by which a text gives away that it was written from something other than the tracing.
+_SOURCES = re.compile(
+    r"\b(?:(?:the|this|provided|given|supplied|attached|clinical|cardiolog\w+|machine|device|confirmed)\s+)+"
+    r"(?:report|diagnos[ie]s given|measurements? (?:list|table|provided|given)|machine measurements?|data provided)\b"
+    r"|\b(?:according to|based on|as (?:stated|noted|given) in|consistent with) the (?:\w+ )?(?:report|measurements)\b"
+    r"|\bmachine[- ](?:read|generated|measure\w*)|\bas reported\b"
+    r"|\bprovided (?:data|measurements?|findings|diagnosis)\b"
+    r"|\bconfirmed diagnosis\b|\blisted (?:findings|measurements)\b",
+    re.IGNORECASE,
+)
+# Numbers that name something instead of measuring it.
+_NAMES = re.compile(
+    r"\b12[- ]lead|\bV[1-6](?:\s*[-–—]\s*V?[1-6])?|\b10[- ]?(?:s|sec|second)s?\b|\b25 ?mm/s|\b10 ?mm/mV"
+    r"|\bbeats? (?:no\. )?\d+"
+    r"|\b\d+(?:st|nd|rd|th)\b|\b[1-3]:1\b|\bST ?J?[+ ]?(?:40|60|80)\b|\bJ ?\+ ?\d+|^\s*\d+[.)]\s",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)?")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a text cannot stand.
+
+    Args:
+        category: For counting.
+        words: For the teacher, who is asked to mend it.
+    """
+
+    category: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The gate's answer.
+
+    Attributes:
+        problems: Empty when the text is accepted.
+        claims: Number of claims by verdict.
+    """
+
+    problems: tuple[Problem, ...]
+    claims: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """True when nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Accepts a text whose every number and finding the record bears out.
+
+    Args:
+        max_words: Longest text, words; a tenth more is forgiven.
+        min_claims: Fewest supported claims.
+        all_numbers: Refuse numbers that no claim covers: a number that cannot be checked may be invented.
+        report_rules: Where a clinician's report says something, it rules over the measurement: its findings must be
+            stated, are accepted although the measurement disagrees, and no other diagnosis may be added.
+    """
+
+    max_words: int = 300
+    min_claims: int = 3
+    all_numbers: bool = True
+    report_rules: bool = True
+
+    def judge(
+        self, text: str, features: EcgFeatures, findings: Sequence[Any] = (), report: str | None = None
+    ) -> Judgement:
+        """Check one text.
+
+        Args:
+            text: What the teacher wrote.
+            features: Of the record.
+            findings: Of the record; the numbers of their criteria may be quoted.
+            report: The clinician's report, or None.
+        """
+        from gem_lightning.grounding import verify
+
+        checked = verify(text, features)
+        said = report_codes(report) if self.report_rules else frozenset()
+        problems = list(self._form(text))
+        claims = {"supported": 0, "contradicted": 0, "unverifiable": 0}
+        covered = []
+        for verdict in checked.verdicts:
+            claims[verdict.verdict] += 1
+            covered.append(verdict.claim.span)
+            problem = _problem(verdict, said, text)
+            if problem is not None:
+                problems.append(problem)
+        problems += _left_out(checked.verdicts, said)
+        if self.all_numbers:
+            problems += _loose_numbers(text, covered, findings)
+        if claims["supported"] < self.min_claims:
+            words = f"It quotes {claims['supported']} measured facts; at least {self.min_claims} are wanted."
+            problems.append(Problem("too few claims", words))
+        return Judgement(tuple(problems), claims)
+
+    def _form(self, text: str) -> Iterator[Problem]:
+        words = len(text.split())
+        if words > 1.1 * self.max_words:
+            yield Problem("too long", f"It has {words} words; at most {self.max_words} are wanted.")
+        found = _SOURCES.search(text)
+        if found:
+            yield Problem("names its sources", f"It says {found.group()!r}: write from the tracing alone.")
+
+
+def _quote(claim: Any, text: str) -> str:
+    return " ".join(text[slice(*claim.span)].split())
+
+
+def _problem(verdict: Any, said: frozenset[str], text: str) -> Problem | None:
+    """What is wrong with one claim, or None."""
+    claim = verdict.claim
+    quote = _quote(claim, text)
+    if claim.finding is not None and claim.kind == "finding" and claim.finding in said:
+        if claim.negated and not claim.uncertain:
+            return Problem("denies the report", f"{quote!r}: {claim.finding.replace('_', ' ')} is present.")
+        return None
+    if verdict.verdict == "supported":
+        return None
+    if verdict.verdict == "contradicted":
+        measured = "" if verdict.measured is None else f" Measured: {verdict.measured}."
+        category = "contradicted finding" if claim.kind == "finding" else "contradicted number"
+        return Problem(category, f"{quote!r} is not what the tracing shows.{measured} {verdict.reason}".strip())
+    if claim.kind == "finding" and claim.negated:
+        return None  # nothing measured speaks against an absence that cannot be measured
+    category = "finding without support" if claim.kind == "finding" else "number that cannot be checked"
+    return Problem(category, f"{quote!r} rests on nothing measured: leave it out.")
+
+
+def _left_out(verdicts: Sequence[Any], said: frozenset[str]) -> Iterator[Problem]:
+    stated = {v.claim.finding for v in verdicts if v.claim.kind == "finding" and not v.claim.negated}
+    for code in sorted(said - stated):
+        yield Problem("leaves out the diagnosis", f"It does not state: {code.replace('_', ' ')}.")
+
+
+def _loose_numbers(text: str, covered: Sequence[tuple[int, int]], findings: Sequence[Any]) -> Iterator[Problem]:
+    """Numbers outside every claim that neither name something nor quote the criterion of a finding."""
+    named = [match.span() for match in _NAMES.finditer(text)]
+    quotable = {_value(n) for finding in findings for n in _NUMBER.findall(finding.threshold)}
+    for match in _NUMBER.finditer(text):
+        inside = any(start <= match.start() and match.end() <= end for start, end in (*covered, *named))
+        if not inside and _value(match.group()) not in quotable:
+            around = " ".join(text[max(0, match.start() - 30) : match.end() + 20].split())
+            yield Problem("number that cannot be checked", f"The number {match.group()} in {around!r}: leave it out.")
+
+
+def _value(number: str) -> float:
+    return abs(float(number.replace(",", ".").replace("−", "-")))
+
+
+def report_codes(report: str | None) -> frozenset[str]:
+    """Findings that a report states as present; empty where it has none that the lexicon knows."""
+    if not report:
+        return frozenset()
+    from gem_lightning.grounding import extract
+
+    claims = (c for c in extract(report) if c.kind == "finding" and c.finding is not None)
+    return frozenset(c.finding for c in claims if not c.negated and not c.uncertain)

@@ -1,0 +1,148 @@
+"""Prompts for teachers, as Jinja files in prompts/; a user's own file replaces any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gem_lightning.errors import DataError
+from gem_lightning.features.schema import EcgFeatures, plain
+
+KINDS = ("interpretation", "report", "dialogue")
+DIALOGUE_SCHEMA = {
+    "title": "dialogue",
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["turns"],
+    "properties": {
+        "turns": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["question", "answer"],
+                "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},
+            },
+        }
+    },
+}
+_LEAD_COLUMNS = ("p_mv", "p_ms", "q_mv", "q_ms", "r_mv", "s_mv", "r2_mv", "qrs_ms", "qrs_form", "t_mv", "t_form")
+_BEAT_COLUMNS = ("rr_ms", "pr_ms", "qrs_ms", "qt_ms")
+
+
+@cache
+def _environment(folder: str | None) -> Any:
+    from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    own = FileSystemLoader(Path(__file__).parent / "prompts")
+    loader = own if folder is None else ChoiceLoader([FileSystemLoader(folder), own])
+    # A prompt file is data from elsewhere: the sandbox keeps it from reaching into Python.
+    return SandboxedEnvironment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+
+
+def render_prompt(name: str, facts: Mapping[str, Any], prompt_file: str | None = None) -> str:
+    """A prompt filled in.
+
+    Args:
+        name: File of this package without suffix, such as ``interpretation``.
+        facts: What :func:`facts_for_prompt` gives, and more.
+        prompt_file: A file to use instead; it sees the same names and may include this package's files.
+
+    Raises:
+        DataError: The file is missing or asks for a name that is not there.
+    """
+    from jinja2 import TemplateError
+
+    path = Path(prompt_file) if prompt_file else None
+    try:
+        if path is None:
+            template = _environment(None).get_template(f"{name}.jinja")
+        else:
+            template = _environment(str(path.parent)).get_template(path.name)
+        return template.render(**facts).strip()
+    except TemplateError as error:
+        known = ", ".join(sorted(facts))
+        raise DataError(f"prompt {prompt_file or name}: {error}; a prompt can use: {known}") from None
+
+
+def facts_for_prompt(
+    features: EcgFeatures,
+    findings: Any = (),
+    report: str | None = None,
+    age: float | None = None,
+    sex: str | None = None,
+    image: bool = False,
+    max_words: int = 300,
+    turns: int = 3,
+) -> dict[str, Any]:
+    """The names that a prompt can use.
+
+    Besides the arguments: ``summary``, ``leads`` and ``beats`` (tables as text), ``features`` (the object) and
+    ``machine_measurements`` (fourteen sequences a lead, as in the original's data).
+    """
+    return {
+        "age": age,
+        "beats": _beat_lines(features),
+        "features": features,
+        "findings": tuple(findings or ()),
+        "image": image,
+        "leads": _lead_lines(features),
+        "machine_measurements": _Lazily(features.to_measurements),
+        "max_words": max_words,
+        "report": report,
+        "sex": sex,
+        "summary": _summary(features),
+        "turns": turns,
+    }
+
+
+class _Lazily:
+    """Text of a value that is only made when a prompt asks for it."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def __str__(self) -> str:
+        import json
+
+        return json.dumps(plain(self._make()), ensure_ascii=False)
+
+
+def _number(value: Any, digits: int) -> str:
+    if isinstance(value, str):
+        return value
+    return "-" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _summary(features: EcgFeatures) -> str:
+    names = ("heart_rate_bpm", "rr_ms", "p_ms", "pr_ms", "qrs_ms", "qt_ms")
+    pairs = [(name, getattr(features, name)) for name in names]
+    pairs += [(f"qtc_{name}_ms", value) for name, value in features.qtc_ms.items()]
+    pairs += [(f"{name}_axis_deg", value) for name, value in features.axis_deg.items()]
+    lines = [f"{name}: {_number(value, 0)}" for name, value in pairs if value is not None]
+    lines += [f"{name}_mv: {_number(value, 2)}" for name, value in features.voltages_mv.items() if value is not None]
+    rhythm = {True: "regular", False: "irregular", None: "regularity not known"}[features.rhythm.regular]
+    return "; ".join([rhythm, *lines])
+
+
+def _lead_lines(features: EcgFeatures) -> str:
+    lines = ["lead: " + ", ".join((*_LEAD_COLUMNS, "st_j_mv", "st_j60_mv", "st_form"))]
+    for lead, row in features.leads.items():
+        values = [_number(getattr(row, name), 2 if name.endswith("_mv") else 0) for name in _LEAD_COLUMNS]
+        levels = features.st_mv.get(lead, {})
+        values += [_number(levels.get("J"), 2), _number(levels.get("J60"), 2), row.st_form or "-"]
+        lines.append(f"{lead}: {', '.join(values)}")
+    return "\n".join(lines)
+
+
+def _beat_lines(features: EcgFeatures) -> str:
+    lines = []
+    for i, row in enumerate(features.beats):
+        values = ", ".join(_number(row.get(name), 0) for name in _BEAT_COLUMNS)
+        lines.append(f"{i + 1}. {row['time_s']:.2f} s: {values} ({row['class'].replace('_', ' ')})")
+    return "\n".join(lines)

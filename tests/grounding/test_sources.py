@@ -1,0 +1,192 @@
+"""Small look-alikes of each layout, written by the tests from the public descriptions of the files."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gem_lightning.errors import DataError
+from gem_lightning.grounding.instruction import InstructionSample, RecordRef
+from gem_lightning.grounding.sample import write_samples
+from gem_lightning.grounding.sources import (
+    RecordFiles,
+    SampleFiles,
+    Simulated,
+    SourceRecord,
+    missing_files,
+)
+from gem_lightning.grounding.sources_public import Cinc, Code15, Cpsc2018, MimicIvEcg, PtbXl, snomed_words
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def wfdb(path: Path, comments: tuple[str, ...] = ()) -> None:
+    """A minimal WFDB record: header and 16-bit samples."""
+    leads = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{path.name} 12 500 500"]
+    lines += [f"{path.name}.dat 16 1000(0)/mV 16 0 0 0 0 {lead}" for lead in leads]
+    path.with_name(path.name + ".hea").write_text("\n".join([*lines, *comments]) + "\n")
+    np.zeros((500, 12), "<i2").tofile(path.with_name(path.name + ".dat"))
+
+
+@pytest.fixture
+def ptbxl(tmp_path):
+    root = tmp_path / "ptb-xl-1.0.3"
+    row = {
+        "ecg_id": 1, "patient_id": "15709.0", "age": 56.0, "sex": 1, "recording_date": "1984-11-09 09:17:34",
+        "report": "sinusrhythmus periphere niederspannung", "scp_codes": "{'NORM': 100.0, 'LVOLT': 0.0, 'SR': 0.0}",
+        "strat_fold": 3, "filename_lr": "records100/00000/00001_lr", "filename_hr": "records500/00000/00001_hr",
+    }  # fmt: skip
+    second = row | {
+        "ecg_id": 2, "age": 300.0, "sex": 0, "recording_date": "1984-01-02 10:00:00", "report": "", "strat_fold": 10,
+        "filename_hr": "records500/00000/00002_hr",
+    }  # fmt: skip
+    write_csv(root / "ptbxl_database.csv", [row, second])
+    words = {"NORM": "normal ECG", "LVOLT": "low QRS voltages", "SR": "sinus rhythm"}
+    write_csv(root / "scp_statements.csv", [{"": k, "description": v} for k, v in words.items()])
+    wfdb(root / "records500/00000/00001_hr")
+    wfdb(root / "records500/00000/00002_hr")
+    return root
+
+
+def test_ptbxl(ptbxl):
+    source = PtbXl(str(ptbxl))
+    older, newer = source.records()
+    assert newer.id == "ptbxl-1"
+    assert newer.ecg == "ptbxl/records500/00000/00001_hr"
+    assert (newer.age, newer.sex, newer.split, newer.patient) == (56, "female", "train", "ptbxl-15709")
+    assert newer.codes == ("NORM", "LVOLT", "SR")
+    assert newer.earlier == older.ecg
+    assert (older.age, older.sex, older.split, older.earlier) == (90, "male", "test", None)
+    assert older.report == "normal ECG; low QRS voltages; sinus rhythm"
+    assert list(missing_files(source, source.records())) == []
+    (ptbxl / "records500/00000/00001_hr.dat").unlink()
+    (ptbxl / "records500/00000/00001_hr.hea").unlink()
+    (missing,) = missing_files(source, source.records())
+    assert "ptbxl-1" in str(missing)
+
+
+def test_the_layout_check_says_what_is_missing_and_where_to_get_it(ptbxl, tmp_path):
+    (ptbxl / "scp_statements.csv").unlink()
+    with pytest.raises(DataError) as error:
+        list(PtbXl(str(ptbxl), rate=100).records())
+    assert "scp_statements.csv" in str(error.value)
+    assert "records100" in str(error.value)
+    assert "https://physionet.org/content/ptb-xl/" in str(error.value)
+    with pytest.raises(DataError, match="the folder of MIMIC-IV-ECG"):
+        list(MimicIvEcg(str(tmp_path / "nowhere")).records())
+
+
+def test_mimic(tmp_path):
+    rows = [
+        {"subject_id": 10000032, "study_id": study, "file_name": study, "ecg_time": when,
+         "path": f"files/p1000/p10000032/s{study}/{study}"}
+        for study, when in ((40689238, "2180-07-23 08:44:00"), (44458630, "2180-05-07 11:00:00"))
+    ]  # fmt: skip
+    write_csv(tmp_path / "record_list.csv", rows)
+    lines = {f"report_{i}": "" for i in range(18)} | {"report_0": "Sinus rhythm", "report_1": "Borderline ECG"}
+    write_csv(tmp_path / "machine_measurements.csv", [{"subject_id": 10000032, "study_id": 40689238, **lines}])
+    write_csv(
+        tmp_path / "hosp/patients.csv",
+        [{"subject_id": 10000032, "gender": "F", "anchor_age": 52, "anchor_year": 2180}],
+    )
+    for row in rows:
+        wfdb(tmp_path / row["path"])
+    source = MimicIvEcg(str(tmp_path), patients=str(tmp_path / "hosp/patients.csv"))
+    first, second = source.records()
+    assert (first.id, second.id) == ("mimic-44458630", "mimic-40689238")
+    assert second.report == "Sinus rhythm; Borderline ECG"
+    assert first.report is None
+    assert (second.sex, second.age, second.earlier) == ("female", 52, first.ecg)
+    assert list(missing_files(source, source.records())) == []
+
+
+def test_cinc_headers_and_origins(tmp_path):
+    comments = ("# Age: 74", "# Sex: Male", "# Dx: 59118001,426783006,1234567", "# Rx: Unknown")
+    wfdb(tmp_path / "training/cpsc_2018/g1/A0001", comments)
+    wfdb(tmp_path / "training/georgia/g1/E00001", ("#Age: NaN", "#Sex: Female", "#Dx: 426177001"))
+    everything = list(Cinc(str(tmp_path)).records())
+    assert [r.id for r in everything] == ["A0001", "E00001"]
+    assert everything[0].report == "right bundle branch block; sinus rhythm; SNOMED CT 1234567"
+    assert (everything[0].age, everything[0].sex) == (74, "male")
+    (georgia,) = Cinc(str(tmp_path), prefix="georgia", origin=("E",)).records()
+    assert (georgia.age, georgia.sex, georgia.ecg) == (None, "female", "georgia/training/georgia/g1/E00001.hea")
+    with pytest.raises(DataError, match=r"begin with JS"):
+        list(Cinc(str(tmp_path), origin=("JS",)).records())
+    assert snomed_words("164889003") == "atrial fibrillation"
+
+
+def test_real_cinc_headers(shared_data):
+    records = list(Cinc(str(shared_data / "cinc2021")).records())
+    assert len(records) == 25
+    assert all(r.report and "SNOMED" not in r.report for r in records)
+
+
+def test_cpsc(shared_data, tmp_path):
+    for path in (shared_data / "cpsc2018").glob("*.mat"):
+        shutil.copy(path, tmp_path)
+    rows = [{"Recording": "A1980", "First_label": 5, "Second_label": 2, "Third_label": ""}]
+    write_csv(tmp_path / "REFERENCE.csv", rows)
+    records = list(Cpsc2018(str(tmp_path)).records())
+    assert len(records) == 5
+    assert records[0].report == "right bundle branch block; atrial fibrillation"
+    assert records[1].report is None
+
+
+def test_code15(tmp_path):
+    row = {"exam_id": 1169160, "age": 38, "is_male": "True", "1dAVb": "True", "RBBB": "False", "LBBB": "False",
+           "SB": "False", "ST": "False", "AF": "True", "patient_id": 523632, "normal_ecg": "False",
+           "trace_file": "exams_part13.hdf5"}  # fmt: skip
+    write_csv(tmp_path / "exams.csv", [row, row | {"exam_id": 2, "trace_file": "exams_part14.hdf5"}])
+    (tmp_path / "exams_part13.hdf5").touch()
+    (record,) = Code15(str(tmp_path)).records()
+    assert record.ecg == "code15/exams_part13.hdf5::1169160"
+    assert (record.sex, record.report) == ("male", "first-degree AV block; atrial fibrillation")
+
+
+def test_folders_lists_and_tables(tmp_path):
+    wfdb(tmp_path / "a/one")
+    (tmp_path / "b.npz").touch()
+    (tmp_path / "notes.md").touch()
+    assert [r.id for r in RecordFiles(str(tmp_path)).records()] == ["a/one", "b.npz"]
+    (tmp_path / "list.txt").write_text("# mine\na/one.hea\n\nb.npz\n")
+    assert [r.ecg for r in RecordFiles(str(tmp_path / "list.txt")).records()] == ["a/one.hea", "b.npz"]
+    rows = [{"file": "a/one", "pid": 7, "sex": "F", "years": 61, "note": "Sinus rhythm."}]
+    write_csv(tmp_path / "table.csv", rows)
+    columns = {"ecg": "file", "patient": "pid", "age": "years", "report": "note"}
+    source = RecordFiles(str(tmp_path / "table.csv"), columns=columns)
+    (record,) = source.records()
+    assert record == SourceRecord("a/one", "a/one", patient="7", age=61, sex="female", report="Sinus rhythm.")
+    assert source.paths == {"": str(tmp_path)}
+    assert SourceRecord.from_item(record.to_item()) == record
+
+
+def test_published_samples_keep_everything_and_doubled_ids_are_told_apart(tmp_path):
+    rows = [
+        {"id": "x", "ecg": "mimic-iv/1", "image": "i.png", "conversations": [], "report": "AF"},
+        {"id": "x", "ecg": "mimic-iv/1", "image": "i.png", "conversations": []},
+    ]
+    write_samples([InstructionSample.from_dict(r) for r in rows], tmp_path / "ECG_Grounding_30k.json")
+    source = SampleFiles(samples=str(tmp_path / "ECG_Grounding_30k.json"), folders={"mimic-iv": str(tmp_path)})
+    records = list(source.records())
+    assert [r.id for r in records] == ["x", "x~1"]
+    assert records[0].sample == rows[0]
+    assert next(source.open()).ecg == f"{tmp_path}/1"
+
+
+def test_simulated_records_read_back_from_their_reference():
+    source = Simulated(n=3, seed=5, diagnoses=["sinus", "rbbb"], snr_db=25)
+    records = list(source.records())
+    assert [r.codes for r in records] == [("sinus",), ("rbbb",), ("sinus",)]
+    ref = RecordRef.parse(records[1].ecg)
+    assert ref.read().signal.shape == (12, 5000)
+    assert np.array_equal(ref.read().signal, RecordRef.parse(str(ref)).read().signal)
