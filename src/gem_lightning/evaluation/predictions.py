@@ -1,0 +1,146 @@
+"""Predictions and gold answers as plain dicts, in every form that is about: ours, the original's, PULSE's, ECG-R1's."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from gem_lightning.errors import DataError
+
+ID_KEYS = ("question_id", "id", "No", "custom_id")
+TEXT_KEYS = ("text", "response", "GEM_generated", "answer", "prediction", "output")
+PATIENT_KEYS = ("patient", "patient_id", "subject_id")
+
+
+def prediction_id(row: dict[str, Any]) -> str:
+    """The identity of a prediction or a gold row.
+
+    Raises:
+        DataError: The row has none of :data:`ID_KEYS`.
+    """
+    for key in ID_KEYS:
+        if row.get(key) is not None:
+            return str(row[key])
+    raise DataError(f"expected an id under one of {', '.join(ID_KEYS)}, got keys {sorted(row)}; name the row's id")
+
+
+def prediction_text(row: dict[str, Any]) -> str:
+    """What the model said (batch-API answers are unwrapped); None counts as empty.
+
+    Raises:
+        DataError: The row has none of :data:`TEXT_KEYS`.
+    """
+    for key in TEXT_KEYS:
+        if key in row:
+            value = row[key]
+            if isinstance(value, dict):  # an OpenAI batch answer
+                value = value["body"]["choices"][0]["message"]["content"]
+            return "".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    raise DataError(f"expected a text under one of {', '.join(TEXT_KEYS)}, got keys {sorted(row)}; name the text")
+
+
+def gold_text(row: dict[str, Any]) -> str:
+    """The right answer: the last turn of the conversation, or ``answer``.
+
+    Raises:
+        DataError: The row has neither.
+    """
+    if "conversations" in row:
+        return str(row["conversations"][1]["value"])
+    if "answer" in row:
+        return str(row["answer"])
+    raise DataError(f"expected 'conversations' or 'answer' in a gold row, got keys {sorted(row)}")
+
+
+def question_text(row: dict[str, Any]) -> str:
+    """The question of a gold row or a prediction, empty when it is not there."""
+    if "conversations" in row:
+        return str(row["conversations"][0]["value"])
+    prompt = row.get("prompt", row.get("question", ""))
+    return str(prompt.get("prompt", "")) if isinstance(prompt, dict) else str(prompt)
+
+
+def patient_of(row: dict[str, Any]) -> str | None:
+    """The patient of a gold row, where known."""
+    return next((str(row[key]) for key in PATIENT_KEYS if row.get(key) is not None), None)
+
+
+def match(predictions: list[dict[str, Any]], gold: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """One prediction (or None: missing) for each gold row, in gold order.
+
+    Raises:
+        DataError: An id occurs twice, or a prediction has no gold row.
+    """
+    by_id = {prediction_id(row): row for row in predictions}
+    wanted = [prediction_id(row) for row in gold]
+    for what, ids in (("predictions", map(prediction_id, predictions)), ("gold rows", wanted)):
+        twice = [name for name, count in Counter(ids).items() if count > 1]
+        if twice:
+            raise DataError(
+                f"expected one of the {what} an id, got several for {', '.join(twice[:5])}; remove the rest"
+            )
+    unknown = sorted(by_id.keys() - set(wanted))
+    if unknown:
+        raise DataError(
+            f"expected predictions for the {len(wanted)} gold ids, got {len(unknown)} others, such as {unknown[0]!r}; "
+            "is this another task's file?"
+        )
+    return [by_id.get(name) for name in wanted]
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Rows of a .json (list, or dict by id), .jsonl or .parquet file.
+
+    Raises:
+        DataError: The file is not one of these, or a line of it is broken.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        return [_plain(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".jsonl":
+        rows = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except ValueError as error:
+                    raise DataError(f"{path}: line {number} is not JSON ({error}); remove or mend it") from None
+        return rows
+    if path.suffix != ".json":
+        raise DataError(f"expected .json, .jsonl or .parquet, got {path.name!r}")
+    value = json.loads(text)
+    if isinstance(value, dict):
+        return [{"id": name, **(row if isinstance(row, dict) else {"text": row})} for name, row in value.items()]
+    return list(value)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A parquet row with conversations parsed where they are stored as JSON text."""
+    if isinstance(row.get("conversations"), str):
+        row["conversations"] = json.loads(row["conversations"])
+    return row
+
+
+def find_gold(folder: str | os.PathLike[str], task: str) -> pathlib.Path:
+    """The gold file of a task in a benchmark folder: ``TASK.json``, ``.jsonl``, ``.parquet`` or ``TASK/…``.
+
+    Raises:
+        DataError: There is none.
+    """
+    folder = pathlib.Path(folder)
+    places: Iterable[pathlib.Path] = [
+        *(folder / f"{task}{ending}" for ending in (".json", ".jsonl", ".parquet")),
+        *(folder / task / f"gold{ending}" for ending in (".json", ".jsonl", ".parquet")),
+        *sorted((folder / task).glob("*.parquet")),
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    raise DataError(f"expected {task}.json (.jsonl, .parquet) in {folder}, found none; download ECG-Bench there")
