@@ -83,7 +83,7 @@ def in_standard_order(signal: np.ndarray, names: Sequence[str]) -> np.ndarray:
     if missing:
         raise EcgReadError(
             f"expected the 12 leads {', '.join(LEADS)}, got {', '.join(names) or 'none'} "
-            f"(missing {', '.join(missing)}); read what is there with leads='any', or name the leads of the file with lead_names="
+            f"(missing {', '.join(missing)}); read what is there with leads='any'"
         )
     twice = sorted({lead for lead in LEADS if list(names).count(lead) > 1})
     if twice:

@@ -95,9 +95,7 @@ def _npy(data: bytes, name: str) -> np.ndarray:
         raise EcgReadError(f"expected numbers, got {dtype} in {name}; pickled objects are refused: save a float array")
     values = int(np.prod([int(n) for n in shape], dtype=object)) if shape else 1
     if values > MAX_VALUES or values * max(dtype.itemsize, 1) > len(data):
-        raise EcgReadError(
-            f"expected the {values:,} values of its header, got {len(data):,} bytes in {name}; truncated"
-        )
+        raise EcgReadError(f"expected the {values:,} values of its header, got {len(data):,} bytes: {name} is cut")
     file.seek(0)
     return np.load(file, allow_pickle=False)
 

@@ -65,7 +65,5 @@ def _number(text: bytes | str, what: str) -> float:
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
-        raise EcgReadError(
-            f"expected a number as {what} in the EDF header, got {str(text)[:30]!r}; the file is damaged"
-        )
+        raise EcgReadError(f"expected a number as {what} in the EDF header, got {str(text)[:30]!r}; file damaged")
     return value

@@ -49,7 +49,5 @@ def _length(size: int, count: int, held: int) -> int:
 
 def _age(data: bytes) -> int | None:
     """From dates of birth and recording (day, month, year)."""
-    birth, taken = struct.unpack_from("<3h", data, 132), struct.unpack_from("<3h", data, 138)
-    return years_between(
-        *(f"{y:04d}{m:02d}{d:02d}" if y > 1800 and m > 0 and d > 0 else "" for d, m, y in (birth, taken))
-    )
+    dates = (struct.unpack_from("<3h", data, at) for at in (132, 138))
+    return years_between(*(f"{y:04d}{m:02d}{d:02d}" if y > 1800 and m > 0 and d > 0 else "" for d, m, y in dates))

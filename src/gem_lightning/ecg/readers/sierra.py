@@ -29,6 +29,13 @@ RHYTHM_S = 10.0
 _CODE_BITS = 10
 _LAST_CODE = (1 << _CODE_BITS) - 2
 _MEASURED = {
+    "rrint": "rr_ms",
+    "pdur": "p_ms",
+    "print": "pr_ms",
+    "qrsdur": "qrs_ms",
+    "qtint": "qt_ms",
+    "qtcb": "qtc_ms",
+    "heartrate": "heart_rate_bpm",
     "meanprint": "pr_ms",
     "meanqrsdur": "qrs_ms",
     "meanqtint": "qt_ms",
@@ -151,9 +158,8 @@ def _facts(root: Element) -> dict[str, Any]:
         meta = patient(age, xml.text(person, "sex"))
     model = next((e.text for e in root.iter("machine") if e.text), None)
     meta |= {"device": model.strip()} if model else {}
-    where = next((e for tag in ("globalmeasurements", "crossleadmeasurements") for e in root.iter(tag)), None)
-    if where is None:
-        return meta
-    found = {name: xml.text(where, tag) for tag, name in _MEASURED.items()}
-    found["rr_ms"] = next((e.text for e in root.iter("meanrrint")), None)
+    found: dict[str, Any] = {"rr_ms": next((e.text for e in root.iter("meanrrint")), None)}
+    for group in ("crossleadmeasurements", "globalmeasurements"):
+        for where in root.iter(group):
+            found |= {name: text for tag, name in _MEASURED.items() if number(text := xml.text(where, tag)) is not None}
     return meta | measurements(found)
