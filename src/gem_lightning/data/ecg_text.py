@@ -289,9 +289,9 @@ class EcgTextDataset(Dataset[dict[str, Any]]):
         try:
             record = RecordRef.parse(pair.ecg).read(contract=self.contract)
             if self.contract == "clean" and record.fs != self.fs:
-                from gem_lightning.ecg.preprocess import resample
+                from gem_lightning.ecg.preprocess import clean
 
-                record = resample(record, self.fs)
+                record = clean(record, self.fs)
         except ValueError as error:
             raise DataError(f"pair {pair.id!r}: {error}") from error
         return fit_signal(record.signal, self.samples, self.mean, self.std)

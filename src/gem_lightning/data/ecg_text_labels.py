@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,14 +101,25 @@ def _own_words(name: str, labels: Sequence[str]) -> LabelSet:
 
 
 def _occurring(task: str, codes: Iterable[Iterable[str]], minimum: int) -> LabelSet:
-    from gem_lightning.grounding.sources_public import snomed_words
-
     counts = Counter(code for row in codes for code in set(row))
     labels = tuple(sorted(code for code, count in counts.items() if count >= minimum))
     if not labels:
         raise DataError(f"expected codes that at least {minimum} records have, got {dict(counts.most_common(5))}")
-    words = {code: snomed_words(code) if task == "csn" else code.replace("_", " ") for code in labels}
-    return LabelSet(task, labels, {code: (word,) for code, word in words.items()})
+    return LabelSet(task, labels, {code: (_words(task, code),) for code in labels})
+
+
+def _words(task: str, code: str) -> str:
+    """A code in the words of the data set's reports."""
+    if task == "csn":
+        from gem_lightning.grounding.sources_public import snomed_words
+
+        return snomed_words(code)
+    if task == "simulated":
+        from gem_lightning.grounding.phrases import Phrases
+
+        with contextlib.suppress(KeyError):
+            return Phrases().first(code)
+    return code.replace("_", " ")
 
 
 def _ptbxl(task: str, folder: str | os.PathLike | None) -> LabelSet:
