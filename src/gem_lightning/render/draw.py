@@ -11,6 +11,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import RenderError
+from gem_lightning.render.artifacts import draw_amounts, find_artifacts, generator, spoil
 from gem_lightning.render.font import draw_text
 from gem_lightning.render.geometry import Box, Geometry, RenderedEcg, Text, Trace
 from gem_lightning.render.layout import Scene, build_scene
@@ -54,7 +55,8 @@ class EcgRenderer:
         speed: Paper speed, mm/s (usually 12.5, 25 or 50).
         gain: mm per mV (usually 5, 10 or 20).
         style: A name of ``styles.yaml`` or a mapping of colours.
-        artifacts: A camera's flaws: a preset (``scan``, ``photo``, ``hard``) or a mapping; None or ``clean`` for none.
+        artifacts: A camera's flaws: a preset (``scan``, ``photo``, ``hard``) or a mapping of flaws to [probability,
+            low, high] (``artifacts.yaml``), with ``preset`` to start from; None or ``clean`` for none.
         paper: ``letter``, ``a4``, ``fit``, (width, height) in mm; None for the layout's usual one.
         seconds: Time on show, s.
         start: Where the excerpt begins, s.
@@ -98,8 +100,7 @@ class EcgRenderer:
                 raise RenderError(f"expected {name} above 0, got {value}")
         if not (np.isfinite(start) and start >= 0):
             raise RenderError(f"expected start (s) of 0 or more, got {start}")
-        if artifacts not in (None, "clean"):
-            raise RenderError(f"expected artifacts None or clean, got {artifacts!r}")
+        self.artifacts = find_artifacts(artifacts)
         self.style = find_style(style)
         self.ink = tuple(float(c) for c in color) if color is not None else self.style.ink
         if footer is None:
@@ -127,7 +128,8 @@ class EcgRenderer:
 
         Args:
             record: Any rate and length; a short one leaves blank paper, NaN leaves a gap.
-            seed: Of the artifacts: an int, a sequence of ints such as (seed, epoch, index), or a Generator.
+            seed: Of the artifacts: an int, a sequence of ints such as (seed, epoch, index), or a Generator; None makes
+                the signal itself the seed. The same seed gives the same bytes in any process.
             out: A uint8 (H, W, 3) buffer to draw into.
 
         Raises:
@@ -138,11 +140,20 @@ class EcgRenderer:
         texts = list(texts)
         if self.header:
             texts.append(self._draw_header(image, record))
-        held = self._draw_traces(image, record)
+        rng = generator(seed, record.signal) if self.artifacts else None
+        amounts = draw_amounts(self.artifacts, rng) if rng is not None else {}
+        held = self._draw_traces(image, record, amounts.get("fade", 1.0))
         geometry = Geometry(
             self.px_per_mm, self.size, self.scene.page, self.origin, self.speed, self.gain, self.line_px,
             self._traces(held), list(pulses), texts,
         )  # fmt: skip
+        if rng is not None and amounts:
+            spoilt, warp = spoil(image, self.px_per_mm, amounts, rng, self.kernel)
+            geometry = geometry.warped(warp)
+            if out is None:
+                image = spoilt
+            else:
+                np.copyto(image, spoilt)
         return RenderedEcg(image, geometry, self.px_per_mm * 25.4)
 
     def _printed_plate(self) -> tuple[np.ndarray, list[Box], list[Text]]:
@@ -171,7 +182,7 @@ class EcgRenderer:
         y = self.origin[1] + (self.scene.top - 1.5) * self.px_per_mm
         return Text(line, *draw_text(image, line, x, y, max(2.6 * self.px_per_mm, 5.5), self.style.ink))
 
-    def _draw_traces(self, image: np.ndarray, record: EcgRecord) -> np.ndarray:
+    def _draw_traces(self, image: np.ndarray, record: EcgRecord, strength: float) -> np.ndarray:
         """Draw every strip; returns how many samples of each were held at the edge of the page."""
         slots, scale = self.scene.slots, self.px_per_mm
         rows = self._rows(record)
@@ -186,7 +197,7 @@ class EcgRenderer:
             image, record.signal, rows, first, last, x0, per_second / record.fs,
             self.origin[1] + np.array([s.baseline for s in slots]) * scale,
             np.array([s.gain for s in slots]) * scale * signs, limits, self.line_px / 2,
-            np.asarray(self.ink, np.float64), 1.0,
+            tuple(int(c) for c in self.ink), strength,
         )  # fmt: skip
         if held.any():
             leads = ", ".join(dict.fromkeys(s.lead for s, n in zip(slots, held) if n))

@@ -102,25 +102,26 @@ class Geometry:
         if self.flat is not None:
             raise RenderError("expected a flat geometry, got one that is already distorted; compose the distortions")
 
-        def carry(box: Box) -> Box:
-            x0, y0, x1, y1 = box
-            corners = warp.forward(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64))
-            return (*corners.min(0).tolist(), *corners.max(0).tolist())
-
-        middle = np.array([[self.size[1] / 2, self.size[0] / 2]]) + np.array([[0, 0], [1, 0], [0, 1]])
-        a, b, c = warp.forward(middle)
-        scale = _area_scale(a, b, c)
-        starts = warp.forward(np.array([[t.x0, t.baseline_y] for t in self.traces]).reshape(-1, 2))
+        middle = np.array([self.size[1] / 2, self.size[0] / 2])
+        boxes = [*(t.box for t in self.traces), *self.pulses, *(t[1:] for t in self.texts)]
+        corners = np.array([[x, y] for x0, y0, x1, y1 in boxes for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))])
+        starts = np.array([[t.x0, t.baseline_y] for t in self.traces])
+        fixed = [middle, [middle[0] + 1, middle[1]], [middle[0], middle[1] + 1], self.origin]
+        moved = warp.forward(np.concatenate([fixed, starts.reshape(-1, 2), corners.reshape(-1, 2)]))
+        scale = _area_scale(*moved[:3])
+        starts, corners = moved[4 : 4 + len(self.traces)], moved[4 + len(self.traces) :].reshape(-1, 4, 2)
+        carried = iter(np.concatenate([corners.min(1), corners.max(1)], axis=1).tolist())
         return replace(
             self,
             px_per_mm=self.px_per_mm * scale,
             line_px=self.line_px * scale,
-            origin=tuple(warp.forward(np.array([self.origin]))[0].tolist()),
+            origin=tuple(moved[3].tolist()),
             traces=[
-                replace(t, x0=float(x), baseline_y=float(y), box=carry(t.box)) for t, (x, y) in zip(self.traces, starts)
+                replace(t, x0=x, baseline_y=y, box=tuple(next(carried)))
+                for t, (x, y) in zip(self.traces, starts.tolist())
             ],
-            pulses=[carry(p) for p in self.pulses],
-            texts=[Text(t.text, *carry(t[1:])) for t in self.texts],
+            pulses=[tuple(next(carried)) for _ in self.pulses],
+            texts=[Text(t.text, *next(carried)) for t in self.texts],
             warp=warp,
             flat=self,
         )
@@ -157,7 +158,8 @@ class RenderedEcg:
         path = Path(path)
         if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise RenderError(
-                f"expected a .png or .jpg path, got {path.name!r}; for .svg and .pdf call EcgRenderer.save(record, path)"
+                f"expected a .png or .jpg path, got {path.name!r}; "
+                "for .svg and .pdf call EcgRenderer.save(record, path)"
             )
         extra = {"compress_level": 4} if path.suffix.lower() == ".png" else {"quality": quality}
         Image.fromarray(self.image).save(path, dpi=(self.dpi, self.dpi), **extra)

@@ -13,7 +13,9 @@ from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import RenderError
 
 BIG_BOX = 5.0  # mm, the grid's heavy lines; baselines and column starts lie on them
-MARGIN = 5.0  # mm
+MARGIN = 5.0  # mm above and below
+_SIDE = 3.5  # mm left and right
+_NAME_ROOM = 12.0  # mm for a lead name left of the pulse
 PULSE_MV, PULSE_S = 1.0, 0.2  # the standardisation pulse: 1 mV for 200 ms (AHA/ACC/HRS 2007, part I)
 _PULSE_GAP = 1.5  # mm of baseline on each side of the pulse
 _MAX_PITCH = 45.0  # mm between two rows
@@ -38,6 +40,8 @@ class Scene:
         page: (width, height).
         slots: The strips.
         pulses: (x, baseline, gain) of each calibration pulse.
+        names: (lead, x, y) of each printed lead name: left of the pulse where rows hold one
+            lead each, else above the strip.
         separators: (x, baseline) of each border between two leads of a row.
         pitch: Distance of rows.
         top, bottom: Where traces may be: between header and footer.
@@ -48,6 +52,7 @@ class Scene:
     page: tuple[float, float]
     slots: tuple[Slot, ...]
     pulses: tuple[tuple[float, float, float], ...]
+    names: tuple[tuple[str, float, float], ...]
     separators: tuple[tuple[float, float], ...]
     pitch: float
     top: float
@@ -114,16 +119,17 @@ def build_scene(
     """
     rows, rhythm, usual = find_layout(layout)
     strips = [*rows, *([lead] for lead in rhythm)]
-    lead_in = 2 * _PULSE_GAP + PULSE_S * speed + 2.0
+    alone = all(len(strip) == 1 for strip in strips)
+    lead_in = 2 * _PULSE_GAP + PULSE_S * speed + 2.0 + (_NAME_ROOM if alone else 0.0)
     top, foot = MARGIN + header_mm, MARGIN + footer_mm
     wish = usual if paper is None else paper
     if wish == "fit":
         pitch = 15.0 if len(strips) > 8 else 35.0
-        width = math.ceil((lead_in + seconds * speed) / BIG_BOX) * BIG_BOX + 2 * BIG_BOX
+        width = math.ceil((lead_in + seconds * speed + 2 * _SIDE) / BIG_BOX) * BIG_BOX + BIG_BOX
         page = (width, math.ceil((top + foot + len(strips) * pitch) / BIG_BOX) * BIG_BOX)
     else:
         page = _paper(wish)
-    shown = min(seconds, math.floor((page[0] - 2 * MARGIN - lead_in) / speed / 0.5 + 1e-9) * 0.5)
+    shown = min(seconds, math.floor((page[0] - 2 * _SIDE - lead_in) / speed / 0.5 + 1e-9) * 0.5)
     pitch = min(_MAX_PITCH, (page[1] - top - foot) / len(strips))
     if shown <= 0 or pitch < 4:
         raise RenderError(
@@ -131,28 +137,30 @@ def build_scene(
             "use paper='fit' or a larger one"
         )
     pitch = math.floor(pitch / BIG_BOX) * BIG_BOX or pitch
-    start = max(1, round((page[0] - lead_in - shown * speed) / 2 / BIG_BOX + lead_in / BIG_BOX)) * BIG_BOX
-    while start + shown * speed > page[0] - 2 and start - BIG_BOX >= lead_in:
+    start = round((page[0] + lead_in - shown * speed) / 2 / BIG_BOX) * BIG_BOX
+    if start + shown * speed > page[0] - _SIDE:
         start -= BIG_BOX
     first = top + (page[1] - top - foot - len(strips) * pitch) / 2 + 0.6 * pitch
     first = round(first / BIG_BOX) * BIG_BOX
+    pulse_x = start - 1.0 - _PULSE_GAP - PULSE_S * speed
 
-    slots, separators = [], []
+    slots, names, separators, pulses = [], [], [], []
     for r, strip in enumerate(strips):
         baseline, span = first + r * pitch, shown / len(strip)
         for c, lead in enumerate(strip):
             factor = 0.5 if half_gain_precordials and lead.startswith("V") else 1.0
-            slots.append(Slot(lead, c * span, (c + 1) * span, start + c * span * speed, baseline, gain * factor))
+            x = start + c * span * speed
+            slots.append(Slot(lead, c * span, (c + 1) * span, x, baseline, gain * factor))
+            beside = (lead, pulse_x - _PULSE_GAP - _NAME_ROOM + 1.0, baseline - 1.0)
+            names.append(beside if alone else (lead, x + 1.0, baseline - min(0.42 * pitch, 11.0)))
             if c:
-                separators.append((start + c * span * speed, baseline))
-    pulse_x = start - 1.0 - _PULSE_GAP - PULSE_S * speed
-    pulses = []
-    for r, strip in enumerate(strips):
+                separators.append((x, baseline))
         halved = half_gain_precordials and all(lead.startswith("V") for lead in strip)
-        pulses.append((pulse_x, first + r * pitch, gain / 2 if halved else gain))
+        pulses.append((pulse_x, baseline, gain / 2 if halved else gain))
     return Scene(
-        page, tuple(slots), tuple(pulses), tuple(separators), pitch, top, page[1] - foot, shown, float(seconds)
-    )
+        page, tuple(slots), tuple(pulses), tuple(names), tuple(separators), pitch, top, page[1] - foot, shown,
+        float(seconds),
+    )  # fmt: skip
 
 
 def _paper(paper: str | Sequence[float]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -142,7 +143,7 @@ def draw_plate(
     half, lines, boxes, texts = line_px / 2, [], [], []
     for x, baseline, gain in scene.pulses if pulses else ():
         points = [px(*p) for p in pulse_outline(x, baseline, speed, gain)]
-        for (ax, ay), (bx, by) in zip(points, points[1:]):
+        for (ax, ay), (bx, by) in itertools.pairwise(points):
             lines.append((min(ax, bx) - half, min(ay, by) - half, max(ax, bx) + half, max(ay, by) + half))
         (left, bottom), (right, top) = points[1], points[3]
         boxes.append((left, top, right, bottom))
@@ -154,9 +155,8 @@ def draw_plate(
             lines.append((ax - half, min(ay, by), ax + half, max(ay, by)))
     draw_boxes(image, lines, style.ink)
     cap = name_cap(px_per_mm, scene.pitch)
-    for slot in scene.slots if names else ():
-        x, y = px(slot.x + 1.0, slot.baseline - min(0.42 * scene.pitch, 11.0))
-        texts.append(Text(slot.lead, *draw_text(image, slot.lead, x, y, cap, style.ink)))
+    for lead, x, y in scene.names if names else ():
+        texts.append(Text(lead, *draw_text(image, lead, *px(x, y), cap, style.ink)))
     if footer:
         small = max(2.2 * px_per_mm, 5.5)
         x, y = px(scene.slots[0].x, scene.bottom + 6.0)

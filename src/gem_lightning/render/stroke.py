@@ -1,8 +1,9 @@
 """The trace kernel: exact vertical coverage of a thick polyline, compiled by numba.
 
 A trace is a function of time, so a vertical line meets its pen stroke in one interval. The interval's ends are the
-envelopes of discs of the pen's radius around every sample and of the edges between them, both in closed form. Each
-pixel column averages ``SUBCOLUMNS`` such intervals; within a column the coverage of a pixel is exact.
+envelopes of discs of the pen's radius around the samples and of the edges between them, both in closed form; where
+samples lie so close that the discs alone are within ``DENSE_PX`` of the edges, the edges are left out. Each pixel
+column averages ``SUBCOLUMNS`` such intervals; within a column the coverage of a pixel is exact.
 :mod:`gem_lightning.render.stroke_numpy` computes the same without numba.
 """
 
@@ -14,66 +15,83 @@ import numpy as np
 from numba import njit
 
 SUBCOLUMNS = 4
+DENSE_PX = 0.02
 
 
 @njit(cache=True, nogil=True, inline="never")
-def _span(y, n, x0, dx, half, xc, rise, drop):
+def _span(y, n, x0, dx, half, xc, dense):
     """Lowest and highest y that the stroke of y[:n] reaches on the vertical line at ``xc`` (low > high: none)."""
     low, high = 1e30, -1e30
-    first = int(math.ceil((xc - half - x0) / dx))
-    last = int(math.floor((xc + half - x0) / dx))
+    left, right = (xc - half - x0) / dx, (xc + half - x0) / dx
+    first, last = int(np.ceil(left)), int(np.floor(right))
+    inside = 0 <= first - 1 < n - 1
+    if inside:  # where the edge enters the pen's reach, the disc has no height
+        value = y[first - 1] + (y[first] - y[first - 1]) * (left - (first - 1))
+        low, high = value, value
+    if 0 <= last < n - 1:
+        value = y[last] + (y[last + 1] - y[last]) * (right - last)
+        if value < low:
+            low = value
+        if value > high:
+            high = value
     first = max(first, 0)
     last = min(last, n - 1)
+    away = x0 + first * dx - xc
     for k in range(first, last + 1):
-        away = x0 + k * dx - xc
-        reach = math.sqrt(max(half * half - away * away, 0.0))
-        low = min(low, y[k] - reach)
-        high = max(high, y[k] + reach)
+        square = half * half - away * away
+        reach = math.sqrt(square) if square > 0.0 else 0.0
+        value = y[k]
+        if value - reach < low:
+            low = value - reach
+        if value + reach > high:
+            high = value + reach
+        away += dx
+    if dense:
+        return low, high
     for k in range(max(first - 1, 0), min(last, n - 2) + 1):
         # The edge's offset line touches the pen's disc where the disc's middle is `rise` beside the line.
         slope = (y[k + 1] - y[k]) / dx
-        start = x0 + k * dx
-        p = xc + rise[k] - start
-        if 0.0 <= p <= dx:
-            high = max(high, y[k] + slope * p + drop[k])
-        p = xc - rise[k] - start
-        if 0.0 <= p <= dx:
-            low = min(low, y[k] + slope * p - drop[k])
+        drop = half / math.sqrt(1.0 + slope * slope)
+        rise = slope * drop
+        start = xc - (x0 + k * dx)
+        if 0.0 <= start + rise <= dx:
+            high = max(high, y[k] + slope * (start + rise) + drop)
+        if 0.0 <= start - rise <= dx:
+            low = min(low, y[k] + slope * (start - rise) - drop)
     return low, high
 
 
 @njit(cache=True, nogil=True, inline="never")
-def _stroke(image, y, n, x0, dx, half, ink, strength, rise, drop, low, high):
+def _stroke(image, y, n, x0, dx, half, ink, strength, low, high):
     """Blend the stroke of one gap-free run ``y[:n]`` (px) into the image."""
     height, width = image.shape[0], image.shape[1]
-    for k in range(n - 1):
-        slope = (y[k + 1] - y[k]) / dx
-        norm = 1.0 / math.sqrt(1.0 + slope * slope)
-        rise[k] = half * slope * norm
-        drop[k] = half * norm
-    left = max(0, int(math.floor(x0 - half)))
-    right = min(width - 1, int(math.floor(x0 + (n - 1) * dx + half)))
+    dense = dx * dx < 8.0 * half * DENSE_PX
+    left = max(0, int(np.floor(x0 - half)))
+    right = min(width - 1, int(np.floor(x0 + (n - 1) * dx + half)))
+    weight = 256.0 * strength / SUBCOLUMNS
+    red, green, blue = ink
     for column in range(left, right + 1):
         top, bottom = 1e30, -1e30
         for s in range(SUBCOLUMNS):
-            a, b = _span(y, n, x0, dx, half, column + (s + 0.5) / SUBCOLUMNS, rise, drop)
+            a, b = _span(y, n, x0, dx, half, column + (s + 0.5) / SUBCOLUMNS, dense)
             low[s], high[s] = a, b
             if b >= a:
                 top = min(top, a)
                 bottom = max(bottom, b)
         if bottom < top:
             continue
-        for row in range(max(0, int(math.floor(top))), min(height - 1, int(math.floor(bottom))) + 1):
+        for row in range(max(0, int(np.floor(top))), min(height - 1, int(np.floor(bottom))) + 1):
             cover = 0.0
             for s in range(SUBCOLUMNS):
-                part = min(high[s], row + 1.0) - max(low[s], float(row))
-                if part > 0.0:
-                    cover += part
-            cover *= strength / SUBCOLUMNS
-            if cover > 0.0:
-                for channel in range(3):
-                    below = float(image[row, column, channel])
-                    image[row, column, channel] = np.uint8(below + (ink[channel] - below) * cover + 0.5)
+                lower = high[s] if high[s] < row + 1.0 else row + 1.0
+                upper = low[s] if low[s] > row else float(row)
+                if lower > upper:
+                    cover += lower - upper
+            share = int(cover * weight + 0.5)
+            pixel = image[row, column]
+            pixel[0] += np.uint8(((red - np.int64(pixel[0])) * share + 128) >> 8)
+            pixel[1] += np.uint8(((green - np.int64(pixel[1])) * share + 128) >> 8)
+            pixel[2] += np.uint8(((blue - np.int64(pixel[2])) * share + 128) >> 8)
 
 
 @njit(cache=True, nogil=True)
@@ -91,7 +109,7 @@ def stroke_traces(image, signal, rows, first, last, x0, dx, baseline, scale, lim
         scale: (traces,) px per mV, negative for an inverted lead.
         limits: (top, bottom) where traces are held, px.
         half: Half of the pen's width, px.
-        ink: (3,) colour, 0 to 255.
+        ink: Three ints, 0 to 255.
         strength: Opacity of the ink, 0 to 1.
 
     Returns:
@@ -100,23 +118,26 @@ def stroke_traces(image, signal, rows, first, last, x0, dx, baseline, scale, lim
     longest = 1
     for j in range(rows.shape[0]):
         longest = max(longest, last[j] - first[j])
-    y, rise, drop = np.empty(longest), np.empty(longest), np.empty(longest)
+    y = np.empty(longest)
     low, high = np.empty(SUBCOLUMNS), np.empty(SUBCOLUMNS)
     held = np.zeros(rows.shape[0], np.int64)
     for j in range(rows.shape[0]):
         n = 0
-        for k in range(first[j], last[j] + 1):
-            value = np.float64(signal[rows[j], k]) if k < last[j] else np.nan
-            if math.isnan(value):
+        lead, zero, factor = signal[rows[j]], baseline[j], scale[j]
+        for k in range(first[j], last[j]):
+            value = zero - np.float64(lead[k]) * factor
+            if value != value:
                 if n > 0:
                     start = x0[j] + (k - n - first[j]) * dx
-                    _stroke(image, y, n, start, dx, half, ink, strength, rise, drop, low, high)
+                    _stroke(image, y, n, start, dx, half, ink, strength, low, high)
                 n = 0
                 continue
-            at = baseline[j] - value * scale[j]
-            if at < limits[0] or at > limits[1]:
+            if value < limits[0] or value > limits[1]:
                 held[j] += 1
-                at = min(max(at, limits[0]), limits[1])
-            y[n] = at
+                value = min(max(value, limits[0]), limits[1])
+            y[n] = value
             n += 1
+        if n > 0:
+            start = x0[j] + (last[j] - n - first[j]) * dx
+            _stroke(image, y, n, start, dx, half, ink, strength, low, high)
     return held

@@ -5,34 +5,39 @@ from __future__ import annotations
 import numpy as np
 
 SUBCOLUMNS = 4
+DENSE_PX = 0.02
 
 
 def _spans(y: np.ndarray, x0: float, dx: float, half: float, xc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest y (columns,) that the stroke of ``y`` reaches on each vertical line ``xc``."""
     n = y.size
     low, high = np.full(xc.size, 1e30), np.full(xc.size, -1e30)
-    first = np.maximum(np.ceil((xc - half - x0) / dx).astype(np.int64), 0)
-    last = np.minimum(np.floor((xc + half - x0) / dx).astype(np.int64), n - 1)
+    left, right = (xc - half - x0) / dx, (xc + half - x0) / dx
+    first, last = np.ceil(left).astype(np.int64), np.floor(right).astype(np.int64)
+    for edge, at in ((first - 1, left), (last, right)):
+        on = (edge >= 0) & (edge < n - 1)
+        k = np.where(on, edge, 0)
+        value = y[k] + (y[np.minimum(k + 1, n - 1)] - y[k]) * (at - k)
+        low, high = np.where(on, np.minimum(low, value), low), np.where(on, np.maximum(high, value), high)
+    first, last = np.maximum(first, 0), np.minimum(last, n - 1)
     for step in range(int((last - first).max(initial=-1)) + 1):
-        k = first + step
-        on = k <= last
-        k = np.where(on, k, 0)
+        on = first + step <= last
+        k = np.where(on, first + step, 0)
         reach = np.sqrt(np.maximum(half * half - (x0 + k * dx - xc) ** 2, 0.0))
         low = np.where(on, np.minimum(low, y[k] - reach), low)
         high = np.where(on, np.maximum(high, y[k] + reach), high)
-    if n < 2:
+    if n < 2 or dx * dx < 8.0 * half * DENSE_PX:
         return low, high
     slope = np.diff(y) / dx
-    norm = 1.0 / np.sqrt(1.0 + slope * slope)
+    drop = half / np.sqrt(1.0 + slope * slope)
     begin, end = np.maximum(first - 1, 0), np.minimum(last, n - 2)
     for step in range(int((end - begin).max(initial=-1)) + 1):
-        k = begin + step
-        inside = k <= end
-        k = np.where(inside, k, 0)
+        inside = begin + step <= end
+        k = np.where(inside, begin + step, 0)
         for side in (1.0, -1.0):
-            p = xc + side * (half * slope[k] * norm[k]) - (x0 + k * dx)
+            p = xc - (x0 + k * dx) + side * slope[k] * drop[k]
             on = inside & (p >= 0.0) & (p <= dx)
-            edge = y[k] + slope[k] * p + side * (half * norm[k])
+            edge = y[k] + slope[k] * p + side * drop[k]
             if side > 0:
                 high = np.where(on, np.maximum(high, edge), high)
             else:
@@ -41,7 +46,7 @@ def _spans(y: np.ndarray, x0: float, dx: float, half: float, xc: np.ndarray) -> 
 
 
 def _stroke(
-    image: np.ndarray, y: np.ndarray, x0: float, dx: float, half: float, ink: np.ndarray, strength: float
+    image: np.ndarray, y: np.ndarray, x0: float, dx: float, half: float, ink: tuple[int, int, int], strength: float
 ) -> None:
     """Blend the stroke of one gap-free run (px) into the image."""
     height, width = image.shape[:2]
@@ -62,9 +67,10 @@ def _stroke(
     for s in range(SUBCOLUMNS):
         part = np.minimum(high[s::SUBCOLUMNS], rows + 1.0) - np.maximum(low[s::SUBCOLUMNS], rows)
         cover += np.where(part > 0.0, part, 0.0)
-    cover *= strength / SUBCOLUMNS
-    below = image[top : bottom + 1, left : right + 1].astype(np.float64)
-    image[top : bottom + 1, left : right + 1] = (below + (ink - below) * cover[..., None] + 0.5).astype(np.uint8)
+    share = (cover * (256.0 * strength / SUBCOLUMNS) + 0.5).astype(np.int64)[..., None]
+    patch = image[top : bottom + 1, left : right + 1]
+    below = patch.astype(np.int64)
+    patch[:] = (below + (((np.asarray(ink) - below) * share + 128) >> 8)).astype(np.uint8)
 
 
 def stroke_traces(image, signal, rows, first, last, x0, dx, baseline, scale, limits, half, ink, strength):  # type: ignore[no-untyped-def]
