@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gem_lightning.ecg.record import LEADS, EcgRecord
-
 # Not lazy: a module and its function share a name, and the function has to be bound last.
+from gem_lightning.ecg.quality import Quality, quality
+from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulate import DIAGNOSES, SimulatedEcg, simulate, simulate_cohort
 from gem_lightning.errors import EcgReadError
 
@@ -17,7 +17,9 @@ __all__ = [
     "LEADS",
     "EcgReadError",
     "EcgRecord",
+    "Quality",
     "SimulatedEcg",
+    "quality",
     "simulate",
     "simulate_cohort",
     *_LAZY,

@@ -1,0 +1,266 @@
+"""Whether a recording can be measured, and what is wrong with it: technical faults, not diagnoses.
+
+The limits are engineering choices, in physical units and listed here as constants; ``docs/ecg.md`` says how often they
+fire on real recordings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from gem_lightning.ecg.leads import LIMB_FROM_I_II
+from gem_lightning.ecg.record import LEADS, EcgRecord
+
+FLAT_MV = 0.01
+"""Spread (5th to 99.5th percentile, less wander) below which a lead shows no heart."""
+NOISE_CARE_MV, NOISE_LOST_MV = 0.04, 0.15
+"""Root mean square above about 25 Hz between the QRS complexes."""
+MAINS_CARE_MV = 0.03
+"""Amplitude of the 50 or 60 Hz component over that of its neighbours."""
+WANDER_CARE_MV = 1.0
+"""Range of the baseline (averaged over 1 s)."""
+SATURATED_SHARE = 0.01
+"""Share of samples that stand still at the largest or smallest value."""
+MISSING_CARE, MISSING_LOST = 0.0, 0.5
+SHORT_CARE_S, SHORT_LOST_S = 5.0, 2.0
+INCONSISTENT_SHARE = 0.1
+"""Root mean square of III - (II - I) over that of the limb leads."""
+
+
+@dataclass(frozen=True)
+class LeadQuality:
+    """One lead.
+
+    Attributes:
+        verdict: ``usable``, ``care`` or ``unusable``.
+        reasons: Names of faults: missing, flat, saturated, noise, mains, wander.
+        noise_mv, mains_mv, wander_mv: As the constants of this module define them.
+        missing: Share of unknown samples.
+        trust: 1 for usable, 0.5 for care, 0 for unusable.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    noise_mv: float
+    mains_mv: float
+    wander_mv: float
+    missing: float
+
+    @property
+    def trust(self) -> float:
+        """Weight of the lead, 0 to 1."""
+        return {"usable": 1.0, "care": 0.5}.get(self.verdict, 0.0)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A recording's technical quality.
+
+    Attributes:
+        verdict: ``usable``; ``care``: read it knowing the reasons; ``unusable``: do not read it.
+        reasons: One sentence each, beginning with the fault's name and a colon.
+        leads: By lead name.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    leads: dict[str, LeadQuality]
+
+
+def quality(record: EcgRecord) -> Quality:
+    """Judge a recording.
+
+    Args:
+        record: Any leads and rate, mV; NaN where unknown.
+    """
+    signal, fs = record.signal, record.fs
+    missing = np.mean(~np.isfinite(signal), axis=1)  # (leads,)
+    x = np.where(np.isfinite(signal), signal, 0.0) if missing.any() else signal
+    short = record.seconds < SHORT_LOST_S
+    if short or not len(signal):
+        text = f"short: {record.seconds:.1f} s of signal; at least {SHORT_LOST_S:g} s are needed"
+        return Quality("unusable", (text,), {name: _lost(share) for name, share in zip(record.leads, missing)})
+    wander = _moving_average(x, round(fs))
+    level = x - wander
+    noise, mains = _noise(x, fs), _mains(level, fs)
+    spread = _spread(level)
+    leads = {}
+    for i, name in enumerate(record.leads):
+        leads[name] = _judge_lead(
+            missing[i], spread[i], _saturation(x[i]), noise[i], mains[i], float(np.ptp(wander[i]))
+        )
+    reasons = _lead_reasons(leads)
+    if record.seconds < SHORT_CARE_S:
+        reasons.append(f"short: {record.seconds:.1f} s of signal")
+    if set(LEADS) <= set(record.leads):
+        usable = all(leads[name].verdict != "unusable" for name in LEADS)
+        reasons += _limb_reasons(level[[record.leads.index(name) for name in LEADS]], fs, usable)
+    lost = sum(lead.verdict == "unusable" for lead in leads.values())
+    verdict = "unusable" if 2 * lost >= len(leads) else "care" if reasons else "usable"
+    return Quality(verdict, tuple(reasons), leads)
+
+
+def _lost(missing: float) -> LeadQuality:
+    return LeadQuality("unusable", ("short",), float("nan"), float("nan"), float("nan"), float(missing))
+
+
+def _judge_lead(
+    missing: float, spread: float, saturated: float, noise: float, mains: float, wander: float
+) -> LeadQuality:
+    """Faults of one lead, and what they come to."""
+    faults = {
+        "missing": (missing > MISSING_CARE, missing > MISSING_LOST),
+        "flat": (spread < FLAT_MV, spread < FLAT_MV),
+        "saturated": (saturated > SATURATED_SHARE, saturated > 20 * SATURATED_SHARE),
+        "noise": (noise > NOISE_CARE_MV, noise > NOISE_LOST_MV),
+        "mains": (mains > MAINS_CARE_MV, mains > 20 * MAINS_CARE_MV),
+        "wander": (wander > WANDER_CARE_MV, wander > 10 * WANDER_CARE_MV),
+    }
+    reasons = tuple(name for name, (care, _) in faults.items() if care)
+    lost = any(lost for _, lost in faults.values())
+    verdict = "unusable" if lost else "care" if reasons else "usable"
+    return LeadQuality(verdict, reasons, float(noise), float(mains), float(wander), float(missing))
+
+
+def _lead_reasons(leads: dict[str, LeadQuality]) -> list[str]:
+    """One sentence per fault with the leads that have it."""
+    words = {
+        "missing": lambda q: f"{q.missing:.0%} unknown",
+        "flat": lambda q: "no signal",
+        "saturated": lambda q: "stands at its limit",
+        "noise": lambda q: f"{q.noise_mv:.2f} mV",
+        "mains": lambda q: f"{q.mains_mv:.2f} mV of 50 or 60 Hz",
+        "wander": lambda q: f"{q.wander_mv:.1f} mV",
+    }
+    found = []
+    for fault, describe in words.items():
+        there = [f"{name} ({describe(lead)})" for name, lead in leads.items() if fault in lead.reasons]
+        if there:
+            found.append(f"{fault}: {', '.join(there)}")
+    return found
+
+
+def _moving_average(x: np.ndarray, width: int) -> np.ndarray:
+    """Centred mean over ``width`` (made odd) samples (leads, samples); shorter at the edges."""
+    samples = x.shape[1]
+    half = min(max(0, width // 2), (samples - 1) // 2)
+    total = np.zeros((len(x), samples + 1))
+    np.cumsum(x, axis=1, out=total[:, 1:])
+    out = np.empty(x.shape, dtype=np.float32)
+    np.subtract(total[:, 2 * half + 1 :], total[:, : samples - 2 * half], out=out[:, half : samples - half])
+    out[:, half : samples - half] *= 1 / (2 * half + 1)
+    ends = np.arange(half)
+    out[:, :half] = total[:, ends + half + 1] / (ends + half + 1)
+    out[:, samples - half :] = (total[:, [-1]] - total[:, samples - 2 * half + ends]) / (2 * half - ends)
+    return out
+
+
+def _noise(x: np.ndarray, fs: float) -> np.ndarray:
+    """Root mean square (leads,) of what a 20 ms average leaves, from the median, which ignores the QRS complexes."""
+    fast = np.abs(x - _moving_average(x, max(3, round(0.02 * fs))))[:, ::4]
+    return np.median(fast, axis=1) / 0.6745
+
+
+def _spread(level: np.ndarray) -> np.ndarray:
+    """Distance (leads,) between nearly the smallest and nearly the largest value."""
+    some = level[:, ::4]
+    low, high = round(0.005 * (some.shape[1] - 1)), round(0.995 * (some.shape[1] - 1))
+    ordered = np.partition(some, (low, high), axis=1)
+    return ordered[:, high] - ordered[:, low]
+
+
+def _saturation(row: np.ndarray) -> float:
+    """Share of samples in runs of 4 or more at the largest or smallest value, if that is not the baseline."""
+    still = np.zeros(len(row), dtype=bool)
+    for limit in (row.max(), row.min()):
+        if abs(limit - row[len(row) // 2]) > 0.2 or abs(limit) > 1.0:
+            still |= row == limit
+    runs = still[:-3] & still[1:-2] & still[2:-1] & still[3:]
+    return float(4 * runs.mean()) if not runs.all() else 1.0
+
+
+@lru_cache(maxsize=8)
+def _tones(samples: int, fs: float) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Windowed sines and cosines (samples, 2 · frequencies) at and beside 50 and 60 Hz, and the mains frequencies."""
+    mains = tuple(f for f in (50, 60) if f < 0.45 * fs)
+    frequencies = np.array([f + d for f in mains for d in (-3.0, 0.0, 3.0)])
+    turns = np.outer(np.arange(samples) / fs, frequencies) * 2 * np.pi
+    window = np.hanning(samples)[:, None] * 2 / max(np.hanning(samples).sum(), 1.0)
+    return np.concatenate([np.cos(turns) * window, np.sin(turns) * window], axis=1).astype(np.float32), mains
+
+
+def _mains(level: np.ndarray, fs: float) -> np.ndarray:
+    """Amplitude (leads,) at 50 or 60 Hz above that 3 Hz beside it, mV."""
+    tones, mains = _tones(level.shape[1], fs)
+    if not mains:
+        return np.zeros(len(level))
+    parts = level.astype(np.float32) @ tones
+    half = parts.shape[1] // 2
+    amplitude = np.hypot(parts[:, :half], parts[:, half:]).reshape(len(level), len(mains), 3)
+    return np.maximum(amplitude[:, :, 1] - np.maximum(amplitude[:, :, 0], amplitude[:, :, 2]), 0).max(axis=1)
+
+
+def _limb_reasons(level: np.ndarray, fs: float, usable: bool) -> list[str]:
+    """Limb leads that contradict each other, or electrodes that look exchanged; ``level`` (12, samples), mV."""
+    size = float(np.sqrt(np.mean(np.square(level[:6])))) + 1e-9
+    expected = LIMB_FROM_I_II @ level[:2]
+    error = np.sqrt(np.mean(np.square(level[:6] - expected), axis=1)) / size
+    if error.max() > INCONSISTENT_SHARE:
+        return [f"inconsistent: {_misfit(level, expected, size)}"]
+    if not usable:
+        return []
+    swap = swapped_electrodes(level, fs)
+    return [f"swapped: the electrodes {swap} look exchanged"] if swap else []
+
+
+def _misfit(level: np.ndarray, expected: np.ndarray, size: float) -> str:
+    """Which labels would make the limb leads fit, if any."""
+    for a, b in ((4, 5), (3, 4), (3, 5)):
+        exchanged = level[:6].copy()
+        exchanged[[a, b]] = exchanged[[b, a]]
+        if np.sqrt(np.mean(np.square(exchanged - expected))) < 0.5 * INCONSISTENT_SHARE * size:
+            return f"the leads {LEADS[a]} and {LEADS[b]} have each other's names"
+    off = np.sqrt(np.mean(np.square(level[:6] - expected), axis=1)) / size
+    worst = [LEADS[i] for i in np.flatnonzero(off > INCONSISTENT_SHARE)]
+    return f"{', '.join(worst)} do not follow from I and II; lead names, order or single gains are wrong"
+
+
+def swapped_electrodes(level: np.ndarray, fs: float) -> str | None:
+    """Arm (LA-RA) or right arm and leg (RA-LL) electrodes exchanged, or None.
+
+    Both the QRS complexes and what lies between them (P, T) have to point against V5 and V6; either alone also occurs
+    with axis deviation or inferior infarction. LA-LL cannot be told without earlier recordings.
+
+    Args:
+        level: The standard leads (12, samples), mV, without wander.
+        fs: Hz.
+    """
+    step = max(1, round(fs / 125))
+    x = level[:, ::step]
+    speed = np.abs(np.diff(x, axis=1, prepend=x[:, :1])).sum(axis=0)
+    speed = _moving_average(speed[None], round(0.1 * fs / step))[0]
+    beats = speed > 0.35 * np.sort(speed)[round(0.98 * (len(speed) - 1))]
+    rest = _moving_average(beats[None].astype(float), round(0.06 * fs / step))[0] == 0
+    left = x[10] + x[11]
+    for lead, name in ((0, "LA-RA"), (1, "RA-LL")):
+        against = _likeness(x[lead][beats], left[beats]) < -0.4 and _likeness(x[lead][rest], left[rest]) < -0.6
+        # a left lead that is itself negative (pacing, lateral infarction) says nothing about the electrodes
+        if against and _net(left[beats]) > 0 > _net(x[lead][beats]) and _net(left[rest]) > 0:
+            return name
+    return None
+
+
+def _net(a: np.ndarray) -> float:
+    """Whether deflections from the median are mostly upwards (above 0) or downwards: their third moment."""
+    return float(np.mean((a - np.median(a)) ** 3)) if len(a) else 0.0
+
+
+def _likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two stretches, 0 where there is too little."""
+    if len(a) < 20:
+        return 0.0
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / (np.sqrt((a @ a) * (b @ b)) + 1e-12))
