@@ -1,1 +1,34 @@
-"""."""
+"""Networks that read ECGs: the encoder, the multimodal language model, and published weights in both directions."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME_OF = {
+    "EcgCoCa": "ecg_coca",
+    "EcgConfig": "configuration_gem",
+    "EcgTransformer": "ecg_transformer",
+    "GemConfig": "configuration_gem",
+    "GemForConditionalGeneration": "registration",
+    "GemModel": "registration",
+    "GemProcessor": "registration",
+    "build_projector": "projector",
+    "tokenize_conversation": "chat",
+}
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the names are listed for type checkers below
+
+if TYPE_CHECKING:
+    from gem_lightning.models.chat import tokenize_conversation
+    from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+    from gem_lightning.models.ecg_coca import EcgCoCa
+    from gem_lightning.models.ecg_transformer import EcgTransformer
+    from gem_lightning.models.modeling_gem import GemForConditionalGeneration, GemModel
+    from gem_lightning.models.processing_gem import GemProcessor
+    from gem_lightning.models.projector import build_projector
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'gem_lightning.models' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gem_lightning.models.{_HOME_OF[name]}"), name)
