@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 import pathlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from gem_lightning.grounding.jsonlines import AppendLog
 
 
 @dataclass(frozen=True)
@@ -126,9 +123,6 @@ class Ledger:
 class AnswerStore:
     """Answers by content address, on disk as an append-only JSON-lines file; in memory when ``path`` is None.
 
-    A line is written by one ``write`` call on a file opened for appending, so a killed process leaves at most one torn
-    last line. Reading skips it, the next line starts on a fresh one, and nothing written is ever rewritten.
-
     Args:
         path: The file; its folder is made. None keeps the answers in memory.
     """
@@ -136,16 +130,14 @@ class AnswerStore:
     path: pathlib.Path | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
-    _file: int | None = None
-    _torn: bool = False
+    _log: AppendLog | None = None
 
     def __post_init__(self) -> None:
         if self.path is None:
             return
-        self.path = pathlib.Path(self.path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._log = AppendLog(self.path)
         sent: set[str] = set()
-        for row in self._rows():
+        for row in self._log.rows():
             if "sent" in row:
                 sent.add(row["sent"])
                 continue
@@ -154,54 +146,31 @@ class AnswerStore:
             self.answers.setdefault(answer.key, answer)
         self.ledger.unanswered = len(sent - self.answers.keys())
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        assert self.path is not None
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            for line in file:
-                self._torn = not line.endswith(b"\n")
-                if not line.strip():
-                    continue
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    logger.warning("%s: skipped a line that a killed process left unfinished", self.path)
-
     def get(self, key: str) -> Answer | None:
         """The stored answer, or None."""
         return self.answers.get(key)
 
     def sent(self, key: str) -> None:
         """Note that a request is about to be sent."""
-        self._append({"sent": key})
+        self._write({"sent": key})
 
     def put(self, answer: Answer) -> None:
         """Keep one paid answer, on disk before in memory."""
         row = asdict(replace(answer, tag="")) | {"usage": asdict(answer.usage)}
         del row["cached"], row["tag"], row["error"]
-        self._append(row)
+        self._write(row)
         self.answers[answer.key] = replace(answer, cached=True)
         self.ledger.add(answer)
         self.ledger.this_run += answer.cost
 
-    def _append(self, row: dict[str, Any]) -> None:
-        if self.path is None:
-            return
-        if self._file is None:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        if self._torn:
-            line, self._torn = b"\n" + line, False
-        while line:
-            line = line[os.write(self._file, line) :]
+    def _write(self, row: dict[str, Any]) -> None:
+        if self._log is not None:
+            self._log.append(row)
 
     def close(self) -> None:
         """Flush to the disk and close the file."""
-        if self._file is not None:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = None
+        if self._log is not None:
+            self._log.close()
 
 
 def content_key(payload: dict[str, Any]) -> str:
