@@ -1,0 +1,83 @@
+"""One sentence to claims: the stages in order, and the last step from mentions to claims."""
+
+from __future__ import annotations
+
+from gem_lightning.grounding.attach import attach_places
+from gem_lightning.grounding.claim import Claim
+from gem_lightning.grounding.lexicon import Lexicon
+from gem_lightning.grounding.mentions import Mention, find_mentions
+from gem_lightning.grounding.numbers import merge_numbers
+from gem_lightning.grounding.places import merge_places
+from gem_lightning.grounding.scanner import Item, scan
+from gem_lightning.grounding.scope import apply_scope
+
+_SPEAKING = frozenset(("Q", "A", "F", "I", "M"))
+_LEFTOVERS = frozenset(
+    ("lead", "beat", "number", "any", "criteria", "reciprocal", "every", "other", "ordinal", "last", "skip")
+)
+
+
+def parse(sentence: str, words: Lexicon) -> list[Claim]:
+    """The claims of one sentence, spans relative to it, in order of appearance."""
+    items = scan(sentence, words)
+    items = merge_numbers(merge_places(items))
+    items = [item for item in items if item.kind not in _LEFTOVERS]
+    if not any(item.kind in _SPEAKING for item in items):
+        return []
+    mentions, used = find_mentions(items, words)
+    if not mentions:
+        return []
+    attach_places(items, mentions, used)
+    apply_scope(items, mentions, sentence.rstrip().endswith("?"))
+    claims = [claim for mention in mentions if not mention.dropped for claim in _claims(items, mention)]
+    return sorted(dict.fromkeys(claims), key=lambda claim: claim.span)
+
+
+def _claims(items: list[Item], mention: Mention) -> list[Claim]:
+    if mention.values:
+        return _measured(items, mention)
+    span = (items[mention.i0].start, items[mention.i1].end)
+    found = []
+    for code in mention.codes:
+        mark, negated = code[0], mention.negated
+        if mark == "=":  # a group that only its denial states
+            if not negated:
+                continue
+        elif mark == "~":  # "no P waves" is the finding that they are absent
+            if not negated:
+                continue
+            negated = False
+        elif mark == "!":
+            negated = not negated
+        name = code.lstrip("!=~")
+        leads = () if name.startswith("mi_") else mention.leads
+        for beat in mention.beats or (None,):
+            found.append(
+                Claim(
+                    "finding",
+                    leads=leads,
+                    beat=beat,
+                    finding=name,
+                    negated=negated,
+                    uncertain=mention.uncertain,
+                    span=span,
+                )
+            )
+    return found
+
+
+def _measured(items: list[Item], mention: Mention) -> list[Claim]:
+    """One claim a value, or a value and beat or lead where they correspond."""
+    values, leads, beats = mention.values, mention.leads, mention.beats
+    span = (items[mention.i0].start, items[mention.i1].end)
+    count = len(values)
+    per_lead = count > 1 and len(leads) == count
+    per_beat = count > 1 and len(beats) == count
+    found = []
+    for k, (kind, value, low, high, unit, name) in enumerate(values):
+        if mention.negated and value is None and (low is None) != (high is None):
+            low, high = high, low  # "no ST elevation above 1 mm"
+        where = (leads[k],) if per_lead else leads
+        for beat in (beats[k],) if per_beat else beats or (None,):
+            found.append(Claim(kind, value, low, high, unit, where, beat, name, False, mention.uncertain, span))
+    return found

@@ -1,0 +1,406 @@
+"""From one record to verified instruction samples: read → quality → features → picture → words → gate → rows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.errors import DataError
+from gem_lightning.features.schema import EcgFeatures, Finding, plain
+from gem_lightning.grounding.gate import Gate, Judgement, Problem, report_codes
+from gem_lightning.grounding.instruction import InstructionSample, RecordRef
+from gem_lightning.grounding.kinds import ASKED, KINDS, Turns, make_turns, opening
+from gem_lightning.grounding.prompting import DIALOGUE_SCHEMA, facts_for_prompt, render_prompt
+from gem_lightning.grounding.sources import SourceRecord
+from gem_lightning.grounding.teacher import Teacher
+from gem_lightning.jobs import failure, write_atomically
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A record as far as it goes without a teacher.
+
+    Attributes:
+        record: Where it came from.
+        features, findings: Of the signal.
+        earlier: Features of the same patient's earlier record, or None.
+        image: Portable path of its picture, or None.
+        verdict: Of the quality gate: ``usable``, ``care`` or ``unusable``.
+        reasons: Why not ``usable``.
+    """
+
+    record: SourceRecord
+    features: EcgFeatures
+    findings: tuple[Finding, ...] = ()
+    earlier: EcgFeatures | None = None
+    image: str | None = None
+    verdict: str = "usable"
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is made of each record. Picklable: worker processes get a copy.
+
+    Args:
+        paths: Leading folders in record references → folders here.
+        out: Folder of the run; pictures go below it.
+        kinds: Kind of sample → weight (see :data:`gem_lightning.grounding.kinds.KINDS`).
+        samples_per_record: Samples drawn for each record, of different kinds as far as the weights allow.
+        style: Of composed interpretations (see :func:`gem_lightning.grounding.compose`).
+        seed: Of everything that is drawn; a record's draws depend on this and its id alone.
+        gate: What a text must satisfy.
+        tries: Attempts of a teacher at one text.
+        renderer: Draws the record (an ``EcgRenderer``), or None for samples without pictures.
+        splits: Share of ``val`` and ``test`` by patient, where the data set has no split of its own.
+        quality: Worst verdict that is let through: ``usable``, ``care`` or ``unusable``.
+        measurements: Write ``machine_measurements`` into each sample.
+        prompt_file: A prompt to use for interpretations instead of the package's own.
+        contract: Signal contract of the reader.
+        source: Name of the data set, for the samples' metadata.
+        teacher: Name of the teacher, for the samples' metadata.
+    """
+
+    paths: Mapping[str, str] = field(default_factory=dict)
+    out: str = "."
+    kinds: Mapping[str, float] = field(default_factory=lambda: {"interpretation": 1.0})
+    samples_per_record: int = 1
+    style: str = "interpretation"
+    seed: int = 0
+    gate: Gate = field(default_factory=Gate)
+    tries: int = 3
+    renderer: Any = None
+    splits: Mapping[str, float] = field(default_factory=lambda: {"val": 0.05, "test": 0.05})
+    quality: str = "care"
+    measurements: bool = True
+    prompt_file: str | None = None
+    contract: str = "clean"
+    source: str = "records"
+    teacher: str = "compose"
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.kinds) - set(KINDS))
+        if unknown or not any(w > 0 for w in self.kinds.values()):
+            raise DataError(f"expected weights above 0 for kinds among {', '.join(KINDS)}, got {dict(self.kinds)}")
+        if self.quality not in ("usable", "care", "unusable"):
+            raise DataError(f"expected quality usable, care or unusable, got {self.quality!r}")
+
+    # -- one record ------------------------------------------------------------------------------------------------
+
+    def prepare(self, item: Mapping[str, Any]) -> Prepared:
+        """Read and measure one item of a source."""
+        from gem_lightning.ecg import quality
+        from gem_lightning.features import findings, measure
+
+        source = SourceRecord.from_item(item)
+        record = self._ref(source).read(contract=self.contract)
+        judged = quality(record)
+        age = source.age if source.age is not None else record.meta.get("age")
+        sex = source.sex or record.meta.get("sex")
+        source = replace(source, age=age, sex=sex)
+        features = measure(record)
+        found = tuple(findings(features, age=age, sex=sex))
+        prepared = Prepared(source, features, found, verdict=judged.verdict, reasons=tuple(judged.reasons))
+        if self._refused(prepared) is not None:
+            return prepared
+        image = None if self.renderer is None else self._draw(record, source.id)
+        return replace(prepared, image=image, earlier=self._earlier(source))
+
+    def _ref(self, source: SourceRecord) -> RecordRef:
+        if source.ecg is None:
+            raise DataError(f"record {source.id} names no ECG; samples need a signal")
+        return RecordRef.parse(source.ecg, source.format).mapped(self.paths)
+
+    def _earlier(self, source: SourceRecord) -> EcgFeatures | None:
+        if source.earlier is None or not self.kinds.get("comparison"):
+            return None
+        from gem_lightning.features import measure
+
+        ref = RecordRef.parse(source.earlier, source.format).mapped(self.paths)
+        return measure(ref.read(contract=self.contract))
+
+    def _draw(self, record: Any, name: str) -> str:
+        """Draw the record into ``images/``; the same record and seed give the same bytes."""
+        import cv2
+
+        below = Path("images") / f"{safe_name(name)}.png"
+        drawn = self.renderer(record, seed=self._number("picture", name))
+        done, data = cv2.imencode(".png", np.ascontiguousarray(drawn.image[..., ::-1]))
+        if not done:
+            raise DataError(f"the picture of {name} cannot be encoded as PNG")
+        path = Path(self.out) / below
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data.tobytes())
+        return below.as_posix()
+
+    def _refused(self, prepared: Prepared) -> Problem | None:
+        """Why no sample is made of this record, or None."""
+        levels = ("usable", "care", "unusable")
+        if levels.index(prepared.verdict) > levels.index(self.quality):
+            return Problem("quality", "; ".join(prepared.reasons) or prepared.verdict)
+        if prepared.features.reason is not None:
+            return Problem("nothing to measure", prepared.features.reason)
+        return None
+
+    def plan(self, prepared: Prepared) -> list[str]:
+        """Kinds of the samples of this record: drawn by weight, without repeating one before the others are used."""
+        weights = {k: w for k, w in self.kinds.items() if w > 0}
+        if prepared.earlier is None:
+            weights.pop("comparison", None)
+        draw = np.random.default_rng(self._number("kinds", prepared.record.id))
+        names, left = [], dict(weights)
+        for _ in range(self.samples_per_record if weights else 0):
+            left = left or dict(weights)
+            total = sum(left.values())
+            names.append(str(draw.choice(list(left), p=[w / total for w in left.values()])))
+            del left[names[-1]]
+        return names
+
+    def _number(self, what: str, name: str) -> int:
+        digest = hashlib.blake2b(f"{self.seed}/{what}/{name}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def __call__(self, item: Mapping[str, Any]) -> list[Row]:
+        """Rows of one record with the offline composer."""
+        prepared = self.prepare(item)
+        refused = self._refused(prepared)
+        if refused is not None:
+            return [self._rejected(prepared, "record", [refused], [])]
+        rows = []
+        for number, kind in enumerate(self.plan(prepared)):
+            name = self._sample_id(prepared, kind, number)
+            turns = self.composed(prepared, kind, name)
+            judged = self.judge(prepared, kind, turns)
+            rows.append(self._row(prepared, kind, name, turns, judged, []))
+        return rows
+
+    def composed(self, prepared: Prepared, kind: str, name: str) -> Turns:
+        """Questions and answers made from the measurements alone."""
+        found = _agreeing(prepared.findings, report_codes(prepared.record.report) if self.gate.report_rules else None)
+        seed = self._number("words", name)
+        return make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier)
+
+    def judge(self, prepared: Prepared, kind: str, turns: Turns) -> Judgement:
+        """The gate's verdict on a sample; only free texts must quote several facts and carry the diagnosis."""
+        free = kind in ASKED
+        gate = self.gate if free else replace(self.gate, min_claims=0, report_rules=False, all_numbers=False)
+        text = "\n".join(answer for _, answer in turns)
+        return gate.judge(text, prepared.features, prepared.findings, prepared.record.report if free else None)
+
+    def _sample_id(self, prepared: Prepared, kind: str, number: int) -> str:
+        repeated = number >= len([w for w in self.kinds.values() if w > 0])
+        return f"{prepared.record.id}-{kind}" + (f"-{number}" if repeated else "")
+
+    def _row(
+        self, prepared: Prepared, kind: str, name: str, turns: Turns, judged: Judgement, attempts: list[Row]
+    ) -> Row:
+        if not judged.accepted:
+            texts = attempts or [{"text": "\n".join(a for _, a in turns), "problems": _told(judged.problems)}]
+            return self._rejected(prepared, kind, judged.problems, texts, name)
+        sample = self.sample(prepared, kind, name, turns, judged, len(attempts))
+        return {
+            "status": "accepted",
+            "id": name,
+            "record": prepared.record.id,
+            "kind": kind,
+            "sample": sample.to_dict(),
+        }
+
+    def _rejected(
+        self, prepared: Prepared, kind: str, problems: Sequence[Problem], attempts: list[Row], name: str | None = None
+    ) -> Row:
+        return {
+            "status": "rejected",
+            "id": name or prepared.record.id,
+            "record": prepared.record.id,
+            "kind": kind,
+            "problems": _told(problems),
+            "attempts": attempts,
+        }
+
+    def sample(
+        self, prepared: Prepared, kind: str, name: str, turns: Turns, judged: Judgement, attempt: int
+    ) -> InstructionSample:
+        """The instruction sample in the original's form."""
+        record = prepared.record
+        questions = [opening(question, i) for i, (question, _) in enumerate(turns)]
+        pairs = zip(questions, (answer for _, answer in turns))
+        conversations = [{"from": who, "value": value} for q, a in pairs for who, value in (("human", q), ("gpt", a))]
+        facts = {"kind": kind, "split": self.split(record), "source": self.source, "teacher": self.teacher}
+        facts |= {"patient": record.patient or record.id, "claims": judged.claims, "attempt": attempt}
+        return InstructionSample(
+            id=name,
+            conversations=conversations,
+            ecg=record.ecg,
+            ecg_format=record.format,
+            image=prepared.image,
+            machine_measurements=plain(prepared.features.to_measurements()) if self.measurements else None,
+            report=record.report,
+            metadata=facts,
+        )
+
+    def split(self, record: SourceRecord) -> str:
+        """``train``, ``val`` or ``test``: the data set's own, else by patient, whatever the order of records."""
+        if record.split is not None:
+            return record.split
+        place = (self._number("split", record.patient or record.id) % 10**9) / 10**9
+        for name, share in self.splits.items():
+            if place < share:
+                return name
+            place -= share
+        return "train"
+
+    # -- teachers --------------------------------------------------------------------------------------------------
+
+    def messages(self, prepared: Prepared, kind: str) -> list[dict[str, Any]]:
+        """What a teacher is asked."""
+        record = prepared.record
+        facts = facts_for_prompt(
+            prepared.features,
+            _agreeing(prepared.findings, report_codes(record.report) if self.gate.report_rules else None),
+            record.report,
+            record.age,
+            record.sex,
+            image=prepared.image is not None,
+            max_words=self.gate.max_words,
+        )
+        own = self.prompt_file if kind == "interpretation" else None
+        return [
+            {"role": "system", "content": render_prompt("system", facts)},
+            {"role": "user", "content": render_prompt(kind, facts, own)},
+        ]
+
+    def start(
+        self, item: Mapping[str, Any]
+    ) -> tuple[Prepared, list[tuple[str, str, list[dict[str, Any]] | None]], list[Row]]:
+        """First half for a teacher, in a worker: the record, what to ask (kind, sample id, messages), finished rows."""
+        prepared = self.prepare(item)
+        refused = self._refused(prepared)
+        if refused is not None:
+            return prepared, [], [self._rejected(prepared, "record", [refused], [])]
+        asked, rows = [], []
+        for number, kind in enumerate(self.plan(prepared)):
+            name = self._sample_id(prepared, kind, number)
+            if kind in ASKED:
+                asked.append((kind, name, self.messages(prepared, kind)))
+            else:
+                turns = self.composed(prepared, kind, name)
+                rows.append(self._row(prepared, kind, name, turns, self.judge(prepared, kind, turns), []))
+        return prepared, asked, rows
+
+    def check(self, prepared: Prepared, kind: str, name: str, text: str) -> tuple[Turns, Judgement]:
+        """Second half, in a worker: what the teacher wrote, as turns, and the verdict."""
+        try:
+            turns = parse_turns(kind, text, self._number("words", name))
+        except ValueError as error:
+            return [], Judgement((Problem("not the form asked for", str(error)),))
+        return turns, self.judge(prepared, kind, turns)
+
+
+class Taught:
+    """Blocks of items through a teacher: many records in flight, heavy parts in worker processes.
+
+    Args:
+        pipeline: What is made of each record.
+        teacher: Who writes.
+        pool: Where reading, measuring and checking run; None uses threads.
+    """
+
+    def __init__(self, pipeline: Pipeline, teacher: Teacher, pool: Executor | None = None) -> None:
+        self.pipeline, self.teacher, self.pool = pipeline, teacher, pool
+        self._turn = asyncio.Semaphore(teacher.at_once)
+
+    async def __call__(self, items: Sequence[Mapping[str, Any]]) -> tuple[list[Row], list[Row]]:
+        """Rows and broken items of a block, in the order of its items."""
+        done = await asyncio.gather(*(self._one(item) for item in items))
+        rows = [row for found, _ in done for row in found]
+        return rows, [row for _, broken in done for row in broken]
+
+    async def _one(self, item: Mapping[str, Any]) -> tuple[list[Row], list[Row]]:
+        try:
+            prepared, asked, rows = await self._run(self.pipeline.start, item)
+        except Exception as error:
+            return [], [failure(dict(item), error)]
+        written = await asyncio.gather(*(self._teach(prepared, *task) for task in asked))
+        return [*rows, *written], []
+
+    async def _teach(self, prepared: Prepared, kind: str, name: str, messages: list[dict[str, Any]]) -> Row:
+        """Ask, check, and ask again with the contradictions named."""
+        attempts: list[Row] = []
+        turns: Turns = []
+        judged = Judgement((Problem("no answer", ""),))
+        images = [str(Path(self.pipeline.out) / prepared.image)] if prepared.image else []
+        for attempt in range(self.pipeline.tries):
+            schema = DIALOGUE_SCHEMA if kind == "dialogue" else None
+            async with self._turn:
+                answer = await self.teacher.write(messages, schema, images, f"{name}#{attempt}")
+            if answer.error is not None:
+                judged = Judgement((Problem("no answer", answer.error),))
+                attempts.append({"text": "", "problems": _told(judged.problems)})
+                break
+            turns, judged = await self._run(self.pipeline.check, prepared, kind, name, answer.text)
+            attempts.append({"text": answer.text, "problems": _told(judged.problems)})
+            if judged.accepted:
+                break
+            mend = render_prompt("retry", {"problems": [p.words for p in judged.problems]})
+            said = {"role": "assistant", "content": answer.text}
+            messages = [*messages[:2], said, {"role": "user", "content": mend}]
+        return self.pipeline._row(prepared, kind, name, turns, judged, attempts)
+
+    async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
+
+
+def parse_turns(kind: str, text: str, seed: int) -> Turns:
+    """A teacher's text as (question, answer) pairs.
+
+    Raises:
+        ValueError: A dialogue that is not the JSON asked for.
+    """
+    if kind != "dialogue":
+        return [(make_question(kind, seed), text.strip())]
+    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip())
+    try:
+        turns = json.loads(body)["turns"]
+        return [(str(t["question"]).strip(), str(t["answer"]).strip()) for t in turns]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError('Answer as JSON only: {"turns": [{"question": "...", "answer": "..."}, ...]}') from None
+
+
+def make_question(kind: str, seed: int) -> str:
+    """The question that a free text answers."""
+    from gem_lightning.grounding.kinds import QUESTIONS
+
+    return QUESTIONS[kind][seed % len(QUESTIONS[kind])]
+
+
+def _told(problems: Sequence[Problem]) -> list[Row]:
+    return [{"category": p.category, "words": p.words} for p in problems]
+
+
+def _agreeing(findings: Sequence[Finding], said: frozenset[str] | None) -> tuple[Finding, ...]:
+    """Findings that the report does not leave out: where a report names any, abnormal others are not stated."""
+    if not said:
+        return tuple(findings)
+    return tuple(f for f in findings if f.code in said or not f.abnormal)
+
+
+def safe_name(text: str) -> str:
+    """A file name from an id: odd characters replaced, and a digest added where anything was."""
+    plain_text = re.sub(r"[^\w.=-]+", "_", text)
+    if plain_text == text and len(text) <= 120:
+        return text
+    return f"{plain_text[:100]}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
