@@ -245,12 +245,18 @@ def swapped_electrodes(level: np.ndarray, fs: float) -> str | None:
     beats = speed > 0.35 * np.sort(speed)[round(0.98 * (len(speed) - 1))]
     rest = _moving_average(beats[None].astype(float), round(0.06 * fs / step))[0] == 0
     left = x[10] + x[11]
-    for lead, name in ((0, "LA-RA"), (1, "RA-LL")):
-        against = _likeness(x[lead][beats], left[beats]) < -0.4 and _likeness(x[lead][rest], left[rest]) < -0.6
+
+    def agrees(lead: np.ndarray) -> tuple[float, float]:
+        return _likeness(lead[beats], left[beats]), _likeness(lead[rest], left[rest])
+
+    found = []
+    undone = {"LA-RA": (-x[0], x[2]), "RA-LL": (-x[2], -x[1])}  # I and II as they would be
+    for lead, name in ((x[0], "LA-RA"), (x[1], "RA-LL")):
+        complexes, between = agrees(lead)
         # a left lead that is itself negative (pacing, lateral infarction) says nothing about the electrodes
-        if against and _net(left[beats]) > 0 > _net(x[lead][beats]) and _net(left[rest]) > 0:
-            return name
-    return None
+        if complexes < -0.3 and between < -0.4 and _net(left[beats]) > 0 > _net(lead[beats]):
+            found.append((sum(agrees(undone[name][0]) + agrees(undone[name][1])), name))
+    return max(found)[1] if found else None
 
 
 def _net(a: np.ndarray) -> float:
