@@ -27,9 +27,10 @@ class JobFolder:
         path: Folder, made if absent.
         items: Items as JSON-ready dicts with a unique ``id``; read only if the folder has none yet. None opens a job.
         settings: What shapes the rows (JSON-ready). A folder begun with other settings raises.
-        suffix: ``.parquet`` or ``.jsonl``.
+        suffix: ``.parquet``, ``.jsonl``, or any other with a ``writer``.
         block: Items a shard; fixed by the first run.
         schema: Arrow schema of the rows (Parquet only); None infers it per shard.
+        writer: Writes the rows of a block to a path, for other suffixes; picklable.
 
     Raises:
         JobError: Other settings, doubled ids, or no job here.
@@ -43,8 +44,9 @@ class JobFolder:
         suffix: str = ".parquet",
         block: int = 256,
         schema: Any = None,
+        writer: Callable[[Path, Sequence[Row]], None] | None = None,
     ) -> None:
-        self.path, self.schema = Path(path), schema
+        self.path, self.schema, self.writer = Path(path), schema, writer
         self.shards = self.path / "shards"
         manifest = self.path / "items.jsonl"
         if items is None and not manifest.exists():
@@ -89,7 +91,10 @@ class JobFolder:
             write_atomically(name, "".join(json.dumps(b, default=str) + "\n" for b in broken).encode())
         else:
             name.unlink(missing_ok=True)
-        if self.suffix == ".parquet":
+        if self.writer is not None:
+            write = self.writer
+            write_atomically(self.shard(block), lambda path: write(path, rows))
+        elif self.suffix == ".parquet":
             write_atomically(self.shard(block), lambda path: _write_parquet(path, rows, self.schema))
         else:
             lines = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
