@@ -1,8 +1,8 @@
 """What every benchmark and every model under test have in common.
 
-A *predictor* answers a :class:`Query` (a record, a picture, a question). A *benchmark* is built from plain arguments and
-called with a predictor and a folder; it returns a :class:`Result` and writes predictions as they arrive, so that a killed
-run goes on where it stopped:
+A *predictor* answers a :class:`Query` (a record, a picture, a question). A *benchmark* is built from plain arguments
+and called with a predictor and a folder; it returns a :class:`Result` and writes predictions as they arrive, so that a
+killed run goes on where it stopped:
 
     result = SimulatorBenchmark(n=200)(as_predictor(gem), out="outputs/simulator")
     result.save("outputs/simulator")
@@ -76,7 +76,9 @@ class Benchmark(Protocol):
 
     def __call__(
         self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None
-    ) -> Result: ...
+    ) -> Result:
+        """Ask, score and report."""
+        ...
 
 
 @dataclass

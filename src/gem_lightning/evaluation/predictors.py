@@ -19,8 +19,8 @@ def as_predictor(model: Any, name: str | None = None) -> Predictor:
     """A predictor from what there is.
 
     Args:
-        model: A predictor; an object with ``interpret(record, question=None)`` (such as ``Gem``); a function of the same
-            form, or of a :class:`Query`; the path of a file of predictions; or a :class:`ChatClient`.
+        model: A predictor; an object with ``interpret(record, question=None)`` (such as ``Gem``); a function of the
+            same form, or of a :class:`Query`; the path of a file of predictions; or a :class:`ChatClient`.
         name: For reports; default the object's own.
 
     Raises:

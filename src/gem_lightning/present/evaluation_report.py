@@ -183,7 +183,7 @@ def _dress(axes: Any, lines: int) -> None:
     axes.grid(axis="y", color="#dfe4ea", linewidth=0.8)
     axes.set_axisbelow(True)
     low, high = axes.get_ylim()
-    if 0 <= low and high <= 1.06:  # shares: the whole range, so that slopes of different plots compare
+    if low >= 0 and high <= 1.06:  # shares: the whole range, so that slopes of different plots compare
         axes.set_ylim(0, 1.03)
     if lines > 1:
         axes.legend(frameon=False, fontsize=8)
