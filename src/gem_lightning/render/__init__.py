@@ -13,6 +13,10 @@ _WHERE = {
     "Text": "geometry",
     "Trace": "geometry",
     "Style": "plate",
+    "Warp": "warp_map",
+    "image_fit": "fit",
+    "load_ecg_image": "load",
+    "render_with_marks": "overlay",
 }
 
 __all__ = sorted(_WHERE)

@@ -58,7 +58,7 @@ def generator(seed: Any, signal: np.ndarray) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     if seed is None:
-        seed = zlib.crc32(np.ascontiguousarray(signal).view(np.uint8))
+        seed = zlib.crc32(np.ascontiguousarray(signal).tobytes())
     return np.random.default_rng(seed)
 
 
@@ -162,7 +162,7 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     import cv2
 
     _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(code, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))
 
 
 def _matrix(height: int, width: int, amounts: Mapping[str, float], rng: np.random.Generator) -> np.ndarray:

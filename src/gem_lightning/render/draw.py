@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,10 +110,11 @@ class EcgRenderer:
             layout, paper, speed, gain, seconds, half_gain_precordials, 6.0 if header else 0.0, 8.0 if footer else 0.0
         )
         self.size, self.px_per_mm, self.origin = _canvas(self.scene, size, dpi)
-        self.line_px = max((0.3 if line_mm is None else line_mm) * self.px_per_mm, 0.75 if line_mm is None else 0.05)
+        self.line_mm = 0.3 if line_mm is None else float(line_mm)
+        self.line_px = max(self.line_mm * self.px_per_mm, 0.75 if line_mm is None else 0.05)
         self.speed, self.gain, self.start = float(speed), float(gain), float(start)
         self.header, self.footer, self.kernel = header, footer, kernel
-        self._printed = {"names": names, "pulses": pulses, "separators": separators}
+        self.printed = {"names": names, "pulses": pulses, "separators": separators}
         self._plate: tuple[np.ndarray, list[Box], list[Text]] | None = None
         if self.scene.seconds < self.scene.asked:
             _warn(
@@ -156,12 +158,39 @@ class EcgRenderer:
                 np.copyto(image, spoilt)
         return RenderedEcg(image, geometry, self.px_per_mm * 25.4)
 
+    def save(self, record: EcgRecord, path: str | Path, seed: Any = None) -> Path:
+        """Draw a record into a .png, .jpg, .svg or .pdf file (vectors are drawn without artifacts).
+
+        Raises:
+            RenderError: Another suffix, or the record cannot be drawn.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".svg":
+            path.write_text(self.svg(record), encoding="utf-8")
+        elif path.suffix.lower() == ".pdf":
+            path.write_bytes(self.pdf(record))
+        else:
+            self(record, seed).save(path)
+        return path
+
+    def svg(self, record: EcgRecord) -> str:
+        """The page as SVG text in millimetres."""
+        from gem_lightning.render.vector import to_svg
+
+        return to_svg(self, record)
+
+    def pdf(self, record: EcgRecord) -> bytes:
+        """The page as a one-page PDF of the paper's size."""
+        from gem_lightning.render.vector import to_pdf
+
+        return to_pdf(self, record)
+
     def _printed_plate(self) -> tuple[np.ndarray, list[Box], list[Text]]:
         """The background, drawn once."""
         if self._plate is None:
             image, pulses, texts = draw_plate(
                 self.scene, self.size, self.px_per_mm, self.origin, self.style, self.speed, self.line_px,
-                self.footer, **self._printed,
+                self.footer, **self.printed,
             )  # fmt: skip
             image.flags.writeable = False
             self._plate = image, pulses, texts
@@ -175,27 +204,38 @@ class EcgRenderer:
         np.copyto(out, plate)
         return out
 
-    def _draw_header(self, image: np.ndarray, record: EcgRecord) -> Text:
+    def header_line(self, record: EcgRecord) -> str:
+        """The header with the record's values in it."""
         known = {"fs": f"{record.fs:g}", "seconds": f"{record.seconds:g}", **record.meta}
-        line = str(self.header).format_map(_Blank(known))
+        return str(self.header).format_map(_Blank(known))
+
+    def _draw_header(self, image: np.ndarray, record: EcgRecord) -> Text:
+        line = self.header_line(record)
         x = self.origin[0] + self.scene.slots[0].x * self.px_per_mm
         y = self.origin[1] + (self.scene.top - 1.5) * self.px_per_mm
         return Text(line, *draw_text(image, line, x, y, max(2.6 * self.px_per_mm, 5.5), self.style.ink))
 
-    def _draw_traces(self, image: np.ndarray, record: EcgRecord, strength: float) -> np.ndarray:
-        """Draw every strip; returns how many samples of each were held at the edge of the page."""
-        slots, scale = self.scene.slots, self.px_per_mm
-        rows = self._rows(record)
-        times = np.array([[s.t0, s.t1] for s in slots]) + self.start
+    def strips(self, record: EcgRecord) -> Strips:
+        """Which row and samples of the record each strip of the scene shows.
+
+        Raises:
+            RenderError: A lead of the layout is not in the record, or no sample of the record is known.
+        """
+        times = np.array([[s.t0, s.t1] for s in self.scene.slots]) + self.start
         first = np.clip(np.ceil(times[:, 0] * record.fs - 1e-6), 0, record.samples).astype(np.int64)
         last = np.clip(np.floor(times[:, 1] * record.fs + 1e-6) + 1, first, record.samples).astype(np.int64)
+        return Strips(self._rows(record), first, last, first / record.fs - times[:, 0])
+
+    def _draw_traces(self, image: np.ndarray, record: EcgRecord, strength: float) -> np.ndarray:
+        """Draw every strip; returns how many samples of each were held at the edge of the page."""
+        slots, scale, strips = self.scene.slots, self.px_per_mm, self.strips(record)
         per_second = self.speed * scale
-        x0 = self.origin[0] + np.array([s.x for s in slots]) * scale + (first / record.fs - times[:, 0]) * per_second
         signs = np.array([-1.0 if s.lead.startswith("-") else 1.0 for s in slots])
         limits = (self.origin[1] + 2.0 * scale, self.origin[1] + (self.scene.page[1] - 2.0) * scale)
         held = _kernel(self.kernel)(
-            image, record.signal, rows, first, last, x0, per_second / record.fs,
-            self.origin[1] + np.array([s.baseline for s in slots]) * scale,
+            image, record.signal, strips.rows, strips.first, strips.last,
+            self.origin[0] + np.array([s.x for s in slots]) * scale + strips.lag * per_second,
+            per_second / record.fs, self.origin[1] + np.array([s.baseline for s in slots]) * scale,
             np.array([s.gain for s in slots]) * scale * signs, limits, self.line_px / 2,
             tuple(int(c) for c in self.ink), strength,
         )  # fmt: skip
@@ -231,6 +271,16 @@ class EcgRenderer:
             t0, t1 = slot.t0 + self.start, slot.t1 + self.start
             traces.append(Trace(slot.lead, t0, t1, x, y, slot.gain, box, bool(clipped)))
         return traces
+
+
+class Strips(NamedTuple):
+    """For each strip (strips,): row of the signal, samples ``first`` to ``last`` (not included), and by how much the
+    first sample lags the strip's start, s."""
+
+    rows: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    lag: np.ndarray
 
 
 class _Blank(dict):

@@ -161,6 +161,5 @@ class RenderedEcg:
                 f"expected a .png or .jpg path, got {path.name!r}; "
                 "for .svg and .pdf call EcgRenderer.save(record, path)"
             )
-        extra = {"compress_level": 4} if path.suffix.lower() == ".png" else {"quality": quality}
-        Image.fromarray(self.image).save(path, dpi=(self.dpi, self.dpi), **extra)
+        Image.fromarray(self.image).save(path, dpi=(self.dpi, self.dpi), quality=quality, compress_level=4)
         return path

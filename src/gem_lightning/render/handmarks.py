@@ -51,7 +51,7 @@ def blot(page: np.ndarray, px_per_mm: float, rng: np.random.Generator) -> None:
     if not ring:
         cv2.fillPoly(mask, [outline], 130, cv2.LINE_AA, 4)
     cv2.polylines(mask, [outline], True, 255, max(1, round(rng.uniform(1.0, 2.5) * px_per_mm)), cv2.LINE_AA, 4)
-    mask = cv2.GaussianBlur(mask, (0, 0), max(0.5, 0.5 * px_per_mm))
+    cv2.GaussianBlur(mask, (0, 0), max(0.5, 0.5 * px_per_mm), dst=mask)
     color = np.array([[120, 78, 40], [150, 120, 70], [110, 110, 140]][rng.integers(3)], np.float32)
     fraction = rng.uniform(0.15, 0.4) / 255 * (1 - color / 255)
     patch = page[r0:r1, c0:c1]

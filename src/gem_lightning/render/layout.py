@@ -82,15 +82,17 @@ def find_layout(layout: str | Mapping[str, Any]) -> tuple[list[list[str]], list[
                 f"expected a layout out of {', '.join(known)}, got {layout!r}; "
                 'or give your own: {"rows": [["I", "V1"], ["II", "V2"]], "rhythm": ["II"]}'
             )
-        layout = known[layout]
-    rows = [[row] if isinstance(row, str) else [str(lead) for lead in row] for row in layout.get("rows") or []]
-    rhythm = [str(lead) for lead in layout.get("rhythm") or []]
+        found: Mapping[str, Any] = known[layout]
+    else:
+        found = layout
+    rows = [[row] if isinstance(row, str) else [str(lead) for lead in row] for row in found.get("rows") or []]
+    rhythm = [str(lead) for lead in found.get("rhythm") or []]
     if not rows or not all(rows):
-        raise RenderError(f"expected a layout with at least one lead in each row, got {dict(layout)!r}")
+        raise RenderError(f"expected a layout with at least one lead in each row, got {dict(found)!r}")
     for lead in [lead for row in rows for lead in row] + rhythm:
         if lead.removeprefix("-") not in LEADS:
             raise RenderError(f"expected the layout's leads out of {', '.join(LEADS)} (a minus inverts), got {lead!r}")
-    return rows, rhythm, str(layout.get("paper", "letter"))
+    return rows, rhythm, str(found.get("paper", "letter"))
 
 
 def build_scene(

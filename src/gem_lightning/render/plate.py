@@ -58,7 +58,9 @@ def find_style(style: str | Mapping[str, Any] | Style) -> Style:
         raise RenderError(
             f"expected style fields out of {', '.join(Style.__dataclass_fields__)}, got {sorted(unknown)}"
         )
-    fields = {k: tuple(float(c) for c in v) if k in ("paper", "minor", "major", "ink") else v for k, v in style.items()}
+    fields: dict[str, Any] = {
+        k: tuple(float(c) for c in v) if k in ("paper", "minor", "major", "ink") else v for k, v in style.items()
+    }
     return Style(**fields)
 
 
@@ -116,6 +118,14 @@ def pulse_outline(x: float, baseline: float, speed: float, gain: float) -> list[
     return [(x - 1.5, baseline), (x, baseline), (x, top), (end, top), (end, baseline), (end + 1.5, baseline)]
 
 
+def separator_lines(scene: Scene) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Two dashes above and below the baseline at each border between leads, mm."""
+    reach = min(4.0, scene.pitch / 4)
+    return [
+        ((x, y + low), (x, y + low + 2.5)) for x, y in scene.separators for low in (-reach - 2.5, reach)
+    ]  # fmt: skip
+
+
 def name_cap(px_per_mm: float, pitch: float) -> float:
     """Height of the lead names' capitals, px."""
     return max(min(NAME_MM, pitch * 0.24) * px_per_mm, NAME_PX)
@@ -147,12 +157,9 @@ def draw_plate(
             lines.append((min(ax, bx) - half, min(ay, by) - half, max(ax, bx) + half, max(ay, by) + half))
         (left, bottom), (right, top) = points[1], points[3]
         boxes.append((left, top, right, bottom))
-    for x, baseline in scene.separators if separators else ():
-        reach = min(4.0, scene.pitch / 4)
-        for side in (-1, 1):
-            ax, ay = px(x, baseline + side * reach)
-            bx, by = px(x, baseline + side * (reach + 2.5))
-            lines.append((ax - half, min(ay, by), ax + half, max(ay, by)))
+    for (x, upper), (_, lower) in separator_lines(scene) if separators else ():
+        (ax, ay), (_, by) = px(x, upper), px(x, lower)
+        lines.append((ax - half, ay, ax + half, by))
     draw_boxes(image, lines, style.ink)
     cap = name_cap(px_per_mm, scene.pitch)
     for lead, x, y in scene.names if names else ():

@@ -14,9 +14,9 @@ def _spans(y: np.ndarray, x0: float, dx: float, half: float, xc: np.ndarray) -> 
     low, high = np.full(xc.size, 1e30), np.full(xc.size, -1e30)
     left, right = (xc - half - x0) / dx, (xc + half - x0) / dx
     first, last = np.ceil(left).astype(np.int64), np.floor(right).astype(np.int64)
-    for edge, at in ((first - 1, left), (last, right)):
-        on = (edge >= 0) & (edge < n - 1)
-        k = np.where(on, edge, 0)
+    for entered, at in ((first - 1, left), (last, right)):
+        on = (entered >= 0) & (entered < n - 1)
+        k = np.where(on, entered, 0)
         value = y[k] + (y[np.minimum(k + 1, n - 1)] - y[k]) * (at - k)
         low, high = np.where(on, np.minimum(low, value), low), np.where(on, np.maximum(high, value), high)
     first, last = np.maximum(first, 0), np.minimum(last, n - 1)

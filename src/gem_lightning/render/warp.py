@@ -28,6 +28,47 @@ def _fold(lines, k, sx, sy):
 
 
 @njit(cache=True, nogil=True)
+def _look(inverse, nodes, lines, cell, y, xs, ys, lights, reliefs):
+    """Where ``STEP`` neighbouring pixels look on the page, and the light there."""
+    a, b, c, d, e, f, g, h, i = inverse
+    u0, v0, l0, f0 = nodes[cell, 0], nodes[cell, 1], nodes[cell, 2], nodes[cell, 3]
+    u1, v1 = nodes[cell + 1, 0] - u0, nodes[cell + 1, 1] - v0
+    l1, f1 = nodes[cell + 1, 2] - l0, nodes[cell + 1, 3] - f0
+    for j in range(STEP):  # no branch and no look-up here, so that the compiler does several at a time
+        fx = j / STEP
+        x = cell * STEP + j + 0.5
+        w = 1.0 / (g * x + h * y + i)
+        xs[j] = (a * x + b * y + c) * w + u0 + u1 * fx
+        ys[j] = (d * x + e * y + f) * w + v0 + v1 * fx
+        lights[j] = l0 + l1 * fx
+        reliefs[j] = f0 + f1 * fx
+    middle = STEP // 2
+    for k in range(lines.shape[0]):
+        if abs(lines[k, 0] * xs[middle] + lines[k, 1] * ys[middle] - lines[k, 2]) < lines[k, 3] + 3 * STEP:
+            for j in range(STEP):
+                reliefs[j] += _fold(lines, k, xs[j], ys[j])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _sample(page, wide, tall, sx, sy, colors):
+    """The page's colour at a point, bilinear in 1/256 px; ``page`` is flat."""
+    one, three, stride = np.uint64(1), np.uint64(3), wide * 3
+    tx, ty = sx - 0.5, sy - 0.5
+    right, bottom = wide - 1.000001, tall - 1.000001
+    tx = 0.0 if tx < 0.0 else tx if tx < right else right
+    ty = 0.0 if ty < 0.0 else ty if ty < bottom else bottom
+    x0, y0 = np.int64(tx), np.int64(ty)
+    qx, qy = np.int64((tx - x0) * 256.0), np.int64((ty - y0) * 256.0)
+    v00, v01, v10, v11 = (256 - qx) * (256 - qy), qx * (256 - qy), (256 - qx) * qy, qx * qy
+    p = np.uint64(y0 * stride + x0 * 3)
+    q = p + np.uint64(stride)
+    for channel in range(3):
+        total = v00 * page[p] + v01 * page[p + three] + v10 * page[q] + v11 * page[q + three]
+        colors[channel] = total / 65536.0
+        p, q = p + one, q + one
+
+
+@njit(cache=True, nogil=True)
 def photograph(page, out, inverse, fields, lines, tone, desk, grain, noise, key, moire):
     """Look at the page through the warp, under a light, with a noisy sensor.
 
@@ -35,8 +76,8 @@ def photograph(page, out, inverse, fields, lines, tone, desk, grain, noise, key,
         page: Uint8 (H, W, 3), contiguous.
         out: Uint8 (H, W, 3), written.
         inverse: (9,) map of the picture's pixels to the page's pixels.
-        fields: Float64 (rows, columns, 4) at the nodes: displacement x, y (page px), light on all (1 = as printed) and
-            light that the paper's relief adds.
+        fields: (rows, columns, 4) at the nodes: displacement x, y (page px), light on all (1 = as printed) and light
+            that the paper's relief adds.
         lines: (n, 8) folds and creases: normal (2), offset, half width (px), light side, dark core, first and last
             place along the line.
         tone: (3,) factor of each channel.
@@ -46,85 +87,42 @@ def photograph(page, out, inverse, fields, lines, tone, desk, grain, noise, key,
         key: Uint64 seed of the noise.
         moire: (4,) amplitude, turns per px in x and y, phase in turns.
     """
-    height, width = out.shape[0], out.shape[1]
-    tall, wide = page.shape[0], page.shape[1]
-    a, b, c, d, e, f, g, h, i = inverse
-    flat = page.reshape(-1)
-    stride, one, three = wide * 3, np.uint64(1), np.uint64(3)
-    right, bottom = wide - 1.000001, tall - 1.000001
-    nodes = np.empty((fields.shape[1], 4))
-    active = np.empty(lines.shape[0], np.int64)
-    colors = np.empty(3)
+    height, width, tall, wide = out.shape[0], out.shape[1], page.shape[0], page.shape[1]
+    flat, nodes = page.reshape(-1), np.empty((fields.shape[1], 4))
+    colors, dust = np.empty(3), np.empty(3)
     xs, ys, lights, reliefs = np.empty(STEP), np.empty(STEP), np.empty(STEP), np.empty(STEP)
     low, twelve = np.uint64(4095), np.uint64(12)
-    dust = np.empty(3)
     for row in range(height):
-        r0 = row // STEP
-        fy = (row - r0 * STEP) / STEP
-        y = row + 0.5
+        r0, fy = row // STEP, (row % STEP) / STEP
         for k in range(nodes.shape[0]):
             for j in range(4):
                 nodes[k, j] = fields[r0, k, j] * (1 - fy) + fields[r0 + 1, k, j] * fy
-        for cell in range((width + STEP - 1) // STEP):
-            begin = cell * STEP
-            mx = begin + STEP / 2
-            w = 1.0 / (g * mx + h * y + i)
-            mx, my = (a * mx + b * y + c) * w + nodes[cell, 0], (d * mx + e * y + f) * w + nodes[cell, 1]
-            touched = 0
-            for k in range(lines.shape[0]):
-                if abs(lines[k, 0] * mx + lines[k, 1] * my - lines[k, 2]) < lines[k, 3] + 3 * STEP:
-                    active[touched] = k
-                    touched += 1
-            u0, v0, l0, f0 = nodes[cell, 0], nodes[cell, 1], nodes[cell, 2], nodes[cell, 3]
-            u1, v1 = nodes[cell + 1, 0] - u0, nodes[cell + 1, 1] - v0
-            l1, f1 = nodes[cell + 1, 2] - l0, nodes[cell + 1, 3] - f0
-            for j in range(STEP):  # no branch and no look-up here, so that the compiler does several at a time
-                fx = j / STEP
-                x = begin + j + 0.5
-                w = 1.0 / (g * x + h * y + i)
-                xs[j] = (a * x + b * y + c) * w + u0 + u1 * fx
-                ys[j] = (d * x + e * y + f) * w + v0 + v1 * fx
-                lights[j] = l0 + l1 * fx
-                reliefs[j] = f0 + f1 * fx
-            for k in range(touched):
-                for j in range(STEP):
-                    reliefs[j] += _fold(lines, active[k], xs[j], ys[j])
-            for column in range(begin, min(begin + STEP, width)):
-                sx, sy = xs[column - begin], ys[column - begin]
-                across = sx if sx < wide - sx else wide - sx
-                inside = sy if sy < tall - sy else tall - sy
-                inside = (across if across < inside else inside) + 0.5
-                share = 1.0 if inside > 1.0 else inside if inside > 0.0 else 0.0
-                light = lights[column - begin] + reliefs[column - begin] * share
-                if moire[0] > 0.0:
-                    turn = moire[1] * (column + 0.5) + moire[2] * y + moire[3] + light
-                    turn = 2.0 * (turn - math.floor(turn)) - 1.0
-                    light *= 1.0 + moire[0] * 4.0 * turn * (1.0 - abs(turn))  # nearly a sine
-                tx, ty = sx - 0.5, sy - 0.5
-                tx = 0.0 if tx < 0.0 else tx if tx < right else right
-                ty = 0.0 if ty < 0.0 else ty if ty < bottom else bottom
-                x0, y0 = np.int64(tx), np.int64(ty)
-                qx, qy = np.int64((tx - x0) * 256.0), np.int64((ty - y0) * 256.0)
-                v00, v01, v10, v11 = (256 - qx) * (256 - qy), qx * (256 - qy), (256 - qx) * qy, qx * qy
-                p = np.uint64(y0 * stride + x0 * 3)
-                q = p + np.uint64(stride)
-                red = v00 * flat[p] + v01 * flat[p + three] + v10 * flat[q] + v11 * flat[q + three]
-                p, q = p + one, q + one
-                green = v00 * flat[p] + v01 * flat[p + three] + v10 * flat[q] + v11 * flat[q + three]
-                p, q = p + one, q + one
-                blue = v00 * flat[p] + v01 * flat[p + three] + v10 * flat[q] + v11 * flat[q + three]
-                colors[0], colors[1], colors[2] = red / 65536.0, green / 65536.0, blue / 65536.0
-                if inside < 1.0:
-                    shade = 1.0 - share
-                    if -desk[3] < inside <= 0.0:
-                        shade = 1.0 - 0.35 * (1.0 + inside / desk[3])
-                    for channel in range(3):
-                        colors[channel] = colors[channel] * share + desk[channel] * shade
-                key += np.uint64(0x9E3779B97F4A7C15)
-                bits = (key ^ (key >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
-                bits ^= bits >> np.uint64(29)
-                grey, tinge = grain[bits & low] * noise, grain[(bits >> twelve) & low] * noise * 0.4
-                dust[0], dust[1], dust[2] = grey + tinge, grey, grey - tinge
+        for column in range(width):
+            j = column % STEP
+            if j == 0:
+                _look(inverse, nodes, lines, column // STEP, row + 0.5, xs, ys, lights, reliefs)
+            sx, sy = xs[j], ys[j]
+            across = sx if sx < wide - sx else wide - sx
+            inside = sy if sy < tall - sy else tall - sy
+            inside = (across if across < inside else inside) + 0.5
+            share = 1.0 if inside > 1.0 else inside if inside > 0.0 else 0.0
+            light = lights[j] + reliefs[j] * share
+            if moire[0] > 0.0:
+                turn = moire[1] * (column + 0.5) + moire[2] * (row + 0.5) + moire[3] + light
+                turn = 2.0 * (turn - math.floor(turn)) - 1.0
+                light *= 1.0 + moire[0] * 4.0 * turn * (1.0 - abs(turn))  # nearly a sine
+            _sample(flat, wide, tall, sx, sy, colors)
+            if inside < 1.0:
+                shade = 1.0 - share
+                if -desk[3] < inside <= 0.0:
+                    shade = 1.0 - 0.35 * (1.0 + inside / desk[3])
                 for channel in range(3):
-                    value = np.int64(colors[channel] * tone[channel] * light + dust[channel] + 0.5)
-                    out[row, column, channel] = np.uint8(min(max(value, 0), 255))
+                    colors[channel] = colors[channel] * share + desk[channel] * shade
+            key += np.uint64(0x9E3779B97F4A7C15)
+            bits = (key ^ (key >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
+            bits ^= bits >> np.uint64(29)
+            grey, tinge = grain[bits & low] * noise, grain[(bits >> twelve) & low] * noise * 0.4
+            dust[0], dust[1], dust[2] = grey + tinge, grey, grey - tinge
+            for channel in range(3):  # whole numbers before the clamp: a branch on noise is never predicted
+                value = np.int64(colors[channel] * tone[channel] * light + dust[channel] + 0.5)
+                out[row, column, channel] = min(max(value, 0), 255)

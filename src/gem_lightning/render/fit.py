@@ -1,0 +1,129 @@
+"""How a picture becomes the squares that an image tower takes; uint8 in, uint8 out, Pillow's bicubic as in training.
+
+Rendering straight at ``size=(336, 336)`` needs none of this: the page then lies whole inside the square.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gem_lightning.errors import RenderError
+
+CLIP_MEAN_COLOR = (122, 116, 104)  # CLIP's mean, as LLaVA pads
+GRID = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))  # LLaVA-1.6, (width, height)
+
+
+def letterbox(image: np.ndarray, size: int = 336, fill: Sequence[int] = CLIP_MEAN_COLOR) -> np.ndarray:
+    """The whole picture (H, W, 3) in a square (size, size, 3), padded on two sides: every label stays inside."""
+    image = _checked(image)
+    height, width = image.shape[:2]
+    side = max(height, width)
+    if height != width:
+        square = np.empty((side, side, 3), np.uint8)
+        square[:] = np.asarray(fill, np.uint8)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = image
+        image = square
+    return _resize(image, size, size)
+
+
+def stretch(image: np.ndarray, size: int = 336) -> np.ndarray:
+    """The whole picture (H, W, 3) squeezed into (size, size, 3): millimetres differ by axis afterwards."""
+    return _resize(_checked(image), size, size)
+
+
+def gem(image: np.ndarray, size: int = 336) -> np.ndarray:
+    """The original's way, for its published weights: short side to ``size``, middle square (size, size, 3) kept.
+
+    A letter page loses about 32 mm on each side, and with them lead names and calibration pulses.
+    """
+    image = _checked(image)
+    height, width = image.shape[:2]
+    if max(height, width) > 1.05 * min(height, width):
+        _warn_of_crop()
+    if height < width:
+        image = _resize(image, size, int(size * width / height))
+    else:
+        image = _resize(image, int(size * height / width), size)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
+def anyres(image: np.ndarray, size: int = 336, grid: Sequence[Sequence[int]] = GRID) -> np.ndarray:
+    """LLaVA-1.6's tiles (1 + n, size, size, 3): the squeezed whole, then the padded picture cut into a grid.
+
+    Args:
+        image: (H, W, 3).
+        size: Side of a tile, px.
+        grid: Allowed (width, height) of the cut picture, px.
+    """
+    image = _checked(image)
+    width, height = best_resolution((image.shape[1], image.shape[0]), grid)
+    across, down = width / image.shape[1], height / image.shape[0]
+    if across < down:
+        inner = (min(int(np.ceil(image.shape[0] * across)), height), width)
+    else:
+        inner = (height, min(int(np.ceil(image.shape[1] * down)), width))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    canvas[top : top + inner[0], left : left + inner[1]] = _resize(image, *inner)
+    rows, columns = height // size, width // size
+    tiles = canvas.reshape(rows, size, columns, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)
+    return np.concatenate([stretch(image, size)[None], tiles])
+
+
+def best_resolution(size: tuple[int, int], grid: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The (width, height) of ``grid`` that keeps most of a picture's pixels and wastes least."""
+    best, most, least = (0, 0), -1, float("inf")
+    for width, height in grid:
+        scale = min(width / size[0], height / size[1])
+        kept = min(int(size[0] * scale) * int(size[1] * scale), size[0] * size[1])
+        waste = width * height - kept
+        if kept > most or (kept == most and waste < least):
+            best, most, least = (int(width), int(height)), kept, waste
+    return best
+
+
+_WAYS: dict[str, Callable[..., np.ndarray]] = {"letterbox": letterbox, "stretch": stretch, "gem": gem, "anyres": anyres}
+
+
+def image_fit(image: np.ndarray, how: str = "letterbox", size: int = 336) -> np.ndarray:
+    """A picture (H, W, 3) as tiles (n, size, size, 3), uint8; one tile for all but ``anyres``.
+
+    Raises:
+        RenderError: ``how`` is none of letterbox, stretch, gem, anyres, or the picture is not uint8 RGB.
+    """
+    if how not in _WAYS:
+        raise RenderError(f"expected image_fit out of {', '.join(_WAYS)}, got {how!r}")
+    tiles = _WAYS[how](image, size)
+    return tiles if tiles.ndim == 4 else tiles[None]
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape) == 0:
+        raise RenderError(f"expected a uint8 RGB picture (H, W, 3), got {image.dtype} {image.shape}")
+    return image
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@functools.cache
+def _warn_of_crop() -> None:
+    from gem_lightning.render.draw import RenderWarning
+
+    warnings.warn(
+        "image_fit='gem' keeps the middle square only: a letter page loses about 32 mm on each side, lead names and "
+        "calibration pulses included; use letterbox unless the weights were trained so",
+        RenderWarning,
+        stacklevel=4,
+    )

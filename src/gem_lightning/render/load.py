@@ -1,0 +1,90 @@
+"""Photos and scans of paper ECGs from files that nobody vouches for."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from gem_lightning.errors import RenderError
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
+
+
+def load_ecg_image(
+    source: str | Path | bytes,
+    max_side: int | None = None,
+    max_pixels: int = 60_000_000,
+    max_bytes: int = 60_000_000,
+) -> np.ndarray:
+    """Read a picture upright, as uint8 RGB (H, W, 3).
+
+    The camera's turn (EXIF) is undone, transparency lies on white, 16-bit greys keep their range, and of several
+    frames the first is taken.
+
+    Args:
+        source: A path or the file's bytes.
+        max_side: Shrink so that no side exceeds this, px.
+        max_pixels: Refuse pictures that would unpack to more pixels; known from the header, before unpacking.
+        max_bytes: Refuse longer files.
+
+    Raises:
+        RenderError: No file, no picture, damaged, or too large.
+    """
+    from PIL import Image, ImageOps
+
+    name, data = _bytes(source, max_bytes)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise RenderError(
+                f"expected at most {max_pixels:,} pixels, {name} has {width} x {height}; shrink it or raise max_pixels"
+            )
+        if max_side is not None and image.format == "JPEG":
+            image.draft("RGB", (max_side, max_side))
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except RenderError:
+        raise
+    except Exception as error:  # damaged files raise anything from struct.error to SyntaxError
+        raise RenderError(f"expected a picture ({', '.join(_FORMATS)}), {name} cannot be read: {error}") from error
+    pixels = _rgb(image)
+    if max_side is not None and max(pixels.shape[:2]) > max_side:
+        scale = max_side / max(pixels.shape[:2])
+        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return np.ascontiguousarray(pixels)
+
+
+def _bytes(source: str | Path | bytes, max_bytes: int) -> tuple[str, bytes]:
+    """A name for messages, and the file's bytes."""
+    if isinstance(source, bytes):
+        name, length = "the picture", len(source)
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise RenderError(f"expected a picture's path, there is no file {path.name!r}")
+        name, length = path.name, path.stat().st_size
+    if not 0 < length <= max_bytes:
+        raise RenderError(f"expected a picture of 1 to {max_bytes:,} bytes, {name} has {length:,}")
+    return name, source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _rgb(image: object) -> np.ndarray:
+    """Any of Pillow's modes as uint8 RGB (H, W, 3)."""
+    from PIL import Image
+
+    assert isinstance(image, Image.Image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        grey = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if grey.max() > 255 else 255.0
+        return np.repeat(np.clip(grey * (255 / top) + 0.5, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if "A" in image.mode or "transparency" in image.info:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return np.asarray(image.convert("RGB"))
