@@ -1,7 +1,7 @@
 """How clearly a finding's criterion is met: one number that compose and verify share.
 
 A margin of 0 or more meets the criterion; below -1 it is clearly missed; between, the measurement is too near the
-criterion to say. The unit of a margin is half the tolerance of the number behind it (``tolerance.py``): a word rests on
+criterion to say. Criteria and their sources are those of ``features/criteria.yaml``. The unit of a margin is half the tolerance of the number behind it (``tolerance.py``): a word rests on
 a median over beats, a number in a text on one reading.
 """
 
@@ -11,13 +11,15 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from gem_lightning.features._criteria import limits
+
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, LeadFeatures
 
 LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
 PRECORDIAL = ("V1", "V2", "V3", "V4", "V5", "V6")
 
-BAND_MS, BAND_QT_MS, BAND_MV, BAND_DEG, BAND_BPM = 10.0, 13.0, 0.025, 5.0, 1.5
+BAND_MS, BAND_QT_MS, BAND_MV, BAND_DEG, BAND_CV = 10.0, 13.0, 0.025, 5.0, 0.02
 
 
 class Margin(NamedTuple):
@@ -34,11 +36,6 @@ class Margin(NamedTuple):
     measured: float | str | None
     criterion: str
     unit: str = ""
-
-
-def st_threshold(lead: str) -> float:
-    """J-point elevation that counts, mV: 0.2 in V2-V3, 0.1 elsewhere (Fourth Universal Definition of MI, men >= 40)."""
-    return 0.2 if lead in ("V2", "V3") else 0.1
 
 
 def lead_margin(features: EcgFeatures, code: str, lead: str) -> Margin | None:
@@ -72,23 +69,21 @@ def _two_leads(features: EcgFeatures, code: str) -> Margin | None:
 
 
 def _st_elevation(features: EcgFeatures, row: LeadFeatures, lead: str) -> Margin | None:
-    level = features.st_mv.get(lead, {}).get("J")
-    limit = st_threshold(lead)
-    return level if level is None else Margin((level - limit) / BAND_MV, level, f"J point >= {limit} mV", "mV")
+    rule = limits("st_elevation")
+    limit = rule["old_m"] if lead in ("V2", "V3") else rule["other"]
+    return _above(features.st_mv.get(lead, {}).get("J"), limit, BAND_MV, f"J point >= {limit} mV", "mV")
 
 
 def _st_depression(features: EcgFeatures, row: LeadFeatures, lead: str) -> Margin | None:
-    level = features.st_mv.get(lead, {}).get("J")
-    return level if level is None else Margin((-0.05 - level) / BAND_MV, level, "J point <= -0.05 mV", "mV")
+    limit = -limits("st_depression")["level"]
+    return _below(features.st_mv.get(lead, {}).get("J"), limit, BAND_MV, f"J point <= {limit} mV", "mV")
 
 
 def _t_inversion(features: EcgFeatures, row: LeadFeatures, lead: str) -> Margin | None:
-    if row.t_mv is None:
-        return None
-    value = (-0.05 - row.t_mv) / BAND_MV
-    if row.t_form == "biphasic":
-        value = max(value, -0.5)
-    return Margin(value, row.t_mv, "T <= -0.05 mV", "mV")
+    margin = _below(row.t_mv, -0.05, BAND_MV, "T <= -0.05 mV", "mV")
+    if margin is not None and row.t_form == "biphasic":
+        return margin._replace(value=max(margin.value, -0.5))
+    return margin
 
 
 def _t_flat(features: EcgFeatures, row: LeadFeatures, lead: str) -> Margin | None:
@@ -98,19 +93,23 @@ def _t_flat(features: EcgFeatures, row: LeadFeatures, lead: str) -> Margin | Non
 
 
 def _t_peaked(features: EcgFeatures, row: LeadFeatures, lead: str) -> Margin | None:
-    limit = 1.0 if lead in PRECORDIAL else 0.5
-    return None if row.t_mv is None else Margin((row.t_mv - limit) / BAND_MV, row.t_mv, f"T > {limit} mV", "mV")
+    limit = limits("t_peaked")["chest" if lead in PRECORDIAL else "limb"]
+    return _above(row.t_mv, limit, BAND_MV, f"T > {limit} mV", "mV")
 
 
 def _pathological_q(features: EcgFeatures, row: LeadFeatures, lead: str) -> Margin | None:
-    if row.qrs_form is None and row.r_mv is None:
+    rule = limits("pathological_q")
+    words = f"QS, or Q >= {rule['ms']} ms and >= {rule['mv']} mV (V2-V3: any Q of {rule['v23']} ms)"
+    if row.qrs_form is None:
         return None
-    if row.qrs_form is not None and row.qrs_form.upper().startswith("QS"):
-        return Margin(1.0, "QS", "QS, or Q >= 30 ms and >= 0.1 mV")
+    if row.qrs_form == "QS":
+        return Margin(1.0, "QS", words)
     if not row.q_mv or not row.q_ms:
-        return Margin(-9.0, "no Q", "QS, or Q >= 30 ms and >= 0.1 mV")
-    value = min((row.q_ms - 30.0) / BAND_MS, (row.q_mv - 0.1) / BAND_MV)
-    return Margin(value, round(row.q_ms), "QS, or Q >= 30 ms and >= 0.1 mV", "ms")
+        return Margin(-9.0, "no Q", words)
+    if lead in ("V2", "V3"):
+        return Margin((row.q_ms - rule["v23"]) / BAND_MS, round(row.q_ms), words, "ms")
+    value = min((row.q_ms - rule["ms"]) / BAND_MS, (row.q_mv - rule["mv"]) / BAND_MV)
+    return Margin(value, round(row.q_ms), words, "ms")
 
 
 def _rsr_prime(features: EcgFeatures, row: LeadFeatures, lead: str) -> Margin | None:
@@ -133,57 +132,107 @@ def _within(value: float | None, low: float, high: float, band: float, text: str
 
 
 def _qtc(features: EcgFeatures) -> float | None:
-    return features.qtc_ms.get("bazett")
+    return features.qtc_ms.get("fridericia")
 
 
-def _axis(features: EcgFeatures) -> float | None:
-    return features.axis_deg.get("QRS")
-
-
-def _left_axis(features: EcgFeatures) -> Margin | None:
-    axis = _axis(features)
-    return _within(axis, -120.0, -30.0, BAND_DEG, "QRS axis from -30 to -90 degrees", "deg")
-
-
-def _right_axis(features: EcgFeatures) -> Margin | None:
-    axis = _axis(features)
-    turned = axis if axis is None or axis > -120 else axis + 360.0
-    margin = _within(turned, 90.0, 240.0, BAND_DEG, "QRS axis from 90 to 180 degrees", "deg")
-    return margin and margin._replace(measured=axis)
+def _axis(features: EcgFeatures, low: str | float, high: str | float, code: str, wrap: bool = False) -> Margin | None:
+    rule, axis = limits(code), features.axis_deg.get("QRS")
+    a, b = (rule[v] if isinstance(v, str) else v for v in (low, high))
+    if axis is None:
+        return None
+    turned = axis + 360.0 if wrap and axis < -90 else axis
+    return _within(turned, a, b, BAND_DEG, f"QRS axis {rule['low']} to {rule['high']} degrees", "deg")._replace(  # type: ignore[union-attr]
+        measured=axis
+    )
 
 
 def _p_absent(features: EcgFeatures) -> Margin | None:
-    share = features.rhythm.p_per_qrs
-    return _below(share, 0.3, 0.4, "P waves before fewer than 30 % of the beats", "")
+    limit = limits("p_absent")["p_share"]
+    return _below(features.rhythm.p_per_qrs, limit, 0.3, f"P waves before fewer than {limit:.0%} of the beats", "")
 
 
 def _regular(features: EcgFeatures) -> Margin | None:
-    rhythm = features.rhythm
-    if rhythm.regular is None:
-        return None
-    return Margin(1.0 if rhythm.regular else -9.0, rhythm.rr_cv, "RR intervals vary little")
+    limit = limits("regular_rhythm")["cv"]
+    return _below(features.rhythm.rr_cv, limit, BAND_CV, f"RR varies by less than {limit:.0%}", "")
 
 
 def _irregular(features: EcgFeatures) -> Margin | None:
-    regular = _regular(features)
-    return regular and regular._replace(value=-9.0 if regular.value > 0 else 1.0, criterion="RR intervals vary")
+    limit = limits("irregular_rhythm")["cv"]
+    return _above(features.rhythm.rr_cv, limit, BAND_CV, f"RR varies by more than {limit:.0%}", "")
 
 
 def _poor_progression(features: EcgFeatures) -> Margin | None:
-    row = features.leads.get("V3")
-    return _below(row.r_mv if row else None, 0.3, BAND_MV, "R in V3 <= 0.3 mV", "mV")
+    row, limit = features.leads.get("V3"), limits("poor_r_progression")["r_v3"]
+    if row is None or row.qrs_mv is None:
+        return None
+    margin = Margin((limit - (row.r_mv or 0.0)) / BAND_MV, row.r_mv, f"R in V3 <= {limit} mV and below S", "mV")
+    deepest = max(row.s_mv or 0.0, row.q_mv or 0.0)
+    return margin._replace(value=min(margin.value, (deepest - (row.r_mv or 0.0)) / BAND_MV))
 
 
 def _low_voltage(features: EcgFeatures) -> Margin | None:
-    values = []
-    for names, limit in ((LIMB, 0.5), (PRECORDIAL, 1.0)):
+    rule, values = limits("low_voltage"), []
+    for names, limit in ((LIMB, rule["limb"]), (PRECORDIAL, rule["chest"])):
         sizes = [row.qrs_mv for name in names if (row := features.leads.get(name)) and row.qrs_mv is not None]
         if len(sizes) == len(names):
             values.append((limit - max(sizes), max(sizes)))
     if not values:
         return None
     gap, size = max(values)
-    return Margin(gap / BAND_MV, size, "QRS < 0.5 mV in every limb lead or < 1 mV in every precordial lead", "mV")
+    words = f"QRS < {rule['limb']} mV in every limb lead or < {rule['chest']} mV in every precordial lead"
+    return Margin(gap / BAND_MV, size, words, "mV")
+
+
+def _lvh(features: EcgFeatures) -> Margin | None:
+    rule, sums = limits("lvh"), features.voltages_mv
+    named = (
+        ("sokolow_lyon", "sokolow"),
+        ("cornell", "cornell_m"),
+        ("sokolow_lyon_avl", "avl"),
+        ("peguero", "peguero_m"),
+    )
+    margins = [
+        Margin((value - rule[limit]) / (2 * BAND_MV), value, f"{name} >= {rule[limit]} mV", "mV")
+        for name, limit in named
+        if (value := sums.get(name)) is not None
+    ]
+    return max(margins, default=None)
+
+
+def _narrow(features: EcgFeatures) -> Margin | None:
+    limit = limits("wide_qrs")["qrs"]
+    return _below(features.qrs_ms, limit, BAND_MS, f"QRS < {limit} ms", "ms")
+
+
+def _wide(features: EcgFeatures) -> Margin | None:
+    limit = limits("wide_qrs")["qrs"]
+    return _above(features.qrs_ms, limit, BAND_MS, f"QRS >= {limit} ms", "ms")
+
+
+def _normal_pr(features: EcgFeatures) -> Margin | None:
+    low, high = limits("normal_pr")["low"], limits("av_block_1")["pr"]
+    return _within(features.pr_ms, low, high, BAND_MS, f"PR {low} to {high} ms", "ms")
+
+
+def _long_pr(features: EcgFeatures) -> Margin | None:
+    limit = limits("av_block_1")["pr"]
+    return _above(features.pr_ms, limit, BAND_MS, f"PR > {limit} ms", "ms")
+
+
+def _normal_qtc(features: EcgFeatures) -> Margin | None:
+    rule = limits("normal_qtc")
+    words = f"QTc {rule['low']} to {rule['m']} ms (Fridericia)"
+    return _within(_qtc(features), rule["low"], rule["m"], BAND_QT_MS, words, "ms")
+
+
+def _long_qtc(features: EcgFeatures) -> Margin | None:
+    limit = limits("long_qtc")["m"]
+    return _above(_qtc(features), limit, BAND_QT_MS, f"QTc >= {limit} ms (Fridericia)", "ms")
+
+
+def _short_qtc(features: EcgFeatures) -> Margin | None:
+    limit = limits("short_qtc")["high"]
+    return _below(_qtc(features), limit, BAND_QT_MS, f"QTc <= {limit} ms (Fridericia)", "ms")
 
 
 _LEAD_CHECKS: dict[str, Callable[[EcgFeatures, LeadFeatures, str], Margin | None]] = {
@@ -201,16 +250,18 @@ _RECORD_CHECKS: dict[str, Callable[[EcgFeatures], Margin | None]] = {
     "irregular_rhythm": _irregular,
     "poor_r_progression": _poor_progression,
     "low_voltage": _low_voltage,
-    "normal_axis": lambda f: _within(_axis(f), -30.0, 90.0, BAND_DEG, "QRS axis from -30 to 90 degrees", "deg"),
-    "left_axis_deviation": _left_axis,
-    "right_axis_deviation": _right_axis,
-    "narrow_qrs": lambda f: _below(f.qrs_ms, 120.0, BAND_MS, "QRS < 120 ms", "ms"),
-    "wide_qrs": lambda f: _above(f.qrs_ms, 120.0, BAND_MS, "QRS >= 120 ms", "ms"),
-    "normal_pr": lambda f: _within(f.pr_ms, 120.0, 200.0, BAND_MS, "PR from 120 to 200 ms", "ms"),
-    "prolonged_pr": lambda f: _above(f.pr_ms, 200.0, BAND_MS, "PR > 200 ms", "ms"),
-    "normal_qtc": lambda f: _within(_qtc(f), 350.0, 450.0, BAND_QT_MS, "QTc from 350 to 450 ms (Bazett)", "ms"),
-    "long_qtc": lambda f: _above(_qtc(f), 450.0, BAND_QT_MS, "QTc > 450 ms (Bazett)", "ms"),
-    "short_qtc": lambda f: _below(_qtc(f), 350.0, BAND_QT_MS, "QTc < 350 ms (Bazett)", "ms"),
+    "lvh": _lvh,
+    "normal_axis": lambda f: _axis(f, "low", "high", "normal_axis"),
+    "left_axis_deviation": lambda f: _axis(f, "low", "high", "left_axis_deviation"),
+    "right_axis_deviation": lambda f: _axis(f, "low", 200.0, "right_axis_deviation", wrap=True),
+    "narrow_qrs": _narrow,
+    "wide_qrs": _wide,
+    "normal_pr": _normal_pr,
+    "prolonged_pr": _long_pr,
+    "av_block_1": _long_pr,
+    "normal_qtc": _normal_qtc,
+    "long_qtc": _long_qtc,
+    "short_qtc": _short_qtc,
 }
 
 

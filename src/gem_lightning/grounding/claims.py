@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from gem_lightning.grounding.claim import Claim
 from gem_lightning.grounding.grammar import parse
 from gem_lightning.grounding.lexicon import lexicon
 from gem_lightning.grounding.scanner import sentences
 
-__all__ = ["Claim", "extract"]
+if TYPE_CHECKING:
+    from gem_lightning.grounding.conflicts import conflicts
+    from gem_lightning.grounding.judge import Verdict
+    from gem_lightning.grounding.report import ClaimReport
+    from gem_lightning.grounding.verify import verify
+
+__all__ = ["Claim", "ClaimReport", "Verdict", "conflicts", "extract", "verify"]
+
+_HOMES = {"ClaimReport": "report", "Verdict": "judge", "conflicts": "conflicts", "verify": "verify"}
 
 #: Characters of a text that are read; no interpretation is longer, and junk must not cost more than a moment.
 MAX_CHARS = 200_000
 _MEMO_SIZE = 20_000
 _memo: dict[str, list[Claim]] = {}
+
+
+def __getattr__(name: str) -> Any:
+    """Judging needs numpy and the features; reading a text does not, so that part comes when it is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"gem_lightning.grounding.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def extract(text: str, language: str = "en") -> list[Claim]:

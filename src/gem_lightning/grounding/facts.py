@@ -82,7 +82,7 @@ class Facts:
             "pr": f.pr_ms,
             "qrs": f.qrs_ms,
             "qt": f.qt_ms,
-            "qtc": f.qtc_ms.get("bazett"),
+            "qtc": f.qtc_ms.get("fridericia"),
             "jt": f.jt_ms,
             "p_duration": f.p_ms if self.p_waves else None,
             "axis_qrs": f.axis_deg.get("QRS"),

@@ -275,7 +275,8 @@ def _measures(items: list[Item], heads: list[Head], mentions: list[Mention]) -> 
 
 def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple) -> None:
     for head in heads:
-        head.measured = m
+        fresh = head.measured is None
+        head.measured = m if fresh else head.measured
         if head.q == "axes":
             names = ("axis_p", "axis_qrs", "axis_t")
             done = [canonical(name, None, v, 0) for name, v in zip(names, values)]
@@ -284,7 +285,7 @@ def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int,
             done = [canonical(q, head.dim, v, _direction(head, m)) for v in values]
         kept = tuple(value for value in done if value is not None)
         if kept:
-            i0 = head.i0 if head.i0 < m and not any(f.i0 > head.i1 for f in found) else m
+            i0 = head.i0 if fresh else m
             i1 = max([head.i1, *(a for _, a in head.props)]) if head.i0 > m else m
             found.append(Mention(min(i0, m), i1, values=kept, head=head))
 
