@@ -13,8 +13,11 @@ import numpy as np
 from numpy import fft
 
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.features._spikes import remove_spikes
 
 RATE = 500  # working rate of all wave finders, Hz
+SPIKE_MARGIN = 6  # working samples around a pacemaker spike that the filters still smear it into
+BEAT, SLOPE = 1, 2  # places of these views in the stack
 PAD = RATE  # samples of mirrored signal kept before and after, so that no window leaves the array
 
 
@@ -28,6 +31,7 @@ class Views:
         slope: Slope under a 45 Hz Gaussian, mV/s: QRS edges.
         t, t_slope: Under a 14 Hz Gaussian, mV and mV/s.
         p: Under a 24 Hz Gaussian, mV.
+        spikes: (n, 2) first and last sample of pacemaker spikes, padded working samples; the views are without them.
         samples: Real samples, without padding, at :data:`RATE`.
         scale: Working samples per sample of the record.
     """
@@ -38,6 +42,7 @@ class Views:
     t: np.ndarray
     t_slope: np.ndarray
     p: np.ndarray
+    spikes: np.ndarray
     samples: int
     scale: float
 
@@ -99,7 +104,7 @@ def _mirror(x: np.ndarray, before: int, after: int) -> np.ndarray:
 def views(record: EcgRecord) -> Views:
     """All filtered views of a record of at least half a second."""
     fs, n = record.fs, record.samples
-    x = fill_gaps(record.signal)
+    x, spikes = remove_spikes(fill_gaps(record.signal), fs)
     x = x - np.median(x, axis=1, keepdims=True)
     seconds = int(np.ceil(n / fs)) + 2 * PAD // RATE
     length, total = RATE * seconds, round(fs * seconds)
@@ -112,4 +117,8 @@ def views(record: EcgRecord) -> Views:
     spectrum = spectrum[:, :bins] * np.float32(scale)
     stack = fft.irfft(spectrum[None] * _gains(length)[:, None], length, axis=-1)
     samples = round(n * scale)
-    return Views(*np.ascontiguousarray(stack[..., : 2 * PAD + samples]), samples=samples, scale=scale)
+    stack = np.ascontiguousarray(stack[..., : 2 * PAD + samples])
+    spikes = PAD + np.round(spikes * scale).astype(int)
+    for first, last in spikes:  # what a spike leaves behind is no slope of the heart's
+        stack[[BEAT, SLOPE], :, first - SPIKE_MARGIN : last + SPIKE_MARGIN] = 0
+    return Views(*stack, spikes=spikes, samples=samples, scale=scale)  # type: ignore[misc]

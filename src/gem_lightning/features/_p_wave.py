@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gem_lightning.features._arrays import at, nanmedian, rms, windows
-from gem_lightning.features._filters import Views, ms
+from gem_lightning.features._atria import Atria, between_beats, free_p
+from gem_lightning.features._filters import PAD, Views, ms
 from gem_lightning.features._qrs import Qrs, rr_samples
 from gem_lightning.features._t_wave import Wave, gather_outliers, trapezium_end
 
@@ -13,14 +14,18 @@ SPAN = ms(300)  # window before the QRS complex in which its P wave lies
 GUARD = ms(14)  # the last stretch before the QRS complex holds no P peak
 MIN_MV = 0.020  # a P wave over all leads (root mean square) is not smaller
 MIN_SNR = 1.5  # nor less than this multiple of what differs from beat to beat
+MIN_SNR_UNEVEN = 5.0  # the same where RR varies, so that fibrillation is possible ...
+UNEVEN_RR = 0.1  # ... by more than this share (standard deviation over mean)
 MIN_LIKENESS = 0.40  # a beat's PQ stretch correlates at least so much with the usual one
 RIGHT, LEFT = ms(36), ms(45)  # length of the trapezium after (before) the steepest point
 APART = ms(16)  # marks further than this from the median of all leads are moved onto it
 BIAS_ON, BIAS_OFF = 1, -3  # samples by which experts differ (LUDB, odd records)
 
 
-def find_p(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> Wave:
-    """P waves of every lead and beat.
+def find_p(
+    views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, t_off: np.ndarray, usual_beats: np.ndarray
+) -> tuple[Wave, Atria]:
+    """P waves of every lead and beat, and atrial waves that no QRS complex follows.
 
     Args:
         views: Filtered signals.
@@ -28,17 +33,24 @@ def find_p(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, t_off
         beats: (beats,) padded working samples.
         qrs: QRS complexes.
         t_off: (leads, beats) T ends: a P wave begins after the T wave of the beat before.
+        usual_beats: (beats,) bool, beats that may have a P wave of the usual form.
     """
     start = qrs.on - SPAN
     deviation, allowed = _deviation(views, trusted, beats, qrs, t_off)
     absent = np.full(deviation.shape[:2], np.nan)
-    usable = allowed.mean(1) > 0.3
+    none = Wave(absent, absent, absent)
+    usable = (allowed.mean(1) > 0.3) & usual_beats & (start > PAD)
     if not usable.any():
-        return Wave(absent, absent, absent)
+        return none, free_p(views, trusted, qrs, t_off)
     usual = np.median(deviation[:, usable], axis=1)  # (leads, SPAN)
-    present = _present(deviation[trusted], usual[trusted], usable)
+    present = _present(deviation[trusted], usual[trusted], usable, beats)
+    if not present.any():
+        return none, free_p(views, trusted, qrs, t_off)
     index = np.arange(SPAN)
-    centre = rms(usual[trusted]).argmax()
+    centre = int(rms(usual[trusted]).argmax())
+    atria = between_beats(views, trusted, usual, centre, qrs, t_off)
+    if atria.flutter:
+        return none, atria
     near = (np.abs(index - centre) <= ms(45)) & allowed
     middle = np.where(near, rms(deviation[trusted]), -1).argmax(1)
     near = (np.abs(index - middle[:, None]) <= ms(36)) & allowed
@@ -47,7 +59,7 @@ def find_p(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, t_off
     shown = present & trusted[:, None]
     on = gather_outliers(np.where(shown, start + on + BIAS_ON, np.nan), APART)
     off = gather_outliers(np.where(shown, start + off + BIAS_OFF, np.nan), APART)
-    return Wave(on, np.where(shown, start + peak, np.nan), off)
+    return Wave(on, np.where(shown, start + peak, np.nan), off), atria
 
 
 def _deviation(
@@ -69,14 +81,17 @@ def _deviation(
     return np.where(allowed, signal - (share * right + (1 - share) * left), 0), allowed
 
 
-def _present(deviation: np.ndarray, usual: np.ndarray, usable: np.ndarray) -> np.ndarray:
+def _present(deviation: np.ndarray, usual: np.ndarray, usable: np.ndarray, beats: np.ndarray) -> np.ndarray:
     """(beats,) whether each beat has a P wave; arguments hold trusted leads only."""
     flat = deviation.transpose(1, 0, 2).reshape(deviation.shape[1], -1)
     shape = usual.reshape(-1)
     likeness = flat @ shape / (np.linalg.norm(flat, axis=1) * np.linalg.norm(shape) + 1e-12)
     height = rms(usual).max()
-    unrest = np.sqrt(np.median(np.mean((deviation - usual[:, None]) ** 2, axis=(0, 2))))
-    return (likeness > MIN_LIKENESS) & usable & (height > max(MIN_MV, MIN_SNR * unrest))
+    unrest = np.sqrt(np.median(np.mean((deviation[:, usable] - usual[:, None]) ** 2, axis=(0, 2))))
+    rr = np.diff(beats)[usable[1:] & usable[:-1]]
+    uneven = len(rr) >= 3 and np.std(rr) > UNEVEN_RR * np.mean(rr)
+    enough = height > max(MIN_MV, (MIN_SNR_UNEVEN if uneven else MIN_SNR) * unrest)
+    return (likeness > MIN_LIKENESS) & usable & enough
 
 
 def _ends(deviation: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,8 @@ GLOBAL_ON, GLOBAL_OFF = 0.10, 0.05  # share of the steepest slope at which all l
 LEAD_ON, LEAD_OFF = 0.03, 0.04  # the same in one lead
 BIAS_ON, BIAS_OFF = -2, -1  # samples by which experts mark earlier (LUDB, odd records)
 MIN_RR = ms(240)  # two beats are never closer: 250 beats a minute
+STRONG = 0.4  # peaks of slope energy above this share of the strongest tell what is typical
+WEAKEST = 0.4  # a beat reaches this share of the typical energy
 REFRACTORY = ms(360)  # closer than this, a weak second peak is the T wave
 
 
@@ -66,8 +68,8 @@ def find_beats(views: Views, trusted: np.ndarray) -> np.ndarray:
         return peaks
     height = inside[peaks]
     floor = np.quantile(inside, 0.3)
-    typical = np.median(np.sort(height)[-max(3, len(height) // 2) :])
-    peaks = peaks[height > floor + 0.38 * (typical - floor)]
+    typical = np.median(height[height > STRONG * np.quantile(height, 0.95)])
+    peaks = peaks[height > floor + WEAKEST * (typical - floor)]
     beats: list[int] = []
     for peak in peaks:
         if beats and peak - beats[-1] < REFRACTORY:

@@ -31,6 +31,8 @@ def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
     notes = []
     if len(marks.extra_p) >= 2:
         notes.append("p_free_of_qrs")
+    if marks.flutter:
+        notes.append("flutter_waves")
     if (marks.beat_class == "paced").any():
         notes.append("paced_spikes")
     return Rhythm(

@@ -6,6 +6,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features._arrays import nanmedian
+from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, views
 from gem_lightning.features._p_wave import find_p
 from gem_lightning.features._qrs import find_beats, find_qrs
@@ -13,6 +14,7 @@ from gem_lightning.features._t_wave import find_t
 from gem_lightning.features.schema import MARKS, Delineation
 
 MIN_SECONDS = 1.0
+WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
 def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
@@ -34,13 +36,18 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     trust = lead_trust(record, view)
     trusted = trust > 0
     if not trusted.any():
-        return empty(record, trust, "no lead holds a usable signal")
+        return empty(record, trust, "no lead holds a usable signal (flat, unknown or out of range)")
     beats = find_beats(view, trusted)
     if not len(beats):
         return empty(record, trust, "no QRS complex was found")
+    alike = likeness(view, trusted, beats)
+    reason = doubt(view, trusted, beats, alike)
+    if reason:
+        return empty(record, trust, reason)
     qrs = find_qrs(view, trusted, beats)
+    beat_class = classify(view, beats, qrs, alike)
     t = find_t(view, trusted, beats, qrs)
-    p = find_p(view, trusted, beats, qrs, t.off)
+    p, atria = find_p(view, trusted, beats, qrs, t.off, ~np.isin(beat_class, ("premature_ventricular", "paced")))
     keep = trusted[:, None]
     marks = {
         "P_on": p.on, "P": p.peak, "P_off": p.off,
@@ -49,13 +56,19 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         "T_on": t.on, "T": t.peak, "T_off": t.off,
     }  # fmt: skip
     marks = {name: to_record(marks[name], view, record) for name in MARKS}
+    for wave in WAVES:
+        whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
+        for name in wave:
+            marks[name] = np.where(whole, marks[name], np.nan)
     return Delineation(
         marks=marks,
         global_marks=global_marks(marks, trusted),
-        beat_class=np.full(len(beats), "normal", dtype=object),
+        beat_class=beat_class,
         trust=trust,
         fs=record.fs,
         leads=record.leads,
+        extra_p=np.zeros(0) if atria.flutter else to_record(atria.extra, view, record),
+        flutter=atria.flutter,
     )
 
 
@@ -74,12 +87,25 @@ def empty(record: EcgRecord, trust: np.ndarray, reason: str) -> Delineation:
 
 
 def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
-    """(leads,) 0 where a lead is unknown, flat, or out of range, else 1."""
-    known = np.isfinite(record.signal).mean(1) > 0.9
+    """Trust in every lead (leads,).
+
+    0 where a lead is mostly unknown, flat, clipped, out of range, or restless like noise while the others are not;
+    else 1 less the share of its usual slope in its steepest slope.
+    """
+    signal = record.signal
+    known = np.isfinite(signal)
+    filled = np.where(known, signal, 0)
+    top, low = filled.max(1, keepdims=True), filled.min(1, keepdims=True)
+    clipped = np.maximum((filled == top).mean(1), (filled == low).mean(1))
     inside = view.clean[:, PAD : PAD + view.samples]
     swing = np.ptp(inside, axis=1)
-    still = (np.abs(np.diff(inside, axis=1)) < 1e-6).mean(1)
-    return (known & (swing > 0.05) & (swing < 60) & (still < 0.8)).astype(float)
+    still = (np.abs(np.diff(filled, axis=1)) < 1e-6).mean(1)
+    slope = np.abs(view.beat[:, PAD : PAD + view.samples : 4])
+    restless = np.median(slope, axis=1) / (np.quantile(slope, 0.98, axis=1) + 1e-9)
+    sound = (known.mean(1) > 0.9) & (clipped < 0.1) & (swing > 0.05) & (swing < 60) & (still < 0.8)
+    if sound.any():
+        sound &= ~((restless > 0.24) & (restless > 2.5 * np.median(restless[sound])))
+    return np.where(sound, np.clip(1 - restless, 0.05, 1), 0.0)
 
 
 def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:

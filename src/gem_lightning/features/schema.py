@@ -28,6 +28,7 @@ class Delineation:
         leads: Lead names of the rows.
         reason: Why there are no beats (noise, asystole, fibrillation, too short), else None.
         extra_p: (n,) P peaks that no QRS follows (AV block), samples.
+        flutter: Atrial waves of one form fill the pauses between beats.
     """
 
     marks: dict[str, np.ndarray]
@@ -38,6 +39,7 @@ class Delineation:
     leads: tuple[str, ...]
     reason: str | None = None
     extra_p: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    flutter: bool = False
 
     @property
     def beats(self) -> int:

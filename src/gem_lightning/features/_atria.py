@@ -1,0 +1,132 @@
+"""Atrial waves in the pauses between beats: P waves that are not conducted, and flutter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gem_lightning.features._arrays import nanmedian, rms
+from gem_lightning.features._filters import PAD, Views, ms
+from gem_lightning.features._qrs import Qrs
+
+STEP = 4  # every fourth sample is enough for waves below 24 Hz
+HALF = ms(60)  # half the length of the pattern that is looked for
+LIKE = 0.75  # correlation with the pattern over all leads
+SIZE = (0.4, 2.5)  # height against the pattern
+AFTER_T = ms(40)  # a pause begins this long after the T wave ...
+BEFORE_P = ms(60)  # ... and ends this long before the P wave's usual place
+FLUTTER_PER_S = 1.5  # more waves a second of pause than this are flutter ...
+FLUTTER_MIN = 3  # ... if there are this many
+MIN_MV = 0.03  # free P waves, root mean square over leads
+MIN_PAUSE = ms(240)
+FASTEST = ms(270)  # P waves are not closer, 220 a minute
+
+
+@dataclass(frozen=True)
+class Atria:
+    """What the atria do between beats.
+
+    Attributes:
+        extra: (n,) P peaks that no QRS complex follows, padded working samples.
+        flutter: Waves like those before the QRS complexes fill the pauses too.
+    """
+
+    extra: np.ndarray
+    flutter: bool = False
+
+
+def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, before: int) -> list[tuple[int, int]]:
+    """From the end of each T wave to ``before`` samples ahead of the next QRS onset, and up to the end of the record."""
+    end = nanmedian(t_off[trusted])
+    end = np.where(np.isfinite(end), end, qrs.off + ms(300))
+    start = np.r_[PAD, end + AFTER_T].astype(int)
+    stop = np.r_[qrs.on - before, PAD + views.samples - HALF].astype(int)
+    return [(a, b) for a, b in zip(start, stop) if b > a]
+
+
+def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every place in the record like a pattern.
+
+    Args:
+        views: Filtered signals.
+        trusted: (leads,) bool.
+        pattern: (trusted leads, 2 * HALF // STEP) at the reduced rate.
+
+    Returns:
+        Correlation (places,), zero where the size does not fit, and the padded working sample of each centre (places,).
+    """
+    x = views.p[trusted][:, ::STEP]
+    width = pattern.shape[1]
+    pattern = pattern - pattern.mean(1, keepdims=True)
+    # Sums over windows by cumulative sums and one matrix product a lag: (leads, places) each.
+    places = x.shape[1] - width + 1
+    product = np.zeros(places)
+    for lag in range(width):
+        product += pattern[:, lag] @ x[:, lag : lag + places]
+    total = np.cumsum(np.pad(x, ((0, 0), (1, 0))).astype(np.float64), axis=1)
+    square = np.cumsum(np.pad(x**2, ((0, 0), (1, 0))).astype(np.float64), axis=1)
+    mean = total[:, width:] - total[:, :-width]
+    energy = (square[:, width:] - square[:, :-width] - mean**2 / width).sum(0)
+    norm = np.sum(pattern**2)
+    like = product / np.sqrt(np.maximum(energy, 1e-9) * norm + 1e-12)
+    size = product / (norm + 1e-12)
+    fits = (size > SIZE[0]) & (size < SIZE[1])
+    return np.where(fits, like, 0), np.arange(places) * STEP + HALF
+
+
+def between_beats(
+    views: Views, trusted: np.ndarray, usual: np.ndarray, centre: int, qrs: Qrs, t_off: np.ndarray
+) -> Atria:
+    """Waves of the usual P form (leads, SPAN; peak at ``centre``) that no QRS complex follows."""
+    span = usual.shape[1]
+    centre = min(max(centre, HALF), span - HALF)
+    pattern = usual[trusted][:, centre - HALF : centre + HALF : STEP]
+    gaps = pauses(views, qrs, t_off, trusted, span - centre + BEFORE_P + HALF // 2)
+    found = _peaks(*search(views, trusted, pattern), gaps)
+    seconds = max(sum(b - a for a, b in gaps) / ms(1000), 0.3)
+    flutter = len(found) >= FLUTTER_MIN and len(found) / seconds > FLUTTER_PER_S
+    return Atria(found, flutter)
+
+
+def free_p(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> Atria:
+    """P waves without relation to QRS complexes: alike bumps in the pauses, not faster than an atrium in sinus rhythm."""
+    nothing = Atria(np.zeros(0))
+    gaps = [g for g in pauses(views, qrs, t_off, trusted, HALF) if g[1] - g[0] >= MIN_PAUSE]
+    bumps = []
+    for start, stop in gaps:
+        y = views.p[trusted][:, start:stop:STEP]
+        level = rms(y - np.median(y, axis=1, keepdims=True))
+        edge = HALF // STEP
+        if len(level) > 2 * edge and level[edge:-edge].max() > MIN_MV:
+            bumps.append(start + STEP * (edge + int(level[edge:-edge].argmax())))
+    if len(bumps) < 3:
+        return nothing
+    shapes = np.stack([views.p[trusted][:, b - HALF : b + HALF : STEP] for b in bumps])  # (bumps, leads, width)
+    flat = (shapes - shapes.mean(-1, keepdims=True)).reshape(len(bumps), -1)
+    flat = flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-9)
+    alike = flat @ flat.T > LIKE
+    group = alike[int(alike.sum(1).argmax())]
+    if group.sum() < max(3, len(bumps) / 2):
+        return nothing
+    found = _peaks(*search(views, trusted, np.median(shapes[group], axis=0)), gaps)
+    if len(found) < 3 or np.median(np.diff(found)) < FASTEST:
+        return nothing
+    return Atria(found)
+
+
+def _peaks(like: np.ndarray, place: np.ndarray, gaps: list[tuple[int, int]]) -> np.ndarray:
+    """Centres (n,) of the best matches inside the gaps, none closer than 120 ms."""
+    inside = np.zeros(len(like), bool)
+    for start, stop in gaps:
+        inside |= (place >= start) & (place <= stop)
+    like = np.where(inside, like, 0)
+    top = np.flatnonzero((like[1:-1] > LIKE) & (like[1:-1] >= like[:-2]) & (like[1:-1] > like[2:])) + 1
+    keep: list[int] = []
+    for i in top:
+        if keep and place[i] - place[keep[-1]] < ms(120):
+            if like[i] > like[keep[-1]]:
+                keep[-1] = int(i)
+            continue
+        keep.append(int(i))
+    return place[keep].astype(float)
