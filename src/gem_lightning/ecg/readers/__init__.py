@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.ecg import preprocess
-from gem_lightning.ecg.leads import lead_name
+from gem_lightning.ecg.leads import complete_limb_leads, in_standard_order, lead_name
 from gem_lightning.ecg.pack import SUFFIX as PACK
 from gem_lightning.ecg.pack import read_pack
 from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, to_mv
@@ -159,13 +159,11 @@ def _to_gem(raw: RawEcg, meta: dict[str, Any], leads: str, format: str) -> EcgRe
     """As the original reads WFDB: values of the file in its own units; other formats in mV."""
     names = _named(raw)
     rows = _keep(names, leads)
-    missing = [lead for lead in LEADS if lead not in names]
-    if leads == "12" and (missing or len(rows) != 12):
-        raise EcgReadError(
-            f"expected the 12 leads, got {', '.join(names)}; the gem contract does not derive leads: "
-            "use contract='clean'"
-        )
     factors = np.array([1.0 if format == "wfdb" else to_mv(raw.units[i]) for i in rows])
     with np.errstate(over="ignore", invalid="ignore"):
         signal = (raw.signal[rows] * factors[:, None]).astype(np.float32)
-    return preprocess.gem(EcgRecord(signal, raw.fs, tuple(names[i] for i in rows), meta))
+    kept = tuple(names[i] for i in rows)
+    if leads == "12" and set(kept) != set(LEADS):  # formats that store eight leads: nothing to stay true to
+        signal, kept, _ = complete_limb_leads(signal, kept)
+        signal, kept = in_standard_order(signal, kept), LEADS
+    return preprocess.gem(EcgRecord(signal, raw.fs, kept, meta))

@@ -44,7 +44,8 @@ def _length(size: int, count: int, held: int) -> int:
     """Samples per lead: writers put either that or the total of all leads into the header."""
     if size <= 0:
         return held // count
-    return size // count if size * count > held and size <= held else size
+    is_total = size * count > held and size % count == 0 and 0 <= held - size < count
+    return size // count if is_total else size
 
 
 def _age(data: bytes) -> int | None:
