@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ def train(cfg: DictConfig) -> float | None:
     import lightning
     from hydra.utils import instantiate
 
+    _hush()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
     data = instantiate(cfg.data)
@@ -46,6 +48,15 @@ def train(cfg: DictConfig) -> float | None:
     logger.info("run folder: %s", cfg.paths.output)
     loss = trainer.callback_metrics.get("val/loss")
     return None if loss is None else float(loss)
+
+
+def _hush() -> None:
+    """Lightning prints each message twice under Hydra's logging, among them advertisements."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*treespec.*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 def find_checkpoint(name: str | None, folder: str) -> str | None:

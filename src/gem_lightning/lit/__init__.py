@@ -1,6 +1,13 @@
 """Lightning around the networks: thin modules, data modules, callbacks and strategies."""
 
-from gem_lightning.lit.callbacks import AtomicCheckpointIO, KeepLast, SampleTexts, SaveFinished, Throughput
+from gem_lightning.lit.callbacks import (
+    AtomicCheckpointIO,
+    KeepLast,
+    ProgressBar,
+    SampleTexts,
+    SaveFinished,
+    Throughput,
+)
 from gem_lightning.lit.gem_module import GemLitModule
 from gem_lightning.lit.instruction_datamodule import InstructionDataModule
 
@@ -9,6 +16,7 @@ __all__ = [
     "GemLitModule",
     "InstructionDataModule",
     "KeepLast",
+    "ProgressBar",
     "SampleTexts",
     "SaveFinished",
     "Throughput",

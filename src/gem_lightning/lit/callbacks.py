@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+
+from gem_lightning.models.generation import generate_texts
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,17 @@ class KeepLast(ModelCheckpoint):
         path = os.path.join(self.dirpath, f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
         trainer.save_checkpoint(path)
         logger.warning("stopped at step %d; resume with ckpt_path=last (%s)", trainer.global_step, path)
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar with what a person watches: loss and samples a second, without the logger's version."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Values at the end of the bar."""
+        values = super().get_metrics(trainer, pl_module)
+        values.pop("v_num", None)
+        speed = trainer.logged_metrics.get("speed/samples_per_s")
+        return values if speed is None else values | {"samples/s": round(float(speed), 1)}
 
 
 class Throughput(Callback):
@@ -115,7 +128,7 @@ class SampleTexts(Callback):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         examples = data.examples(self.count)
-        texts = data.processor.generate_texts(pl_module.net, examples, max_new_tokens=self.max_new_tokens)
+        texts = generate_texts(pl_module.net, data.processor, examples, max_new_tokens=self.max_new_tokens)
         for log in trainer.loggers:
             board = getattr(log, "experiment", None)
             for example, text in zip(examples, texts, strict=True):

@@ -37,6 +37,7 @@ class EcgTextDataModule(LightningDataModule):
         columns: Field to column name of tables.
         batch_size: Pairs a step and process.
         max_length: Longest text, tokens.
+        keep_sentences: Share of a training text's sentences that are shown at a time (see ``EcgTextCollator``).
         num_workers: Loader processes.
         seed: Of order and augmentation.
         signal: Further arguments of ``EcgTextDataset``: ``samples``, ``fs``, ``contract``, ``mean``, ``std``.
@@ -56,6 +57,7 @@ class EcgTextDataModule(LightningDataModule):
         columns: Mapping[str, str] | None = None,
         batch_size: int = 64,
         max_length: int = 77,
+        keep_sentences: float = 1.0,
         num_workers: int = 0,
         seed: int = 0,
         signal: Mapping[str, Any] | None = None,
@@ -66,6 +68,7 @@ class EcgTextDataModule(LightningDataModule):
         self.tokenizer_source, self.tokenizer_folder, self.vocab_size = tokenizer, tokenizer_folder, vocab_size
         self.augment, self.columns, self.seed = augment, columns, seed
         self.batch_size, self.max_length, self.num_workers = batch_size, max_length, num_workers
+        self.keep_sentences = keep_sentences
         self.signal = dict(signal or {})
         self.tokenizer: Any = None
         self.tables: dict[str, EcgTextTable] = {}
@@ -147,11 +150,12 @@ class EcgTextDataModule(LightningDataModule):
         )
 
     def _loader(self, split: str, sampler: LengthBatchSampler) -> DataLoader[Any]:
+        keep = self.keep_sentences if split == "train" else 1.0
         dataset = EcgTextDataset(self.tables[split], label_set=self.label_set, **self.signal)
         return DataLoader(
             dataset,
             batch_sampler=sampler,
-            collate_fn=EcgTextCollator(self.tokenizer, self.max_length),
+            collate_fn=EcgTextCollator(self.tokenizer, self.max_length, keep, self.seed),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             multiprocessing_context="spawn" if self.num_workers else None,

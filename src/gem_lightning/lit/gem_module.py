@@ -101,7 +101,7 @@ class GemLitModule(LightningModule):
 
     def _loss(self, batch: dict[str, Any]) -> Tensor:
         inputs = {k: v for k, v in batch.items() if k not in ("ids", "tokens")}
-        loss = self.net(**inputs).loss
+        loss = self.net(**inputs, return_logits=False).loss
         if not torch.isfinite(loss):
             raise DataError(
                 f"expected a finite loss, got {loss.item()} on the samples {batch.get('ids')}; "

@@ -13,19 +13,26 @@ _HOME_OF = {
     "GemForConditionalGeneration": "registration",
     "GemModel": "registration",
     "GemProcessor": "registration",
+    "build_gem": "build",
+    "build_processor": "build",
     "build_projector": "projector",
+    "generate_texts": "generation",
+    "tiny_tokenizer": "tiny_tokenizer",
     "tokenize_conversation": "chat",
 }
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the names are listed for type checkers below
 
 if TYPE_CHECKING:
+    from gem_lightning.models.build import build_gem, build_processor
     from gem_lightning.models.chat import tokenize_conversation
     from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
     from gem_lightning.models.ecg_coca import EcgCoCa
     from gem_lightning.models.ecg_transformer import EcgTransformer
+    from gem_lightning.models.generation import generate_texts
     from gem_lightning.models.modeling_gem import GemForConditionalGeneration, GemModel
     from gem_lightning.models.processing_gem import GemProcessor
     from gem_lightning.models.projector import build_projector
+    from gem_lightning.models.tiny_tokenizer import tiny_tokenizer
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,140 @@
+"""Training for real at the smallest size: it learns, it reads the signal, and a restart changes nothing."""
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+
+from gem_lightning.data import SimulatedCohort
+from gem_lightning.grounding import extract
+from gem_lightning.lit import KeepLast
+from gem_lightning.models import generate_texts
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    made = SimulatedCohort(tmp_path_factory.mktemp("cohort"), n=8, seed=3, workers=1)
+    made.prepare()
+    return made
+
+
+def parts(cohort, *overrides):
+    """Module and data of experiment=gem_tiny over the given cohort."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("gem_lightning.conf", version_base="1.3"):
+        cfg = compose("train", ["experiment=gem_tiny", "paths.output=unused", *overrides])
+    cfg.data.train = cfg.data.val = None
+    lightning.seed_everything(0, verbose=False)
+    data = instantiate(cfg.data)
+    data.sources.update(train=cohort, val=cohort)
+    return instantiate(cfg.model), data
+
+
+class Losses(lightning.Callback):
+    def __init__(self):
+        self.values = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.values.append((batch["ids"], outputs["loss"].item()))
+
+
+def fit(module, data, *callbacks, ckpt_path=None, **options):
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        enable_checkpointing=any(isinstance(c, KeepLast) for c in callbacks),
+        callbacks=list(callbacks),
+        gradient_clip_val=1.0,
+        limit_val_batches=0,
+        **options,
+    )
+    trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+    return trainer
+
+
+def test_overfits_eight_ecgs_and_reads_them_from_the_signal(cohort):
+    module, data = parts(cohort, "data.batch_size=8", "model.lr=0.003", "model.weight_decay=0", "model.warmup=10")
+    fit(module, data, max_steps=160, max_epochs=-1)
+    examples = data.examples(8)
+    answers = [example["answer"] for example in examples]
+    assert len(set(answers)) == 8
+    written = generate_texts(module.net, data.processor, examples, max_new_tokens=80)
+    assert written == answers
+
+    swapped = [e | {"record": f["record"], "image": f["image"]} for e, f in zip(examples, examples[1:] + examples[:1])]
+    written = generate_texts(module.net, data.processor, swapped, max_new_tokens=80)
+    assert agreement(written, answers) < 0.5 < agreement(answers, answers) == 1.0
+    assert written == answers[1:] + answers[:1]
+
+
+def agreement(written, answers):
+    """Share of the numeric claims of the answers that the written texts repeat."""
+
+    def numbers(text):
+        return {(c.kind, c.value) for c in extract(text) if c.value is not None}
+
+    pairs = [(numbers(w), numbers(a)) for w, a in zip(written, answers)]
+    return sum(len(w & a) for w, a in pairs) / sum(len(a) for _, a in pairs)
+
+
+def test_resume_in_the_middle_of_an_epoch_is_exact(cohort, tmp_path):
+    whole = Losses()
+    fit(*parts(cohort, "data.batch_size=2"), whole, max_epochs=3)
+
+    first, second = Losses(), Losses()
+    keep = KeepLast(dirpath=tmp_path, every_n_train_steps=1, save_last=True, save_top_k=0)
+    fit(*parts(cohort, "data.batch_size=2"), first, keep, max_steps=6, max_epochs=3)
+    module, data = parts(cohort, "data.batch_size=2")
+    torch.manual_seed(99)
+    fit(module, data, second, max_epochs=3, ckpt_path=tmp_path / "last.ckpt")
+    assert len(whole.values) == 12
+    assert first.values + second.values == whole.values
+
+
+def test_worker_processes_change_nothing(cohort):
+    one, two = Losses(), Losses()
+    fit(*parts(cohort, "data.batch_size=2"), one, max_epochs=1)
+    fit(*parts(cohort, "data.batch_size=2", "data.num_workers=2"), two, max_epochs=1)
+    assert one.values == two.values
+
+
+def test_an_interrupted_run_keeps_its_last_step(cohort, tmp_path):
+    class Interrupt(lightning.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if trainer.global_step == 3:
+                raise KeyboardInterrupt
+
+    keep = KeepLast(dirpath=tmp_path, save_last=True, save_top_k=1, monitor="val/loss")
+    with pytest.raises(SystemExit):
+        fit(*parts(cohort, "data.batch_size=2"), Interrupt(), keep, max_epochs=2)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 3
+
+
+def test_frozen_towers_stay_as_they_are_and_in_eval_mode(cohort):
+    module, data = parts(cohort, "data.batch_size=4", "model.freeze=[model.ecg_tower.*,model.vision_tower.*]")
+    module.configure_model()
+    before = {k: v.clone() for k, v in module.net.state_dict().items()}
+    fit(module, data, max_epochs=1)
+    after = module.net.state_dict()
+    moved = {k for k in before if not torch.equal(before[k], after[k])}
+    assert not any("tower" in k for k in moved)
+    assert any(k.startswith("model.ecg_projector") for k in moved)
+    assert any(k.startswith("model.multi_modal_projector") for k in moved)
+    module.train()
+    assert module.net.training and not module.net.model.ecg_tower.training
+
+
+def test_a_loss_that_is_not_finite_names_its_samples(cohort):
+    module, data = parts(cohort, "data.batch_size=4")
+    module.configure_model()
+    with torch.no_grad():
+        module.net.lm_head.weight.fill_(np.nan)
+    with pytest.raises(ValueError, match="simulated-3-"):
+        fit(module, data, max_epochs=1)

@@ -1,0 +1,56 @@
+"""Every experiment composes, and builds what it names when its sizes are made tiny."""
+
+import pathlib
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+
+import gem_lightning.conf
+
+CONF = pathlib.Path(gem_lightning.conf.__file__).parent
+EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
+TINY = {
+    "gem7b": ["model/net/llm=tiny", "model/net/ecg=tiny", "model/net/vision=tiny", "processor=tiny", "data.train=none"],
+}
+
+
+def composed(*overrides, config="train"):
+    GlobalHydra.instance().clear()
+    with initialize_config_module("gem_lightning.conf", version_base="1.3"):
+        return compose(config, ["paths.output=unused", *overrides] if config == "train" else list(overrides))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_builds(name):
+    cfg = composed(f"experiment={name}", *TINY.get(name, ()))
+    assert cfg.name == name or name == "quickstart"
+    module = instantiate(cfg.model)
+    module.configure_model()
+    assert sum(p.numel() for p in module.parameters()) < 5e6
+    assert instantiate(cfg.data) is not None
+    for callback in cfg.callbacks.values():
+        assert instantiate(callback) is not None
+
+
+def test_gem7b_is_the_originals_recipe():
+    cfg = composed("experiment=gem7b", *TINY["gem7b"])
+    trainer, model, data = cfg.trainer, cfg.model, cfg.data
+    assert trainer.devices * data.batch_size * trainer.accumulate_grad_batches == 256
+    assert (model.lr, model.warmup, model.weight_decay, model.final_lr) == (2e-5, 0.03, 0.0, 0.0)
+    assert (trainer.max_epochs, trainer.gradient_clip_val, data.max_length) == (1, 1.0, 4096)
+    assert trainer.precision.startswith("bf16")
+    assert list(model.freeze) == ["model.ecg_tower.*", "model.vision_tower.*"]
+    assert data.contract == "gem"
+
+
+@pytest.mark.parametrize("config", ["predict", "evaluate", "generate", "serve"])
+def test_other_entry_points_compose(config):
+    assert composed(config=config)
+
+
+def test_strategies_compose():
+    for path in (CONF / "strategy").glob("*.yaml"):
+        cfg = composed("experiment=gem_tiny", f"strategy={path.stem}")
+        assert cfg.trainer.strategy
