@@ -52,7 +52,8 @@ def _oriented(table: np.ndarray, names: tuple[str, ...] | None) -> tuple[np.ndar
             f"expected {count} leads along one axis, got shape {table.shape}; name what is there with lead_names="
         )
     signal = table if table.shape[0] == count else table.T
-    return np.asarray(signal, dtype=np.float64), tuple(names or LEADS)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(signal, dtype=np.float64), tuple(names or LEADS)
 
 
 def _csv(source: Source) -> tuple[np.ndarray, tuple[str, ...] | None]:
