@@ -1,0 +1,107 @@
+"""Score a model: ``python -m gem_lightning.evaluate model=FOLDER benchmark=simulator out=FOLDER``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gem_lightning.entry import main_with_errors
+from gem_lightning.errors import GemError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Ask the model every question of the benchmark; write predictions as they come, then the report.
+
+    Raises:
+        GemError: The model or the benchmark's files cannot be used.
+    """
+    from hydra.utils import instantiate
+    from tqdm import tqdm
+
+    from gem_lightning.evaluation.benchmark import Result
+
+    benchmark = instantiate(cfg.benchmark, _convert_="all")
+    predictors = load_predictors(cfg)
+    with tqdm(unit="answer") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.n = done
+            bar.refresh()
+
+        if len(predictors) > 1:
+            from gem_lightning.evaluation.contrast import contrast
+
+            result: Result = contrast(benchmark, predictors, cfg.out, progress)
+        else:
+            result = benchmark(predictors[0], cfg.out, progress)
+    page = result.save(cfg.out)
+    _show(result.report.tables[0])
+    logger.info("report: %s", page)
+
+
+def load_predictors(cfg: DictConfig) -> list[Any]:
+    """The model under test, and what it is compared with."""
+    from hydra.utils import instantiate
+
+    from gem_lightning.evaluation.predictors import as_predictor
+
+    path = str(cfg.model)
+    if path.endswith((".jsonl", ".json", ".parquet")):
+        if cfg.against:
+            raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")
+        return [as_predictor(path, cfg.name)]
+    from gem_lightning.evaluation.gem_predictor import GemPredictor
+    from gem_lightning.models import Gem
+
+    gem = Gem.from_pretrained(path, device=cfg.device)
+    options = {"renderer": instantiate(cfg.render), "max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
+    predictors: list[Any] = [GemPredictor(gem.model, gem.processor, name=cfg.name or Path(path).name, **options)]
+    for name in cfg.against:
+        if name == "untrained":
+            blank = type(gem.model)(gem.model.config).eval().to(gem.model.device)
+            predictors.append(GemPredictor(blank, gem.processor, name="untrained", **options))
+        elif name == "commonest":
+            predictors.append(_commonest(instantiate(cfg.samples)))
+        else:
+            raise GemError(f"expected `against` to list untrained or commonest, got {name!r}")
+    return predictors
+
+
+def _commonest(source: Any) -> Any:
+    from gem_lightning.data import open_samples
+    from gem_lightning.evaluation.contrast import CommonestAnswer
+
+    if source is None:
+        raise GemError("expected `samples` for the commonest answer, got null; name the training file or cohort")
+    if hasattr(source, "prepare"):
+        source.prepare()
+    samples = open_samples(source)
+    return CommonestAnswer([samples[i].answer for i in range(min(len(samples), 2000))])
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=table.title, caption=table.note, caption_justify="left")
+    for i, name in enumerate(table.header):
+        shown.add_column(name, justify="right" if i else "left")
+    for row in table.rows:
+        shown.add_row(*row)
+    Console().print(shown)
+
+
+def main() -> None:
+    """Entry point."""
+    main_with_errors("evaluate", evaluate)
+
+
+if __name__ == "__main__":
+    main()

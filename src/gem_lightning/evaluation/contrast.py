@@ -1,0 +1,128 @@
+"""A trained model beside an untrained one and the commonest answer: did it learn to read the signal?"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.errors import DataError
+from gem_lightning.evaluation.benchmark import Prediction, Predictor, Query, Result, read_predictions
+from gem_lightning.evaluation.said import read_text
+from gem_lightning.evaluation.simulator import SimulatorBenchmark
+from gem_lightning.present.html import Table
+
+
+class CommonestAnswer:
+    """A predictor that looks at nothing: of the training answers with the commonest findings, the one whose numbers
+    lie nearest to the medians, every time.
+
+    Args:
+        answers: Training answers; the first 2,000 are read.
+
+    Raises:
+        DataError: No answers.
+    """
+
+    name = "commonest answer"
+
+    def __init__(self, answers: Sequence[str]) -> None:
+        texts = list(answers[:2000])
+        if not texts:
+            raise DataError("expected training answers to find the commonest, got none")
+        said = [read_text(text) for text in texts]
+        findings, _ = Counter(frozenset(s.findings) for s in said).most_common(1)[0]
+        names = sorted({name for s in said for name in s.values})
+        values = np.array([[s.values.get(name, np.nan) for name in names] for s in said])  # (answers, quantities)
+        middle, spread = np.nanmedian(values, 0), np.nanstd(values, 0) + 1e-9
+        distance = np.nansum(np.abs(values - middle) / spread, 1)
+        distance[[frozenset(s.findings) != findings for s in said]] = np.inf
+        self.text = texts[int(distance.argmin())]
+
+    def predict(self, query: Query) -> Prediction:
+        """The same answer to every query."""
+        return Prediction(self.text)
+
+
+def contrast(
+    benchmark: SimulatorBenchmark, predictors: Sequence[Predictor], out: str | os.PathLike[str], progress: Any = None
+) -> Result:
+    """Run the simulator benchmark for each predictor and put the headline figures side by side.
+
+    Args:
+        benchmark: The held-out cohort.
+        predictors: The model under test first.
+        out: Folder; every predictor has its own below it.
+        progress: Called with (done, all) for each predictor.
+
+    Returns:
+        The first predictor's result; its first table compares all.
+    """
+    results, agreements = [], []
+    for predictor in predictors:
+        folder = pathlib.Path(out) / predictor.name.replace(" ", "_")
+        result = benchmark(predictor, folder, progress)
+        result.save(folder)
+        results.append(result)
+        agreements.append(agreement(benchmark, read_predictions(folder / "predictions.jsonl")))
+    first = results[0]
+    first.figures["agreement"] = {p.name: a for p, a in zip(predictors, agreements)}
+    first.report.tables.insert(0, _table(benchmark, predictors, results, agreements))
+    return first
+
+
+def agreement(benchmark: SimulatorBenchmark, answers: dict[str, Prediction]) -> dict[str, float | int]:
+    """Share of numeric claims that the record's own measurements support.
+
+    Returns:
+        ``share``, ``supported``, ``contradicted`` and ``unverifiable`` counts over the benchmark's first questions.
+    """
+    from gem_lightning.features import measure
+    from gem_lightning.grounding import verify
+
+    counts: Counter[str] = Counter()
+    for number in range(benchmark.n):
+        name = f"sim-{benchmark.seed}-{number:05d}"
+        if name not in answers:
+            continue
+        report = verify(answers[name].text, measure(benchmark.ecg(name).record))
+        counts.update(v.verdict for v in report.verdicts if v.claim.kind != "finding")
+    checked = counts["supported"] + counts["contradicted"]
+    return {"share": counts["supported"] / checked if checked else float("nan"), **counts}
+
+
+def _table(
+    benchmark: SimulatorBenchmark,
+    predictors: Sequence[Predictor],
+    results: Sequence[Result],
+    agreements: Sequence[dict[str, Any]],
+) -> Table:
+    rows = []
+    for quantity, row in results[0].figures["numbers"].items():
+        cells = [_error(result.figures["numbers"][quantity]) for result in results]
+        rows.append([f"{quantity}, mean error, {row['unit']}", *cells])
+    rows.append(["Finding F1", *(_plain(r.figures["findings"]["f1"]["value"], 2) for r in results)])
+    rows.append(["Numeric claims that agree with the record", *(_percent(a["share"]) for a in agreements)])
+    note = (
+        f"{benchmark.n} simulated patients that no training saw. An error is over the texts that quote the quantity, in "
+        "brackets the share that does. Agreement: within the tolerance of grounding.verify against the record's own "
+        "measurements."
+    )
+    return Table("On held-out ECGs", ["", *(p.name for p in predictors)], rows, note)
+
+
+def _error(row: dict[str, Any]) -> str:
+    quoted = row["quoted"]["value"]
+    return f"{_plain(row['mae']['value'], 1)} ({_percent(quoted)})" if quoted else "not quoted"
+
+
+def _plain(value: float | None, digits: int) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None or not np.isfinite(share) else f"{100 * share:.0f} %"
