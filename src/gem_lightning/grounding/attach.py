@@ -27,6 +27,7 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
     for kind in ("L", "B"):
         places = [i for i, item in enumerate(items) if item.kind == kind and i not in used]
         topics: list[tuple[int, tuple]] = []
+        ahead: list[tuple[int, tuple]] = []
         for place in places:
             names = items[place].data.leads if kind == "L" else items[place].data
             backward, lasting, target = _direction(items, mentions, place, kind)
@@ -35,10 +36,13 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
             if backward:
                 _give_back(items, mentions, target, names, kind, place)
             else:
-                _give(mentions[target], names, kind)
-                _give_forward(items, mentions, target, names, kind)
+                ahead.append((target, names))
                 if lasting:
                     topics.append((place, names))
+        for target, names in ahead:  # after all that points back: "lateral changes with ST depression in V5"
+            if not _has(mentions[target], kind):
+                _give(mentions[target], names, kind)
+                _give_forward(items, mentions, target, names, kind)
         for index, (place, names) in enumerate(topics):
             stop = topics[index + 1][0] if index + 1 < len(topics) else len(items)
             for mention in mentions:
@@ -74,9 +78,11 @@ def _give(mention: Mention, names: tuple, kind: str) -> None:
 
 def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str) -> tuple[bool, bool, int | None]:
     """(backward, lasting, mention index) of one place."""
-    inside = next((k for k, m in enumerate(mentions) if m.i0 < place < m.i1 and _takes(m, kind)), None)
+    inside = next((k for k, m in enumerate(mentions) if _first(mentions, m) < place < m.i1 and _takes(m, kind)), None)
     if inside is not None:
         return True, False, inside
+    if _taken(items, mentions, place):
+        return True, False, None
     prev = next(
         (k for k in range(len(mentions) - 1, -1, -1) if mentions[k].i1 < place and _takes(mentions[k], kind)), None
     )
@@ -95,6 +101,30 @@ def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str
     if _points_forward(items, place, before, after, items[mentions[following].i0]):
         return False, lasting, following
     return True, False, prev
+
+
+def _first(mentions: list[Mention], mention: Mention) -> int:
+    """Where the mention's quantity stands, unless something else has been said of it before."""
+    head = mention.head
+    if head is None or any(m is not mention and m.head is head and m.i0 < mention.i0 for m in mentions):
+        return mention.i0
+    return min(mention.i0, head.i0)
+
+
+def _taken(items: list[Item], mentions: list[Mention], place: int) -> bool:
+    """The place belongs to something that makes no claim ("P waves upright in II", "transition in V4")."""
+    if not place or items[place - 1].kind not in ("in", "of", "A", "Q"):
+        return False
+    k = place - 1
+    while k >= 0 and items[k].kind in ("in", "of", "A", "is", "or", "and", "no_pre"):
+        if items[k].kind == "A" and any(m.i0 <= k <= m.i1 for m in mentions):
+            return False
+        k -= 1
+    if k < 0 or items[k].kind != "Q":
+        return False
+    return not any(
+        m.i0 <= k <= m.i1 or (m.head is not None and m.head.i0 <= k <= m.head.i1) for m in mentions
+    )
 
 
 def _joined_adjective(after: list[str]) -> bool:

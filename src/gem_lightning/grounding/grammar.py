@@ -29,8 +29,12 @@ def parse(sentence: str, words: Lexicon) -> list[Claim]:
         return []
     attach_places(items, mentions, used)
     apply_scope(items, mentions, sentence.rstrip().endswith("?"))
-    claims = [claim for mention in mentions if not mention.dropped for claim in _claims(items, mention)]
-    return sorted(dict.fromkeys(claims), key=lambda claim: claim.span)
+    claims: dict[tuple, Claim] = {}  # "Mobitz I (Wenckebach)" says one thing
+    for mention in mentions:
+        if not mention.dropped:
+            for claim in _claims(items, mention):
+                claims.setdefault(claim[:10], claim)
+    return sorted(claims.values(), key=lambda claim: claim.span)
 
 
 def _claims(items: list[Item], mention: Mention) -> list[Claim]:

@@ -228,11 +228,14 @@ def _with_partners(items: list[Item], heads: list[Head], head: Head, a: int, wor
     while k > 0:
         other, last = heads[k - 1], found[0]
         between = [items[i].kind for i in range(other.i1 + 1, last.i0)]
+        if between[:1] == ["("] and ")" in between:  # "PR (162 ms) and QRS (94 ms) are normal"
+            between = between[between.index(")") + 1 :]
         if (
             not between
             or any(kind not in JOINS for kind in between)
             or other.props
             or not _suits(other, items[a], words)
+            or not words.meanings[other.q][next(w for w in items[a].data if w in words.meanings[other.q])]
         ):
             break
         found.insert(0, other)

@@ -233,7 +233,8 @@ def _list(items: list[Item], i: int, values: list[Value]) -> tuple[list[Value], 
         if join == i or items[i].gap or join >= len(items) or items[join].gap:
             break
         other = _number(items, join, [])
-        if other is None or not _continues(items, other[1], values[-1], other[0]):
+        tight = join == i + 1 and items[i].kind == "/"
+        if other is None or not _continues(items, other[1], values[-1], other[0], tight):
             break
         values.append(other[0])
         i = other[1]
@@ -243,7 +244,7 @@ def _list(items: list[Item], i: int, values: list[Value]) -> tuple[list[Value], 
     return values, i
 
 
-def _continues(items: list[Item], i: int, before: Value, value: Value) -> bool:
+def _continues(items: list[Item], i: int, before: Value, value: Value, tight: bool) -> bool:
     if before.unit is not None and value.unit is not None and before.unit != value.unit:
         return False
     if before.unit is not None and value.unit is None:
@@ -253,7 +254,7 @@ def _continues(items: list[Item], i: int, before: Value, value: Value) -> bool:
     if i < len(items) and items[i].kind in ("lead", "beat"):
         return False
     # "160 ms, 92 ms QRS": the second number belongs to what follows it
-    return not (i < len(items) and items[i].kind in ("Q", "A", "F") and not items[i].gap)
+    return tight or not (i < len(items) and items[i].kind in ("Q", "A", "F") and not items[i].gap)
 
 
 def _suffix(items: list[Item], i: int, bound: str | None) -> tuple[str | None, int]:

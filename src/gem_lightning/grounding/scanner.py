@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from gem_lightning.grounding.lexicon import END, SPELLING, TOKEN, Lexicon
+from gem_lightning.grounding.lexicon import END, SPELLING, TOKEN, Entry, Lexicon
 
 #: Words of one sentence beyond which it is no clinical sentence; it is skipped.
 MAX_TOKENS = 1_500
@@ -17,6 +17,7 @@ _SENTENCE_END = re.compile(
     r"\.+(?=\s|$|[A-Z\"')])|[;!]|(?<=[\w)])\?(?=\s|$)|\n"
 )
 _SINGLES = frozenset("pqrst")
+_SECOND = Entry("U", "s")
 _MARKS = {"(": "(", "[": "(", "{": "(", ")": ")", "]": ")", "}": ")", ",": ",", "/": "/", "-": "-", "+": "+", "?": "?"}
 _MARKS |= {":": "equals", "=": "equals", "&": "and", "|": ",", "•": ",", "*": ",", "→": "to", "~": "approx"}
 
@@ -88,7 +89,7 @@ def scan(sentence: str, words: Lexicon) -> list[Item]:
         if root is not None:
             entry, after = _longest(root, tokens, i + 1, words)
             if entry is not None and entry.kind == "Q" and token in _SINGLES and after == i + 1:
-                entry = entry if _is_wave_letter(plain[spans[i][0]], tokens, i, words) else None
+                entry = entry if _is_wave_letter(plain[spans[i][0]], tokens, i) else _SECOND if token == "s" else None
             if entry is not None and token == "i" and after == i + 1 and not _is_lead_one(tokens, i, words):
                 entry = None
             if entry is not None:
@@ -134,7 +135,7 @@ def _longest(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) ->
     return entry, after
 
 
-def _is_wave_letter(letter: str, tokens: list[str], i: int, words: Lexicon) -> bool:
+def _is_wave_letter(letter: str, tokens: list[str], i: int) -> bool:
     """A single letter names a wave if it is a capital, or stands before a number, a lead or a word of size."""
     if i and letter == "S" and tokens[i - 1][0].isdigit():
         return False

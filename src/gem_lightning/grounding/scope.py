@@ -159,6 +159,11 @@ def _backward(items: list[Item], mentions: list[Mention]) -> None:
             kind = "may_post"
         elif kind == "no_pre" and i + 1 == len(items):
             kind = "no_post"
+        elif kind == "may_versus":
+            kind = "may_post"
+            following = next((m for m in mentions if m.i0 > i), None)
+            if following is not None:
+                following.uncertain = True
         elif kind == "A" and "absent" in item.data and not any(m.i0 <= i <= m.i1 for m in mentions):
             if any(m.i0 > i for m in mentions) and not _closes(items, i):
                 continue
