@@ -108,7 +108,7 @@ class EvaluationReport:
 
     def to_markdown(self) -> str:
         """The same for a repository or a paper's appendix; curves as tables, pictures left out."""
-        parts = [f"# {self.title}", self.subtitle, *(f"- **{name}**: {value}" for name, value in self.summary)]
+        parts = [f"# {self.title}", self.subtitle, "\n".join(f"- **{name}**: {value}" for name, value in self.summary)]
         parts += [_markdown_table(table) for table in self.tables]
         parts += [_markdown_table(_curve_table(curve)) for curve in self.curves]
         for matrix in self.matrices:

@@ -1,0 +1,237 @@
+"""The claims benchmark: no judge, only the signal. Every checkable statement of a text against its own record."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.ecg.record import LEADS
+from gem_lightning.errors import GemError
+from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all
+from gem_lightning.evaluation.records import RecordSet
+from gem_lightning.evaluation.said import draw_page, pick_cases
+from gem_lightning.evaluation.statistics import Interval, bootstrap_sums
+from gem_lightning.features import measure
+from gem_lightning.grounding.claims import verify
+from gem_lightning.present.evaluation_report import Case, EvaluationReport, number, with_interval
+from gem_lightning.present.html import Table
+
+VERDICTS = ("supported", "contradicted", "unverifiable")
+FIGURES = ("precision", "hallucination_rate", "coverage", "leads_covered", "claims")
+
+
+class ClaimsBenchmark:
+    """Scores any model's texts over any readable records.
+
+    Beside the precision stands that of the same texts against *another* patient's record: what a text earns that says
+    what is true of most ECGs.
+
+    Args:
+        source: Records (see :class:`~gem_lightning.evaluation.records.RecordSet`).
+        question: What is asked; None is the model's usual interpretation.
+        limit: At most so many records.
+        tolerance: Of numbers, as in :func:`gem_lightning.grounding.verify`.
+        draws: Bootstrap draws.
+        cases: Worst and typical cases to show.
+    """
+
+    name = "claims"
+
+    def __init__(
+        self,
+        source: Any,
+        question: str | None = None,
+        limit: int | None = None,
+        tolerance: Mapping[str, float] | float | None = None,
+        draws: int = 1000,
+        cases: int = 4,
+    ) -> None:
+        self.records = RecordSet(source, limit)
+        self.question, self.tolerance, self.draws, self.cases = question, tolerance, draws, cases
+
+    def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
+        """Ask, check and report."""
+        answers = answer_all(
+            predictor,
+            self.records.names,
+            lambda name: Query(name, self.question, self.records.read(name)),
+            pathlib.Path(out) / "predictions.jsonl",
+            progress,
+        )
+        return self.score(answers, predictor.name)
+
+    def score(self, answers: Mapping[str, Prediction], model: str = "model") -> Result:
+        """Check texts by record id; a record without a text counts as one without claims."""
+        reports: dict[str, Any] = {}
+        shuffled: dict[str, Any] = {}
+        unreadable: dict[str, str] = {}
+        before = None
+        for name in self.records.names:
+            text = answers[name].text if name in answers else ""
+            try:
+                features = measure(self.records.read(name))
+            except GemError as error:
+                unreadable[name] = str(error)
+                continue
+            reports[name] = verify(text, features, self.tolerance)
+            if before is not None:
+                shuffled[name] = verify(text, before, self.tolerance)
+            before = features
+        groups = self.records.patients(list(reports))
+        known = groups if any(groups) else None
+        figures = claim_figures(list(reports.values()), known, self.draws)
+        chance = claim_figures(list(shuffled.values()), None, 0) if shuffled else {}
+        figures["precision_on_another_record"] = chance.get("precision", {}).get("value")
+        figures |= {
+            "by_kind": _by_kind(reports.values()),
+            "by_diagnosis": _by_diagnosis(reports, self.draws),
+            "records": len(reports),
+            "unreadable": unreadable,
+            "without_claims": sum(not report.verdicts for report in reports.values()),
+            "missing": sum(name not in answers or answers[name].error is not None for name in reports),
+        }
+        precision = {name: report.precision for name, report in reports.items() if report.precision is not None}
+        per_record = {
+            "precision": precision,
+            "hallucination rate": {n: r.hallucination_rate for n, r in reports.items() if r.verdicts},
+            "coverage": {n: r.coverage for n, r in reports.items() if r.coverage is not None},
+        }
+        report = self._report(figures, model, reports, precision)
+        return Result(self.name, model, figures, report, per_record, groups=dict(self.records.groups))
+
+    def _report(
+        self, figures: dict[str, Any], model: str, reports: dict[str, Any], precision: dict[str, float]
+    ) -> EvaluationReport:
+        report = EvaluationReport(
+            f"Claims checked against the signal: {model}",
+            f"{figures['records']} records, {sum(len(r.verdicts) for r in reports.values())} checkable statements",
+            [
+                ("claim precision", with_interval(figures["precision"], 2)),
+                ("hallucination rate", with_interval(figures["hallucination_rate"], 2)),
+                ("abnormal findings mentioned", with_interval(figures["coverage"], 2)),
+                ("leads covered of 12", with_interval(figures["leads_covered"])),
+            ],
+        )
+        report.tables = [_headline(figures), _kinds(figures["by_kind"]), _diagnoses(figures["by_diagnosis"])]
+        for kind, name in pick_cases(precision, self.cases):
+            found = reports[name]
+            counts = Counter(v.verdict for v in found.verdicts)
+            note = ", ".join(f"{counts[v]} {v}" for v in VERDICTS)
+            missed = sorted(set(found.abnormal) - set(found.mentioned))
+            note += f". Not mentioned: {', '.join(missed).replace('_', ' ') or 'nothing abnormal'}."
+            picture = draw_page(self.records.read(name))
+            report.cases.append(Case(f"{kind}: {name}", found.text, picture, found.to_html(), note))
+        report.notes = [
+            "Truth is this library's own measurement, with the errors stated in docs/features.md; a claim is "
+            "contradicted when it lies outside the tolerance of docs/claims.md.",
+            "Precision counts decided claims only; the hallucination rate counts contradicted ones of all claims.",
+            f"Texts without a claim: {figures['without_claims']}; missing texts: {figures['missing']}; "
+            f"records that could not be read: {len(figures['unreadable'])}.",
+        ]
+        return report
+
+
+def claim_figures(reports: list[Any], groups: list[str | None] | None = None, draws: int = 1000) -> dict[str, Any]:
+    """Pooled figures of claim reports with intervals.
+
+    Returns:
+        ``precision`` (supported of decided claims), ``hallucination_rate`` (contradicted of all), ``coverage``
+        (abnormal findings mentioned, of all there are), ``leads_covered`` (mean, of 12), ``claims`` (mean a text).
+    """
+    if not reports:
+        return {}
+    parts = np.array([_parts(report) for report in reports], float)
+    intervals: list[Interval] = bootstrap_sums(parts, _ratios, groups, draws)
+    return {name: interval.to_dict() for name, interval in zip(FIGURES, intervals)}
+
+
+def _parts(report: Any) -> list[float]:
+    counts = Counter(verdict.verdict for verdict in report.verdicts)
+    abnormal, mentioned = len(report.abnormal), len(report.mentioned)
+    return [*(counts[v] for v in VERDICTS), mentioned, abnormal, len(set(report.leads_covered) & set(LEADS)), 1]
+
+
+def _ratios(sums: np.ndarray) -> np.ndarray:
+    """(draws, 7) sums to the five figures (draws, 5)."""
+    yes, no, open_, mentioned, abnormal, leads, n = sums.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        claims = yes + no + open_
+        return np.stack([yes / (yes + no), no / claims, mentioned / abnormal, leads / n, claims / n], 1)
+
+
+def _by_kind(reports: Any) -> dict[str, dict[str, Any]]:
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    for report in reports:
+        for verdict in report.verdicts:
+            table[verdict.claim.kind][verdict.verdict] += 1
+    return {
+        kind: {**{v: counts[v] for v in VERDICTS}, "precision": _share(counts)}
+        for kind, counts in sorted(table.items(), key=lambda item: -sum(item[1].values()))
+    }
+
+
+def _share(counts: Counter[str]) -> float | None:
+    decided = counts["supported"] + counts["contradicted"]
+    return counts["supported"] / decided if decided else None
+
+
+def _by_diagnosis(reports: dict[str, Any], draws: int) -> dict[str, Any]:
+    """Figures of the records that have each abnormal finding, and how often the text mentions it."""
+    having: dict[str, list[Any]] = defaultdict(list)
+    for report in reports.values():
+        for code in report.abnormal or ("none",):
+            having[code].append(report)
+    table = {}
+    for code, some in sorted(having.items(), key=lambda item: (-len(item[1]), item[0])):
+        figures = claim_figures(some, draws=draws)
+        mentioned = sum(code in report.mentioned for report in some)
+        table[code] = {
+            "records": len(some),
+            "mentioned": None if code == "none" else mentioned / len(some),
+            "precision": figures["precision"],
+        }
+    return table
+
+
+def _headline(figures: dict[str, Any]) -> Table:
+    other = figures["precision_on_another_record"]
+    rows = [
+        ["claim precision", with_interval(figures["precision"], 3), number(other, 3)],
+        ["hallucination rate", with_interval(figures["hallucination_rate"], 3), ""],
+        ["coverage of abnormal findings", with_interval(figures["coverage"], 3), ""],
+        ["leads covered, of 12", with_interval(figures["leads_covered"], 2), ""],
+        ["claims a text", with_interval(figures["claims"], 1), ""],
+    ]
+    note = (
+        "95 % bootstrap intervals, by patient where patients are known. The last column is the same texts against "
+        "another patient's record: what is earned by saying what is true of most ECGs."
+    )
+    return Table("Claims against the signal", ["Figure", "Value", "Against another record"], rows, note)
+
+
+def _kinds(by_kind: dict[str, Any]) -> Table:
+    rows = [
+        [kind.replace("_", " "), *(str(row[v]) for v in VERDICTS), number(row["precision"], 2)]
+        for kind, row in by_kind.items()
+    ]
+    return Table("By kind of claim", ["Kind", "Supported", "Contradicted", "Unverifiable", "Precision"], rows)
+
+
+def _diagnoses(by_diagnosis: dict[str, Any]) -> Table:
+    rows = [
+        [
+            code.replace("_", " "),
+            str(row["records"]),
+            number(math.nan if row["mentioned"] is None else row["mentioned"], 2),
+            with_interval(row["precision"], 2),
+        ]
+        for code, row in by_diagnosis.items()
+    ]
+    note = "Records that have the finding by our measurement; a record may stand in several rows."
+    return Table("By finding of the record", ["Finding", "Records", "Mentioned in", "Claim precision"], rows, note)
