@@ -11,7 +11,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, MissingExtraError
-from gem_lightning.grounding.sample import InstructionSample, SampleFile, read_samples
+from gem_lightning.grounding.sample import InstructionSample, read_item, sample_items
 from gem_lightning.jobs import JobFolder, Progress, run, write_atomically
 
 _HEAD = struct.Struct("<4sIIHHfI")  # magic, bytes of facts, bytes of the rest, leads, unused, Hz, samples
@@ -80,29 +80,13 @@ def unpack(blob: bytes | memoryview, measurements: bool = False) -> tuple[Instru
 class _PackItem:
     """Item of a shards job → its bytes; picklable."""
 
-    data: str
     paths: Mapping[str, str] = field(default_factory=dict)
     contract: str = "clean"
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        if "sample" in item:
-            row = item["sample"]
-        else:
-            with open(self.data, "rb") as file:
-                file.seek(item["start"])
-                row = json.loads(file.read(item["end"] - item["start"]))
-        sample = InstructionSample.from_dict(row)
+        sample = read_item(item)
         ref = sample.mapped(self.paths).record
         return {"blob": pack(sample, None if ref is None else ref.read(contract=self.contract))}
-
-
-def _items(data: Path) -> Iterator[dict[str, Any]]:
-    if data.suffix in (".json", ".jsonl", ".ndjson"):
-        for i, (start, end) in enumerate(SampleFile(data).spans.tolist()):
-            yield {"id": i, "start": start, "end": end}
-    else:
-        for i, sample in enumerate(read_samples(data)):
-            yield {"id": i, "sample": sample.to_dict()}
 
 
 def _write_chunk(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -164,8 +148,8 @@ def write_shards(
     if not data.is_file():
         raise DataError(f"expected a file of samples, got nothing at {data}; check data=")
     settings = {"data": data.name, "bytes": data.stat().st_size, "contract": contract}
-    folder = JobFolder(out / "job", _items(data), settings, ".bin", block, writer=_write_chunk)
-    work = _PackItem(str(data), dict(paths or {}), contract)
+    folder = JobFolder(out / "job", sample_items(data), settings, ".bin", block, writer=_write_chunk)
+    work = _PackItem(dict(paths or {}), contract)
     progress = run(folder, work, workers, part, parts, show=show)
     if not folder.missing():
         _finish(folder, out)

@@ -241,6 +241,8 @@ class Pipeline:
         conversations = [{"from": who, "value": value} for q, a in pairs for who, value in (("human", q), ("gpt", a))]
         facts = {"kind": kind, "split": self.split(record), "source": self.source, "teacher": self.teacher}
         facts |= {"patient": record.patient or record.id, "claims": judged.claims, "attempt": attempt}
+        if prepared.image is not None:
+            facts["image_seed"] = self._number("picture", record.id)
         return InstructionSample(
             id=name,
             conversations=conversations,

@@ -61,7 +61,7 @@ class SampleFile(Sequence[InstructionSample]):
     def row(self, index: int) -> dict[str, Any]:
         """The JSON object at ``index`` as it stands in the file."""
         start, end = (int(v) for v in self.spans[index])
-        return _parse(self._bytes(), start, end, self.path)
+        return _parse(self._bytes()[start:end], self.path, start)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -78,9 +78,9 @@ def _mapped_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _parse(data: mmap.mmap, start: int, end: int, path: Path) -> dict[str, Any]:
+def _parse(text: bytes, path: Any, start: int) -> dict[str, Any]:
     try:
-        row = json.loads(data[start:end])
+        row = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path}, byte {start}: expected a JSON object, got {error}") from None
     if not isinstance(row, dict):
@@ -143,7 +143,36 @@ def read_samples(path: str | os.PathLike[str], paths: Mapping[str, str] | None =
     else:
         data = _mapped_file(path)
         for start, end in _spans(data, path):
-            yield InstructionSample.from_dict(_parse(data, start, end, path)).mapped(paths)
+            yield InstructionSample.from_dict(_parse(data[start:end], path, start)).mapped(paths)
+
+
+def sample_items(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Items of a job over a file of samples: where each sample stands, so that a worker can read it by itself.
+
+    Raises:
+        DataError: The file is missing or cut off.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        for i, sample in enumerate(read_samples(path)):
+            yield {"id": i, "file": str(path), "row": sample.to_dict()}
+    else:
+        for i, (start, end) in enumerate(_spans(_mapped_file(path), path)):
+            yield {"id": i, "file": str(path), "start": start, "end": end}
+
+
+def read_item(item: Mapping[str, Any]) -> InstructionSample:
+    """The sample that an item of :func:`sample_items` stands for.
+
+    Raises:
+        DataError: It is no sample.
+    """
+    if "row" in item:
+        return InstructionSample.from_dict(item["row"])
+    with open(item["file"], "rb") as file:
+        file.seek(item["start"])
+        text = file.read(item["end"] - item["start"])
+    return InstructionSample.from_dict(_parse(text, item["file"], item["start"]))
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -162,12 +162,12 @@ class RecordFiles(Source):
         suffixes: Files of a folder that are records.
     """
 
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] | None = None
     format: str | None = None
     suffixes: Sequence[str] = ECG_SUFFIXES
 
     def __post_init__(self) -> None:
-        self._place = Path(self.root)
+        self._place, self.columns = Path(self.root), dict(self.columns or {})
         if self._place.is_file():
             self.root = str(self._place.parent)
 
@@ -205,7 +205,7 @@ class RecordFiles(Source):
             return self._ecg_column(next(csv.reader(file), [])) is not None
 
     def _ecg_column(self, header: Iterable[str]) -> str | None:
-        asked = self.columns.get("ecg")
+        asked = (self.columns or {}).get("ecg")
         return next((name for name in header if name == asked or (asked is None and name in ("ecg", "path"))), None)
 
     def _row(self, row: Mapping[str, Any]) -> SourceRecord:
@@ -215,7 +215,8 @@ class RecordFiles(Source):
                 f"{self._place}: expected a column named ecg or path, got {', '.join(row)}; "
                 "name it: source.columns.ecg=NAME"
             )
-        names = {name: self.columns.get(name, name) for name in SourceRecord.__dataclass_fields__}
+        asked = self.columns or {}
+        names = {name: asked.get(name, name) for name in SourceRecord.__dataclass_fields__}
         values = {name: row[c] for name, c in names.items() if row.get(c) not in (None, "")}
         values |= {name: str(values[name]) for name in ("id", "patient", "report", "recorded") if name in values}
         values |= {"ecg": self.portable(str(row[column])), "sex": sex_in_words(values.get("sex"))}
@@ -238,7 +239,7 @@ class SampleFiles(Source):
 
     root: str = ""
     samples: str = ""
-    folders: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] | None = None
 
     @property
     def paths(self) -> dict[str, str]:

@@ -1,0 +1,275 @@
+"""Make data: ``python -m gem_lightning.generate source=ptbxl source.root=FOLDER teacher=compose out=FOLDER``.
+
+Stages: ``samples`` (default), ``features``, ``check``, ``merge``, ``doctor``, ``shards``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gem_lightning.entry import main_with_errors
+from gem_lightning.errors import GemError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from gem_lightning.jobs import Progress
+
+logger = logging.getLogger(__name__)
+
+SAME_ROWS = ("_target_", "root", "n", "seed", "diagnoses", "snr_db", "samples", "rate", "origin", "model", "images")
+SAME_ROWS += ("temperature", "max_tokens", "max_new_tokens", "answers", "base_url")
+
+
+def generate(cfg: DictConfig) -> None:
+    """Run one stage.
+
+    Raises:
+        GemError: An unknown stage, or what the stage refuses.
+    """
+    stages = {
+        "samples": make_samples,
+        "features": make_features,
+        "check": check_source,
+        "merge": merge_parts,
+        "doctor": examine,
+        "shards": make_shards,
+    }
+    if cfg.stage not in stages:
+        raise GemError(f"expected stage {', '.join(stages)}, got {cfg.stage!r}")
+    stages[cfg.stage](cfg)
+
+
+def make_features(cfg: DictConfig) -> None:
+    """Records → ``features.parquet``."""
+    from gem_lightning.grounding import production
+
+    if cfg.cluster:
+        _array(cfg)
+    else:
+        source = _instantiate(cfg.source)
+        folder = production.open_features_job(source, cfg.out, _settings(cfg), cfg.limit, cfg.block or 256)
+        production.run_features(folder, source.paths, _share(cfg), show_progress())
+    if cfg.parts == 1 or cfg.cluster:
+        merge_parts(cfg)
+
+
+def make_samples(cfg: DictConfig) -> None:
+    """Records → verified instruction samples."""
+    from gem_lightning.grounding import production
+
+    if cfg.cluster:
+        _array(cfg)
+        merge_parts(cfg)
+        return
+    source, teacher = _instantiate(cfg.source), _instantiate(cfg.teacher)
+    pipeline = _pipeline(cfg, source, teacher)
+    folder = production.open_samples_job(source, cfg.out, _settings(cfg), cfg.limit, cfg.block or 32)
+    _, stopped = production.run_samples(folder, pipeline, teacher, _share(cfg), show_progress())
+    facts = teacher.facts() | ({"stopped": stopped} if stopped else {})
+    Path(cfg.out, f"teacher-{cfg.part}of{cfg.parts}.json").write_text(json.dumps(facts))
+    if stopped:
+        sys.stderr.write(f"stopped: {stopped}; raise the budget and run the same again to go on\n")
+    if cfg.parts == 1:
+        merge_parts(cfg)
+
+
+def merge_parts(cfg: DictConfig) -> None:
+    """Bring the shards of all parts together; prints what came of it."""
+    from gem_lightning.grounding import production
+
+    if Path(cfg.out, "job").is_dir() and json.loads(Path(cfg.out, "job", "job.json").read_text())["suffix"] == ".jsonl":
+        source = _instantiate(cfg.source)
+        card = production.finish_samples(cfg.out, cfg.format, source, _teacher_facts(cfg))
+        print(production.card_text(card))
+        return
+    facts = production.finish_features(cfg.out)
+    print(f"{facts['records']} records measured, {facts['broken']} broken (see {cfg.out}/broken.jsonl)")
+    if facts["core_hours_for_800k"] is not None:
+        print(
+            f"{facts['cpu_ms_a_record']:.1f} ms of one core a record (reading, measuring, findings): "
+            f"{facts['core_hours_for_800k']} core-hours for 800,000 records"
+        )
+
+
+def check_source(cfg: DictConfig) -> None:
+    """Say whether the source is complete: its layout, and each record's files.
+
+    Raises:
+        SystemExit: With 1 when something is missing.
+    """
+    from itertools import islice
+
+    from gem_lightning.grounding.sources import missing_files
+
+    source = _instantiate(cfg.source)
+    records = list(islice(source.records(), cfg.limit))
+    missing = list(missing_files(source, records))
+    print(f"{source.name}: {len(records)} records, licence {source.licence}")
+    for line in missing[:20]:
+        print(f"missing: {line}")
+    if missing:
+        print(f"{len(missing)} records have no file; get them from {source.home or 'where the source came from'}")
+        raise SystemExit(1)
+    print("nothing is missing")
+
+
+def examine(cfg: DictConfig) -> None:
+    """Look for faults in instruction data; writes ``doctor.html`` and ``doctor.json``.
+
+    Raises:
+        SystemExit: With 1 when there are faults of the severity ``doctor.fail_on``.
+    """
+    from omegaconf import OmegaConf
+
+    from gem_lightning.grounding.doctor import Doctor
+
+    files = OmegaConf.to_container(cfg.files, resolve=True) if OmegaConf.is_dict(cfg.files) else cfg.files
+    options = OmegaConf.to_container(cfg.doctor, resolve=True)
+    fail_on = options.pop("fail_on")  # type: ignore[union-attr]
+    doctor = Doctor(files, paths=dict(cfg.paths or {}), renderer=_instantiate(cfg.get("render")), **options)  # type: ignore[arg-type]
+    found = doctor.examine(workers=cfg.workers, show=show_progress())
+    found.write(cfg.out)
+    print(found.text())
+    if found.fails(fail_on):
+        raise SystemExit(1)
+
+
+def make_shards(cfg: DictConfig) -> None:
+    """Instruction samples with their signals → streaming shards."""
+    from gem_lightning.data.shards import write_shards
+
+    if not cfg.files:
+        raise GemError("expected data=FILE with instruction samples, got none")
+    share = {"workers": cfg.workers, "part": cfg.part, "parts": cfg.parts}
+    done = write_shards(cfg.files, cfg.out, dict(cfg.paths or {}), cfg.contract, **share, show=show_progress())
+    print(f"{done}; read with gem_lightning.data.ShardReader({cfg.out!r})")
+
+
+def run_part(container: dict[str, Any], part: int, parts: int) -> None:
+    """One share of an array job: the stage again, for this part alone."""
+    from omegaconf import OmegaConf
+
+    cfg = OmegaConf.create(container)
+    cfg.part, cfg.parts, cfg.cluster = part, parts, None
+    generate(cfg)
+
+
+def _array(cfg: DictConfig) -> None:
+    from omegaconf import OmegaConf
+
+    from gem_lightning import generate as module  # by name, not as __main__: the array's processes import it
+    from gem_lightning.jobs import run_array
+
+    container: Any = OmegaConf.to_container(cfg, resolve=False)
+    options: Any = OmegaConf.to_container(cfg.cluster_options, resolve=True) if cfg.cluster_options else {}
+    run_array(partial(module.run_part, container), cfg.parts, Path(cfg.out) / "submitit", cfg.cluster, **options)
+
+
+def _instantiate(node: Any) -> Any:
+    from hydra.utils import instantiate
+
+    return None if node is None else instantiate(node, _convert_="all")
+
+
+def _pipeline(cfg: DictConfig, source: Any, teacher: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    from gem_lightning.grounding.pipeline import Pipeline
+
+    names = ("samples_per_record", "style", "seed", "tries", "quality", "measurements", "prompt_file", "contract")
+    return Pipeline(
+        paths=source.paths,
+        out=cfg.out,
+        kinds=OmegaConf.to_container(cfg.kinds),  # type: ignore[arg-type]
+        splits=OmegaConf.to_container(cfg.splits),  # type: ignore[arg-type]
+        gate=_instantiate(cfg.gate),
+        renderer=_instantiate(cfg.get("render")),
+        source=source.name,
+        teacher=teacher.name,
+        **{name: cfg[name] for name in names},
+    )
+
+
+def _share(cfg: DictConfig) -> Any:
+    from gem_lightning.grounding.production import Share
+
+    return Share(cfg.workers, cfg.part, cfg.parts, cfg.limit_s)
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """What shapes the rows: a job resumed with another of these would mix two data sets."""
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    found = {"stage": plain["stage"], "seed": plain["seed"], "limit": plain["limit"], "contract": plain["contract"]}
+    found |= {f"source.{k}": v for k, v in plain["source"].items() if k in SAME_ROWS}
+    if plain["stage"] == "samples":
+        names = ("kinds", "samples_per_record", "style", "splits", "quality", "measurements", "prompt_file", "tries")
+        found |= {name: plain[name] for name in (*names, "gate")} | {"render": plain.get("render")}
+        found |= {f"teacher.{k}": v for k, v in plain["teacher"].items() if k in SAME_ROWS}
+    return found
+
+
+def _teacher_facts(cfg: DictConfig) -> dict[str, Any]:
+    """Facts of the parts' teachers as one: ledgers add up."""
+    facts: dict[str, Any] = {}
+    for path in sorted(Path(cfg.out).glob("teacher-*of*.json")):
+        part = json.loads(path.read_text())
+        ledger, added = facts.get("ledger"), part.pop("ledger", None)
+        facts |= part
+        if added and ledger:
+            added = {k: v + ledger[k] if isinstance(v, int | float) else v or ledger[k] for k, v in added.items()}
+        if added:
+            facts["ledger"] = added
+    return facts
+
+
+def show_progress(every_s: float = 1.0) -> Any:
+    """A callback that keeps one line of progress on a terminal, or logs one every ten seconds elsewhere."""
+    terminal = sys.stderr.isatty()
+    last = [0.0]
+
+    def show(progress: Progress) -> None:
+        ended = progress.skipped + progress.done >= progress.total
+        if not ended and time.monotonic() - last[0] < (every_s if terminal else 10 * every_s):
+            return
+        last[0] = time.monotonic()
+        if terminal:
+            sys.stderr.write(f"\r\033[K{progress}" + ("\n" if ended else ""))
+            sys.stderr.flush()
+        else:
+            logger.info("%s", progress)
+
+    return show
+
+
+def plain_names(arguments: list[str]) -> list[str]:
+    """``source=PATH`` and ``data=FILE`` as Hydra knows them, where ``source`` and ``data`` are groups of configs."""
+    found = []
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name == "source" and (os.sep in value or os.path.exists(value)):
+            found += ["source=files", f"source.root={value}"]
+        elif name == "data":
+            found.append(f"files={value}")
+        else:
+            found.append(argument)
+    return found
+
+
+def main() -> None:
+    """``python -m gem_lightning.generate``."""
+    sys.argv[1:] = plain_names(sys.argv[1:])
+    main_with_errors("generate", generate)
+
+
+if __name__ == "__main__":
+    main()

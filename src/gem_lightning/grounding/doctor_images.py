@@ -1,0 +1,112 @@
+"""Does a picture show the signal that its sample names? Its traces are read back and laid over the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.errors import DataError, GemError
+
+LAYOUTS = ("3x4+1", "3x4+3", "3x4", "6x2", "12x1")
+_COLUMNS, _LEVELS = 160, 96  # places looked at along and across a strip
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """A picture file as uint8 (H, W, 3), RGB.
+
+    Raises:
+        DataError: It cannot be decoded, or its end is missing.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{Path(path).name} is no whole picture: {error}") from None
+
+
+def agreement(image: np.ndarray, record: EcgRecord, geometry: Any) -> float:
+    """Median over the strips of the correlation between the ink of a strip and its lead, -1 to 1.
+
+    Args:
+        image: uint8 (H, W, 3).
+        record: What it should show.
+        geometry: Where the strips of such a picture lie (``RenderedEcg.geometry``).
+    """
+    darkness = 255.0 - image.max(axis=2)  # paper and coloured grids have a bright channel, ink has none
+    paper, ink = np.percentile(darkness, [50, 99.5])
+    weight = np.clip(darkness - (paper + ink) / 2, 0, None)
+    strips = (_strip(weight, record, geometry, i) for i in range(len(geometry.traces)))
+    found = [r for r in strips if r is not None]
+    return float(np.median(found)) if found else 0.0
+
+
+def _strip(weight: np.ndarray, record: EcgRecord, geometry: Any, index: int) -> float | None:
+    """Correlation of one strip; None for a lead that is flat or not in the record."""
+    flat = geometry.flat or geometry
+    trace = flat.traces[index]
+    lead = trace.lead.lstrip("-−")
+    if lead not in record.leads:
+        return None
+    sign = -1.0 if trace.lead != lead else 1.0
+    t = np.linspace(trace.t0 + 0.02, trace.t1 - 0.02, _COLUMNS)
+    place = np.minimum((t * record.fs).astype(int), record.samples - 1)
+    want = sign * np.nan_to_num(record.lead(lead))[place]
+    if want.std() < 1e-3:
+        return None
+    _, y0, _, y1 = trace.box
+    scale = trace.gain * flat.px_per_mm
+    v = np.linspace((trace.baseline_y - y1) / scale, (trace.baseline_y - y0) / scale, _LEVELS)
+    points = geometry.locate(index, np.repeat(t, _LEVELS), np.tile(v, _COLUMNS))
+    x, y = (np.clip(points[:, k].astype(int), 0, weight.shape[1 - k] - 1) for k in (0, 1))
+    seen = weight[y, x].reshape(_COLUMNS, _LEVELS)
+    total = seen.sum(axis=1)
+    inked = total > 0
+    if inked.sum() < _COLUMNS / 4:
+        return 0.0
+    level = (seen[inked] * v).sum(axis=1) / total[inked]
+    if level.std() < 1e-6:
+        return 0.0
+    return float(np.corrcoef(level, np.clip(want[inked], v[0], v[-1]))[0, 1])
+
+
+def picture_shows(
+    image: np.ndarray, record: EcgRecord, renderer: Any = None, seed: int | None = None, threshold: float = 0.5
+) -> tuple[bool, float]:
+    """Whether the picture shows the record, and the agreement.
+
+    Args:
+        image: uint8 (H, W, 3).
+        record: What it should show.
+        renderer: The renderer that drew it; None tries the usual layouts at the picture's size.
+        seed: Of that drawing.
+        threshold: Least agreement.
+    """
+    best = -1.0
+    for drawn in _drawings(image, record, renderer, seed):
+        if drawn.image.shape != image.shape:
+            continue
+        if np.array_equal(drawn.image, image):
+            return True, 1.0
+        best = max(best, agreement(image, record, drawn.geometry))
+        if best >= threshold:
+            break
+    return best >= threshold, best
+
+
+def _drawings(image: np.ndarray, record: EcgRecord, renderer: Any, seed: int | None) -> Iterable[Any]:
+    from gem_lightning.render import EcgRenderer
+
+    if renderer is not None:
+        yield renderer(record, seed=seed)
+        return
+    for layout in LAYOUTS:
+        try:
+            yield EcgRenderer(layout=layout, size=image.shape[:2])(record, seed=seed)
+        except GemError:  # the layout does not fit such a picture
+            continue
