@@ -11,7 +11,7 @@ import numpy as np
 from gem_lightning.ecg.morphology import Heart
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.ecg.rhythm import Schedule
-from gem_lightning.ecg.waves import Beat, fiducials, net_axis, template
+from gem_lightning.ecg.waves import Beat, Wave, fiducials, net_axis, template
 
 MARKS: tuple[str, ...] = ("P_on", "P", "P_off", "QRS_on", "R", "QRS_off", "T_on", "T", "T_off")
 
@@ -55,8 +55,12 @@ def tabulate(schedule: Schedule, beats: dict[str, Beat], heart: Heart, samples: 
     return Truth(marks, whole, classes.astype(str), np.sort(extra), parameters)
 
 
-def _fiducials(beat: Beat) -> dict[str, tuple[tuple[str, str, str], np.ndarray, np.ndarray]]:
-    groups = {"P": (MARKS[:3], beat.p), "QRS": (MARKS[3:6], beat.qrs), "T": (MARKS[6:], beat.t)}
+def _fiducials(beat: Beat) -> dict[str, tuple[tuple[str, ...], np.ndarray, np.ndarray]]:
+    groups: dict[str, tuple[tuple[str, ...], tuple[Wave, ...]]] = {
+        "P": (MARKS[:3], beat.p),
+        "QRS": (MARKS[3:6], beat.qrs),
+        "T": (MARKS[6:], beat.t),
+    }
     return {name: (marks, *fiducials(waves, name)) for name, (marks, waves) in groups.items()}
 
 

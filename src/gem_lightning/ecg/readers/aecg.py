@@ -66,7 +66,8 @@ def _sequences(one: Element) -> tuple[float, list[str], list[str], list[np.ndarr
             continue
         if code.startswith("TIME_"):
             step = value.find("increment")
-            seconds = _number(step, "increment") * {"s": 1.0, "ms": 1e-3, "us": 1e-6}.get(step.get("unit", "s"), np.nan)
+            unit = step.get("unit", "s") if step is not None else ""
+            seconds = _number(step, "increment") * {"s": 1.0, "ms": 1e-3, "us": 1e-6}.get(unit, np.nan)
             fs = 1 / seconds if seconds else 0.0
         elif value.find("digits") is not None:
             leads.append(lead_name(code) or code)

@@ -70,7 +70,7 @@ def _sections(data: bytes) -> dict[int, bytes]:
     if stated > len(data):
         raise EcgReadError(f"expected {stated:,} bytes as the header says, got {len(data):,}; the file is truncated")
     (length,) = struct.unpack_from("<I", data, 10)
-    found = {}
+    found: dict[int, bytes] = {}
     for at in range(6 + _HEADER, min(6 + length, len(data) - 9), 10):
         number, size, position = struct.unpack_from("<HII", data, at)
         if size > _HEADER and position >= 1:
@@ -149,7 +149,8 @@ def _integrate(values: np.ndarray, differences: int) -> np.ndarray:
 
 def _person(section: bytes) -> dict[str, Any]:
     """Age and sex among the tagged fields of section 1."""
-    fields, at = {}, 0
+    fields: dict[int, bytes] = {}
+    at = 0
     while at + 3 <= len(section) and section[at] != 255:
         (size,) = struct.unpack_from("<H", section, at + 1)
         fields.setdefault(section[at], section[at + 3 : at + 3 + size])

@@ -78,10 +78,11 @@ def read(source: Source) -> RawEcg:
 def _leads(data: bytes, samples: int, count: int, packed: bool) -> np.ndarray:
     """Counts (leads, samples) as stored."""
     if not packed:
-        rows = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int64)
-        check_size(count, samples or len(rows) // count, len(rows))
-        return rows[: count * (samples or len(rows) // count)].reshape(count, -1)
-    rows, at = [], 0
+        plain = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int64)
+        check_size(count, samples or len(plain) // count, len(plain))
+        return plain[: count * (samples or len(plain) // count)].reshape(count, -1)
+    rows: list[np.ndarray] = []
+    at = 0
     while at + 8 <= len(data) and len(rows) < count:
         size, start = (
             int.from_bytes(data[at : at + 4], "little"),

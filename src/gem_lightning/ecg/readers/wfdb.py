@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -170,9 +171,9 @@ def _signed(values: np.ndarray, bits: int) -> np.ndarray:
     return np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
 
 
-def _facts(comments: tuple[str, ...]) -> dict:
+def _facts(comments: tuple[str, ...]) -> dict[str, Any]:
     """Age, sex and SNOMED codes; nothing else of the free text is kept."""
-    found = {}
+    found: dict[str, str] = {}
     for comment in comments:
         match = re.match(r"<?(age|sex|dx)>?\s*:\s*(.+)", comment, re.IGNORECASE)
         if match:
