@@ -15,7 +15,15 @@ _HOME_OF = {
     "GemProcessor": "registration",
     "build_gem": "build",
     "build_processor": "build",
+    "Gem": "gem",
+    "Interpretation": "gem",
+    "build_gem": "build",
+    "build_processor": "build",
     "build_projector": "projector",
+    "generate_texts": "generation",
+    "load_gem": "loading",
+    "load_original": "original",
+    "save_original": "original",
     "generate_texts": "generation",
     "tiny_tokenizer": "tiny_tokenizer",
     "tokenize_conversation": "chat",
@@ -24,12 +32,17 @@ __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the names are listed for type chec
 
 if TYPE_CHECKING:
     from gem_lightning.models.build import build_gem, build_processor
+    from gem_lightning.models.build import build_gem, build_processor
     from gem_lightning.models.chat import tokenize_conversation
     from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
     from gem_lightning.models.ecg_coca import EcgCoCa
     from gem_lightning.models.ecg_transformer import EcgTransformer
     from gem_lightning.models.generation import generate_texts
+    from gem_lightning.models.gem import Gem, Interpretation
+    from gem_lightning.models.generation import generate_texts
+    from gem_lightning.models.loading import load_gem
     from gem_lightning.models.modeling_gem import GemForConditionalGeneration, GemModel
+    from gem_lightning.models.original import load_original, save_original
     from gem_lightning.models.processing_gem import GemProcessor
     from gem_lightning.models.projector import build_projector
     from gem_lightning.models.tiny_tokenizer import tiny_tokenizer

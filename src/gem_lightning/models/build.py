@@ -12,6 +12,11 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models import towers
+from gem_lightning.models.assemble import load_tensors
+from gem_lightning.models.convert import LLM_LAYOUT, PARTS, parts_of, translate
+from gem_lightning.models.loading import find_folder, load_gem, load_processor
+from gem_lightning.models.lora import add_lora
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
 
@@ -39,7 +44,8 @@ def build_gem(
             :class:`EcgConfig` for one from scratch; a mapping may name a ``checkpoint`` beside its fields; ``none``
             leaves the tower out.
         vision: Folder or hub id of a CLIP or SigLIP vision tower, or the fields of its config, or ``none``.
-        checkpoint: A whole model (ours, published GEM, PULSE, LLaVA) in place of the parts.
+        checkpoint: A whole model (ours, published GEM, PULSE, LLaVA) in place of the parts; ``ecg`` and ``vision``
+            then only name towers that it lacks.
         lora: Fields of peft's ``LoraConfig``; None trains the weights themselves.
         quantization: ``nf4``, ``int8`` or the fields of ``BitsAndBytesConfig``; needs ``checkpoint``.
         dtype: Of the weights, such as ``bfloat16``.
@@ -52,18 +58,16 @@ def build_gem(
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if checkpoint is not None:
-        from gem_lightning.models.loading import load_gem
-
-        model = load_gem(checkpoint, dtype=dtype, quantization_config=quantization, attention=attention)[0]
+        tower, images = (None if isinstance(part, Mapping) or part == "none" else part for part in (ecg, vision))
+        model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention)
     elif quantization is not None:
         raise DataError("expected a checkpoint to quantise, got parts; save the model first and name its folder")
     else:
         model = _assemble(llm, ecg, vision, dtype, attention, switches)
+    model.config.fresh_parts = None  # what was drawn at random is about to be trained
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if lora is not None:
-        from gem_lightning.models.lora import add_lora
-
         model = add_lora(model, **lora)
     return model.train()
 
@@ -82,8 +86,6 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     arguments = dict(getattr(net, "keywords", net) or {})
     if arguments.get("checkpoint"):
-        from gem_lightning.models.loading import load_processor
-
         return load_processor(arguments["checkpoint"], tokenizer=tokenizer, **settings)
     config = make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), _switches(arguments))
     return GemProcessor.from_config(tokenizer, config, **settings)
@@ -122,29 +124,26 @@ def _ecg_config(source: Source) -> EcgConfig | dict[str, Any] | str | None:
         return None
     if isinstance(source, Mapping):
         return {name: value for name, value in source.items() if name != "checkpoint"}
-    from gem_lightning.models.towers import ecg_config_of
-
-    return ecg_config_of(source)
+    return towers.ecg_config_of(source)
 
 
 def _assemble(
     llm: Source, ecg: Source, vision: Source, dtype: torch.dtype, attention: str, switches: Mapping[str, Any]
 ) -> GemForConditionalGeneration:
+    """A network of pretrained parts and random ones; a part that is loaded is never drawn first."""
     config = make_config(llm, ecg, vision, switches)
     config.dtype = dtype
-    fresh = []
-    model = GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
-    from gem_lightning.models.towers import fill_ecg_tower, fill_language_model, fill_vision_tower
-
-    checkpoint = ecg.get("checkpoint") if isinstance(ecg, Mapping) else ecg
-    for name, source, fill in (
-        ("ecg_tower", checkpoint, fill_ecg_tower),
-        ("vision_tower", vision, fill_vision_tower),
-        ("language_model", llm, fill_language_model),
-    ):
-        if source is not None and not isinstance(source, Mapping) and source != "none":
-            fill(model, source)
-        elif source != "none":
-            fresh.append(name)
-    model.config.fresh_parts = [*fresh, "ecg_projector", "multi_modal_projector"]
-    return model
+    tower = ecg.get("checkpoint") if isinstance(ecg, Mapping) else ecg
+    tower = None if tower == "none" else tower
+    if not any(isinstance(source, (str, os.PathLike)) and source != "none" for source in (llm, tower, vision)):
+        return GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
+    config._attn_implementation = attention
+    tensors: dict[str, Any] = {}
+    if tower is not None:
+        tensors |= {PARTS["ecg_tower"] + name: value for name, value in towers.read_ecg_tower(tower).items()}
+    if isinstance(vision, (str, os.PathLike)) and vision != "none":
+        tensors |= towers.read_vision_tower(find_folder(vision))
+    if isinstance(llm, (str, os.PathLike)):
+        tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
+    config.fresh_parts = sorted(PARTS.keys() - parts_of(tensors))
+    return load_tensors(config, tensors, dtype, attention=attention)

@@ -59,7 +59,9 @@ def _encode(processor: Any, example: Mapping[str, Any]) -> dict[str, Any]:
     ecgs, images = (_as_list(example.get(name)) for name in ("record", "image"))
     from gem_lightning.models.placeholders import read_messages, share_out
 
-    messages, own_ecgs, own_images = share_out([read_messages(conversation)], [ecgs] if ecgs else [], [images] if images else [])[0]
+    messages, own_ecgs, own_images = share_out(
+        [read_messages(conversation)], [ecgs] if ecgs else [], [images] if images else []
+    )[0]
     return processor.encode(messages, own_ecgs, own_images, add_generation_prompt=True)
 
 

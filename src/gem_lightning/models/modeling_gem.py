@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from gem_lightning.errors import DataError
+from gem_lightning.models.card import write_card
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.ecg_transformer import EcgTransformer
 from gem_lightning.models.fusion import merge_tiles, scatter_features
@@ -282,6 +284,13 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write config, weights, generation settings and a model card."""
+        done = super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            write_card(self, Path(save_directory))
+        return done
 
     def prepare_inputs_for_generation(
         self,

@@ -1,0 +1,174 @@
+"""Low-rank adapters: added for training, saved alone, loaded and merged, with the projectors always among them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gem_lightning.errors import CheckpointError
+from gem_lightning.models.convert import GEM_LAYOUT, translate
+from gem_lightning.models.tensor_files import LazyTensor, Tensors, open_file
+
+# Whole layers that train beside the adapters: without them an adapter would lose what it learnt about ECGs
+ALWAYS_SAVED = ("ecg_projector", "multi_modal_projector")
+LLM_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+_PREFIX = "base_model.model."
+PathLike = str | os.PathLike
+
+
+def add_lora(model: Any, r: int = 16, lora_alpha: int | None = None, **fields: Any) -> Any:
+    """Wrap a network for LoRA training.
+
+    Args:
+        model: A ``GemForConditionalGeneration``, quantised or not.
+        r: Rank.
+        lora_alpha: Scale times ``r``; None means twice the rank.
+        **fields: Further fields of peft's ``LoraConfig``; ``target_modules`` is by default every linear layer of the
+            language model, ``modules_to_save`` always holds the projectors.
+
+    Returns:
+        A ``PeftModel``; its ``save_pretrained`` writes the adapters and the projectors only.
+    """
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if getattr(model, "is_quantized", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=model.is_gradient_checkpointing)
+    own = [name for name in ALWAYS_SAVED if getattr(model.model, name, None) is not None]
+    whole = sorted({*fields.pop("modules_to_save", ()), *own})
+    settings = {"target_modules": LLM_LAYERS, "task_type": "CAUSAL_LM"} | fields
+    config = LoraConfig(r=r, lora_alpha=lora_alpha or 2 * r, modules_to_save=whole, **settings)
+    return get_peft_model(model, config)
+
+
+def load_lora(folder: Path, base: PathLike | None = None, **options: Any) -> tuple[Any, Any]:
+    """A LoRA folder merged into its base: peft's own, or LLaVA's with ``non_lora_trainables.bin``.
+
+    Args:
+        folder: With adapter_config.json and the adapter's weights.
+        base: Its base model; None takes the one that adapter_config.json names.
+        **options: For :func:`gem_lightning.models.loading.load_gem`.
+
+    Returns:
+        (model, processor).
+
+    Raises:
+        CheckpointError: The base cannot be found, or an adapter does not fit it.
+    """
+    import json
+
+    from gem_lightning.models import original, towers
+    from gem_lightning.models.loading import find_folder, load_gem, recognise
+
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    named = base or settings.get("base_model_name_or_path")
+    place = towers.resolve(named, folder)
+    if place is None and named is None:
+        raise CheckpointError(f"expected base=the model that the adapter in {folder} belongs to, got none")
+    place = place or find_folder(str(named))
+    if recognise(place) == "original" and _is_llava(folder):
+        return original.load_original(place, changes=read_changes(folder, settings), **options)
+    model, processor = load_gem(place, **options)
+    from peft import PeftModel
+
+    wrapped = PeftModel.from_pretrained(model, folder)
+    merged = wrapped.merge_and_unload()
+    merged.config.fresh_parts = [part for part in merged.config.fresh_parts or () if part not in ALWAYS_SAVED] or None
+    return merged.eval(), processor
+
+
+def _is_llava(folder: Path) -> bool:
+    return (folder / "non_lora_trainables.bin").is_file()
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What training changed, under the published names.
+
+    Attributes:
+        whole: Tensors that replace the base's.
+        low_rank: (A, B) of a weight, to be added as ``scale * B @ A``.
+        scale: Of every adapter.
+    """
+
+    whole: Tensors
+    low_rank: dict[str, tuple[Any, Any]]
+    scale: float
+
+    def over(self, tensors: Tensors) -> Tensors:
+        """The base's tensors with the changes, still unread where they were.
+
+        Raises:
+            CheckpointError: An adapter's weight is not in the base, or its shape differs.
+        """
+        lost = sorted(name for name in self.low_rank if name not in tensors)
+        if lost:
+            raise CheckpointError(f"expected the base to hold {lost[:4]} ({len(lost)} in all), got none; another base?")
+        changed = {
+            name: LowRankSum(tensors[name], first, second, self.scale) for name, (first, second) in self.low_rank.items()
+        }
+        return tensors | changed | self.whole  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class LowRankSum:
+    """A base weight plus ``scale * B @ A``, computed when it is read."""
+
+    base: LazyTensor | Tensor
+    first: Any
+    second: Any
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the base."""
+        return tuple(self.base.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the base."""
+        return self.base.dtype
+
+    def get_shape(self) -> list[int]:
+        """As transformers' loader asks for it."""
+        return list(self.shape)
+
+    def get_dtype(self) -> str:
+        """As transformers' loader asks for it."""
+        return "F32" if self.dtype == torch.float32 else "BF16"
+
+    def __getitem__(self, index: Any) -> Tensor:
+        delta = self.second[...].float() @ self.first[...].float()
+        return (self.base[...].float() + self.scale * delta).to(self.dtype)[index]
+
+
+def read_changes(folder: Path, settings: Mapping[str, Any]) -> Changes:
+    """The adapters and whole tensors of a LLaVA LoRA folder.
+
+    Raises:
+        CheckpointError: The folder lacks one of its files, or a weight has only one half of its adapter.
+    """
+    files = [folder / name for name in ("adapter_model.safetensors", "adapter_model.bin") if (folder / name).is_file()]
+    if not files:
+        raise CheckpointError(f"expected adapter_model.safetensors or .bin in {folder}, got none; download it")
+    halves: dict[str, dict[str, Any]] = {}
+    for name, value in open_file(files[0]).items():
+        stem, _, rest = name.removeprefix(_PREFIX).partition(".lora_")
+        if not rest:
+            raise CheckpointError(f"expected only LoRA weights in {files[0]}, got {name}")
+        halves.setdefault(f"{stem}.weight", {})[rest[0]] = value
+    odd = sorted(name for name, pair in halves.items() if set(pair) != {"A", "B"})
+    if odd:
+        raise CheckpointError(f"expected both halves (lora_A, lora_B) of each adapter, got one for {odd[:4]}")
+    whole: Tensors = {}
+    for name, value in open_file(folder / "non_lora_trainables.bin").items():
+        name = name.removeprefix(_PREFIX)
+        whole[name if name.startswith(("model.", "lm_head.")) else f"model.{name}"] = value
+    translate(whole, GEM_LAYOUT)
+    scale = settings["lora_alpha"] / (settings["r"] ** (0.5 if settings.get("use_rslora") else 1))
+    return Changes(whole, {name: (pair["A"], pair["B"]) for name, pair in halves.items()}, scale)
