@@ -66,3 +66,28 @@ def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
 def rms(x: np.ndarray, axis: int = 0) -> np.ndarray:
     """Root mean square over one axis."""
     return np.sqrt(np.mean(np.square(x), axis=axis))
+
+
+def settle(marks: np.ndarray, anchor: np.ndarray, kind: np.ndarray, beat_limit: int, lead_limit: int) -> np.ndarray:
+    """Draw marks that stand alone towards their neighbours.
+
+    A lead's marks keep within ``beat_limit`` of their median distance to the beat, over beats of one kind; then a
+    beat's marks keep within ``lead_limit`` of the median over leads. What lies nearer stays as it is.
+
+    Args:
+        marks: (leads, beats) samples, NaN where absent.
+        anchor: (beats,) the beat's reference, samples.
+        kind: (beats,) class of each beat.
+        beat_limit: Samples.
+        lead_limit: Samples; 0 leaves leads alone.
+    """
+    offset = marks - anchor
+    for name in np.unique(kind):
+        here = kind == name
+        if here.sum() >= 3:
+            middle = nanmedian(offset[:, here], axis=1)[:, None]
+            offset[:, here] = np.clip(offset[:, here], middle - beat_limit, middle + beat_limit)
+    if lead_limit:
+        middle = nanmedian(offset)
+        offset = np.clip(offset, middle - lead_limit, middle + lead_limit)
+    return offset + anchor

@@ -8,7 +8,7 @@ from gem_lightning.features._arrays import at, nanmedian, rms, windows
 from gem_lightning.features._atria import Atria, between_beats, free_p
 from gem_lightning.features._filters import PAD, Views, ms
 from gem_lightning.features._qrs import Qrs, rr_samples
-from gem_lightning.features._t_wave import Wave, gather_outliers, trapezium_end
+from gem_lightning.features._t_wave import Wave, trapezium_end
 
 SPAN = ms(300)  # window before the QRS complex in which its P wave lies
 GUARD = ms(14)  # the last stretch before the QRS complex holds no P peak
@@ -18,8 +18,7 @@ MIN_SNR_UNEVEN = 5.0  # the same where RR varies, so that fibrillation is possib
 UNEVEN_RR = 0.1  # ... by more than this share (standard deviation over mean)
 MIN_LIKENESS = 0.40  # a beat's PQ stretch correlates at least so much with the usual one
 RIGHT, LEFT = ms(36), ms(45)  # length of the trapezium after (before) the steepest point
-APART = ms(16)  # marks further than this from the median of all leads are moved onto it
-BIAS_ON, BIAS_OFF = 1, -3  # samples by which experts differ (LUDB, odd records)
+BIAS_ON, BIAS_OFF = -1, -1  # samples by which experts differ (LUDB, odd records)
 
 
 def find_p(
@@ -57,8 +56,8 @@ def find_p(
     peak = np.where(near, np.abs(deviation), -1).argmax(-1)
     on, off = _ends(deviation, peak)
     shown = present & trusted[:, None]
-    on = gather_outliers(np.where(shown, start + on + BIAS_ON, np.nan), APART)
-    off = gather_outliers(np.where(shown, start + off + BIAS_OFF, np.nan), APART)
+    on = np.where(shown, start + on + BIAS_ON, np.nan)
+    off = np.where(shown, start + off + BIAS_OFF, np.nan)
     return Wave(on, np.where(shown, start + peak, np.nan), off), atria
 
 

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gem_lightning.features._arrays import at, nanmedian, rms, windows
+from gem_lightning.features._arrays import at, rms, windows
 from gem_lightning.features._filters import PAD, Views, ms
 from gem_lightning.features._qrs import Qrs, rr_samples
 
 SPAN = ms(750)  # window after the QRS complex in which the T wave lies
+REACH = ms(70)  # to either side of the peak, for how far it stands out
 START = ms(70)  # a T peak is never earlier after the QRS complex
 RIGHT, LEFT = ms(100), ms(85)  # length of the trapezium after (before) the steepest point
-MIN_MV = 0.012  # smaller deflections are no T wave
-APART = ms(35)  # marks further than this from the median of all leads are moved onto it
-BIAS_OFF = -3  # samples by which experts mark earlier (LUDB, odd records)
+ON_SLOPE, ON_SHIFT = 0.77, ms(48)  # experts' T onset: this share of the way from J to the T peak, less the shift ...
+ON_SPREAD = ms(22)  # ... and never further from there than this (LUDB, odd records)
+BIAS_ON = -3
+MIN_MV = 0.006  # smaller deflections are no T wave
+BIAS_OFF = -4  # samples by which experts mark earlier (LUDB, odd records)
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,14 @@ def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wa
     following = np.concatenate([level[:, 1:], level[:, -1:]], axis=1)
     line = level[..., None] + (following - level)[..., None] * (index / np.maximum(rr, 1)[:, None])
     deviation = windows(views.t, start, 0, SPAN) - line  # (leads, beats, SPAN)
-    peak = _peak(deviation, trusted, limit)
-    height = at(deviation, peak)
-    sign = np.where(height < 0, -1.0, 1.0)[..., None]
+    peak, bend = _peak(deviation, trusted, limit)
+    sign = np.where(bend < 0, -1.0, 1.0)[..., None]
     upright, slope = deviation * sign, windows(views.t_slope, start, 0, SPAN) * sign
     off, on = _ends(upright, slope, peak, limit)
     last = PAD + views.samples
-    present = (np.abs(height) > MIN_MV) & ((start + limit) < last) & (limit > START) & trusted[:, None]
-    on = gather_outliers(np.where(present, start + on, np.nan), APART)
-    off = gather_outliers(np.where(present, start + off + BIAS_OFF, np.nan), APART)
+    present = (np.abs(bend) > MIN_MV) & ((start + limit) < last) & (limit > START) & trusted[:, None]
+    on = np.where(present, start + on + BIAS_ON, np.nan)
+    off = np.where(present, start + off + BIAS_OFF, np.nan)
     return Wave(on, np.where(present, start + peak, np.nan), off)
 
 
@@ -77,16 +79,26 @@ def _limit(views: Views, beats: np.ndarray, qrs: Qrs, rr: np.ndarray) -> np.ndar
     return np.clip(limit, ms(140), SPAN - ms(50)).astype(int)
 
 
-def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """T peak (leads, beats) after the QRS complex: near the peak that all leads have together."""
+def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """T peak (leads, beats) after the QRS complex, and how far it stands out (signed, mV).
+
+    What stands out is measured against the signal 70 ms to either side, so that a shifted ST segment is not taken for
+    the T wave; first over all leads together, then in each lead near that place.
+    """
     index = np.arange(SPAN)
-    together = rms(deviation[trusted])
+    before = np.maximum(index - REACH, ms(40))
+    after = np.minimum(index + REACH, SPAN - 1)
+    bend = deviation - (deviation[..., before] + deviation[..., after]) / 2
     allowed = (index >= START) & (index < limit[:, None])
-    centre = np.where(allowed, together, -1).argmax(1)
+    centre = np.where(allowed, rms(bend[trusted]), -1).argmax(1)
     low = np.maximum(centre - ms(90), START)
     high = np.maximum(np.minimum(centre + ms(90), limit - ms(30)), low + 2)
     near = (index >= low[:, None]) & (index <= high[:, None])
-    return np.where(near, np.abs(deviation), -1).argmax(-1)
+    sharpest = np.where(near, np.abs(bend), -1).argmax(-1)
+    most = at(bend, sharpest)
+    close = near & (np.abs(index - sharpest[..., None]) <= ms(40))
+    peak = np.where(close, deviation * np.where(most < 0, -1, 1)[..., None], -np.inf).argmax(-1)
+    return peak, most
 
 
 def _ends(upright: np.ndarray, slope: np.ndarray, peak: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,10 +114,6 @@ def _ends(upright: np.ndarray, slope: np.ndarray, peak: np.ndarray, limit: np.nd
     reach = np.maximum(steepest - LEFT, 0)
     mirror = SPAN - 1
     on = mirror - trapezium_end(upright[..., ::-1], mirror - steepest, mirror - reach)
-    return off, on
+    usual = ON_SLOPE * peak - ON_SHIFT
+    return off, np.clip(on, usual - ON_SPREAD, usual + ON_SPREAD)
 
-
-def gather_outliers(marks: np.ndarray, apart: int) -> np.ndarray:
-    """Marks (leads, beats) further than ``apart`` from the median over leads are moved onto that median."""
-    middle = nanmedian(marks)
-    return np.where(np.abs(marks - middle) > apart, middle, marks)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.features._arrays import nanmedian
+from gem_lightning.features._arrays import nanmedian, settle
 from gem_lightning.features._beats import classify, doubt, likeness
-from gem_lightning.features._filters import PAD, Views, views
+from gem_lightning.features._filters import PAD, Views, ms, views
 from gem_lightning.features._p_wave import find_p
 from gem_lightning.features._qrs import find_beats, find_qrs
 from gem_lightning.features._t_wave import find_t
 from gem_lightning.features.schema import MARKS, Delineation
 
 MIN_SECONDS = 1.0
+BEAT_LIMIT = ms(16)  # a lead's mark strays no further from its usual distance to the beat ...
+LEAD_LIMIT = ms(32)  # ... and P and T marks no further from the median of all leads
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
@@ -49,11 +51,16 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     t = find_t(view, trusted, beats, qrs)
     p, atria = find_p(view, trusted, beats, qrs, t.off, ~np.isin(beat_class, ("premature_ventricular", "paced")))
     keep = trusted[:, None]
+    peak = np.where(keep, qrs.peak, np.nan)
+    anchor = nanmedian(peak)
+
+    def steady(marks: np.ndarray, lead_limit: int = LEAD_LIMIT) -> np.ndarray:
+        return settle(np.where(keep, marks, np.nan), anchor, beat_class, BEAT_LIMIT, lead_limit)
+
     marks = {
-        "P_on": p.on, "P": p.peak, "P_off": p.off,
-        "QRS_on": np.where(keep, qrs.lead_on, np.nan), "R": np.where(keep, qrs.peak, np.nan),
-        "QRS_off": np.where(keep, qrs.lead_off, np.nan),
-        "T_on": t.on, "T": t.peak, "T_off": t.off,
+        "P_on": steady(p.on), "P": p.peak, "P_off": steady(p.off),
+        "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
+        "T_on": steady(t.on), "T": t.peak, "T_off": steady(t.off),
     }  # fmt: skip
     marks = {name: to_record(marks[name], view, record) for name in MARKS}
     for wave in WAVES:
@@ -95,8 +102,10 @@ def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
     signal = record.signal
     known = np.isfinite(signal)
     filled = np.where(known, signal, 0)
-    top, low = filled.max(1, keepdims=True), filled.min(1, keepdims=True)
-    clipped = np.maximum((filled == top).mean(1), (filled == low).mean(1))
+    top, low, middle = filled.max(1), filled.min(1), np.median(filled, axis=1)
+    far = 0.2 * (top - low)
+    clipped = np.where(top - middle > far, (filled == top[:, None]).mean(1), 0)
+    clipped = np.maximum(clipped, np.where(middle - low > far, (filled == low[:, None]).mean(1), 0))
     inside = view.clean[:, PAD : PAD + view.samples]
     swing = np.ptp(inside, axis=1)
     still = (np.abs(np.diff(filled, axis=1)) < 1e-6).mean(1)
