@@ -33,18 +33,21 @@ def recording_noise(
         (8, samples) mV, to be added.
     """
     samples = clean.shape[1]
-    white = rng.standard_normal((9, samples + 4))
+    mix = _LEADS_FROM_ELECTRODES.astype(np.float32)
+    white = mix @ rng.standard_normal((9, samples + 4), dtype=np.float32)
     # a short smoothing minus a longer one keeps about fs/20 to fs/3: where muscle potentials lie at 500 Hz
-    smooth = white[:, 1:-3] + 2 * white[:, 2:-2] + white[:, 3:-1]
-    muscle = _unit(_LEADS_FROM_ELECTRODES @ (smooth - 0.5 * (white[:, :-4] + white[:, 4:])))
-    t = np.arange(samples) / fs
-    mains = np.outer(rng.standard_normal(8), np.sin(2 * np.pi * mains_hz * t + rng.uniform(0, 2 * np.pi)))
+    muscle = white[:, 2:-2] * 2
+    muscle += white[:, 1:-3] + white[:, 3:-1]
+    muscle -= 0.5 * (white[:, :-4] + white[:, 4:])
+    t = np.arange(samples, dtype=np.float32) / np.float32(fs)
+    hum = np.sin(np.float32(2 * np.pi * mains_hz) * t + np.float32(rng.uniform(0, 2 * np.pi)))
+    mains = rng.standard_normal((8, 1), dtype=np.float32) * hum
     slow = rng.uniform(0.1, 0.5, 3)[:, None] * t + rng.uniform(0, 1, 3)[:, None]  # (3, samples) cycles
-    wander = _LEADS_FROM_ELECTRODES @ rng.standard_normal((9, 3)) @ np.sin(2 * np.pi * slow)
-    fast = _unit(0.8 * muscle + 0.2 * _unit(mains))
-    return fast * np.sqrt(np.mean(clean**2)) * 10 ** (-snr_db / 20) + wander_mv * _unit(wander)
+    wander = (mix @ rng.standard_normal((9, 3)) @ np.sin(2 * np.pi * slow)).astype(np.float32)
+    fast = _unit(0.8 * _unit(muscle) + 0.2 * _unit(mains))
+    return fast * float(np.sqrt(np.mean(clean**2)) * 10 ** (-snr_db / 20)) + wander_mv * _unit(wander)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
     """Scaled to a root mean square of 1 over everything."""
-    return x / max(float(np.sqrt(np.mean(x**2))), 1e-12)
+    return x * (1 / max(float(np.sqrt(np.vdot(x, x) / x.size)), 1e-12))

@@ -45,7 +45,7 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "long_qtc": {"qtc_ms": (490, 560), "heart_rate": (55, 88)},
     "short_qtc": {"qtc_ms": (305, 332), "heart_rate": (56, 80)},
     "t_peaked": {"heart_rate": (56, 85)},
-    "pathological_q": {"qrs_ms": (94, 112), "axis_deg": (-15, 40)},
+    "pathological_q": {"qrs_ms": (100, 118), "axis_deg": (-15, 40)},
     "pac": {"heart_rate": (58, 78), "every": (4, 6)},
     "pvc": {"heart_rate": (58, 82), "every": (4, 6)},
     "bigeminy": {"heart_rate": (60, 80), "every": (2, 2)},
@@ -144,7 +144,7 @@ def simulate(
         eight = eight + recording_noise(eight, fs, snr_db, wander, extra.get("mains_hz", 50), rng)
     signal = clean if snr_db is None else limb_leads(eight.astype(np.float32))
     meta = {"format": "simulated", "age": values["age"], "sex": values["sex"]}
-    known = truth.tabulate(schedule, beats, heart, samples, fs)
+    known = truth.tabulate(schedule, beats, samples, fs)
     facts = known.parameters | {"seed": seed, "snr_db": snr_db, "territory": territory, **meta}
     return SimulatedEcg(
         record=EcgRecord(signal, fs, LEADS, meta),

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.ecg.morphology import Heart
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.ecg.rhythm import Schedule
 from gem_lightning.ecg.waves import Beat, Wave, fiducials, net_axis, template
@@ -29,7 +28,7 @@ class Truth:
     parameters: dict[str, Any]
 
 
-def tabulate(schedule: Schedule, beats: dict[str, Beat], heart: Heart, samples: int, fs: float) -> Truth:
+def tabulate(schedule: Schedule, beats: dict[str, Beat], samples: int, fs: float) -> Truth:
     """Marks of all beats whose QRS lies inside the record, and the values that follow from them."""
     longest = {kind: max(wave.off for wave in beat.qrs) / 1000 for kind, beat in beats.items()}
     ends = np.array([longest[str(kind)] for kind in schedule.kind])
@@ -38,15 +37,15 @@ def tabulate(schedule: Schedule, beats: dict[str, Beat], heart: Heart, samples: 
     marks = {name: np.full((12, len(order)), np.nan) for name in MARKS}
     whole = {name: np.full(len(order), np.nan) for name in MARKS}
     tables = {str(kind): _fiducials(beats[str(kind)]) for kind in np.unique(schedule.kind[order])}
-    for i, beat in enumerate(order):
-        for group, (names, per_lead, together) in tables[str(schedule.kind[beat])].items():
-            start = (schedule.p[beat] if group == "P" else schedule.qrs[beat]) * fs
-            times, global_times = start + per_lead * fs / 1000, start + together * fs / 1000
-            if not (global_times[0] >= 0 and global_times[2] <= samples - 1):
-                continue  # cut by the edge, or no such wave (NaN)
-            for name, row, value in zip(names, times, global_times):
-                marks[name][:, i] = row
-                whole[name][i] = value
+    for kind, groups in tables.items():
+        places = np.flatnonzero(schedule.kind[order] == kind)
+        for group, (names, per_lead, together) in groups.items():
+            start = (schedule.p if group == "P" else schedule.qrs)[order[places]] * fs  # (beats of this kind,)
+            times = start + together[:, None] * fs / 1000
+            uncut = (times[0] >= 0) & (times[2] <= samples - 1)  # False also where there is no such wave (NaN)
+            for name, offsets, moment in zip(names, per_lead, times):
+                marks[name][:, places[uncut]] = (offsets * fs / 1000)[:, None] + start[uncut]
+                whole[name][places[uncut]] = moment[uncut]
     extra = schedule.extra_p * fs + fiducials(beats["normal"].p, "P")[1][1] * fs / 1000
     extra = extra[(extra >= 0) & (extra <= samples - 1)]
     classes = np.array([beats[str(kind)].beat_class for kind in schedule.kind[order]], dtype=object)
@@ -130,11 +129,11 @@ def _st(beat: Beat) -> dict[str, dict[str, float]]:
 
 def _amplitudes(beat: Beat, has_p: bool) -> dict[str, dict[str, float]]:
     """Largest positive and negative QRS deflection, P and T peak of either sign, mV per lead."""
-    grid = np.arange(0.0, 700.0, 0.5)
+    grid = np.arange(0.0, 700.0)
     qrs = template(beat.qrs + beat.st, grid[grid <= max(wave.off for wave in beat.qrs)])
     peaks = {"P": template(beat.p if has_p else (), grid), "T": template(beat.t, grid) + template(beat.st, grid)}
     table = {lead: {"R": float(max(y.max(), 0)), "S": float(max(-y.min(), 0))} for lead, y in zip(LEADS, qrs)}
-    start = int(2 * max(wave.off for wave in beat.qrs)) + 1
+    start = int(max(wave.off for wave in beat.qrs)) + 1
     for name, waves in peaks.items():
         for lead, y in zip(LEADS, waves if name == "P" else waves[:, start:]):
             table[lead][name] = float(y[np.abs(y).argmax()])
