@@ -159,6 +159,10 @@ def _give_back(items: list[Item], mentions: list[Mention], target: int, names: t
     mention = mentions[target]
     _give(mention, names, kind)
     mention.own_place = True
+    for other in mentions:  # the word and its number: "T waves in V1 to V3 are negative, -0.2 mV"
+        paired = other.head is not None and other.head is mention.head and bool(other.values) != bool(mention.values)
+        if paired and not _has(other, kind) and _first(mentions, other) < place:
+            _give(other, names, kind)
     if kind == "B":
         return
     k = target
@@ -188,6 +192,8 @@ def _give_forward(items: list[Item], mentions: list[Mention], target: int, names
         between = {items[i].kind for i in range(last.i1 + 1, other.i0)}
         same = _twins(other, last)
         if not same and (not between or not between <= {"and", "or", "/", ","} or not _strong(other) or "," in between):
+            return
+        if same and kind in between:
             return
         after = [items[i].kind for i in range(other.i1 + 1, min(other.i1 + 4, len(items)))]
         if kind in after[:3] or not _takes(other, kind) or _has(other, kind):

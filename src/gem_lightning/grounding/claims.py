@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.grounding.claim import Claim
 from gem_lightning.grounding.grammar import parse
 from gem_lightning.grounding.lexicon import lexicon
+from gem_lightning.grounding.memo import Memo
 from gem_lightning.grounding.scanner import sentences
 
 if TYPE_CHECKING:
@@ -21,8 +23,12 @@ _HOMES = {"ClaimReport": "report", "Verdict": "judge", "conflicts": "conflicts",
 
 #: Characters of a text that are read; no interpretation is longer, and junk must not cost more than a moment.
 MAX_CHARS = 200_000
-_MEMO_SIZE = 20_000
-_memo: dict[str, list[Claim]] = {}
+
+
+@cache
+def _memo(language: str) -> Memo:
+    words = lexicon(language)
+    return Memo(lambda sentence: parse(sentence, words))
 
 
 def __getattr__(name: str) -> Any:
@@ -44,23 +50,14 @@ def extract(text: str, language: str = "en") -> list[Claim]:
         language: Lexicon to read with.
 
     Returns:
-        Claims with spans into ``text``. Sentences read before are remembered.
+        Claims with spans into ``text``. Forms of sentences are remembered (``memo.py``).
     """
     if not isinstance(text, str):
         from gem_lightning.errors import GemError
 
         raise GemError(f"expected a text, got {type(text).__name__}; decode bytes before")
-    words = lexicon(language)
+    memo = _memo(language)
     found: list[Claim] = []
     for start, sentence in sentences(text[:MAX_CHARS]):
-        key = sentence if language == "en" else f"{language}\n{sentence}"
-        claims = _memo.get(key)
-        if claims is None:
-            claims = parse(sentence, words)
-            if len(_memo) >= _MEMO_SIZE:
-                _memo.clear()
-            _memo[key] = claims
-        for c in claims:
-            a, b = c.span
-            found.append(Claim(*c[:10], (a + start, b + start)))
+        found += memo.claims(sentence, start)
     return found

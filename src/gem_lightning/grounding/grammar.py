@@ -29,12 +29,17 @@ def parse(sentence: str, words: Lexicon) -> list[Claim]:
         return []
     attach_places(items, mentions, used)
     apply_scope(items, mentions, sentence.rstrip().endswith("?"))
-    claims: dict[tuple, Claim] = {}  # "Mobitz I (Wenckebach)" says one thing
+    claims: list[Claim] = []
+    said: set[tuple] = set()
     for mention in mentions:
         if not mention.dropped:
             for claim in _claims(items, mention):
-                claims.setdefault(claim[:10], claim)
-    return sorted(claims.values(), key=lambda claim: claim.span)
+                if claim.kind == "finding":  # "Mobitz I (Wenckebach)" says one thing
+                    if claim[:10] in said:
+                        continue
+                    said.add(claim[:10])
+                claims.append(claim)
+    return sorted(claims, key=lambda claim: claim.span)
 
 
 def _claims(items: list[Item], mention: Mention) -> list[Claim]:

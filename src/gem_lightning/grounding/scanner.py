@@ -12,10 +12,8 @@ from gem_lightning.grounding.lexicon import END, SPELLING, TOKEN, Entry, Lexicon
 MAX_TOKENS = 1_500
 _WRAPPED_LINE = 60
 
-_SENTENCE_END = re.compile(
-    r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bca)(?<!approx)(?<!\bincl)(?<!\bresp)(?<!\bmax)(?<!\bmin)(?<!\bDr)"
-    r"\.+(?=\s|$|[A-Z\"')])|[;!]|(?<=[\w)])\?(?=\s|$)|\n"
-)
+_SENTENCE_END = re.compile(r"[.;!?\n](?:(?<=\.)(?=\s|$|[A-Z\"')])|(?<=[;!\n])|(?<=\?)(?=\s|$))")
+_SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|vs|ca|approx|incl|resp|max|min|vent|Dr|freq))$", re.IGNORECASE)
 _SINGLES = frozenset("pqrst")
 _SECOND = Entry("U", "s")
 _MARKS = {"(": "(", "[": "(", "{": "(", ")": ")", "]": ")", "}": ")", ",": ",", "/": "/", "-": "-", "+": "+", "?": "?"}
@@ -46,7 +44,12 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
     start = 0
     for match in _SENTENCE_END.finditer(text):
         end = match.end()
-        if match.group() == "\n" and _is_wrapped(text, start, match.start()):
+        mark = text[end - 1]
+        if mark == "\n" and _is_wrapped(text, start, end - 1):
+            continue
+        if mark == "." and text[end - 2 : end - 1].isalpha() and _SHORT_FORM.search(text, max(0, end - 8), end - 1):
+            continue
+        if mark == "?" and not (end > 1 and (text[end - 2].isalnum() or text[end - 2] == ")")):
             continue
         if end - start > 1:
             yield start, text[start:end]
