@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.grounding.tolerance import default_tolerance
 
 #: Quantity to (kind of claim, unit).
 QUANTITIES: dict[str, tuple[str, str]] = {
@@ -64,15 +65,31 @@ def _point(claim: Any) -> float | None:
     return None
 
 
-def content(said: Said) -> frozenset[Any]:
-    """What is claimed, without where in the text; for comparing two texts."""
-    return frozenset(claim.meaning for claim in said.claims)
-
-
 def kept(before: Said, after: Said) -> float:
-    """Share of claims that two texts have in common (Jaccard); 1 when neither claims anything."""
-    one, two = content(before), content(after)
-    return len(one & two) / len(one | two) if one | two else 1.0
+    """Share of claims that two texts have in common, of all they make (Jaccard); 1 when neither claims anything.
+
+    Numbers are the same within the default tolerance of their kind.
+    """
+    left = list(dict.fromkeys(claim.meaning for claim in after.claims))
+    one = list(dict.fromkeys(claim.meaning for claim in before.claims))
+    total, common = len(one) + len(left), 0
+    for meaning in one:
+        twin = next((other for other in left if _same(meaning, other)), None)
+        if twin is not None:
+            left.remove(twin)
+            common += 1
+    return common / (total - common) if total else 1.0
+
+
+def _same(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
+    if one[0] != two[0] or one[4:] != two[4:]:
+        return False
+    for a, b in zip(one[1:4], two[1:4]):
+        if (a is None) != (b is None):
+            return False
+        if a is not None and abs(a - b) > default_tolerance(one[0], a).value:
+            return False
+    return True
 
 
 def draw_page(record: EcgRecord) -> Any:
