@@ -122,9 +122,7 @@ def _taken(items: list[Item], mentions: list[Mention], place: int) -> bool:
         k -= 1
     if k < 0 or items[k].kind != "Q":
         return False
-    return not any(
-        m.i0 <= k <= m.i1 or (m.head is not None and m.head.i0 <= k <= m.head.i1) for m in mentions
-    )
+    return not any(m.i0 <= k <= m.i1 or (m.head is not None and m.head.i0 <= k <= m.head.i1) for m in mentions)
 
 
 def _joined_adjective(after: list[str]) -> bool:

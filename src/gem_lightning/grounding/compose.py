@@ -74,4 +74,4 @@ def compose_with_claims(
         findings = find(features)
     statements = tell(Facts(features, findings), seed, style)
     claims = tuple(claim for statement in statements for claim in statement.claims)
-    return Composition(" ".join(statement.text for statement in statements), claims, style)
+    return Composition(" ".join(statement.text for statement in statements if statement.text), claims, style)

@@ -2,71 +2,68 @@
 
 from __future__ import annotations
 
+from gem_lightning.grounding import sections
 from gem_lightning.grounding.facts import Facts, Statement, point, says
 from gem_lightning.grounding.phrases import Phrases, join, sentence
 
 _LEAD_CODES = ("st_elevation", "st_depression", "t_inversion")
-_OTHERS = (
-    "av_block_1",
-    "av_block_2_mobitz_1",
-    "av_block_2_mobitz_2",
-    "av_block_3",
-    "pre_excitation",
-    "rbbb",
-    "incomplete_rbbb",
-    "lbbb",
-    "incomplete_lbbb",
-    "lafb",
-    "lpfb",
-    "ivcd",
-    "lvh",
-    "rvh",
-    "left_atrial_enlargement",
-    "right_atrial_enlargement",
-    "pathological_q",
-    "mi_inferior",
-    "mi_anterior",
-    "mi_lateral",
-    "mi_septal",
-    "poor_r_progression",
-    "rsr_prime",
-    "t_peaked",
-    "t_flat",
-    "long_qtc",
-    "short_qtc",
-    "low_voltage",
-    "pac",
-    "pvc",
-    "bigeminy",
-    "sinus_arrhythmia",
-    "early_repolarization",
-    "pericarditis",
+#: What the brief style names after rhythm, intervals, axis and ST-T, in this order.
+OTHERS = tuple(
+    """av_block_1 av_block_2_mobitz_1 av_block_2_mobitz_2 av_block_3 pre_excitation rbbb incomplete_rbbb lbbb
+    incomplete_lbbb lafb lpfb ivcd lvh rvh left_atrial_enlargement right_atrial_enlargement pathological_q mi_inferior
+    mi_anterior mi_lateral mi_septal poor_r_progression rsr_prime t_peaked t_flat long_qtc short_qtc low_voltage pac pvc
+    bigeminy sinus_arrhythmia early_repolarization pericarditis""".split()
 )
 
 
 def tell(facts: Facts, seed: int | None, style: str) -> list[Statement]:
     """The statements of one text."""
-    return brief(facts, Phrases(seed=None))
+    if facts.features.heart_rate_bpm is None or facts.features.reason is not None:
+        return [Statement("This recording does not allow a measurement.")]
+    if style == "brief":
+        return brief(facts, Phrases(seed=None))
+    phrases = Phrases(seed)
+    parts = [
+        sections.quality(facts, phrases),
+        sections.rhythm(facts, phrases),
+        sections.axis(facts, phrases),
+        sections.intervals(facts, phrases),
+        sections.p_wave(facts, phrases),
+        sections.qrs(facts, phrases),
+        sections.st_t(facts, phrases),
+        sections.conclusion(facts, phrases, teach=style == "teaching"),
+    ]
+    if style == "report":
+        parts = [part for part in parts if part]
+    else:
+        if phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
+            parts[2], parts[3] = parts[3], parts[2]
+        parts.insert(5, sections.beats(facts, phrases))
+        parts.append(sections.urgency(facts, phrases))
+    return [statement for part in parts for statement in part]
 
 
 def brief(facts: Facts, phrases: Phrases) -> list[Statement]:
     """About 40 words, always the same phrasing and order, whole numbers only."""
-    if facts.features.heart_rate_bpm is None:
-        return [Statement("The rhythm cannot be measured.")]
-    told = [_rhythm(facts, phrases), *_p_absent(facts), _intervals(facts), *_axis(facts, phrases)]
+    told = [_rhythm(facts, phrases), *_p_absent(facts), *_intervals(facts), *_axis(facts, phrases)]
     told += _territories(facts, phrases)
-    for code in _OTHERS:
+    for code in OTHERS:
         if code in facts:
-            stated = facts.stated[code]
-            leads = () if code.startswith("mi_") else stated.leads
-            words = ("possible " if stated.uncertain else "") + phrases.first(code)
-            place = f" in {join(leads)}" if leads else ""
-            told.append(Statement(sentence(words + place), (says(code, leads, uncertain=stated.uncertain),)))
-    return [statement for statement in told if statement is not None]
+            told.append(_plain(facts, phrases, code))
+    return told
+
+
+def _plain(facts: Facts, phrases: Phrases, code: str) -> Statement:
+    stated = facts.stated[code]
+    leads = sections.leads_of(stated)
+    words = ("possible " if stated.uncertain else "") + phrases.first(code)
+    place = f" in {join(leads)}" if leads else ""
+    return Statement(sentence(words + place), (says(code, leads, uncertain=stated.uncertain),))
 
 
 def _rhythm(facts: Facts, phrases: Phrases) -> Statement:
     rate = facts.number("heart_rate")
+    assert rate is not None
     claims = (point("heart_rate", rate),)
     if facts.rhythm is None:
         return Statement(f"Rate {rate} bpm.", claims)
@@ -76,35 +73,28 @@ def _rhythm(facts: Facts, phrases: Phrases) -> Statement:
 
 
 def _p_absent(facts: Facts) -> list[Statement]:
-    return [Statement("No P waves.", (says("p_absent"),))] if facts.holds("p_absent") else []
+    return [Statement("No P waves.", (says("p_absent"),))] if "p_absent" in facts else []
 
 
-def _intervals(facts: Facts) -> Statement | None:
+def _intervals(facts: Facts) -> list[Statement]:
     names = {"pr": "PR", "qrs": "QRS", "qt": "QT", "qtc": "QTc"}
     values = {kind: value for kind in names if (value := facts.number(kind)) is not None}
     if not values:
-        return None
+        return []
     text = ", ".join(f"{names[kind]} {value} ms" for kind, value in values.items()) + "."
-    return Statement(text, tuple(point(kind, value) for kind, value in values.items()))
+    return [Statement(text, tuple(point(kind, value) for kind, value in values.items()))]
 
 
 def _axis(facts: Facts, phrases: Phrases) -> list[Statement]:
-    for code in ("left_axis_deviation", "right_axis_deviation", "normal_axis"):
-        if code in facts or facts.holds(code):
-            return [Statement(sentence(phrases.first(code)), (says(code),))]
-    return []
+    code = sections.axis_word(facts)
+    return [Statement(sentence(phrases.first(code)), (says(code),))] if code else []
 
 
 def _territories(facts: Facts, phrases: Phrases) -> list[Statement]:
     told = []
-    clear = [code for code in _LEAD_CODES if facts.missing(code)]
     for code in _LEAD_CODES:
         if code in facts:
-            stated = facts.stated[code]
-            place = f" in {join(stated.leads)}" if stated.leads else ""
-            hedge = "possible " if stated.uncertain else ""
-            text = sentence(hedge + phrases.first(code) + place)
-            told.append(Statement(text, (says(code, stated.leads, uncertain=stated.uncertain),)))
-        elif code in clear:
+            told.append(_plain(facts, phrases, code))
+        elif facts.missing(code):
             told.append(Statement(f"No {phrases.first(code)}.", (says(code, negated=True),)))
     return told

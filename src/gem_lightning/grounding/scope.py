@@ -71,7 +71,8 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
             state = _step(items, i, state, mentions)
         for mention in starts.get(i, ()):
             mention.negated |= state.negated
-            mention.uncertain |= state.hedged
+            beside = mention.head is not None and mention.head.implied  # "possible flutter at 74 bpm": the rate is sure
+            mention.uncertain |= state.hedged and not (mention.values and (beside or state.seen is not None))
             state.seen = mention
             if state.one:
                 state.negated = state.one = False
