@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SAME_ROWS = ("_target_", "root", "n", "seed", "diagnoses", "snr_db", "samples", "rate", "origin", "model", "images")
-SAME_ROWS += ("temperature", "max_tokens", "max_new_tokens", "answers", "base_url")
+# Settings of source and teacher that shape the rows; the others (prices, budget, concurrency) may change on the way.
+SAME_ROWS = frozenset((
+    "_target_", "root", "n", "seed", "diagnoses", "snr_db", "samples", "rate", "origin",
+    "model", "base_url", "images", "temperature", "max_tokens", "max_new_tokens", "answers",
+))  # fmt: skip
 
 
 def generate(cfg: DictConfig) -> None:
@@ -132,9 +135,9 @@ def examine(cfg: DictConfig) -> None:
     from gem_lightning.grounding.doctor import Doctor
 
     files = OmegaConf.to_container(cfg.files, resolve=True) if OmegaConf.is_dict(cfg.files) else cfg.files
-    options = OmegaConf.to_container(cfg.doctor, resolve=True)
-    fail_on = options.pop("fail_on")  # type: ignore[union-attr]
-    doctor = Doctor(files, paths=dict(cfg.paths or {}), renderer=_instantiate(cfg.get("render")), **options)  # type: ignore[arg-type]
+    options: Any = OmegaConf.to_container(cfg.doctor, resolve=True)
+    fail_on = options.pop("fail_on")
+    doctor = Doctor(files, paths=dict(cfg.paths or {}), renderer=_instantiate(cfg.get("render")), **options)
     found = doctor.examine(workers=cfg.workers, show=show_progress())
     found.write(cfg.out)
     print(found.text())

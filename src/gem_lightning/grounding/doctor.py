@@ -256,7 +256,7 @@ def _form(sample: InstructionSample) -> Iterator[tuple[str, str]]:
 
 
 def _labels(answers: str) -> list[str]:
-    from gem_lightning.grounding import extract
+    from gem_lightning.grounding.claims import extract
 
     claims = extract(answers)
     return sorted(

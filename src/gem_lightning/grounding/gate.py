@@ -36,10 +36,12 @@ class Problem:
     Args:
         category: For counting.
         words: For the teacher, who is asked to mend it.
+        finding: Code of the finding it is about, or None.
     """
 
     category: str
     words: str
+    finding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Gate:
             findings: Of the record; the numbers of their criteria may be quoted.
             report: The clinician's report, or None.
         """
-        from gem_lightning.grounding import verify
+        from gem_lightning.grounding.verify import verify
 
         checked = verify(text, features)
         said = report_codes(report) if self.report_rules else frozenset()
@@ -135,11 +137,13 @@ def _problem(verdict: Any, said: frozenset[str], text: str) -> Problem | None:
     if verdict.verdict == "contradicted":
         measured = "" if verdict.measured is None else f" Measured: {verdict.measured}."
         category = "contradicted finding" if claim.kind == "finding" else "contradicted number"
-        return Problem(category, f"{quote!r} is not what the tracing shows.{measured} {verdict.reason}".strip())
+        return Problem(
+            category, f"{quote!r} is not what the tracing shows.{measured} {verdict.reason}".strip(), claim.finding
+        )
     if claim.kind == "finding" and claim.negated:
         return None  # nothing measured speaks against an absence that cannot be measured
     category = "finding without support" if claim.kind == "finding" else "number that cannot be checked"
-    return Problem(category, f"{quote!r} rests on nothing measured: leave it out.")
+    return Problem(category, f"{quote!r} rests on nothing measured: leave it out.", claim.finding)
 
 
 def _left_out(verdicts: Sequence[Any], said: frozenset[str]) -> Iterator[Problem]:
@@ -167,7 +171,7 @@ def report_codes(report: str | None) -> frozenset[str]:
     """Findings that a report states as present; empty where it has none that the lexicon knows."""
     if not report:
         return frozenset()
-    from gem_lightning.grounding import extract
+    from gem_lightning.grounding.claims import extract
 
-    claims = (c for c in extract(report) if c.kind == "finding" and c.finding is not None)
-    return frozenset(c.finding for c in claims if not c.negated and not c.uncertain)
+    claims = (c for c in extract(report) if c.kind == "finding" and not c.negated and not c.uncertain)
+    return frozenset(c.finding for c in claims if c.finding is not None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 
 from gem_lightning.features.schema import EcgFeatures, Finding
@@ -51,7 +53,28 @@ def make_turns(
     from gem_lightning.grounding import compose
 
     if kind in QUESTIONS:
-        question = QUESTIONS[kind][seed % len(QUESTIONS[kind])]
+        question = make_question(kind, seed)
         text = compose(features, findings, seed % 2**31, "report" if kind == "report" else style)
         return [(question, text)]
     return _asked(kind, features, findings, seed, earlier)
+
+
+def parse_turns(kind: str, text: str, seed: int) -> Turns:
+    """A teacher's text as (question, answer) pairs.
+
+    Raises:
+        ValueError: A dialogue that is not the JSON asked for.
+    """
+    if kind != "dialogue":
+        return [(make_question(kind, seed), text.strip())]
+    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip())
+    try:
+        turns = json.loads(body)["turns"]
+        return [(str(t["question"]).strip(), str(t["answer"]).strip()) for t in turns]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError('Answer as JSON only: {"turns": [{"question": "...", "answer": "..."}, ...]}') from None
+
+
+def make_question(kind: str, seed: int) -> str:
+    """The question that a free text answers."""
+    return QUESTIONS[kind][seed % len(QUESTIONS[kind])]

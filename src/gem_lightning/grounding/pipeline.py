@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,13 @@ from gem_lightning.errors import DataError
 from gem_lightning.features.schema import EcgFeatures, Finding, plain
 from gem_lightning.grounding.gate import Gate, Judgement, Problem, report_codes
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
-from gem_lightning.grounding.kinds import ASKED, KINDS, Turns, make_turns, opening
-from gem_lightning.grounding.prompting import DIALOGUE_SCHEMA, facts_for_prompt, render_prompt
+from gem_lightning.grounding.kinds import ASKED, KINDS, Turns, make_turns, opening, parse_turns
+from gem_lightning.grounding.prompting import facts_for_prompt, render_prompt
 from gem_lightning.grounding.sources import SourceRecord
-from gem_lightning.grounding.teacher import Teacher
-from gem_lightning.jobs import failure, write_atomically
+from gem_lightning.jobs import write_atomically
 
 Row = dict[str, Any]
+Asked = tuple[str, str, list[dict[str, Any]]]  # kind, sample id, messages
 
 
 @dataclass(frozen=True)
@@ -181,17 +178,25 @@ class Pipeline:
             return [self._rejected(prepared, "record", [refused], [])]
         rows = []
         for number, kind in enumerate(self.plan(prepared)):
-            name = self._sample_id(prepared, kind, number)
-            turns = self.composed(prepared, kind, name)
-            judged = self.judge(prepared, kind, turns)
-            rows.append(self._row(prepared, kind, name, turns, judged, []))
+            rows.append(self._composed(prepared, kind, self._sample_id(prepared, kind, number)))
         return rows
 
-    def composed(self, prepared: Prepared, kind: str, name: str) -> Turns:
-        """Questions and answers made from the measurements alone."""
+    def _composed(self, prepared: Prepared, kind: str, name: str) -> Row:
+        """A row made from the measurements alone; findings that the gate refuses are left out of the next attempt."""
         found = _agreeing(prepared.findings, report_codes(prepared.record.report) if self.gate.report_rules else None)
-        seed = self._number("words", name)
-        return make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier)
+        seed, attempts = self._number("words", name), []
+        turns: Turns = []
+        judged = Judgement(())
+        for _ in range(self.tries):
+            turns = make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier)
+            judged = self.judge(prepared, kind, turns)
+            attempts.append({"text": "\n".join(a for _, a in turns), "problems": told(judged.problems)})
+            refused = {problem.finding for problem in judged.problems}
+            kept = tuple(f for f in found if f.code not in refused)
+            if judged.accepted or len(kept) == len(found):
+                break
+            found = kept
+        return self.row(prepared, kind, name, turns, judged, attempts)
 
     def judge(self, prepared: Prepared, kind: str, turns: Turns) -> Judgement:
         """The gate's verdict on a sample; only free texts must quote several facts and carry the diagnosis."""
@@ -204,12 +209,12 @@ class Pipeline:
         repeated = number >= len([w for w in self.kinds.values() if w > 0])
         return f"{prepared.record.id}-{kind}" + (f"-{number}" if repeated else "")
 
-    def _row(
+    def row(
         self, prepared: Prepared, kind: str, name: str, turns: Turns, judged: Judgement, attempts: list[Row]
     ) -> Row:
+        """The job's row of one sample: accepted with it, or rejected with every attempt and its problems."""
         if not judged.accepted:
-            texts = attempts or [{"text": "\n".join(a for _, a in turns), "problems": _told(judged.problems)}]
-            return self._rejected(prepared, kind, judged.problems, texts, name)
+            return self._rejected(prepared, kind, judged.problems, attempts, name)
         sample = self.sample(prepared, kind, name, turns, judged, len(attempts))
         return {
             "status": "accepted",
@@ -227,7 +232,7 @@ class Pipeline:
             "id": name or prepared.record.id,
             "record": prepared.record.id,
             "kind": kind,
-            "problems": _told(problems),
+            "problems": told(problems),
             "attempts": attempts,
         }
 
@@ -239,7 +244,12 @@ class Pipeline:
         questions = [opening(question, i) for i, (question, _) in enumerate(turns)]
         pairs = zip(questions, (answer for _, answer in turns))
         conversations = [{"from": who, "value": value} for q, a in pairs for who, value in (("human", q), ("gpt", a))]
-        facts = {"kind": kind, "split": self.split(record), "source": self.source, "teacher": self.teacher}
+        facts: dict[str, Any] = {
+            "kind": kind,
+            "split": self.split(record),
+            "source": self.source,
+            "teacher": self.teacher,
+        }
         facts |= {"patient": record.patient or record.id, "claims": judged.claims, "attempt": attempt}
         if prepared.image is not None:
             facts["image_seed"] = self._number("picture", record.id)
@@ -285,22 +295,20 @@ class Pipeline:
             {"role": "user", "content": render_prompt(kind, facts, own)},
         ]
 
-    def start(
-        self, item: Mapping[str, Any]
-    ) -> tuple[Prepared, list[tuple[str, str, list[dict[str, Any]] | None]], list[Row]]:
+    def start(self, item: Mapping[str, Any]) -> tuple[Prepared, list[Asked], list[Row]]:
         """First half for a teacher, in a worker: the record, what to ask (kind, sample id, messages), finished rows."""
         prepared = self.prepare(item)
         refused = self._refused(prepared)
         if refused is not None:
             return prepared, [], [self._rejected(prepared, "record", [refused], [])]
-        asked, rows = [], []
+        asked: list[Asked] = []
+        rows: list[Row] = []
         for number, kind in enumerate(self.plan(prepared)):
             name = self._sample_id(prepared, kind, number)
             if kind in ASKED:
                 asked.append((kind, name, self.messages(prepared, kind)))
             else:
-                turns = self.composed(prepared, kind, name)
-                rows.append(self._row(prepared, kind, name, turns, self.judge(prepared, kind, turns), []))
+                rows.append(self._composed(prepared, kind, name))
         return prepared, asked, rows
 
     def check(self, prepared: Prepared, kind: str, name: str, text: str) -> tuple[Turns, Judgement]:
@@ -312,84 +320,8 @@ class Pipeline:
         return turns, self.judge(prepared, kind, turns)
 
 
-class Taught:
-    """Blocks of items through a teacher: many records in flight, heavy parts in worker processes.
-
-    Args:
-        pipeline: What is made of each record.
-        teacher: Who writes.
-        pool: Where reading, measuring and checking run; None uses threads.
-    """
-
-    def __init__(self, pipeline: Pipeline, teacher: Teacher, pool: Executor | None = None) -> None:
-        self.pipeline, self.teacher, self.pool = pipeline, teacher, pool
-        self._turn = asyncio.Semaphore(teacher.at_once)
-
-    async def __call__(self, items: Sequence[Mapping[str, Any]]) -> tuple[list[Row], list[Row]]:
-        """Rows and broken items of a block, in the order of its items."""
-        done = await asyncio.gather(*(self._one(item) for item in items))
-        rows = [row for found, _ in done for row in found]
-        return rows, [row for _, broken in done for row in broken]
-
-    async def _one(self, item: Mapping[str, Any]) -> tuple[list[Row], list[Row]]:
-        try:
-            prepared, asked, rows = await self._run(self.pipeline.start, item)
-        except Exception as error:
-            return [], [failure(dict(item), error)]
-        written = await asyncio.gather(*(self._teach(prepared, *task) for task in asked))
-        return [*rows, *written], []
-
-    async def _teach(self, prepared: Prepared, kind: str, name: str, messages: list[dict[str, Any]]) -> Row:
-        """Ask, check, and ask again with the contradictions named."""
-        attempts: list[Row] = []
-        turns: Turns = []
-        judged = Judgement((Problem("no answer", ""),))
-        images = [str(Path(self.pipeline.out) / prepared.image)] if prepared.image else []
-        for attempt in range(self.pipeline.tries):
-            schema = DIALOGUE_SCHEMA if kind == "dialogue" else None
-            async with self._turn:
-                answer = await self.teacher.write(messages, schema, images, f"{name}#{attempt}")
-            if answer.error is not None:
-                judged = Judgement((Problem("no answer", answer.error),))
-                attempts.append({"text": "", "problems": _told(judged.problems)})
-                break
-            turns, judged = await self._run(self.pipeline.check, prepared, kind, name, answer.text)
-            attempts.append({"text": answer.text, "problems": _told(judged.problems)})
-            if judged.accepted:
-                break
-            mend = render_prompt("retry", {"problems": [p.words for p in judged.problems]})
-            said = {"role": "assistant", "content": answer.text}
-            messages = [*messages[:2], said, {"role": "user", "content": mend}]
-        return self.pipeline._row(prepared, kind, name, turns, judged, attempts)
-
-    async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
-
-
-def parse_turns(kind: str, text: str, seed: int) -> Turns:
-    """A teacher's text as (question, answer) pairs.
-
-    Raises:
-        ValueError: A dialogue that is not the JSON asked for.
-    """
-    if kind != "dialogue":
-        return [(make_question(kind, seed), text.strip())]
-    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip())
-    try:
-        turns = json.loads(body)["turns"]
-        return [(str(t["question"]).strip(), str(t["answer"]).strip()) for t in turns]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError('Answer as JSON only: {"turns": [{"question": "...", "answer": "..."}, ...]}') from None
-
-
-def make_question(kind: str, seed: int) -> str:
-    """The question that a free text answers."""
-    from gem_lightning.grounding.kinds import QUESTIONS
-
-    return QUESTIONS[kind][seed % len(QUESTIONS[kind])]
-
-
-def _told(problems: Sequence[Problem]) -> list[Row]:
+def told(problems: Sequence[Problem]) -> list[Row]:
+    """Problems as JSON-ready rows."""
     return [{"category": p.category, "words": p.words} for p in problems]
 
 

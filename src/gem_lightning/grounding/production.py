@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from gem_lightning.grounding.limits import BudgetError
-from gem_lightning.grounding.pipeline import Pipeline, Taught
+from gem_lightning.grounding.pipeline import Pipeline
 from gem_lightning.grounding.sample import InstructionSample, write_samples
 from gem_lightning.grounding.sources import Source, SourceRecord
+from gem_lightning.grounding.taught import Taught
 from gem_lightning.grounding.teacher import Teacher
 from gem_lightning.jobs import JobFolder, Progress, merge, run, run_async, write_atomically
 
