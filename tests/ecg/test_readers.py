@@ -255,3 +255,54 @@ def test_unknown_is_not_zero(truth):
     np.save(out, np.full((12, 2000), np.nan))
     with pytest.raises(EcgReadError, match="only NaN"):
         read_ecg(out.getvalue(), fs=500, units="mV")
+
+
+def test_edf_written_by_the_reference_library(truth, tmp_path):
+    pyedflib = pytest.importorskip("pyedflib")
+    path = str(tmp_path / "x.edf")
+    headers = [
+        {
+            "label": f"ECG {lead}",
+            "dimension": "mV",
+            "sample_frequency": 500,
+            "physical_min": -5.0,
+            "physical_max": 5.0,
+            "digital_min": -32768,
+            "digital_max": 32767,
+        }
+        for lead in LEADS
+    ]
+    pyedflib.highlevel.write_edf(
+        path, truth.signal.astype(np.float64), headers, {"patientname": "Jane Doe", "sex": "Female"}
+    )
+    record = read_ecg(path)
+    assert np.abs(record.signal - truth.signal).max() < 10 / 65535
+    assert record.meta["sex"] == "F"
+    assert "Jane" not in str(record.meta)
+
+
+def test_deflated_dicom_is_refused():
+    from pydicom.examples import get_path
+
+    data = bytearray(get_path("waveform").read_bytes())
+    at = data.index(b"1.2.840.10008.1.2.1")
+    data[at : at + 22] = b"1.2.840.10008.1.2.1.99"
+    with pytest.raises(EcgReadError, match="deflated"):
+        read_ecg(bytes(data))
+
+
+def test_xml_bombs_and_long_lines_do_not_hang():
+    laughs = '<!DOCTYPE a [<!ENTITY a "ha">' + "".join(
+        f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9)
+    )
+    with pytest.raises(EcgReadError, match="entities"):
+        read_ecg(f"<?xml version='1.0'?>{laughs}]><restingecgdata>&j;</restingecgdata>".encode(), format="sierra")
+    with pytest.raises(EcgReadError):
+        read_ecg(b"a" * 5_000_000)
+
+
+def test_leads_any_and_gem_of_a_fifteen_lead_file(shared_data):
+    path = shared_data / "ptb_s0010" / "s0010_re.hea"
+    assert read_ecg(path).leads == LEADS
+    assert read_ecg(path, leads="any").leads == (*LEADS, "vx", "vy", "vz")
+    assert read_ecg(path, contract="gem").signal.shape == (12, 5000)

@@ -77,6 +77,7 @@ def test_every_sample_format_decodes_as_the_library_does(format, tmp_path):
         ("rec 12 500", "rec 12 nan", "sampling rate from 20"),
         ("rec 12 500 2000", "rec 12 500 1000000000000", "at most 64,000,000 samples"),
         ("rec 12 500 2000", "rec 12 500 2001", "truncated"),
+        ("rec 12 500 2000", "rec 0 500 0", "expected 12 leads, got 0|no ECG"),
         ("rec 12 500", "rec 11 500", "missing V6"),
         ("rec 12 500", "rec 13 500", "expected 13 signal lines, got 12"),
         ("rec 12 500", "rec/3 12 500", "multi-segment"),
@@ -112,6 +113,12 @@ def test_missing_samples(wfdb_record):
     samples.unlink()
     with pytest.raises(EcgReadError, match=r"rec\.dat beside rec\.hea"):
         read_ecg(wfdb_record)
+
+
+def test_zero_length(change, wfdb_record):
+    wfdb_record.with_suffix(".dat").write_bytes(b"")
+    with pytest.raises(EcgReadError, match="the recording is empty"):
+        change("rec 12 500 2000", "rec 12 500 0")
 
 
 def test_length_from_the_file(change, truth):

@@ -13,6 +13,8 @@ from gem_lightning.ecg.readers.base import MAX_VALUES, Options, RawEcg, Source, 
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import EcgReadError
 
+_MAX_CSV_BYTES = 64 * 1024 * 1024
+
 
 def read(source: Source, options: Options, format: str) -> RawEcg:
     """A table with one column (or row) a lead."""
@@ -58,6 +60,10 @@ def _oriented(table: np.ndarray, names: tuple[str, ...] | None) -> tuple[np.ndar
 
 def _csv(source: Source) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Numbers and, where the first line holds them, lead names; columns that are no leads (time) are dropped."""
+    if len(source.data) > _MAX_CSV_BYTES:
+        raise EcgReadError(
+            f"expected at most {_MAX_CSV_BYTES:,} bytes of CSV, got {len(source.data):,}; cut the recording"
+        )
     text = source.data.decode("utf-8-sig", errors="replace")
     first = text.lstrip().split("\n", 1)[0]
     delimiter = max(",;\t ", key=first.count)

@@ -33,6 +33,7 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
             )
         exams, samples, _ = tracings.shape
         check_size(12, samples)
+        check_size(1, float(np.prod(tracings.chunks or (1,), dtype=float)))  # what one packed block unpacks to
         index = options.index if options.index is not None else (0 if exams == 1 else -1)
         if not 0 <= index < exams:
             raise EcgReadError(

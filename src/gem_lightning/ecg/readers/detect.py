@@ -52,7 +52,7 @@ def detect(source: Source) -> str:
             f"expected a header {source.name.removesuffix('.mat')}.hea beside {source.name}, got none; gain, rate and "
             "lead names of a CinC record are there: copy it into the same folder"
         )
-    if root is None and re.match(rb"[^\n]*?\S+ \d{1,3} [\d./()]+( \d+)?[^\n]*\n\S+ \d+", head):
+    if root is None and _is_wfdb_header(head):
         return "wfdb"
     if ending in _ENDINGS:
         return _ENDINGS[ending]
@@ -60,6 +60,19 @@ def detect(source: Source) -> str:
     raise EcgReadError(
         f"expected an ECG file, got {found} in {source.name}; known formats are WFDB, DICOM, HL7 aECG, Philips Sierra, "
         "GE MUSE XML, ISHNE, EDF, SCP-ECG, CPSC .mat, CODE-15 HDF5, CSV, NPY and NPZ: name one with format="
+    )
+
+
+def _is_wfdb_header(head: bytes) -> bool:
+    """Whether the first line that is no comment reads "name leads rate ..." and the next one "file format ..."."""
+    lines = [line.split() for line in head.split(b"\n") if line.strip() and not line.startswith(b"#")][:2]
+    return (
+        len(lines) == 2
+        and len(lines[0]) >= 3
+        and len(lines[1]) >= 3
+        and lines[0][1].isdigit()
+        and lines[0][2][:1].isdigit()
+        and lines[1][1][:1].isdigit()
     )
 
 

@@ -13,6 +13,7 @@ from gem_lightning.ecg.readers.base import RawEcg, Source, check_rate, check_siz
 from gem_lightning.errors import EcgReadError
 
 _KINDS = {(8, "SB"): "i1", (8, "UB"): "u1", (16, "SS"): "<i2", (16, "US"): "<u2", (32, "SL"): "<i4", (32, "UL"): "<u4"}
+_DEFLATED = b"1.2.840.10008.1.2.1.99"  # unpacks to any size
 # SCP-ECG and MDC concept codes (DICOM PS3.16, CID 3228 and 3229).
 _CONCEPTS = {
     "5.10.2.1-3": "rr_ms",
@@ -40,6 +41,8 @@ def read(source: Source) -> RawEcg:
     """The longest original waveform of a DICOM file."""
     import pydicom
 
+    if _DEFLATED in source.head(2048):
+        raise EcgReadError("expected plain samples, got the deflated transfer syntax; convert it with dcmconv +te")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about identifiers and dates, which are not used
         dataset = pydicom.dcmread(io.BytesIO(source.data))

@@ -104,10 +104,9 @@ def unpack_lzw(data: bytes, limit: int) -> bytes:
     """LZW with codes of 10 bits, most significant bit first; stops after ``limit`` bytes."""
     table = [bytes([i]) for i in range(256)]
     out, previous = bytearray(), b""
-    whole = int.from_bytes(data, "big")
-    total = len(data) * 8
-    for at in range(_CODE_BITS, total + 1, _CODE_BITS):
-        code = whole >> (total - at) & ((1 << _CODE_BITS) - 1)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    codes = bits[: len(bits) // _CODE_BITS * _CODE_BITS].reshape(-1, _CODE_BITS) @ (1 << np.arange(_CODE_BITS)[::-1])
+    for code in codes.tolist():
         if code > _LAST_CODE or len(out) >= limit:
             break
         if code < len(table):

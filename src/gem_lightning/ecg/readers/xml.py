@@ -11,6 +11,8 @@ from gem_lightning.errors import EcgReadError
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+_MAX_BYTES = 128 * 1024 * 1024
+
 
 def parse(data: bytes, name: str) -> Element:
     """The root element, tags without namespaces.
@@ -20,6 +22,8 @@ def parse(data: bytes, name: str) -> Element:
     Raises:
         EcgReadError: Not well-formed, or entities inside.
     """
+    if len(data) > _MAX_BYTES:
+        raise EcgReadError(f"expected at most {_MAX_BYTES:,} bytes of XML, got {len(data):,} in {name}; cut the file")
     from xml.etree.ElementTree import ParseError
 
     from defusedxml.common import DefusedXmlException
