@@ -74,9 +74,7 @@ class Predictor(Protocol):
 class Benchmark(Protocol):
     """Built from plain arguments, called with a predictor and an output folder."""
 
-    def __call__(
-        self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None
-    ) -> Result:
+    def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
         """Ask, score and report."""
         ...
 
@@ -175,7 +173,8 @@ def answer_all(
                 progress(len(done), len(names))
 
         many = getattr(predictor, "predict_many", None)
-        queries = _queries(todo, make, keep)
+        asks = getattr(predictor, "needs_input", True)  # a file of answers needs no record, only the id
+        queries = _queries(todo, make if asks else Query, keep)
         if many is not None:
             many(queries, keep)
         else:

@@ -6,7 +6,7 @@ result["means"]["LeadAssessmentCoverage"]  # per cent of the twelve leads
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from gem_lightning.errors import DataError
@@ -37,7 +37,7 @@ def score(
     judgements: dict[str, Any],
     rules: str = "strict",
     version: str = "auto",
-    groups: dict[str, Hashable] | None = None,
+    groups: Mapping[str, Hashable] | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:

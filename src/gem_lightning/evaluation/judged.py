@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from gem_lightning.errors import DataError
@@ -16,7 +16,7 @@ from gem_lightning.evaluation.statistics import mean_interval
 def aggregate(
     judgements: dict[str, Any],
     criteria: tuple[Criterion, ...],
-    groups: dict[str, Hashable] | None = None,
+    groups: Mapping[str, Hashable] | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:

@@ -93,6 +93,8 @@ class FilePredictor:
         DataError: Two rows have one id.
     """
 
+    needs_input = False
+
     def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
         rows = read_rows(path)
         self.rows = {prediction_id(row): row for row in rows}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def score(
     judgements: dict[str, Any],
     rules: str = "strict",
     task: str = "ptb-test-report",
-    groups: dict[str, Hashable] | None = None,
+    groups: Mapping[str, Hashable] | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class RobustnessBenchmark:
             report.curves.append(_curve(PERTURBATIONS[kind], figures[kind], clean))
         note = (
             "Against the undisturbed record: precision of the claims, share of claims in common with the undisturbed "
-            "text (numbers may differ by the tolerance of docs/claims.md), error of the quoted rate. 95 % bootstrap intervals."
+            "text (numbers may differ by the tolerance of docs/claims.md), error of the quoted rate. 95 % intervals."
         )
         report.tables.append(Table("Every step", header, rows, note))
         report.notes = [

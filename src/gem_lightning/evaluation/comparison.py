@@ -1,0 +1,100 @@
+"""Two runs of one benchmark, record by record: is one better, and how sure is that?
+
+python -m gem_lightning.evaluation.comparison outputs/a outputs/b --out outputs/a-b
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from gem_lightning.errors import DataError
+from gem_lightning.evaluation.benchmark import Result
+from gem_lightning.evaluation.statistics import holm, paired_test
+from gem_lightning.present.evaluation_report import EvaluationReport, number
+from gem_lightning.present.html import Table
+
+
+def compare(run_a: str | os.PathLike[str], run_b: str | os.PathLike[str], seed: int = 0) -> Result:
+    """Paired tests on every figure that both runs have for the same records.
+
+    Args:
+        run_a: Folder of a run (or its results.json).
+        run_b: Another, of the same benchmark.
+        seed: Of the permutations.
+
+    Returns:
+        ``figures``: name to the test, with p values also adjusted for their number (Holm).
+
+    Raises:
+        DataError: A folder without results, different benchmarks, or nothing in common.
+    """
+    a, b = _results(run_a), _results(run_b)
+    if a["benchmark"] != b["benchmark"]:
+        raise DataError(f"expected two runs of one benchmark, got {a['benchmark']!r} and {b['benchmark']!r}")
+    figures: dict[str, Any] = {}
+    left_out = sorted(set(a["per_record"]) ^ set(b["per_record"]))
+    groups = {**b["groups"], **a["groups"]}
+    for name in a["per_record"]:
+        one, two = a["per_record"][name], b["per_record"].get(name, {})
+        ids = [i for i in one if i in two]
+        if not ids:
+            continue
+        known = [groups.get(i) for i in ids] if groups else None
+        test = paired_test([one[i] for i in ids], [two[i] for i in ids], known, seed=seed)
+        figures[name] = test.to_dict() | {"n": len(ids), "only_a": len(one) - len(ids), "only_b": len(two) - len(ids)}
+    if not figures:
+        raise DataError(
+            "expected figures of the same records in both runs, got none in common; figures of different judges or "
+            "prompts are never compared"
+        )
+    for row, p in zip(figures.values(), holm([row["p_value"] for row in figures.values()])):
+        row["p_adjusted"] = p
+    return Result("compare", f"{a['model']} − {b['model']}", figures, _report(a, b, figures, left_out))
+
+
+def _results(run: str | os.PathLike[str]) -> dict[str, Any]:
+    path = pathlib.Path(run)
+    path = path / "results.json" if path.is_dir() else path
+    if not path.is_file():
+        raise DataError(f"expected the results of `evaluate` at {path}, found none; give the folder of a run")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _report(a: dict[str, Any], b: dict[str, Any], figures: dict[str, Any], left_out: list[str]) -> EvaluationReport:
+    rows = []
+    for name, row in figures.items():
+        gap = row["difference"]
+        rows.append([
+            name, str(row["n"]), f"{number(gap['value'], 3)} [{number(gap['low'], 3)}, {number(gap['high'], 3)}]",
+            f"{row['wins']} / {row['ties']} / {row['losses']}", f"{row['p_value']:.3g}", f"{row['p_adjusted']:.3g}",
+            "–" if row["mcnemar"] is None else f"{row['mcnemar']:.3g}",
+        ])  # fmt: skip
+    header = ["Figure", "Records", "Difference", "Higher / equal / lower", "p", "p, Holm", "p, McNemar"]
+    note = (
+        f"Difference: {a['model']} minus {b['model']}, mean over records with 95 % bootstrap interval; p by sign-flip "
+        "permutation, both by patient where patients are known. For errors lower is better."
+    )
+    report = EvaluationReport(f"{a['model']} against {b['model']}", f"Benchmark {a['benchmark']}, the same records")
+    report.tables = [Table("Paired comparison", header, rows, note)]
+    if left_out:
+        report.notes.append(f"Only in one of the runs, and so not compared: {', '.join(left_out)}.")
+    return report
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compare two run folders and save the report."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Compare two evaluation runs on the same records.")
+    parser.add_argument("run_a")
+    parser.add_argument("run_b")
+    parser.add_argument("--out", default="outputs/compare")
+    args = parser.parse_args(arguments)
+    compare(args.run_a, args.run_b).save(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""ECG-Grounding as a benchmark: interpretations of any model, judged by criteria."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from gem_lightning.errors import DataError
+from gem_lightning.evaluation import grounding
+from gem_lightning.evaluation.benchmark import Predictor, Progress, Result, answer_all
+from gem_lightning.evaluation.judge import Asks, JudgeCase
+from gem_lightning.evaluation.judging import add_judges, run_judges
+from gem_lightning.evaluation.predictions import patient_of, read_rows
+from gem_lightning.evaluation.suite import SampleQueries
+from gem_lightning.evaluation.suite_report import published_grounding
+from gem_lightning.grounding.instruction import InstructionSample
+from gem_lightning.grounding.sample import read_samples
+from gem_lightning.present.evaluation_report import EvaluationReport, number, with_interval
+from gem_lightning.present.html import Table
+
+
+class GroundingBenchmark:
+    """ECG-Grounding: interpretations, judged by criteria.
+
+    Args:
+        samples: File of test samples (``report`` or the reference answer is what the judges know); None with
+            ``judgements``.
+        judges: The judges' models.
+        judgements: File of ready judgements (id to answer, as the original keeps them) instead of judges.
+        prompt_file: The judges' prompt instead of ours.
+        folders: Leading folders in the samples' paths to folders here.
+        question: Asked instead of each sample's own.
+        limit: At most so many samples.
+        draws: Bootstrap draws.
+
+    Raises:
+        DataError: Neither judges nor judgements, or no samples for the judges.
+    """
+
+    name = "grounding"
+
+    def __init__(
+        self,
+        samples: str | os.PathLike[str] | None = None,
+        judges: Sequence[Asks] = (),
+        judgements: str | os.PathLike[str] | None = None,
+        prompt_file: str | None = None,
+        folders: Mapping[str, str] | None = None,
+        question: str | None = None,
+        limit: int | None = None,
+        draws: int = 1000,
+    ) -> None:
+        if not judges and judgements is None:
+            raise DataError("expected judges or a file of judgements, got neither; name one: benchmark.judges=[...]")
+        if judges and samples is None:
+            raise DataError("expected samples for the judges, got none; name the test file: benchmark.samples=FILE")
+        self.samples = list(read_samples(samples, folders))[:limit] if samples else []
+        self.judges, self.prompt_file, self.question, self.draws = list(judges), prompt_file, question, draws
+        self.judgements = judgements
+
+    def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
+        """Ask, have judged, score and report."""
+        report = EvaluationReport(f"ECG-Grounding: {predictor.name}", "Interpretations judged by criteria")
+        result = Result(self.name, predictor.name, {}, report)
+        if self.judgements is not None:
+            self._ready(result)
+        else:
+            self._ask(predictor, pathlib.Path(out), progress, result)
+        report.notes.append(
+            "A judge's figures depend on the judge and its prompt: the same texts score 12 to 15 points apart under "
+            "different judges. Compare only within a column."
+        )
+        return result
+
+    def _ask(self, predictor: Predictor, out: pathlib.Path, progress: Progress | None, result: Result) -> None:
+        queries = SampleQueries(self.samples)
+        answers = answer_all(
+            predictor,
+            list(queries.samples),
+            lambda name: queries.query(name, self.question),
+            out / "predictions.jsonl",
+            progress,
+        )
+        cases = [
+            JudgeCase(str(s.id), answers[str(s.id)].text, reference_of(s), s.question)
+            for s in self.samples
+            if str(s.id) in answers
+        ]
+        groups = {str(s.id): patient_of(s.to_dict()) for s in self.samples}
+        prompts = {"grounding": self.prompt_file} if self.prompt_file else None
+        judged = run_judges(self.judges, "grounding", cases, out, prompts, groups, self.draws)
+        result.figures |= judged
+        result.groups |= {name: p for name, p in groups.items() if p is not None}
+        for label, found in judged["judges"].items():
+            for criterion in found.get("means", {}):
+                column = f"{criterion}, {label}"
+                result.columns[column] = label
+                result.per_record[column] = {
+                    name: figures[criterion] for name, figures in found["per_id"].items() if criterion in figures
+                }
+        add_judges(result.report, "Criteria", judged, [published_grounding()])
+
+    def _ready(self, result: Result) -> None:
+        rows = read_rows(self.judgements) if self.judgements else []
+        answers = {str(row["id"]): row.get("results", row.get("answer", row.get("text", ""))) for row in rows}
+        ours, old = grounding.score(answers, draws=self.draws), grounding.score(answers, rules="legacy")
+        result.figures |= {"strict": ours, "legacy": old}
+        names = [c.name for c in grounding.VERSIONS[ours["version"]]]
+        gaps = {name: str(sum(reasons.values())) for name, reasons in ours["missing"].items()}
+        table = [
+            [name, with_interval(ours["intervals"].get(name)), number(old["means"].get(name), 2), gaps.get(name, "0")]
+            for name in names
+        ]
+        note = f"{ours['n']} judgements, {ours['complete']} complete, {len(ours['unreadable'])} unreadable."
+        result.report.tables += [
+            Table("Criteria", ["Criterion", "Strict", "Legacy", "Missing"], table, note),
+            published_grounding(),
+        ]
+
+
+def reference_of(sample: InstructionSample) -> str:
+    """What a judge is told of an ECG: the report, and the reference interpretation where there is one."""
+    parts = [f"Report: {sample.report}"] if sample.report else []
+    parts += [f"Reference interpretation: {sample.answer}"] if sample.answer else []
+    if not parts:
+        raise DataError(f"sample {sample.id}: expected a report or a reference answer for the judges, got neither")
+    return "\n".join(parts)
