@@ -16,6 +16,7 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features._spikes import remove_spikes
 
 RATE = 500  # working rate of all wave finders, Hz
+SLOPE_HZ = 45.0  # corner of the Gaussian under which QRS edges are found, Hz
 SPIKE_MARGIN = 6  # working samples around a pacemaker spike that the filters still smear it into
 BEAT, SLOPE = 1, 2  # places of these views in the stack
 PAD = RATE  # samples of mirrored signal kept before and after, so that no window leaves the array
@@ -71,7 +72,7 @@ def _gains(length: int) -> np.ndarray:
     gains = [
         high(0.5, 2) * low(60, 4),
         high(6, 3) * low(28, 3) * derivative,
-        high(0.5, 2) * gauss(45) * derivative,
+        high(0.5, 2) * gauss(SLOPE_HZ) * derivative,
         high(0.5, 2) * gauss(14),
         high(0.5, 2) * gauss(14) * derivative,
         high(0.8, 2) * gauss(24),

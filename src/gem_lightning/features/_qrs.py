@@ -11,8 +11,9 @@ from gem_lightning.features._filters import PAD, RATE, Views, ms
 
 BEFORE, AFTER = ms(170), ms(210)  # window around a beat in which its QRS complex lies
 GLOBAL_ON, GLOBAL_OFF = 0.10, 0.05  # share of the steepest slope at which all leads together leave the baseline
-LEAD_ON, LEAD_OFF = 0.03, 0.04  # the same in one lead
-BIAS_ON, BIAS_OFF = -2, -1  # samples by which experts mark earlier (LUDB, odd records)
+LEAD_ON, LEAD_OFF = 0.03, 0.03  # the same in one lead
+OWN = 0.5  # weight of a lead's own steepness in that
+BIAS_ON, BIAS_OFF = -2, -2  # samples by which experts mark earlier (LUDB, odd records)
 MIN_RR = ms(240)  # two beats are never closer: 250 beats a minute
 STRONG = 0.4  # peaks of slope energy above this share of the strongest tell what is typical
 WEAKEST = 0.4  # a beat reaches this share of the typical energy
@@ -84,7 +85,7 @@ def find_beats(views: Views, trusted: np.ndarray) -> np.ndarray:
 def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
     """Onset, peak and offset of every QRS complex, over all leads and in each lead."""
     on, off = _global_edges(views, trusted, beats)
-    lead_on, lead_off, inside = _lead_edges(views, beats, on, off)
+    lead_on, lead_off, inside = _lead_edges(views, trusted, beats, on, off)
     level = np.median(windows(views.clean, on, ms(16), ms(4)), -1)
     deviation = np.abs(windows(views.clean, beats, BEFORE, AFTER) - level[..., None])
     peak = beats - BEFORE + np.where(inside, deviation, -1).argmax(-1)
@@ -110,7 +111,7 @@ def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple
 
 
 def _lead_edges(
-    views: Views, beats: np.ndarray, on: np.ndarray, off: np.ndarray
+    views: Views, trusted: np.ndarray, beats: np.ndarray, on: np.ndarray, off: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per-lead onset and offset (leads, beats) inside the global complex, and that window (beats, width)."""
     slope = np.abs(windows(views.slope, beats, BEFORE, AFTER))  # (leads, beats, width)
@@ -119,8 +120,10 @@ def _lead_edges(
     slope = np.where(inside, slope, 0)
     floor = np.quantile(np.abs(views.slope[:, PAD : PAD + views.samples : 3]), 0.3, axis=1)[:, None]
     steepest = np.maximum(slope.max(-1) - floor, 1e-9)
-    first = first_true(slope > (floor + LEAD_ON * steepest)[..., None])
-    last = last_true(slope > (floor + LEAD_OFF * steepest)[..., None])
+    usual = np.median(steepest[trusted], axis=0)
+    reach = steepest**OWN * usual ** (1 - OWN)  # the eye's measure is between each lead's own and all leads' steepness
+    first = first_true(slope > (floor + LEAD_ON * reach)[..., None])
+    last = last_true(slope > (floor + LEAD_OFF * reach)[..., None])
     first = np.where(first < 0, on, beats - BEFORE + first)
     last = np.where(last < 0, off, beats - BEFORE + last)
     return first, last, inside

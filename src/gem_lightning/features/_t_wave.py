@@ -14,9 +14,9 @@ SPAN = ms(750)  # window after the QRS complex in which the T wave lies
 REACH = ms(70)  # to either side of the peak, for how far it stands out
 START = ms(70)  # a T peak is never earlier after the QRS complex
 RIGHT, LEFT = ms(100), ms(85)  # length of the trapezium after (before) the steepest point
-ON_SLOPE, ON_SHIFT = 0.77, ms(48)  # experts' T onset: this share of the way from J to the T peak, less the shift ...
+ON_SLOPE, ON_SHIFT = 0.77, ms(52)  # experts' T onset: this share of the way from J to the T peak, less the shift ...
 ON_SPREAD = ms(22)  # ... and never further from there than this (LUDB, odd records)
-BIAS_ON = -3
+BIAS_ON = -2
 MIN_MV = 0.006  # smaller deflections are no T wave
 BIAS_OFF = -4  # samples by which experts mark earlier (LUDB, odd records)
 
