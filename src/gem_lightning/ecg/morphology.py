@@ -99,7 +99,7 @@ def _qrs(codes: frozenset[str], heart: Heart, territory: str) -> tuple[Wave, ...
     late = "rbbb" in codes or "incomplete_rbbb" in codes
     early = "pre_excitation" in codes
     end = 0.62 * heart.qrs_ms if "rbbb" in codes else (0.8 * heart.qrs_ms if late else heart.qrs_ms)
-    start = 30.0 if early else _Q_END_MS - 14 if "pathological_q" in codes else 0.0
+    start = 30.0 if early else 0.0
     fixed, main = _narrow(codes, heart, end - start, start)
     if late:
         fixed += (_right_bundle_delay(heart, "rbbb" in codes),)
@@ -108,7 +108,8 @@ def _qrs(codes: frozenset[str], heart: Heart, territory: str) -> tuple[Wave, ...
         delta[2:] = np.array([0.25, 0.35, 0.4, 0.4, 0.35, 0.3]) * heart.chest
         main += (Wave(0.0, 48.0, 100.0, delta, 1.15),)
     if "pathological_q" in codes:
-        fixed, main = _with_q(main, heart, territory)
+        late = _Q_END_MS - 14
+        fixed, main = _with_q(fixed + main, _narrow(codes, heart, end - late, late)[1], heart, territory)
     return aim(fixed, main, heart.axis_deg)
 
 
@@ -158,14 +159,19 @@ def _left_bundle_block(heart: Heart) -> tuple[Wave, ...]:
     )
 
 
-def _with_q(main: tuple[Wave, ...], heart: Heart, territory: str) -> tuple[tuple[Wave, ...], tuple[Wave, ...]]:
-    """A Q of at least 40 ms and its depth in the territory's leads, where the later R is small."""
+def _with_q(
+    normal: tuple[Wave, ...], late: tuple[Wave, ...], heart: Heart, territory: str
+) -> tuple[tuple[Wave, ...], tuple[Wave, ...]]:
+    """A Q of at least 40 ms in the territory's leads, followed by the ``late`` R; the others stay ``normal``."""
     axis, chest = TERRITORIES[territory]
     deep = heart.q_mv * np.minimum(np.asarray(chest), 1.3)
     vector = weights(0.0 if axis is None else heart.q_mv, (axis or 0.0) + 180, -deep)
-    dead = np.concatenate([[False, False], np.asarray(chest) > 0.5])
-    later = tuple(replace(w, weights=np.where(dead, np.minimum(w.weights, 0.3), w.weights)) for w in main)
-    return (Wave(0.0, 24.0, _Q_END_MS, vector, 1.1),), later
+    dead = np.concatenate([[axis is not None] * 2, np.asarray(chest) > 0.5])
+    small_r = np.concatenate([[np.inf] * 2, np.full(6, 0.3)])
+    spared = tuple(replace(w, weights=np.where(dead, 0.0, w.weights)) for w in normal)
+    later = tuple(replace(w, weights=np.where(dead, np.minimum(w.weights, small_r), 0.0)) for w in late)
+    q = Wave(0.0, 24.0, _Q_END_MS, vector, 1.1)
+    return ((*spared, q), later) if axis is not None else ((q, *later), spared)
 
 
 def _ventricular(heart: Heart, axis_deg: float, chest: tuple[float, ...], duration: float) -> Beat:

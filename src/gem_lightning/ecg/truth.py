@@ -14,6 +14,16 @@ from gem_lightning.ecg.waves import Beat, Wave, fiducials, net_axis, template
 
 MARKS: tuple[str, ...] = ("P_on", "P", "P_off", "QRS_on", "R", "QRS_off", "T_on", "T", "T_off")
 
+_WALLS = {
+    "inferior": ("inferior",),
+    "lateral": ("lateral",),
+    "high_lateral": ("lateral",),
+    "septal": ("septal",),
+    "anterior": ("anterior",),
+    "anteroseptal": ("anterior", "septal"),
+    "anterolateral": ("anterior", "lateral"),
+    "inferolateral": ("inferior", "lateral"),
+}
 _CONTIGUOUS = (("II", "III", "aVF"), ("aVL", "I", "V5", "V6"), ("V1", "V2", "V3", "V4", "V5", "V6"))
 
 
@@ -140,8 +150,10 @@ def _amplitudes(beat: Beat, has_p: bool) -> dict[str, dict[str, float]]:
     return table
 
 
-def diagnoses(codes: frozenset[str], facts: dict[str, Any], sex: str, atrial_rate: float | None) -> tuple[str, ...]:
-    """All finding codes that are true: what was asked for, and what rate, axis, PR and QTc make of it."""
+def diagnoses(
+    codes: frozenset[str], facts: dict[str, Any], sex: str, atrial_rate: float | None, territory: str
+) -> tuple[str, ...]:
+    """All finding codes that are true: what was asked for, and what rate, axis, PR, QTc and territory make of it."""
     found = set(codes) - {"sinus", "sinus_rhythm", "sinus_bradycardia", "sinus_tachycardia"}
     other = {"atrial_fibrillation", "atrial_flutter", "av_block_3", "paced_rhythm"} & found
     if not other:
@@ -162,6 +174,8 @@ def diagnoses(codes: frozenset[str], facts: dict[str, Any], sex: str, atrial_rat
     secondary = {"lbbb", "paced_rhythm", "pre_excitation"} & found
     if not secondary and {"st_elevation", "st_depression"} & found:
         found |= _st_codes(facts["st_mv"])
+    if {"st_elevation", "pathological_q"} & set(codes):
+        found |= {f"mi_{wall}" for wall in _WALLS[territory]}
     if found == {"sinus_rhythm"}:
         found.add("normal_ecg")
     return tuple(sorted(found))
