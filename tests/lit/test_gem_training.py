@@ -97,6 +97,7 @@ def test_resume_in_the_middle_of_an_epoch_is_exact(cohort, tmp_path):
     assert first.values + second.values == whole.values
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(cohort):
     one, two = Losses(), Losses()
     fit(*parts(cohort, "data.batch_size=2"), one, max_epochs=1)

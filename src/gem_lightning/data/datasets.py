@@ -119,9 +119,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         """The sample's signal under this data set's contract."""
         return None if sample.record is None else sample.record.read(contract=self.contract)
 
-    def image(
-        self, sample: InstructionSample, record: EcgRecord | None, epoch: int, index: int
-    ) -> np.ndarray | None:
+    def image(self, sample: InstructionSample, record: EcgRecord | None, epoch: int, index: int) -> np.ndarray | None:
         """uint8 (H, W, 3): drawn from the record, or the stored picture."""
         if self.renderer is not None and record is not None:
             seed = int(generator_for(self.seed, epoch, index).integers(2**31))

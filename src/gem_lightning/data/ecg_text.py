@@ -68,7 +68,7 @@ class EcgTextTable(Sequence[EcgText]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return EcgTextTable(self.table.take(range(*index.indices(len(self)))))
+            return EcgTextTable(self.table.take(np.arange(*index.indices(len(self)))))
         row = {name: self.table.column(name)[index].as_py() for name in EcgText.__dataclass_fields__}
         return EcgText(**(row | {"codes": tuple(row["codes"])}))
 
@@ -91,7 +91,11 @@ class EcgTextTable(Sequence[EcgText]):
 
 
 def open_pairs(
-    source: Any, split: str | None = None, columns: Mapping[str, str] | None = None, limit: int | None = None
+    source: Any,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    need_text: bool = True,
 ) -> EcgTextTable:
     """Pairs of ECG and text from whatever holds them.
 
@@ -102,6 +106,7 @@ def open_pairs(
         split: Keep only this one; see :func:`split_of` for data sets without official splits.
         columns: Field of :class:`EcgText` to column name, where the usual names do not fit.
         limit: Keep only the first so many.
+        need_text: Leave out records without a text; False keeps them, for their codes.
 
     Raises:
         DataError: The layout is unknown, columns are missing, or nothing is left.
@@ -115,6 +120,9 @@ def open_pairs(
         table = EcgTextTable(_from_records(source.records(), source.paths))
     else:
         table = EcgTextTable(_from_path(Path(source), columns or {}))
+    if need_text:
+        spoken = pa.compute.greater(pa.compute.utf8_length(table.table.column("text")), 0)
+        table = EcgTextTable(table.table.filter(spoken))
     if not len(table):
         raise DataError(f"expected pairs of ECG and text, got none from {source}; records without a text do not count")
     table = table.split(split)
@@ -156,12 +164,12 @@ def _from_samples(cohort: Any) -> Iterator[EcgText]:
 
 def _from_records(records: Iterable[SourceRecord], paths: Mapping[str, str]) -> Iterator[EcgText]:
     for record in records:
-        if record.ecg is None or not (record.report or "").strip():
+        if record.ecg is None:
             continue
         patient = record.patient or record.id
         place = str(RecordRef.parse(record.ecg).mapped(paths))
         split = record.split or split_of(patient)
-        yield EcgText(record.id, place, str(record.report).strip(), patient, tuple(record.codes), split)
+        yield EcgText(record.id, place, (record.report or "").strip(), patient, tuple(record.codes), split)
 
 
 def _from_path(path: Path, columns: Mapping[str, str]) -> Iterator[EcgText]:
@@ -194,8 +202,6 @@ def _from_table(path: Path, columns: Mapping[str, str]) -> Iterator[EcgText]:
                     "name it: columns={ecg: NAME, text: NAME}"
                 )
         values = {field: row.get(name) for field, name in found.items() if name is not None}
-        if not str(values["text"] or "").strip():
-            continue
         ecg = str(values["ecg"])
         if not ecg.startswith("simulate:"):
             ecg = os.path.join(path.parent, ecg)
@@ -205,7 +211,7 @@ def _from_table(path: Path, columns: Mapping[str, str]) -> Iterator[EcgText]:
         yield EcgText(
             id=name,
             ecg=ecg,
-            text=str(values["text"]).strip(),
+            text=str(values["text"] or "").strip(),
             patient=patient,
             codes=_codes(values.get("codes")),
             split=split if split in SPLITS else split_of(patient),

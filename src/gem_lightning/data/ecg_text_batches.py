@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import string
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,15 @@ from torch import Tensor
 
 from gem_lightning.errors import DataError
 
+_SENTENCE_END = re.compile(r"(?<=[.;])\s+")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:
-    """A lower-case WordPiece tokenizer in BERT's form whose numbers are single digits, learned from ``texts``.
+    """A lower-case tokenizer in BERT's form, of the most frequent words of ``texts``, single digits and letters.
 
-    Single digits let a small model relate values it never saw whole.
+    Single digits let a small model relate values it never saw whole; an unknown word is spelled. Equal texts give an
+    equal vocabulary, which the trainers of the ``tokenizers`` library do not promise.
 
     Args:
         texts: Reports.
@@ -28,20 +33,22 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:
     Returns:
         A ``transformers`` fast tokenizer that puts ``[CLS]`` before and ``[SEP]`` behind.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    splitter = pre_tokenizers.Sequence(
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)]
     )
-    tokenizer.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(_SPECIAL), show_progress=False)
-    )
-    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    words = Counter(w for text in texts for w, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters = sorted(set(string.ascii_lowercase + string.digits + string.punctuation).union(*words))
+    entries = [*_SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
+    frequent = sorted((w for w in words if len(w) > 1), key=lambda w: (-words[w], w))
+    vocabulary = {entry: i for i, entry in enumerate([*entries, *frequent][: max(vocab_size, len(entries))])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+        single="[CLS] $A [SEP]", special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -97,6 +104,14 @@ def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int = 77) -> 
     return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
 
+def some_sentences(text: str, share: float, rng: np.random.Generator) -> str:
+    """A random ``share`` of the sentences of ``text``, at least one, in their order."""
+    sentences = _SENTENCE_END.split(text)
+    kept = rng.uniform(size=len(sentences)) < share
+    kept[rng.integers(len(sentences))] = True
+    return " ".join(sentence for sentence, keep in zip(sentences, kept) if keep)
+
+
 class EcgTextCollator:
     """Items of ``EcgTextDataset`` to a batch.
 
@@ -106,14 +121,22 @@ class EcgTextCollator:
     Args:
         tokenizer: Of the text tower.
         max_length: Longest text, tokens.
+        keep_sentences: Share of each text's sentences to keep, at least one, in their order: short prompts become
+            familiar, and a pair shows another side each epoch. 1 keeps all.
+        seed: Of what is kept; with epoch and index it decides.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int = 77) -> None:
+    def __init__(self, tokenizer: Any, max_length: int = 77, keep_sentences: float = 1.0, seed: int = 0) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
+        self.keep_sentences, self.seed = keep_sentences, seed
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """A batch from at least one item."""
-        batch = encode_texts(self.tokenizer, [item["text"] for item in items], self.max_length)
+        texts = [item["text"] for item in items]
+        if self.keep_sentences < 1:
+            keys = ([self.seed, item["epoch"], item["index"]] for item in items)
+            texts = [some_sentences(t, self.keep_sentences, np.random.default_rng(key)) for t, key in zip(texts, keys)]
+        batch = encode_texts(self.tokenizer, texts, self.max_length)
         batch["ecg_values"] = torch.from_numpy(np.stack([item["ecg"] for item in items]))
         for name in ("index", "epoch"):
             batch[name] = torch.tensor([item[name] for item in items])

@@ -154,11 +154,19 @@ class SaveFinished(Callback):
         if not trainer.is_global_zero or trainer.interrupted:
             return
         partial = self.folder.with_name(f".{self.folder.name}.partial")
+        _mark_trained(pl_module.net)
         pl_module.net.save_pretrained(partial)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.processor.save_pretrained(partial)
         _replace_folder(partial, self.folder)
         logger.info("finished model: %s", self.folder)
+
+
+def _mark_trained(net: Any) -> None:
+    """Parts that were drawn at random and have learned are no longer fresh."""
+    learned = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    fresh = net.config.fresh_parts or []
+    net.config.fresh_parts = [part for part in fresh if not any(f".{part}." in f".{name}" for name in learned)] or None
 
 
 def _replace_folder(new: Path, old: Path) -> None:

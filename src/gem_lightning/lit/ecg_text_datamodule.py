@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,22 @@ from gem_lightning.data.ecg_text_batches import EcgTextCollator, encode_texts, t
 from gem_lightning.data.ecg_text_labels import LabelSet, label_set
 
 logger = logging.getLogger(__name__)
+
+
+class ResumableSampler(LengthBatchSampler):
+    """The batch order, which leaves out what an interrupted epoch has done."""
+
+    _done: tuple[int, int] = (-1, 0)
+
+    def resume(self, epoch: int, batch: int) -> None:
+        """Leave out the first ``batch`` batches of ``epoch``; other epochs are whole."""
+        self._done = (epoch, batch)
+        self.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        if self.epoch == self._done[0]:
+            self.start_at(self._done[1])
+        return super().__iter__()
 
 
 class EcgTextDataModule(LightningDataModule):
@@ -73,7 +89,7 @@ class EcgTextDataModule(LightningDataModule):
         self.tokenizer: Any = None
         self.tables: dict[str, EcgTextTable] = {}
         self.label_set: LabelSet | None = None
-        self._sampler: LengthBatchSampler | None = None
+        self._sampler: ResumableSampler | None = None
         self._resume: dict[str, int] | None = None
 
     def prepare_data(self) -> None:
@@ -112,9 +128,7 @@ class EcgTextDataModule(LightningDataModule):
         """Shuffled batches; goes on where a checkpoint stopped."""
         self._sampler = self._sampler_of("train", shuffle=True)
         if self._resume:
-            self._sampler.set_epoch(self._resume["epoch"])
-            self._sampler.start_at(self._resume["batch"])
-            self._resume = None
+            self._sampler.resume(**self._resume)
         logger.info("training on %d pairs, %d batches an epoch", len(self.tables["train"]), len(self._sampler))
         return self._loader("train", self._sampler)
 
@@ -130,26 +144,28 @@ class EcgTextDataModule(LightningDataModule):
         return {**batch, "ecg_values": self.augment(batch["ecg_values"], np.random.default_rng(key))}
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and batches done in it."""
-        assert self.trainer is not None
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        done = done if self._sampler is None else done % max(len(self._sampler), 1)
-        return {"epoch": self.trainer.current_epoch, "batch": int(done)}
+        """Epoch and batches done in it, from the optimiser's steps: those are what a checkpoint holds."""
+        trainer = self.trainer
+        assert trainer is not None
+        batches, together = max(len(self._sampler or ()), 1), trainer.accumulate_grad_batches
+        steps = -(-batches // together)  # an epoch's last step may have fewer batches
+        done = (trainer.global_step - trainer.current_epoch * steps) * together
+        return {"epoch": trainer.current_epoch, "batch": min(max(done, 0), batches)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on with the batch after the last finished one."""
         self._resume = state
 
-    def _sampler_of(self, split: str, shuffle: bool) -> LengthBatchSampler:
+    def _sampler_of(self, split: str, shuffle: bool) -> ResumableSampler:
         trainer = self.trainer
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         # equal lengths: contrastive batches must not be sorted by what the texts say
         lengths = np.ones(len(self.tables[split]), dtype=np.int64)
-        return LengthBatchSampler(
+        return ResumableSampler(
             lengths, self.batch_size, shuffle=shuffle, seed=self.seed, drop_last=shuffle, rank=rank, ranks=ranks
         )
 
-    def _loader(self, split: str, sampler: LengthBatchSampler) -> DataLoader[Any]:
+    def _loader(self, split: str, sampler: ResumableSampler) -> DataLoader[Any]:
         keep = self.keep_sentences if split == "train" else 1.0
         dataset = EcgTextDataset(self.tables[split], label_set=self.label_set, **self.signal)
         return DataLoader(

@@ -130,4 +130,3 @@ class InstructionDataModule(LightningDataModule):
             multiprocessing_context="spawn" if self.num_workers else None,
             pin_memory=bool(self.trainer and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"),
         )
-

@@ -14,9 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gem_lightning.errors import GemError
 
 
-def warmup_cosine(
-    optimizer: Optimizer, total_steps: int, warmup: float = 0.03, final: float = 0.0
-) -> LambdaLR:
+def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.03, final: float = 0.0) -> LambdaLR:
     """Linear warm-up, then half a cosine to ``final``.
 
     Args:

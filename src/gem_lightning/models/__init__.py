@@ -9,13 +9,11 @@ _HOME_OF = {
     "EcgCoCa": "ecg_coca",
     "EcgConfig": "configuration_gem",
     "EcgTransformer": "ecg_transformer",
-    "GemConfig": "configuration_gem",
-    "GemForConditionalGeneration": "registration",
-    "GemModel": "registration",
-    "GemProcessor": "registration",
-    "build_gem": "build",
-    "build_processor": "build",
     "Gem": "gem",
+    "GemConfig": "configuration_gem",
+    "GemForConditionalGeneration": "modeling_gem",
+    "GemModel": "modeling_gem",
+    "GemProcessor": "processing_gem",
     "Interpretation": "gem",
     "build_gem": "build",
     "build_processor": "build",
@@ -24,20 +22,36 @@ _HOME_OF = {
     "load_gem": "loading",
     "load_original": "original",
     "save_original": "original",
-    "generate_texts": "generation",
-    "tiny_tokenizer": "tiny_tokenizer",
+    "tiny_tokenizer": "word_tokenizer",
     "tokenize_conversation": "chat",
 }
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the names are listed for type checkers below
+__all__ = [
+    "EcgCoCa",
+    "EcgConfig",
+    "EcgTransformer",
+    "Gem",
+    "GemConfig",
+    "GemForConditionalGeneration",
+    "GemModel",
+    "GemProcessor",
+    "Interpretation",
+    "build_gem",
+    "build_processor",
+    "build_projector",
+    "generate_texts",
+    "load_gem",
+    "load_original",
+    "save_original",
+    "tiny_tokenizer",
+    "tokenize_conversation",
+]
 
 if TYPE_CHECKING:
-    from gem_lightning.models.build import build_gem, build_processor
     from gem_lightning.models.build import build_gem, build_processor
     from gem_lightning.models.chat import tokenize_conversation
     from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
     from gem_lightning.models.ecg_coca import EcgCoCa
     from gem_lightning.models.ecg_transformer import EcgTransformer
-    from gem_lightning.models.generation import generate_texts
     from gem_lightning.models.gem import Gem, Interpretation
     from gem_lightning.models.generation import generate_texts
     from gem_lightning.models.loading import load_gem
@@ -45,7 +59,7 @@ if TYPE_CHECKING:
     from gem_lightning.models.original import load_original, save_original
     from gem_lightning.models.processing_gem import GemProcessor
     from gem_lightning.models.projector import build_projector
-    from gem_lightning.models.tiny_tokenizer import tiny_tokenizer
+    from gem_lightning.models.word_tokenizer import tiny_tokenizer
 
 
 def __getattr__(name: str) -> Any:
