@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from gem_lightning.ecg import EcgRecord, write_wfdb
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.gate import Gate
+from gem_lightning.grounding.kinds import KINDS
 from gem_lightning.grounding.pipeline import Pipeline, safe_name
 from gem_lightning.grounding.production import (
     Share,
@@ -32,7 +34,7 @@ SOURCE = Simulated(n=12, seed=40, diagnoses=["sinus", "rbbb", "av_block_1"], snr
 
 def make(out, teacher, source=SOURCE, block=4, **options):
     folder = open_samples_job(source, out, block=block)
-    pipeline = Pipeline(out=str(out), source=source.name, teacher=teacher.name, **options)
+    pipeline = Pipeline(paths=source.paths, out=str(out), source=source.name, teacher=teacher.name, **options)
     _, stopped = run_samples(folder, pipeline, teacher, HERE)
     return finish_samples(out, "json", source, teacher.facts() | {"stopped": stopped})
 
@@ -222,6 +224,28 @@ def test_the_report_is_told_to_the_teacher_as_truth_and_kept_in_the_sample():
     (row,) = pipeline(item)
     assert row["status"] == "rejected"  # the composer states what is measured, which the report contradicts
     assert "leaves out the diagnosis" in {p["category"] for p in row["problems"]}
+
+
+def test_every_kind_is_made_verified_and_drawn_by_weight(tmp_path):
+    class Visits(Simulated):
+        def _records(self):
+            for record in super()._records():
+                yield replace(record, patient=f"p{int(record.id.split('-')[1]) // 2}")
+
+    kinds = dict.fromkeys(KINDS, 1.0)
+    card = make(tmp_path, Compose(), Visits(n=16, seed=50, snr_db=28), kinds=kinds, samples_per_record=4)
+    assert set(card["samples_by_kind"]) == set(KINDS)
+    assert card["claims"]["contradicted"] == 0
+    assert set(card["reject_reasons"]) <= {"nothing to ask", "too few claims"}
+    samples = all_samples(tmp_path)
+    assert len({s.id for s in samples}) == len(samples)
+    comparison = next(s for s in samples if s.metadata["kind"] == "comparison")
+    assert "first ECG read:" in comparison.question
+    choice = next(s for s in samples if s.metadata["kind"] == "choice")
+    assert choice.answer[0] in "ABCD"
+    by_patient = {}
+    for s in samples:
+        assert by_patient.setdefault(s.metadata["patient"], s.metadata["split"]) == s.metadata["split"]
 
 
 def test_features_of_a_source_as_a_table(tmp_path):

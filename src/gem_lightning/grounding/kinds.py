@@ -11,7 +11,7 @@ from gem_lightning.features.schema import EcgFeatures, Finding
 Turns = list[tuple[str, str]]
 
 ASKED = ("interpretation", "report", "dialogue")  # written by the teacher; the rest follow from the measurements
-KINDS = (*ASKED, "value", "localisation", "comparison", "choice")
+KINDS = (*ASKED, "value", "localisation", "normal", "choice", "comparison")
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "interpretation": (
@@ -51,12 +51,36 @@ def make_turns(
         earlier: The same patient's earlier record; a comparison needs it.
     """
     from gem_lightning.grounding import compose
+    from gem_lightning.grounding.questions import ask, conversation
 
+    seed %= 2**31
     if kind in QUESTIONS:
-        question = make_question(kind, seed)
-        text = compose(features, findings, seed % 2**31, "report" if kind == "report" else style)
-        return [(question, text)]
-    return _asked(kind, features, findings, seed, earlier)
+        text = compose(features, findings, seed, "report" if kind == "report" else style)
+        return [(make_question(kind, seed), text)]
+    if kind == "dialogue":
+        talk = [turn["value"] for turn in conversation(features, findings, seed, turns=4)]
+        return list(zip(talk[::2], talk[1::2], strict=True))
+    if kind == "comparison":
+        return _compared(features, findings, seed, earlier)
+    asked = ask(features, findings, seed, (kind,))
+    return [(qa.question, qa.answer) for qa in asked[:1]]
+
+
+def _compared(features: EcgFeatures, findings: Sequence[Finding], seed: int, earlier: EcgFeatures | None) -> Turns:
+    """What changed since the earlier record, which the first question tells in words: a sample shows one tracing."""
+    from gem_lightning.grounding import compose
+    from gem_lightning.grounding.questions import compare
+
+    if earlier is None or earlier.reason is not None:
+        return []
+    told = compare(earlier, features, None, findings, seed)
+    start = seed % max(len(told), 1)
+    picked = [told[(start + i) % len(told)] for i in range(min(3, len(told)))]
+    turns = [(qa.question, qa.answer) for qa in picked]
+    if turns:
+        before = compose(earlier, None, seed, "brief")
+        turns[0] = (f"The patient's first ECG read: {before} This is the second ECG. {turns[0][0]}", turns[0][1])
+    return turns
 
 
 def parse_turns(kind: str, text: str, seed: int) -> Turns:

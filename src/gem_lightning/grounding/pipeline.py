@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.errors import DataError
-from gem_lightning.features.schema import EcgFeatures, Finding, plain
+from gem_lightning.features.schema import EcgFeatures, Finding
 from gem_lightning.grounding.gate import Gate, Judgement, Problem, report_codes
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
 from gem_lightning.grounding.kinds import ASKED, KINDS, Turns, make_turns, opening, parse_turns
@@ -200,6 +200,8 @@ class Pipeline:
 
     def judge(self, prepared: Prepared, kind: str, turns: Turns) -> Judgement:
         """The gate's verdict on a sample; only free texts must quote several facts and carry the diagnosis."""
+        if not turns:
+            return Judgement((Problem("nothing to ask", f"The record gives no sample of kind {kind}."),))
         free = kind in ASKED
         gate = self.gate if free else replace(self.gate, min_claims=0, report_rules=False, all_numbers=False)
         text = "\n".join(answer for _, answer in turns)
@@ -259,7 +261,7 @@ class Pipeline:
             ecg=record.ecg,
             ecg_format=record.format,
             image=prepared.image,
-            machine_measurements=plain(prepared.features.to_measurements()) if self.measurements else None,
+            machine_measurements=prepared.features.to_measurements() if self.measurements else None,
             report=record.report,
             metadata=facts,
         )
