@@ -18,7 +18,7 @@ TOKEN = re.compile(
 )
 END = ""
 _MAX_MEMO = 50_000
-_SHORTEST_TYPO, _LONGEST_TYPO = 5, 20
+_SHORTEST_TYPO, _LONG_WORD, _LONGEST_TYPO = 5, 8, 20
 
 
 class Entry(NamedTuple):
@@ -82,15 +82,16 @@ class Lexicon(dict[str, "Node | None"]):
         return self.fixed[word] or word
 
     def _search(self, word: str) -> str | None:
-        if not word.isalpha() or not _SHORTEST_TYPO <= len(word) <= _LONGEST_TYPO or word in _NOT_TYPOS:
+        if not word.isalpha() or not _SHORTEST_TYPO - 1 <= len(word) <= _LONGEST_TYPO or word in _NOT_TYPOS:
             return None
         if word[-1] == "s" and word[:-1] in self.words:
             return word[:-1]
-        near = {w for short in _deletions(word) for w in self.deletions.get(short, ())} | set(
-            self.deletions.get(word, ())
-        )
-        close = [w for w in near if w[0] == word[0] and _one_slip(w, word)]
-        return min(close) if close else None
+        near = set(self.deletions.get(word, ()))
+        if len(word) >= _SHORTEST_TYPO:
+            near |= {w for short in _deletions(word) for w in self.deletions.get(short, ())}
+        first = word[:2] if len(word) >= _LONG_WORD else word[0]  # in a long word even the first letter may slip
+        close = [(slip, w) for w in near if (w[0] in first or w[1:] == word) and (slip := _slip(w, word))]
+        return min(close)[1] if close else None
 
     def __missing__(self, word: str) -> Node | None:
         root = self.roots.get(word) or self.roots.get(self.correct(word))
@@ -102,9 +103,9 @@ class Lexicon(dict[str, "Node | None"]):
 
 #: Ordinary words that lie one slip from a word of the lexicon.
 _NOT_TYPOS = frozenset(
-    "prevent prevents presents patient patients waver waver's heard hears hearts cause causes clause state stated "
-    "strips stripe ratio ratios section sections lateral's formal signal signals whole while those these where "
-    "there their normals minor major board border longer larger shorter smaller higher lower".split()
+    """prevent prevents presents patient patients waver heard hears hearts cause causes clause state stated strips stripe
+    ratios section sections formal signal signals whole while those these where there their normals minor major board
+    border longer larger shorter smaller higher lower sort fist tree thee last rest cell form""".split()
 )
 
 
@@ -179,12 +180,14 @@ def _deletions(word: str) -> list[str]:
     return [word[:i] + word[i + 1 :] for i in range(len(word))]
 
 
-def _one_slip(right: str, typed: str) -> bool:
+def _slip(right: str, typed: str) -> int:
+    """Kind of the one slip between two words, the likeliest first: 1 swapped, 2 lost or added, 3 changed; 0 more."""
     if len(right) == len(typed):
         wrong = [i for i, (a, b) in enumerate(zip(right, typed)) if a != b]
         if len(wrong) == 2:
             i, j = wrong
-            return j == i + 1 and right[i] == typed[j] and right[j] == typed[i]
-        return len(wrong) == 1
+            return int(j == i + 1 and right[i] == typed[j] and right[j] == typed[i])
+        return 3 if len(wrong) == 1 else 0
     longer, shorter = sorted((right, typed), key=len, reverse=True)
-    return len(longer) - len(shorter) == 1 and any(longer[:i] + longer[i + 1 :] == shorter for i in range(len(longer)))
+    lost = len(longer) - len(shorter) == 1 and any(longer[:i] + longer[i + 1 :] == shorter for i in range(len(longer)))
+    return 2 if lost else 0

@@ -222,7 +222,7 @@ def _beats(items: list[Item], i: int) -> tuple[Item, int] | None:
 
 def _beat_numbers(items: list[Item], j: int) -> tuple[list[int], int]:
     numbers: list[int] = []
-    while j < len(items) and items[j].kind in ("N", "numeral") and items[j].data in range(1, 60):
+    while j < len(items) and items[j].kind in ("N", "numeral") and items[j].data in range(1, 300):
         if j + 1 < len(items) and items[j + 1].kind == "U":
             break
         number = int(items[j].data)

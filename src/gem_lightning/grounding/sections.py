@@ -238,7 +238,7 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
         if code in facts:
             told += [_somewhere(facts, phrases, code), *_levels(facts, phrases, code)]
     if len(absent) == 2:
-        text = phrases.pick("No ST elevation or depression.", "The ST segments are isoelectric.", "No ST deviation.")
+        text = phrases.pick("No ST elevation or depression.", "The ST segments are isoelectric.", "Neither ST elevation nor ST depression.")
         told.append(Statement(text, tuple(says(code, negated=True) for code in absent)))
     elif absent:
         told.append(Statement(f"No {phrases.name(absent[0])}.", (says(absent[0], negated=True),)))
