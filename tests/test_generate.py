@@ -1,0 +1,154 @@
+"""The entry point: composed configs, stages, exit codes, arrays, kills."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+
+import hydra
+import pyarrow.parquet as pq
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from gem_lightning.errors import GemError
+from gem_lightning.generate import generate, plain_names
+from gem_lightning.grounding.sample import read_samples
+from helpers_llm_server import LoopbackLLM
+
+
+def run(*overrides):
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):
+        generate(hydra.compose("generate", overrides=[*overrides, "workers=0"]))
+
+
+def test_paths_on_the_command_line(tmp_path):
+    (tmp_path / "list.csv").touch()
+    given = [f"source={tmp_path}/list.csv", "source=ptbxl", "data={a:b}", "seed=1"]
+    assert plain_names(given) == [
+        "source=files", f"source.root={tmp_path}/list.csv", "source=ptbxl", "files={a:b}", "seed=1",
+    ]  # fmt: skip
+
+
+def test_samples_then_doctor_then_shards(tmp_path, capsys):
+    run("source.n=6", "source.diagnoses=[sinus,rbbb]", "source.snr_db=28", f"out={tmp_path}/a", "render=default")
+    assert "| samples | 6 |" in capsys.readouterr().out
+    data = {p.stem: str(p) for p in (tmp_path / "a").glob("*.jsonl") if p.stem in ("train", "val", "test")}
+    listed = "{" + ",".join(f"{k}:{v}" for k, v in data.items()) + "}"
+    folders = f"paths={{images:{tmp_path}/a/images}}"
+    run("stage=doctor", f"files={listed}", folders, f"out={tmp_path}/doctor")
+    assert "6 samples, 0 faults" in capsys.readouterr().out
+    assert "<svg" in (tmp_path / "doctor" / "doctor.html").read_text()
+    run("stage=shards", f"files={data['train']}", f"out={tmp_path}/shards")
+    assert (tmp_path / "shards" / "index.json").exists()
+
+
+def test_the_doctor_s_exit_code(tmp_path, capsys):
+    turns = [{"from": "human", "value": "<image>\nRead."}, {"from": "gpt", "value": "The PR interval is 400 ms."}]
+    row = {"id": 1, "ecg": "simulate:sinus::1", "conversations": turns}
+    (tmp_path / "bad.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(SystemExit) as end:
+        run("stage=doctor", f"files={tmp_path}/bad.jsonl", f"out={tmp_path}")
+    assert end.value.code == 1
+    assert json.loads((tmp_path / "doctor.jsonl").read_text())["kind"] == "contradicted"
+    run("stage=doctor", f"files={tmp_path}/bad.jsonl", f"out={tmp_path}", "doctor.fail_on=never")
+
+
+def test_settings_may_not_change_on_the_way(tmp_path):
+    common = ("source.n=2", "source.diagnoses=[sinus]", f"out={tmp_path}")
+    run(*common)
+    run(*common)
+    with pytest.raises(GemError, match="begun with seed=0, now asked 1"):
+        run(*common, "seed=1")
+
+
+def test_mistakes_are_explained(tmp_path):
+    with pytest.raises(GemError, match="expected stage samples, features"):
+        run("stage=dream")
+    with pytest.raises(GemError, match=r"physionet\.org/content/ptb-xl"):
+        run("source=ptbxl", f"source.root={tmp_path}/none", f"out={tmp_path}")
+    with pytest.raises(GemError, match="data=FILE"):
+        run("stage=shards", f"out={tmp_path}")
+
+
+def test_check_says_which_records_have_no_file(tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("a.hea\nb.hea\n")
+    (tmp_path / "a.hea").touch()
+    with pytest.raises(SystemExit) as end:
+        run("stage=check", "source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}")
+    assert end.value.code == 1
+    assert "missing: record b" in capsys.readouterr().out
+
+
+def test_parts_of_several_machines_merge(tmp_path, capsys):
+    common = ("stage=features", "source.n=7", "source.diagnoses=[sinus]", f"out={tmp_path}", "block=2", "parts=2")
+    run(*common, "part=0")
+    with pytest.raises(GemError, match="missing"):
+        run("stage=merge", *common[1:])
+    run(*common, "part=1")
+    run(*common, "stage=merge")
+    assert pq.read_table(tmp_path / "features.parquet").num_rows == 7
+    assert "core-hours for 800,000 records" in capsys.readouterr().out
+
+
+def command(*overrides):
+    return [sys.executable, "-m", "gem_lightning.generate", *overrides]
+
+
+@pytest.mark.slow
+def test_an_array_of_local_jobs(tmp_path):
+    overrides = ("stage=features", "source.n=12", f"out={tmp_path}", "block=3", "parts=2", "cluster=local", "workers=0")
+    subprocess.run(command(*overrides), check=True, timeout=300)
+    assert pq.read_table(tmp_path / "features.parquet").num_rows == 12
+
+
+def killed_at_random(overrides, kills, low, high, seed):
+    """Run to the end, killed so often on the way; returns the number of kills that met a running process."""
+    rng, done = random.Random(seed), 0
+    for _ in range(kills):
+        process = subprocess.Popen(command(*overrides), start_new_session=True, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=rng.uniform(low, high))
+            return done
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must notice by themselves
+            process.wait()
+            done += 1
+    subprocess.run(command(*overrides), check=True, timeout=900)
+    return done
+
+
+@pytest.mark.slow
+def test_features_killed_at_twenty_random_moments(tmp_path):
+    overrides = ("stage=features", "source.n=600", f"out={tmp_path}", "block=5", "workers=2")
+    assert killed_at_random(overrides, 20, 2, 14, 1) == 20
+    rows = pq.read_table(tmp_path / "features.parquet", columns=["id"])["id"].to_pylist()
+    assert rows == [f"simulated-{i}" for i in range(600)]
+
+
+@pytest.mark.slow
+def test_a_taught_run_killed_at_twenty_random_moments_pays_each_answer_once(tmp_path):
+    def reply(request, number):
+        numbers = dict(re.findall(r"(heart_rate_bpm|qrs_ms|qt_ms): (\d+)", request["messages"][1]["content"]))
+        heart, qrs, qt = (numbers.get(name) for name in ("heart_rate_bpm", "qrs_ms", "qt_ms"))
+        return f"The heart rate is {heart} bpm, the QRS duration {qrs} ms and the QT interval {qt} ms."
+
+    concurrency = 4
+    with LoopbackLLM(reply, latency=0.25) as server:
+        overrides = (
+            "source.n=250", "source.diagnoses=[sinus,rbbb,lvh]", "source.snr_db=28", f"out={tmp_path}", "block=5",
+            "workers=1", "teacher=openai", f"teacher.base_url={server.base_url}", f"teacher.concurrency={concurrency}",
+        )  # fmt: skip
+        kills = killed_at_random(overrides, 20, 5, 12, 2)
+    assert kills == 20
+    card = json.loads((tmp_path / "run_card.json").read_text())
+    assert card["samples"] + card["rejected"] == card["records"] == 250
+    ids = [s.id for split in card["samples_by_split"] for s in read_samples(tmp_path / f"{split}.jsonl")]
+    assert len(ids) == len(set(ids)) == card["samples"]
+    # Answers that were on the way when the process died are asked for again, under the same Idempotency-Key.
+    again = sum(count - 1 for count in server.paid.values())
+    assert again <= kills * concurrency
+    assert card["ledger"]["answers"] == len(server.paid)
