@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from gem_lightning.data.augment import Augmentation
@@ -21,19 +21,20 @@ from gem_lightning.data.ecg_text_labels import LabelSet, label_set
 logger = logging.getLogger(__name__)
 
 
-class ResumableSampler(LengthBatchSampler):
-    """The batch order, which leaves out what an interrupted epoch has done."""
+class StepSampler(LengthBatchSampler):
+    """The batch order by the number of optimiser steps done: a restart goes on with the batch that comes next.
 
-    _done: tuple[int, int] = (-1, 0)
+    Lightning's own count of batches is one short in checkpoints made at a step's end, and of no use at an epoch's end.
+    """
 
-    def resume(self, epoch: int, batch: int) -> None:
-        """Leave out the first ``batch`` batches of ``epoch``; other epochs are whole."""
-        self._done = (epoch, batch)
-        self.set_epoch(epoch)
+    trainer: Trainer | None = None
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        if self.epoch == self._done[0]:
-            self.start_at(self._done[1])
+        if self.trainer is not None:
+            together = self.trainer.accumulate_grad_batches
+            epoch, step = divmod(self.trainer.global_step, -(-len(self) // together))
+            self.set_epoch(epoch)
+            self.start_at(step * together)
         return super().__iter__()
 
 
@@ -89,8 +90,6 @@ class EcgTextDataModule(LightningDataModule):
         self.tokenizer: Any = None
         self.tables: dict[str, EcgTextTable] = {}
         self.label_set: LabelSet | None = None
-        self._sampler: ResumableSampler | None = None
-        self._resume: dict[str, int] | None = None
 
     def prepare_data(self) -> None:
         """Simulate what does not exist yet and learn the vocabulary."""
@@ -126,11 +125,10 @@ class EcgTextDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; goes on where a checkpoint stopped."""
-        self._sampler = self._sampler_of("train", shuffle=True)
-        if self._resume:
-            self._sampler.resume(**self._resume)
-        logger.info("training on %d pairs, %d batches an epoch", len(self.tables["train"]), len(self._sampler))
-        return self._loader("train", self._sampler)
+        sampler = self._sampler_of("train", shuffle=True)
+        sampler.trainer = self.trainer
+        logger.info("training on %d pairs, %d batches an epoch", len(self.tables["train"]), len(sampler))
+        return self._loader("train", sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out pairs in their order."""
@@ -143,29 +141,16 @@ class EcgTextDataModule(LightningDataModule):
         key = [self.seed, int(batch["epoch"][0]), *batch["index"].tolist()]
         return {**batch, "ecg_values": self.augment(batch["ecg_values"], np.random.default_rng(key))}
 
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and batches done in it, from the optimiser's steps: those are what a checkpoint holds."""
-        trainer = self.trainer
-        assert trainer is not None
-        batches, together = max(len(self._sampler or ()), 1), trainer.accumulate_grad_batches
-        steps = -(-batches // together)  # an epoch's last step may have fewer batches
-        done = (trainer.global_step - trainer.current_epoch * steps) * together
-        return {"epoch": trainer.current_epoch, "batch": min(max(done, 0), batches)}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on with the batch after the last finished one."""
-        self._resume = state
-
-    def _sampler_of(self, split: str, shuffle: bool) -> ResumableSampler:
+    def _sampler_of(self, split: str, shuffle: bool) -> StepSampler:
         trainer = self.trainer
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         # equal lengths: contrastive batches must not be sorted by what the texts say
         lengths = np.ones(len(self.tables[split]), dtype=np.int64)
-        return ResumableSampler(
+        return StepSampler(
             lengths, self.batch_size, shuffle=shuffle, seed=self.seed, drop_last=shuffle, rank=rank, ranks=ranks
         )
 
-    def _loader(self, split: str, sampler: ResumableSampler) -> DataLoader[Any]:
+    def _loader(self, split: str, sampler: StepSampler) -> DataLoader[Any]:
         keep = self.keep_sentences if split == "train" else 1.0
         dataset = EcgTextDataset(self.tables[split], label_set=self.label_set, **self.signal)
         return DataLoader(
