@@ -75,12 +75,12 @@ def test_few_wfdb(wfdb_record):
 def test_few_dicom():
     from pydicom.examples import get_path
 
-    fuzz(get_path("waveform").read_bytes(), {"format": "dicom"}, 15, 1)
+    fuzz(get_path("waveform").read_bytes(), {"format": "dicom"}, 8, 1)
 
 
 @pytest.mark.parametrize("name", SHARED)
 def test_few_shared(name, shared_data):
-    fuzz((shared_data / "formats" / SHARED[name]).read_bytes(), {"format": name}, 12, 1)
+    fuzz((shared_data / "formats" / SHARED[name]).read_bytes(), {"format": name}, 6, 1)
 
 
 @pytest.mark.slow

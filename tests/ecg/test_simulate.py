@@ -330,6 +330,7 @@ def test_q_t_and_qt(seed):
 def test_combinations_and_errors():
     both = simulate(("rbbb", "lafb"), seed=2)
     assert {"rbbb", "lafb", "left_axis_deviation"} <= set(both.diagnoses)
+    assert all(simulate("rbbb", seed=seed).diagnoses == ("rbbb", "sinus_rhythm") for seed in range(40))
     assert both.parameters["qrs_ms"] >= 120
     assert {"atrial_fibrillation", "lbbb"} <= set(simulate(["atrial_fibrillation", "lbbb"], seed=1).diagnoses)
     for wrong, words in (

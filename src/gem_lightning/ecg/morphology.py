@@ -108,8 +108,8 @@ def _qrs(codes: frozenset[str], heart: Heart, territory: str) -> tuple[Wave, ...
         delta[2:] = np.array([0.25, 0.35, 0.4, 0.4, 0.35, 0.3]) * heart.chest
         main += (Wave(0.0, 48.0, 100.0, delta, 1.15),)
     if "pathological_q" in codes:
-        late = _Q_END_MS - 14
-        fixed, main = _with_q(fixed + main, _narrow(codes, heart, end - late, late)[1], heart, territory)
+        after = _Q_END_MS - 14
+        fixed, main = _with_q(fixed + main, _narrow(codes, heart, end - after, after)[1], heart, territory)
     return aim(fixed, main, heart.axis_deg)
 
 

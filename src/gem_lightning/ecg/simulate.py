@@ -32,7 +32,7 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "av_block_2_mobitz_1": {"pr_ms": (160, 190), "heart_rate": (62, 80)},
     "av_block_2_mobitz_2": {"pr_ms": (140, 185), "heart_rate": (64, 84)},
     "av_block_3": {"heart_rate": (32, 46)},
-    "rbbb": {"qrs_ms": (126, 158)},
+    "rbbb": {"qrs_ms": (126, 158), "qrs_mv": (0.65, 0.9)},
     "incomplete_rbbb": {"qrs_ms": (111, 118)},
     "lbbb": {"qrs_ms": (128, 168), "axis_deg": (-28, 45), "pr_ms": (140, 190)},
     "lafb": {"axis_deg": (-72, -48), "qrs_ms": (92, 112)},
@@ -207,7 +207,7 @@ def _values(codes: frozenset[str], seed: int, parameters: dict[str, Any]) -> tup
     values: dict[str, Any] = {}
     for name, u in zip(_HEALTHY, drawn):
         low, high = _HEALTHY[name]
-        for code in sorted(codes):
+        for code in sorted(codes, key=lambda code: (code in ("lafb", "lpfb"), code)):  # an axis they define wins
             low, high = _RANGES.get(code, {}).get(name, (low, high))
         values[name] = low + u * (high - low)
     values["age"] = parameters.get("age", int(rng.integers(19, 92)))

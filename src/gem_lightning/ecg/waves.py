@@ -143,12 +143,18 @@ def net_axis(waves: tuple[Wave, ...]) -> float:
 
 
 def aim(fixed: tuple[Wave, ...], main: tuple[Wave, ...], axis_deg: float) -> tuple[Wave, ...]:
-    """All waves, with ``main`` turned in the frontal plane so that the net area of all points to ``axis_deg``."""
+    """All waves, with ``main`` turned in the frontal plane so that the net area of all points to ``axis_deg``.
+
+    Where ``main`` is too small against ``fixed`` for that, ``fixed`` is made smaller in the limb leads.
+    """
     angle = math.radians(axis_deg)
     x, y = frontal_area(fixed)
     across = y * math.cos(angle) - x * math.sin(angle)  # what main has to cancel
     mx, my = frontal_area(main)
-    turn = angle - math.asin(max(-1.0, min(1.0, across / math.hypot(mx, my)))) - math.atan2(my, mx)
+    shrink = min(1.0, 0.8 * math.hypot(mx, my) / max(math.hypot(x, y), 1e-9))
+    limb = np.concatenate([np.full(2, shrink), np.ones(6)])
+    fixed = tuple(replace(wave, weights=wave.weights * limb) for wave in fixed)
+    turn = angle - math.asin(shrink * across / math.hypot(mx, my)) - math.atan2(my, mx)
     return fixed + tuple(replace(wave, weights=rotate(wave.weights, math.degrees(turn))) for wave in main)
 
 
