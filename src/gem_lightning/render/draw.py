@@ -62,7 +62,8 @@ class EcgRenderer:
         seconds: Time on show, s.
         start: Where the excerpt begins, s.
         half_gain_precordials: Draw V1 to V6 at half of the gain.
-        line_mm: Width of the traces, mm; default 0.3, and at least 0.75 px so that a small picture stays legible.
+        line_mm: Width of the traces, mm; default 0.2646 (0.75 pt), and at least 1 px, so that a small picture stays
+            legible.
         color: Trace colour (RGB 0-255); default the style's ink.
         header: Text above the traces; ``{key}`` takes a value of ``record.meta`` (for example ``"{age} y {sex}"``). No
             identifier is printed unless it is named here.
@@ -110,8 +111,8 @@ class EcgRenderer:
             layout, paper, speed, gain, seconds, half_gain_precordials, 6.0 if header else 0.0, 8.0 if footer else 0.0
         )
         self.size, self.px_per_mm, self.origin = _canvas(self.scene, size, dpi)
-        self.line_mm = 0.3 if line_mm is None else float(line_mm)
-        self.line_px = max(self.line_mm * self.px_per_mm, 0.75 if line_mm is None else 0.05)
+        self.line_mm = 0.2646 if line_mm is None else float(line_mm)
+        self.line_px = max(self.line_mm * self.px_per_mm, 1.0 if line_mm is None else 0.05)
         self.speed, self.gain, self.start = float(speed), float(gain), float(start)
         self.header, self.footer, self.kernel = header, footer, kernel
         self.printed = {"names": names, "pulses": pulses, "separators": separators}

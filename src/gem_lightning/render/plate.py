@@ -53,14 +53,11 @@ def find_style(style: str | Mapping[str, Any] | Style) -> Style:
         if style not in styles():
             raise RenderError(f"expected a style out of {', '.join(styles())} or a mapping of colours, got {style!r}")
         style = styles()[style]
-    unknown = set(style) - set(Style.__dataclass_fields__)
-    if unknown:
-        raise RenderError(
-            f"expected style fields out of {', '.join(Style.__dataclass_fields__)}, got {sorted(unknown)}"
-        )
-    fields: dict[str, Any] = {
-        k: tuple(float(c) for c in v) if k in ("paper", "minor", "major", "ink") else v for k, v in style.items()
-    }
+    known = Style.__dataclass_fields__
+    if unknown := set(style) - set(known):
+        raise RenderError(f"expected style fields out of {', '.join(known)}, got {sorted(unknown)}")
+    colors = ("paper", "minor", "major", "ink")
+    fields: dict[str, Any] = {k: tuple(float(c) for c in v) if k in colors else v for k, v in style.items()}
     return Style(**fields)
 
 

@@ -2,8 +2,9 @@
 
 A trace is a function of time, so a vertical line meets its pen stroke in one interval. The interval's ends are the
 envelopes of discs of the pen's radius around the samples and of the edges between them, both in closed form; where
-samples lie so close that the discs alone are within ``DENSE_PX`` of the edges, the edges are left out. Each pixel
-column averages ``SUBCOLUMNS`` such intervals; within a column the coverage of a pixel is exact.
+samples lie so close that the discs alone are within ``DENSE_PX`` of the edges, the edges are left out. The
+interval is known at ``SUBCOLUMNS`` + 1 places of each pixel column; between them its ends run straight, and the
+coverage of a pixel is the exact area.
 :mod:`gem_lightning.render.stroke_numpy` computes the same without numba.
 """
 
@@ -61,6 +62,27 @@ def _span(y, n, x0, dx, half, xc, dense):
     return low, high
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _below(first, last, row):
+    """Mean of how far an edge that runs straight from ``first`` to ``last`` reaches below ``row``, px."""
+    p, q = first - row, last - row
+    if p <= 0.0 and q <= 0.0:
+        return 0.0
+    if (p >= 0.0 and q >= 0.0) or abs(q - p) < 1e-6:
+        return 0.5 * (p + q)
+    return p * p / (2.0 * (p - q)) if p > 0.0 else q * q / (2.0 * (q - p))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _thickness(low, high, row):
+    """Ink of a column below ``row``, summed over its parts, px."""
+    total = 0.0
+    for s in range(SUBCOLUMNS):
+        if high[s] >= low[s] and high[s + 1] >= low[s + 1]:
+            total += _below(high[s], high[s + 1], row) - _below(low[s], low[s + 1], row)
+    return total
+
+
 @njit(cache=True, nogil=True, inline="never")
 def _stroke(image, y, n, x0, dx, half, ink, strength, low, high):
     """Blend the stroke of one gap-free run ``y[:n]`` (px) into the image."""
@@ -70,24 +92,24 @@ def _stroke(image, y, n, x0, dx, half, ink, strength, low, high):
     right = min(width - 1, int(np.floor(x0 + (n - 1) * dx + half)))
     weight = 256.0 * strength / SUBCOLUMNS
     red, green, blue = ink
+    low[SUBCOLUMNS], high[SUBCOLUMNS] = _span(y, n, x0, dx, half, float(left), dense)
     for column in range(left, right + 1):
+        low[0], high[0] = low[SUBCOLUMNS], high[SUBCOLUMNS]
+        for s in range(1, SUBCOLUMNS + 1):
+            low[s], high[s] = _span(y, n, x0, dx, half, column + s / SUBCOLUMNS, dense)
         top, bottom = 1e30, -1e30
-        for s in range(SUBCOLUMNS):
-            a, b = _span(y, n, x0, dx, half, column + (s + 0.5) / SUBCOLUMNS, dense)
-            low[s], high[s] = a, b
-            if b >= a:
-                top = min(top, a)
-                bottom = max(bottom, b)
+        for s in range(SUBCOLUMNS + 1):
+            if high[s] >= low[s]:
+                top = min(top, low[s])
+                bottom = max(bottom, high[s])
         if bottom < top:
             continue
-        for row in range(max(0, int(np.floor(top))), min(height - 1, int(np.floor(bottom))) + 1):
-            cover = 0.0
-            for s in range(SUBCOLUMNS):
-                lower = high[s] if high[s] < row + 1.0 else row + 1.0
-                upper = low[s] if low[s] > row else float(row)
-                if lower > upper:
-                    cover += lower - upper
-            share = int(cover * weight + 0.5)
+        begin = max(0, int(np.floor(top)))
+        before = _thickness(low, high, begin)
+        for row in range(begin, min(height - 1, int(np.floor(bottom))) + 1):
+            after = _thickness(low, high, row + 1)
+            share = int((before - after) * weight + 0.5)
+            before = after
             pixel = image[row, column]
             pixel[0] += np.uint8(((red - np.int64(pixel[0])) * share + 128) >> 8)
             pixel[1] += np.uint8(((green - np.int64(pixel[1])) * share + 128) >> 8)
@@ -119,7 +141,7 @@ def stroke_traces(image, signal, rows, first, last, x0, dx, baseline, scale, lim
     for j in range(rows.shape[0]):
         longest = max(longest, last[j] - first[j])
     y = np.empty(longest)
-    low, high = np.empty(SUBCOLUMNS), np.empty(SUBCOLUMNS)
+    low, high = np.empty(SUBCOLUMNS + 1), np.empty(SUBCOLUMNS + 1)
     held = np.zeros(rows.shape[0], np.int64)
     for j in range(rows.shape[0]):
         n = 0

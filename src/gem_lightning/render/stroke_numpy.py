@@ -45,6 +45,15 @@ def _spans(y: np.ndarray, x0: float, dx: float, half: float, xc: np.ndarray) -> 
     return low, high
 
 
+def _below(first: np.ndarray, last: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Mean of how far edges (columns,) that run straight from ``first`` to ``last`` reach below ``rows``, px."""
+    p, q = first - rows, last - rows
+    gap = np.where(np.abs(p - q) < 1e-6, 1.0, np.abs(p - q))
+    crossing = np.maximum(p, q) ** 2 / (2.0 * gap)
+    same_side = (np.minimum(p, q) >= 0.0) | (np.abs(p - q) < 1e-6)
+    return np.where(np.maximum(p, q) <= 0.0, 0.0, np.where(same_side, 0.5 * (p + q), crossing))
+
+
 def _stroke(
     image: np.ndarray, y: np.ndarray, x0: float, dx: float, half: float, ink: tuple[int, int, int], strength: float
 ) -> None:
@@ -54,23 +63,25 @@ def _stroke(
     right = min(width - 1, int(np.floor(x0 + (y.size - 1) * dx + half)))
     if right < left:
         return
-    columns = np.arange(left, right + 1)
-    xc = (columns[:, None] + (np.arange(SUBCOLUMNS) + 0.5) / SUBCOLUMNS).ravel()
+    columns = right - left + 1
+    xc = left + np.arange(columns * SUBCOLUMNS + 1) / SUBCOLUMNS
     low, high = _spans(y, x0, dx, half, xc)
     hit = high >= low
     if not hit.any():
         return
     top = max(0, int(np.floor(low[hit].min())))
     bottom = min(height - 1, int(np.floor(high[hit].max())))
-    cover = np.zeros((bottom - top + 1, columns.size))
-    rows = np.arange(top, bottom + 1, dtype=np.float64)[:, None]
+    below = np.zeros((bottom - top + 2, columns))
+    rows = np.arange(top, bottom + 2, dtype=np.float64)[:, None]
+    both = hit[:-1] & hit[1:]
     for s in range(SUBCOLUMNS):
-        part = np.minimum(high[s::SUBCOLUMNS], rows + 1.0) - np.maximum(low[s::SUBCOLUMNS], rows)
-        cover += np.where(part > 0.0, part, 0.0)
-    share = (cover * (256.0 * strength / SUBCOLUMNS) + 0.5).astype(np.int64)[..., None]
+        at, after = slice(s, -1, SUBCOLUMNS), slice(s + 1, None, SUBCOLUMNS)
+        thick = _below(high[at], high[after], rows) - _below(low[at], low[after], rows)
+        below += np.where(both[s::SUBCOLUMNS], thick, 0.0)
+    share = ((below[:-1] - below[1:]) * (256.0 * strength / SUBCOLUMNS) + 0.5).astype(np.int64)[..., None]
     patch = image[top : bottom + 1, left : right + 1]
-    below = patch.astype(np.int64)
-    patch[:] = (below + (((np.asarray(ink) - below) * share + 128) >> 8)).astype(np.uint8)
+    paper = patch.astype(np.int64)
+    patch[:] = (paper + (((np.asarray(ink) - paper) * share + 128) >> 8)).astype(np.uint8)
 
 
 def stroke_traces(image, signal, rows, first, last, x0, dx, baseline, scale, limits, half, ink, strength):  # type: ignore[no-untyped-def]
