@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gem_lightning.models.autoclasses import announce
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -36,3 +38,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+announce()  # transformers' Auto classes load our folders, once somebody imports them

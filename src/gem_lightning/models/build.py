@@ -11,14 +11,16 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from gem_lightning.errors import DataError
-from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models import towers
 from gem_lightning.models.assemble import load_tensors
+from gem_lightning.models.chat import TEMPLATE
+from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.convert import LLM_LAYOUT, PARTS, parts_of, translate
 from gem_lightning.models.loading import find_folder, load_gem, load_processor
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
+from gem_lightning.models.tensor_files import open_folder
 
 Source = str | os.PathLike | Mapping[str, Any] | None
 
@@ -77,16 +79,22 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
 
     Args:
         tokenizer: Folder, hub id, or the tokenizer itself; the folder of a whole model gives its own processor.
-        net: The arguments of :func:`build_gem` (a mapping, or a partial of it), from which the sizes are read.
-        **settings: Further arguments of :class:`GemProcessor`.
+        net: The arguments of :func:`build_gem` (a mapping, or a partial of it), from which the sizes are read; with a
+            ``checkpoint``, its own tokenizer is taken.
+        **settings: Further arguments of :class:`GemProcessor`; ``chat=None`` means the tokenizer's own template where
+            it has one, else ``llava_v1``.
     """
+    arguments = dict(getattr(net, "keywords", net) or {})
+    chat = settings.pop("chat", None)
+    if chat is not None:
+        settings["chat"] = chat
+    if arguments.get("checkpoint"):
+        return load_processor(arguments["checkpoint"], arguments.get("vision"), **settings)
     if isinstance(tokenizer, (str, os.PathLike)):
         if (Path(tokenizer) / "processor_config.json").is_file():
-            return GemProcessor.from_pretrained(tokenizer, **settings)
+            return load_processor(tokenizer, **settings)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-    arguments = dict(getattr(net, "keywords", net) or {})
-    if arguments.get("checkpoint"):
-        return load_processor(arguments["checkpoint"], tokenizer=tokenizer, **settings)
+    settings.setdefault("chat", TEMPLATE if getattr(tokenizer, "chat_template", None) else "llava_v1")
     config = make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), _switches(arguments))
     return GemProcessor.from_config(tokenizer, config, **settings)
 

@@ -32,7 +32,7 @@ print(found.text)
 print(found.claims)  # every claim in the text, checked against the record's own measurements
 ```
 
-`import gem_lightning.models.registration` makes `AutoModelForImageTextToText` and `AutoProcessor` load it too.
+`import gem_lightning` makes `AutoModelForImageTextToText` and `AutoProcessor` load it too.
 Made with gem-lightning {version}; the method is GEM, arXiv:2503.06073.
 """
 
@@ -51,7 +51,9 @@ def write_card(model: Any, folder: Path) -> None:
         _CARD.format(
             llm=f"{text.model_type}, {text.num_hidden_layers} layers of width {text.hidden_size}",
             ecg=f"{ecg.layers} layers of width {ecg.width}, {ecg.tokens} tokens" if ecg else "none",
-            vision=f"{vision.model_type}, {vision.num_hidden_layers} layers, {vision.image_size} px" if vision else "none",
+            vision=f"{vision.model_type}, {vision.num_hidden_layers} layers, {vision.image_size} px"
+            if vision
+            else "none",
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             fresh=f"\nDrawn at random and not trained: {fresh}.\n" if fresh else "",
             version=__version__,

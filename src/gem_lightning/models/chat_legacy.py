@@ -99,9 +99,7 @@ def _v1(style, messages, pieces, ids, tokenizer, has_image, limit, count):  # ty
     text = "".join(piece.text for piece in pieces)
     shift = 0 if getattr(tokenizer, "legacy", False) else -1
     separator = style.user[1] + style.assistant[0] + style.assistant[1]
-    return _by_rounds(
-        text.split(style.assistant[2]), separator, ids, count, 1, 2, shift, limit, tokenizer.pad_token_id
-    )
+    return _by_rounds(text.split(style.assistant[2]), separator, ids, count, 1, 2, shift, limit, tokenizer.pad_token_id)
 
 
 def _llama_2(style, messages, pieces, ids, tokenizer, has_image, limit, count):  # type: ignore[no-untyped-def]
@@ -117,9 +115,7 @@ def _mpt(style, messages, pieces, ids, tokenizer, has_image, limit, count):  # t
     parts = "".join(piece.text for piece in pieces).split(end)
     rounds = [end.join(parts[:3])] + [end.join(parts[at : at + 2]) for at in range(3, len(parts), 2)]
     shift = int(bool(getattr(tokenizer, "legacy", False)))
-    return _by_rounds(
-        rounds, end + style.assistant[0], ids, count, 0, 1, shift, limit, tokenizer.pad_token_id
-    )
+    return _by_rounds(rounds, end + style.assistant[0], ids, count, 0, 1, shift, limit, tokenizer.pad_token_id)
 
 
 def _qwen(style, messages, pieces, ids, tokenizer, has_image, limit, count):  # type: ignore[no-untyped-def]

@@ -173,4 +173,3 @@ def _sub_config(value: Any, model_type: str, defaults: dict[str, Any]) -> Any:
             f"expected a model type that this transformers knows, got {model_type!r}; pip install -U transformers"
         )
     return CONFIG_MAPPING[model_type](**fields)
-

@@ -119,7 +119,7 @@ def merge_tiles(
     if unpad and newline is None:
         raise DataError("expected a newline embedding for spatial_unpad, got none; set image_newline=True")
     if features.shape[0] == 1:
-        return torch.cat([features[0], newline[None]]) if unpad else features[0]
+        return features[0] if newline is None or not unpad else torch.cat([features[0], newline[None]])
     if size is None:
         raise DataError("expected image_sizes for images of several tiles, got None; pass (width, height) per image")
     width, height = best_grid(size, _needed(pinpoints))
@@ -131,7 +131,7 @@ def merge_tiles(
         )
     grid = features[1:].unflatten(0, (down, across)).unflatten(2, (side, side))  # (down, across, side, side, H)
     grid = grid.transpose(1, 2).flatten(0, 1).flatten(1, 2)  # (down * side, across * side, H)
-    if unpad:
+    if unpad and newline is not None:
         rows, columns = kept_window(size, (across * side, down * side))
         grid = grid[rows, columns]
         grid = torch.cat([grid, newline.expand(grid.shape[0], 1, -1)], dim=1)

@@ -123,8 +123,8 @@ class Gem:
         **settings: Any,
     ) -> list[Interpretation]:
         """:meth:`interpret` for several records at a time; each gets the answer it would get alone."""
-        from gem_lightning.features import measure
-        from gem_lightning.grounding import verify
+        from gem_lightning.features.measure import measure
+        from gem_lightning.grounding.claims import verify
 
         clean = [self._read(record, "clean") for record in records]
         seen = clean if self.processor.contract == "clean" else [self._read(record, "gem") for record in records]

@@ -17,6 +17,7 @@ from gem_lightning.models import original, towers
 from gem_lightning.models.assemble import load_tensors
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.convert import LLAVA_HF_LAYOUT, OURS_LAYOUT, PARTS, parts_of, translate
+from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.tensor_files import open_folder, weight_files
 
@@ -129,22 +130,31 @@ def read_config(folder: Path) -> dict[str, Any]:
     return raw
 
 
-def load_processor(path: PathLike, tokenizer: Any = None, **settings: Any) -> GemProcessor:
-    """The processor of a folder of ours, or of published layout, without its weights."""
+def load_processor(path: PathLike, vision_tower: PathLike | None = None, **settings: Any) -> GemProcessor:
+    """The processor of a folder of ours or of published layout; its weights are not read.
+
+    Args:
+        path: Folder or hub id.
+        vision_tower: Of a published folder that does not hold its image tower.
+        **settings: For :class:`GemProcessor`; they win over what the folder says.
+
+    Raises:
+        CheckpointError: The folder holds no processor that can be known without its weights.
+    """
     folder = find_folder(path)
     if (folder / "processor_config.json").is_file() and recognise(folder) == "ours":
         return GemProcessor.from_pretrained(folder, **settings)
+    if recognise(folder) in ("original", "adapters"):
+        return original.survey(folder, vision_tower=vision_tower).processor(**settings)
     raise CheckpointError(
-        f"expected a folder of gem-lightning (processor_config.json), got {folder}; convert it once: "
-        "load_original(folder), then save_pretrained of model and processor"
+        f"expected a folder of gem-lightning, GEM, PULSE or LLaVA, got {folder}; "
+        "convert it once: load_gem(folder), then save_pretrained of model and processor"
     )
 
 
 def _load_ours(
     folder: Path, dtype: torch.dtype | None, settings: Mapping[str, Any], **common: Any
 ) -> tuple[Any, GemProcessor]:
-    from gem_lightning.models.registration import GemForConditionalGeneration
-
     raw = read_config(folder)
     config = GemConfig.from_pretrained(folder)
     processor = GemProcessor.from_pretrained(folder, **settings)

@@ -109,10 +109,10 @@ class Changes:
         lost = sorted(name for name in self.low_rank if name not in tensors)
         if lost:
             raise CheckpointError(f"expected the base to hold {lost[:4]} ({len(lost)} in all), got none; another base?")
-        changed = {
-            name: LowRankSum(tensors[name], first, second, self.scale) for name, (first, second) in self.low_rank.items()
+        changed: dict[str, Any] = {
+            name: LowRankSum(tensors[name], *halves, self.scale) for name, halves in self.low_rank.items()
         }
-        return tensors | changed | self.whole  # type: ignore[operator]
+        return tensors | changed | self.whole
 
 
 @dataclass(frozen=True)

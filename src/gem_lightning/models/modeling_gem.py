@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.card import write_card
-from gem_lightning.models.configuration_gem import GemConfig
+from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.ecg_transformer import EcgTransformer
 from gem_lightning.models.fusion import merge_tiles, scatter_features
 from gem_lightning.models.loss import next_token_loss
@@ -26,10 +26,10 @@ class GemPreTrainedModel(PreTrainedModel):
 
     config_class = GemConfig
     base_model_prefix = "model"
-    input_modalities = ("text", "image", "time")
+    input_modalities = ["text", "image", "time"]  # noqa: RUF012 - the base class annotates it as an instance's
     supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar[list[str]] = ["EcgTransformer"]
-    _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
+    _no_split_modules = ["EcgTransformer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -55,15 +55,13 @@ class GemModel(GemPreTrainedModel):
 
     def __init__(self, config: GemConfig) -> None:
         super().__init__(config)
-        hidden = config.text_config.hidden_size
+        hidden, width = config.text_config.hidden_size, int(config.projector_width or 0)
         self.ecg_tower = EcgTransformer(**config.ecg_config.tower_arguments()) if config.ecg_config else None
         self.vision_tower = AutoModel.from_config(config.vision_config) if config.vision_config else None
         self.ecg_projector = (
-            build_projector(config.ecg_projector_type, config.ecg_config.width, config.projector_width)
-            if config.ecg_config
-            else None
+            build_projector(config.ecg_projector_type, config.ecg_config.width, width) if config.ecg_config else None
         )
-        self.multi_modal_projector = build_projector(config.projector_type, config.projector_width, hidden)
+        self.multi_modal_projector = build_projector(config.projector_type, width, hidden)
         self.image_newline = nn.Parameter(torch.empty(hidden)) if config.image_newline else None
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
@@ -88,7 +86,7 @@ class GemModel(GemPreTrainedModel):
         Raises:
             DataError: The model has no ECG tower, or the shape is another.
         """
-        if self.ecg_tower is None:
+        if self.ecg_tower is None or self.ecg_projector is None:
             raise DataError("expected no ecg_values, got some: this model has no ECG tower; leave the ECG out")
         with _grad_where_needed(self.ecg_tower, ecg_values):
             tokens = self.ecg_tower(ecg_values)
@@ -124,7 +122,7 @@ class GemModel(GemPreTrainedModel):
         if self.config.vision_feature_select == "patch" and features.shape[1] == self.config.patches_per_side**2 + 1:
             features = features[:, 1:]
         features = self.multi_modal_projector(_as(self.multi_modal_projector, features))
-        sizes = [None] * len(images) if image_sizes is None else [tuple(int(n) for n in size) for size in image_sizes]
+        sizes = [None] * len(images) if image_sizes is None else [(int(w), int(h)) for w, h in image_sizes]
         if len(sizes) != len(images):
             raise DataError(f"expected one size per image, got {len(sizes)} sizes and {len(images)} images")
         return [
@@ -165,8 +163,11 @@ class GemModel(GemPreTrainedModel):
         image_mask = input_ids == self.config.image_token_id
         embeds = self.get_input_embeddings()(input_ids.masked_fill(ecg_mask | image_mask, 0))
         none = embeds.new_zeros(0, embeds.shape[-1])
-        ecgs = self.get_ecg_features(ecg_values).flatten(0, 1) if _present(ecg_values) else none
-        images = torch.cat(self.get_image_features(pixel_values, image_sizes)) if _present(pixel_values) else none
+        ecgs = images = none
+        if ecg_values is not None and len(ecg_values):
+            ecgs = self.get_ecg_features(ecg_values).flatten(0, 1)
+        if pixel_values is not None and len(pixel_values):
+            images = torch.cat(self.get_image_features(pixel_values, image_sizes))
         embeds = scatter_features(embeds, ecg_mask, ecgs, "ECG")
         return scatter_features(embeds, image_mask, images, "image")
 
@@ -185,7 +186,7 @@ class GemModel(GemPreTrainedModel):
         """Hidden states of the language model; see :meth:`embed_inputs` for the arguments."""
         if (input_ids is None) == (inputs_embeds is None):
             raise DataError("expected exactly one of input_ids and inputs_embeds; drop the other")
-        if inputs_embeds is None:
+        if input_ids is not None:
             inputs_embeds = self.embed_inputs(input_ids, ecg_values, pixel_values, image_sizes)
         kwargs.pop("return_dict", None)
         return self.language_model(
@@ -205,7 +206,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         config: Sizes and switches.
     """
 
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: GemConfig) -> None:
         super().__init__(config)
@@ -292,7 +293,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
             write_card(self, Path(save_directory))
         return done
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # type: ignore[override]
         self,
         input_ids: Tensor,
         ecg_values: Tensor | None = None,
@@ -302,14 +303,14 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Model inputs of one decoding step: ECGs and images only where their placeholders are read."""
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids,  # type: ignore[arg-type]
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
         if is_first_iteration or not kwargs.get("use_cache", True):
             inputs |= {"ecg_values": ecg_values, "pixel_values": pixel_values, "image_sizes": image_sizes}
         return inputs
-
-
-def _present(values: Tensor | Sequence[Tensor] | None) -> bool:
-    return values is not None and len(values) > 0
 
 
 def _as(module: nn.Module, values: Tensor) -> Tensor:
@@ -322,3 +323,9 @@ def _grad_where_needed(tower: nn.Module, values: Tensor) -> torch.set_grad_enabl
     """No graph through a frozen tower, unless the gradient of its input is wanted."""
     wanted = values.requires_grad or any(parameter.requires_grad for parameter in tower.parameters())
     return torch.set_grad_enabled(torch.is_grad_enabled() and wanted)
+
+
+AutoConfig.register(EcgConfig.model_type, EcgConfig, exist_ok=True)
+AutoConfig.register(GemConfig.model_type, GemConfig, exist_ok=True)
+AutoModel.register(GemConfig, GemModel, exist_ok=True)
+AutoModelForImageTextToText.register(GemConfig, GemForConditionalGeneration, exist_ok=True)

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,51 @@ def load_original(
     Raises:
         CheckpointError: Files are missing or damaged, or weights do not fit; before memory is filled.
     """
-    folder = Path(folder)
-    root, tensors = _read(folder, base)
+    found = survey(folder, ecg_tower, vision_tower, ecg_config, base, changes)
+    processor = found.processor(**settings)
+    model = load_tensors(found.config, found.tensors, dtype, quantization_config, device, attention)
+    for part in found.config.fresh_parts or ():
+        logger.warning("%s: no weights for the %s: drawn at random, to be trained", Path(folder).name, part)
+    return model, processor
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a published folder holds, before anything is read into memory.
+
+    Attributes:
+        root: The folder with config.json and tokenizer.
+        raw: Its config.json.
+        config: The same as ours.
+        tensors: Weights under our names, unread.
+    """
+
+    root: Path
+    raw: dict[str, Any]
+    config: GemConfig
+    tensors: Tensors
+
+    def processor(self, **settings: Any) -> GemProcessor:
+        """The processor that fits; ``settings`` win over what config.json says."""
+        tokenizer = read_tokenizer(self.root, self.config)
+        told = {
+            "chat": CHATS.get(self.config.text_config.model_type, "template"),
+            "contract": "gem",
+            "image_mode": _image_mode(self.raw),
+        }
+        return GemProcessor.from_config(tokenizer, self.config, **told | settings)
+
+
+def survey(
+    folder: PathLike,
+    ecg_tower: PathLike | None = None,
+    vision_tower: PathLike | None = None,
+    ecg_config: PathLike | Mapping[str, Any] | None = None,
+    base: PathLike | None = None,
+    changes: Changes | None = None,
+) -> Survey:
+    """Read the headers of a published folder; see :func:`load_original` for the arguments and what it raises."""
+    root, tensors = _read(Path(folder), base)
     if changes is not None:
         tensors = changes.over(tensors)
     raw = _raw_config(root)
@@ -81,13 +124,7 @@ def load_original(
     ecg = _ecg(named, raw, root, ecg_tower, ecg_config)
     config = _config(raw, named, ecg, vision)
     config.original = {"config": raw, "dtypes": _compact(dtypes), "absent": sorted(PARTS.keys() - present)}
-    tokenizer = read_tokenizer(root, config)
-    model = load_tensors(config, named, dtype, quantization_config, device, attention)
-    for part in config.fresh_parts or ():
-        logger.warning("%s: no weights for the %s: drawn at random, to be trained", folder.name, part)
-    settings = {"chat": CHATS.get(config.text_config.model_type, "template"), "contract": "gem"} | settings
-    settings.setdefault("image_mode", _image_mode(raw))
-    return model, GemProcessor.from_config(tokenizer, config, **settings)
+    return Survey(root, raw, config, named)
 
 
 def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None:
@@ -111,7 +148,7 @@ def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None
     config: GemConfig = model.config
     original = config.original or {}
     absent = original.get("absent", []) if "config" in original else []
-    dtypes = _expand(original.get("dtypes", {}))
+    dtypes = original.get("dtypes", {})
     state: dict[str, torch.Tensor] = {}
     for name, value in model.state_dict().items():
         if name.endswith(COMPUTED) or any(name.startswith(PARTS[part]) for part in absent):
@@ -172,7 +209,7 @@ def _vision(named: Tensors, raw: Mapping[str, Any], root: Path, given: PathLike 
     name = raw.get("mm_vision_tower")
     place = towers.resolve(given) if given else towers.resolve(name, root)
     if place is None and (given or name):
-        place = towers.from_hub(given or name, cached_only=not given)
+        place = towers.from_hub(str(given or name), cached_only=not given)
     if given and place is None:
         raise CheckpointError(f"expected a folder or hub id for vision_tower, got {given}, which cannot be found")
     prefix = PARTS["vision_tower"]
@@ -287,10 +324,6 @@ def _compact(dtypes: Mapping[str, str]) -> dict[str, Any]:
     values = list(dtypes.values())
     common = max(set(values), key=values.count)
     return {"*": common} | {name: dtype for name, dtype in dtypes.items() if dtype != common}
-
-
-def _expand(dtypes: Mapping[str, str]) -> dict[str, str]:
-    return dict(dtypes)
 
 
 def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def read_messages(conversation: Sequence[Mapping[str, Any]]) -> list[dict[str, s
             content = "".join(_part(part) for part in content)
         if speaker is None or not isinstance(content, str):
             raise DataError(
-                f'expected messages {{"from": "human" or "gpt", "value": text}} or {{"role", "content"}}, got {message!r}'
+                f'expected messages {{"from": "human" or "gpt", "value": text}} or {{"role", "content"}}, '
+                f"got {message!r}"
             )
         messages.append({"from": speaker, "value": content})
     if not messages:

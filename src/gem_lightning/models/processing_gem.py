@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BatchFeature, ProcessorMixin
+from transformers import AutoConfig, AutoProcessor, BatchFeature, ProcessorMixin
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.chat import Message, plain_chat, tokenize_conversation
@@ -332,3 +332,7 @@ def as_device(batch: Mapping[str, Any], device: torch.device | str, dtype: torch
         return value.to(device, dtype if value.is_floating_point() else None)
 
     return {name: move(value) for name, value in batch.items()}
+
+
+AutoConfig.register(GemConfig.model_type, GemConfig, exist_ok=True)
+AutoProcessor.register(GemConfig, GemProcessor, exist_ok=True)

@@ -58,7 +58,7 @@ class LazyTensor:
         if tensor.numel():
             with open(self.path, "rb") as file:
                 file.seek(self.offset)
-                read = file.readinto(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+                read = file.readinto(tensor.reshape(-1).view(torch.uint8).numpy().data)
             if read != tensor.numel() * tensor.element_size():
                 raise CheckpointError(f"expected {self.path} to stay as it was, got {read} bytes; copy it again")
         return tensor[index]

@@ -73,7 +73,7 @@ def image_tiles(
 
 def normalise(tiles: np.ndarray, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> np.ndarray:
     """uint8 (tiles, 3, h, w) to float32 of mean 0 and deviation 1 over the tower's training pictures."""
-    shift, scale = np.float32(mean)[:, None, None], np.float32(std)[:, None, None]
+    shift, scale = (np.asarray(value, np.float32)[:, None, None] for value in (mean, std))
     return (tiles * np.float32(1 / 255) - shift) / scale
 
 

@@ -32,7 +32,7 @@ def resolve(name: PathLike | None, folder: Path | None = None) -> Path | None:
 def from_hub(name: PathLike, cached_only: bool = False) -> Path | None:
     """The local copy of a hub repository, downloaded unless ``cached_only``; None where it cannot be had."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(str(name), local_files_only=cached_only, allow_patterns=HUB_PATTERNS))
