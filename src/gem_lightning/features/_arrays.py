@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 
-def windows(signal: np.ndarray, centre: np.ndarray, before: int, after: int) -> np.ndarray:
+def windows(signal: np.ndarray, centre: np.ndarray, before: int, after: int, step: int = 1) -> np.ndarray:
     """Cut a window around every beat.
 
     Args:
@@ -15,11 +13,12 @@ def windows(signal: np.ndarray, centre: np.ndarray, before: int, after: int) -> 
         centre: (beats,) integer sample numbers, at least ``before`` from the start and ``after`` from the end.
         before: Samples before the centre; negative starts later.
         after: Samples after the centre, not included.
+        step: Take every so many samples.
 
     Returns:
-        (leads, beats, before + after).
+        (leads, beats, (before + after) / step).
     """
-    return signal[:, centre[:, None] + np.arange(-before, after)]
+    return signal[:, centre[:, None] + np.arange(-before, after, step)]
 
 
 def first_true(mask: np.ndarray) -> np.ndarray:
@@ -57,10 +56,17 @@ def at(x: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Median that ignores NaN and gives NaN, silently, where nothing is left."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmedian(x, axis=axis)
+    """Median that ignores NaN and gives NaN, silently, where nothing is left.
+
+    Sorts (NaN goes last) and picks: many times faster than ``np.nanmedian`` on small arrays.
+    """
+    if x.shape[axis] == 0:
+        return np.full(np.delete(x.shape, axis), np.nan)
+    ordered = np.moveaxis(np.sort(x, axis=axis), axis, -1)
+    count = np.isfinite(ordered).sum(-1)
+    upper = at(ordered, np.minimum(count // 2, ordered.shape[-1] - 1))
+    lower = at(ordered, np.maximum((count - 1) // 2, 0))
+    return np.where(count > 0, (lower + upper) / 2, np.nan)
 
 
 def rms(x: np.ndarray, axis: int = 0) -> np.ndarray:

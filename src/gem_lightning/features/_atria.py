@@ -76,13 +76,23 @@ def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.n
 
 
 def between_beats(
-    views: Views, trusted: np.ndarray, usual: np.ndarray, centre: int, qrs: Qrs, t_off: np.ndarray
+    views: Views, trusted: np.ndarray, usual: np.ndarray, centre: int, steps_apart: int, qrs: Qrs, t_off: np.ndarray
 ) -> Atria:
-    """Waves of the usual P form (leads, SPAN; peak at ``centre``) that no QRS complex follows."""
-    span = usual.shape[1]
-    centre = min(max(centre, HALF), span - HALF)
-    pattern = usual[trusted][:, centre - HALF : centre + HALF : STEP]
-    gaps = pauses(views, qrs, t_off, trusted, span - centre + BEFORE_P + HALF // 2)
+    """Waves of the usual P form that no QRS complex follows.
+
+    Args:
+        views: Filtered signals.
+        trusted: (leads,) bool.
+        usual: (leads, span) what usually precedes a QRS complex, up to its onset, mV.
+        centre: Index of the P peak in it.
+        steps_apart: Working samples from one of its columns to the next, 1, 2 or 4.
+        qrs: QRS complexes.
+        t_off: (leads, beats) T ends.
+    """
+    span, half = usual.shape[1], HALF // steps_apart
+    centre = min(max(centre, half), span - half)
+    pattern = usual[trusted][:, centre - half : centre + half : STEP // steps_apart]
+    gaps = pauses(views, qrs, t_off, trusted, steps_apart * (span - centre) + BEFORE_P + HALF // 2)
     found = _peaks(*search(views, trusted, pattern), gaps)
     seconds = max(sum(b - a for a, b in gaps) / ms(1000), 0.3)
     flutter = len(found) >= FLUTTER_MIN and len(found) / seconds > FLUTTER_PER_S

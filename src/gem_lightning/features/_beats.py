@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gem_lightning.features._arrays import windows
-from gem_lightning.features._filters import PAD, Views, ms
-from gem_lightning.features._qrs import Qrs, beat_energy
+from gem_lightning.features._filters import PAD, RATE, Views, ms
+from gem_lightning.features._qrs import Qrs
 
 ALIKE = 0.5  # real beats correlate with another beat at least so much (median over beats; noise stays below 0.35)
 SAME_FORM = 0.85  # beats that correlate at least so much share one form
@@ -30,15 +30,15 @@ def likeness(views: Views, trusted: np.ndarray, beats: np.ndarray) -> np.ndarray
     return flat @ flat.T
 
 
-def doubt(views: Views, trusted: np.ndarray, beats: np.ndarray, alike: np.ndarray) -> str | None:
+def doubt(views: Views, trusted: np.ndarray, beats: np.ndarray, energy: np.ndarray, alike: np.ndarray) -> str | None:
     """Why these candidates are no heart beats, or None where they are."""
-    energy = beat_energy(views, trusted)
     inside = energy[PAD : PAD + views.samples]
     typical = np.median(energy[beats])
     if len(beats) < 3:
         calm = np.quantile(inside, 0.3) / typical
         return "no QRS complex stands out from the noise" if calm > QUIET_FAST else None
-    smooth = np.sqrt(np.mean(views.beat[trusted] ** 2) / (np.mean(views.t_slope[trusted] ** 2) + 1e-12))
+    slow = np.diff(views.t[trusted, ::4], axis=1) * (RATE / 4)
+    smooth = np.sqrt(np.mean(views.beat[trusted, ::4] ** 2) / (np.mean(slow**2) + 1e-12))
     gap = np.median([energy[a:b].min() for a, b in zip(beats[:-1], beats[1:])]) / typical
     others = alike - 2 * np.eye(len(beats))
     if len(beats) >= 4 and np.median(others.max(1)) < ALIKE:

@@ -30,7 +30,7 @@ class Views:
         clean: 0.5-60 Hz, mV: amplitudes.
         beat: Slope of 6-28 Hz, mV/s: where QRS complexes stand out.
         slope: Slope under a 45 Hz Gaussian, mV/s: QRS edges.
-        t, t_slope: Under a 14 Hz Gaussian, mV and mV/s.
+        t: Under a 14 Hz Gaussian, mV.
         p: Under a 24 Hz Gaussian, mV.
         spikes: (n, 2) first and last sample of pacemaker spikes, padded working samples; the views are without them.
         samples: Real samples, without padding, at :data:`RATE`.
@@ -41,7 +41,6 @@ class Views:
     beat: np.ndarray
     slope: np.ndarray
     t: np.ndarray
-    t_slope: np.ndarray
     p: np.ndarray
     spikes: np.ndarray
     samples: int
@@ -74,7 +73,6 @@ def _gains(length: int) -> np.ndarray:
         high(6, 3) * low(28, 3) * derivative,
         high(0.5, 2) * gauss(SLOPE_HZ) * derivative,
         high(0.5, 2) * gauss(14),
-        high(0.5, 2) * gauss(14) * derivative,
         high(0.8, 2) * gauss(24),
     ]
     return np.stack(gains).astype(np.complex64)
@@ -118,8 +116,9 @@ def views(record: EcgRecord) -> Views:
     spectrum = spectrum[:, :bins] * np.float32(scale)
     stack = fft.irfft(spectrum[None] * _gains(length)[:, None], length, axis=-1)
     samples = round(n * scale)
-    stack = np.ascontiguousarray(stack[..., : 2 * PAD + samples])
+    stack = stack[..., : 2 * PAD + samples]
     spikes = PAD + np.round(spikes * scale).astype(int)
     for first, last in spikes:  # what a spike leaves behind is no slope of the heart's
         stack[[BEAT, SLOPE], :, first - SPIKE_MARGIN : last + SPIKE_MARGIN] = 0
-    return Views(*stack, spikes=spikes, samples=samples, scale=scale)  # type: ignore[misc]
+    clean, beat, slope, t, p = stack
+    return Views(clean, beat, slope, t, p, spikes=spikes, samples=samples, scale=scale)

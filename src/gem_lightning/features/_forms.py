@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gem_lightning.features._arrays import nanmedian
 from gem_lightning.features._waves import DEFLECTION_MV, BeatSignal
 from gem_lightning.features.schema import Delineation
 
@@ -38,7 +39,7 @@ def qrs_form(q: float, r: float, s: float, r2: float) -> str | None:
 def average_qrs(signal: BeatSignal, marks: Delineation, beats: np.ndarray) -> tuple[np.ndarray, int]:
     """Mean QRS complex of the beats that count, (leads, width) mV, from 20 ms before the onset; and that margin."""
     onset = marks.global_marks["QRS_on"][beats]
-    length = np.nanmedian(marks.global_marks["QRS_off"][beats] - onset)
+    length = nanmedian(marks.global_marks["QRS_off"][beats] - onset)
     margin = signal.ms(20)
     width = int(length) + 2 * margin
     index = onset[np.isfinite(onset)].round().astype(int)[:, None] + np.arange(-margin, width - margin)

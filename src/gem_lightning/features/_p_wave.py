@@ -6,19 +6,21 @@ import numpy as np
 
 from gem_lightning.features._arrays import at, nanmedian, rms, windows
 from gem_lightning.features._atria import Atria, between_beats, free_p
-from gem_lightning.features._filters import PAD, Views, ms
+from gem_lightning.features._filters import PAD, Views
 from gem_lightning.features._qrs import Qrs, rr_samples
-from gem_lightning.features._t_wave import Wave, trapezium_end
+from gem_lightning.features._t_wave import STEP, Wave, steps, trapezium_end
 
-SPAN = ms(300)  # window before the QRS complex in which its P wave lies
-GUARD = ms(14)  # the last stretch before the QRS complex holds no P peak
+SPAN = steps(300)  # window before the QRS complex in which its P wave lies; inside windows lengths are in steps
+GUARD = steps(14)  # the last stretch before the QRS complex holds no P peak
 MIN_MV = 0.020  # a P wave over all leads (root mean square) is not smaller
 MIN_SNR = 1.5  # nor less than this multiple of what differs from beat to beat
 MIN_SNR_UNEVEN = 5.0  # the same where RR varies, so that fibrillation is possible ...
 UNEVEN_RR = 0.1  # ... by more than this share (standard deviation over mean)
+SECOND_PHASE = 0.45  # a second phase of at least this share of the first makes a P wave biphasic
+MIN_LEAD_MV = 0.018  # a lead whose P waves are smaller from peak to peak shows none
 MIN_LIKENESS = 0.40  # a beat's PQ stretch correlates at least so much with the usual one
-RIGHT, LEFT = ms(36), ms(45)  # length of the trapezium after (before) the steepest point
-BIAS_ON, BIAS_OFF = -1, -1  # samples by which experts differ (LUDB, odd records)
+RIGHT, LEFT = steps(36), steps(44)  # length of the trapezium after (before) the steepest point
+BIAS_ON, BIAS_OFF = 0, -2.3  # samples by which experts differ (LUDB, odd records)
 
 
 def find_p(
@@ -34,7 +36,7 @@ def find_p(
         t_off: (leads, beats) T ends: a P wave begins after the T wave of the beat before.
         usual_beats: (beats,) bool, beats that may have a P wave of the usual form.
     """
-    start = qrs.on - SPAN
+    start = qrs.on - STEP * SPAN
     deviation, allowed = _deviation(views, trusted, beats, qrs, t_off)
     absent = np.full(deviation.shape[:2], np.nan)
     none = Wave(absent, absent, absent)
@@ -47,18 +49,21 @@ def find_p(
         return none, free_p(views, trusted, qrs, t_off)
     index = np.arange(SPAN)
     centre = int(rms(usual[trusted]).argmax())
-    atria = between_beats(views, trusted, usual, centre, qrs, t_off)
+    atria = between_beats(views, trusted, usual, centre, STEP, qrs, t_off)
     if atria.flutter:
         return none, atria
-    near = (np.abs(index - centre) <= ms(45)) & allowed
+    near = (np.abs(index - centre) <= steps(45)) & allowed
     middle = np.where(near, rms(deviation[trusted]), -1).argmax(1)
-    near = (np.abs(index - middle[:, None]) <= ms(36)) & allowed
+    near = (np.abs(index - middle[:, None]) <= steps(36)) & allowed
     peak = np.where(near, np.abs(deviation), -1).argmax(-1)
     on, off = _ends(deviation, peak)
-    shown = present & trusted[:, None]
-    on = np.where(shown, start + on + BIAS_ON, np.nan)
-    off = np.where(shown, start + off + BIAS_OFF, np.nan)
-    return Wave(on, np.where(shown, start + peak, np.nan), off), atria
+    visible = np.ptp(usual[:, max(centre - steps(50), 0) : centre + steps(50)], axis=1) > MIN_LEAD_MV
+    shown = present & (trusted & visible)[:, None]
+
+    def place(index: np.ndarray, bias: float = 0) -> np.ndarray:
+        return np.where(shown, start + STEP * index + bias, np.nan)
+
+    return Wave(place(on, BIAS_ON), place(peak), place(off, BIAS_OFF)), atria
 
 
 def _deviation(
@@ -69,13 +74,13 @@ def _deviation(
     before, _ = rr_samples(beats)
     t_end = nanmedian(t_off[trusted])
     t_end = np.r_[0, np.where(np.isfinite(t_end), t_end, 0)[:-1]]
-    first = np.maximum(t_end - (qrs.on - SPAN) - ms(10), SPAN - np.minimum(0.42 * before, SPAN))
-    first = np.clip(first, 0, SPAN - ms(90)).astype(int)
+    first = np.maximum((t_end - qrs.on) / STEP + SPAN - steps(10), SPAN - np.minimum(0.42 * before / STEP, SPAN))
+    first = np.clip(first, 0, SPAN - steps(90)).astype(int)
     last = SPAN - GUARD
     allowed = (index >= first[:, None]) & (index <= last)
-    signal = windows(views.p, qrs.on, SPAN, 0)
+    signal = windows(views.p, qrs.on, STEP * SPAN, 0, STEP)
     left = at(signal, np.broadcast_to(first, signal.shape[:2]))[..., None]
-    right = np.median(signal[..., SPAN - ms(24) : SPAN - ms(6)], -1)[..., None]
+    right = np.median(signal[..., SPAN - steps(24) : SPAN - steps(6)], -1)[..., None]
     share = np.clip((index - first[:, None]) / (last - first)[:, None], 0, 1)
     return np.where(allowed, signal - (share * right + (1 - share) * left), 0), allowed
 
@@ -94,17 +99,21 @@ def _present(deviation: np.ndarray, usual: np.ndarray, usable: np.ndarray, beats
 
 
 def _ends(deviation: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Onset and offset (leads, beats) in the window."""
+    """Onset and offset (leads, beats) in the window; a biphasic wave begins with its first and ends with its last phase."""
     index = np.arange(SPAN)
-    sign = np.where(at(deviation, peak) < 0, -1.0, 1.0)[..., None]
-    upright = deviation * sign
-    slope = np.gradient(upright, axis=-1)
-    falling = (index >= peak[..., None] + ms(4)) & (index <= peak[..., None] + ms(70))
-    steepest = np.where(falling, -slope, -np.inf).argmax(-1)
-    off = trapezium_end(upright, steepest, np.minimum(steepest + RIGHT, SPAN - 1))
-    rising = (index <= peak[..., None] - ms(4)) & (index >= peak[..., None] - ms(70))
-    steepest = np.where(rising, slope, -np.inf).argmax(-1)
     mirror = SPAN - 1
-    reach = np.maximum(steepest - LEFT, 0)
-    on = mirror - trapezium_end(upright[..., ::-1], mirror - steepest, mirror - reach)
-    return on, off
+
+    def end(wave: np.ndarray, top: np.ndarray, length: int) -> np.ndarray:
+        """End of the wave after its last phase."""
+        sign = np.where(at(wave, top) < 0, -1.0, 1.0)[..., None]
+        later = (index > top[..., None]) & (index <= top[..., None] + steps(60))
+        dip = np.where(later, -sign * wave, -np.inf).argmax(-1)
+        second = np.abs(at(wave, dip)) > SECOND_PHASE * np.abs(at(wave, top))
+        second &= at(-sign * wave, dip) > 0
+        top = np.where(second, dip, top)
+        upright = wave * np.where(second[..., None], -sign, sign)
+        falling = (index >= top[..., None] + steps(4)) & (index <= top[..., None] + steps(70))
+        steepest = np.where(falling, -np.gradient(upright, axis=-1), -np.inf).argmax(-1)
+        return trapezium_end(upright, steepest, np.minimum(steepest + length, mirror))
+
+    return mirror - end(deviation[..., ::-1], mirror - peak, LEFT), end(deviation, peak, RIGHT)

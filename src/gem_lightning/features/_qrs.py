@@ -58,11 +58,8 @@ def local_maxima(x: np.ndarray, distance: int) -> np.ndarray:
     return peaks[keep]
 
 
-def find_beats(views: Views, trusted: np.ndarray) -> np.ndarray:
-    """Sample of each heart beat (beats,), in padded working samples."""
-    if not trusted.any():
-        return np.zeros(0, int)
-    energy = beat_energy(views, trusted)
+def find_beats(views: Views, energy: np.ndarray) -> np.ndarray:
+    """Candidates for heart beats (beats,), padded working samples, from :func:`beat_energy` (samples,)."""
     inside = energy[PAD : PAD + views.samples]
     peaks = local_maxima(inside, MIN_RR)
     if not len(peaks):

@@ -7,18 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from gem_lightning.features._arrays import at, rms, windows
-from gem_lightning.features._filters import PAD, Views, ms
+from gem_lightning.features._filters import PAD, RATE, Views, ms
 from gem_lightning.features._qrs import Qrs, rr_samples
 
-SPAN = ms(750)  # window after the QRS complex in which the T wave lies
-REACH = ms(70)  # to either side of the peak, for how far it stands out
-START = ms(70)  # a T peak is never earlier after the QRS complex
-RIGHT, LEFT = ms(100), ms(85)  # length of the trapezium after (before) the steepest point
-ON_SLOPE, ON_SHIFT = 0.77, ms(52)  # experts' T onset: this share of the way from J to the T peak, less the shift ...
-ON_SPREAD = ms(22)  # ... and never further from there than this (LUDB, odd records)
-BIAS_ON = -2
+STEP = 2  # every second sample is enough below 14 Hz; inside windows all lengths are in steps
+
+
+def steps(milliseconds: float) -> int:
+    """Milliseconds as steps of a T window."""
+    return round(milliseconds * RATE / STEP / 1000)
+
+
+SPAN = steps(750)  # window after the QRS complex in which the T wave lies
+REACH = steps(70)  # to either side of the peak, for how far it stands out
+START = steps(70)  # a T peak is never earlier after the QRS complex
+RIGHT, LEFT = steps(100), steps(85)  # length of the trapezium after (before) the steepest point
+ON_SLOPE, ON_SHIFT = 0.77, steps(52)  # experts' T onset: this share of the way from J to the T peak, less the shift ...
+ON_SPREAD = steps(22)  # ... and never further from there than this (LUDB, odd records)
 MIN_MV = 0.006  # smaller deflections are no T wave
-BIAS_OFF = -4  # samples by which experts mark earlier (LUDB, odd records)
+BIAS_ON, BIAS_OFF = -2, -4  # samples by which experts mark earlier (LUDB, odd records)
 
 
 @dataclass(frozen=True)
@@ -55,28 +62,29 @@ def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wa
     start = qrs.off
     _, rr = rr_samples(beats)
     limit = _limit(views, beats, qrs, rr)
-    index = np.arange(SPAN)
     level = np.median(windows(views.t, qrs.on, ms(20), 0), -1)
     following = np.concatenate([level[:, 1:], level[:, -1:]], axis=1)
-    line = level[..., None] + (following - level)[..., None] * (index / np.maximum(rr, 1)[:, None])
-    deviation = windows(views.t, start, 0, SPAN) - line  # (leads, beats, SPAN)
+    slope_to_next = (following - level) / np.maximum(rr, 1)
+    line = level[..., None] + slope_to_next[..., None] * (STEP * np.arange(SPAN, dtype=np.float32))
+    deviation = windows(views.t, start, 0, STEP * SPAN, STEP) - line  # (leads, beats, SPAN)
     peak, bend = _peak(deviation, trusted, limit)
-    sign = np.where(bend < 0, -1.0, 1.0)[..., None]
-    upright, slope = deviation * sign, windows(views.t_slope, start, 0, SPAN) * sign
-    off, on = _ends(upright, slope, peak, limit)
+    sign = np.where(bend < 0, np.float32(-1), np.float32(1))[..., None]
+    off, on = _ends(deviation * sign, peak, limit)
     last = PAD + views.samples
-    present = (np.abs(bend) > MIN_MV) & ((start + limit) < last) & (limit > START) & trusted[:, None]
-    on = np.where(present, start + on + BIAS_ON, np.nan)
-    off = np.where(present, start + off + BIAS_OFF, np.nan)
-    return Wave(on, np.where(present, start + peak, np.nan), off)
+    present = (np.abs(bend) > MIN_MV) & (start + STEP * limit < last) & (limit > START) & trusted[:, None]
+
+    def place(index: np.ndarray, bias: int = 0) -> np.ndarray:
+        return np.where(present, start + STEP * index + bias, np.nan)
+
+    return Wave(place(on, BIAS_ON), place(peak), place(off, BIAS_OFF))
 
 
 def _limit(views: Views, beats: np.ndarray, qrs: Qrs, rr: np.ndarray) -> np.ndarray:
-    """Latest T end, samples after the QRS complex (beats,): by rate, before the next beat, inside the record."""
-    by_rate = 0.62 * np.sqrt(rr * ms(1000)) - (qrs.off - beats)
+    """Latest T end, steps after the QRS complex (beats,): by rate, before the next beat, inside the record."""
+    by_rate = 0.62 * np.sqrt(rr * RATE) - (qrs.off - beats)
     following = np.r_[qrs.on[1:], qrs.on[-1] + rr[-1]] - qrs.off - ms(90)
-    limit = np.minimum(np.minimum(by_rate, following), PAD + views.samples - 1 - qrs.off)
-    return np.clip(limit, ms(140), SPAN - ms(50)).astype(int)
+    limit = np.minimum(np.minimum(by_rate, following), PAD + views.samples - 1 - qrs.off) / STEP
+    return np.clip(limit, steps(140), SPAN - steps(50)).astype(int)
 
 
 def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,34 +94,34 @@ def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> tupl
     the T wave; first over all leads together, then in each lead near that place.
     """
     index = np.arange(SPAN)
-    before = np.maximum(index - REACH, ms(40))
+    before = np.maximum(index - REACH, steps(40))
     after = np.minimum(index + REACH, SPAN - 1)
     bend = deviation - (deviation[..., before] + deviation[..., after]) / 2
     allowed = (index >= START) & (index < limit[:, None])
     centre = np.where(allowed, rms(bend[trusted]), -1).argmax(1)
-    low = np.maximum(centre - ms(90), START)
-    high = np.maximum(np.minimum(centre + ms(90), limit - ms(30)), low + 2)
+    low = np.maximum(centre - steps(90), START)
+    high = np.maximum(np.minimum(centre + steps(90), limit - steps(30)), low + 2)
     near = (index >= low[:, None]) & (index <= high[:, None])
     sharpest = np.where(near, np.abs(bend), -1).argmax(-1)
     most = at(bend, sharpest)
-    close = near & (np.abs(index - sharpest[..., None]) <= ms(40))
+    close = near & (np.abs(index - sharpest[..., None]) <= steps(40))
     peak = np.where(close, deviation * np.where(most < 0, -1, 1)[..., None], -np.inf).argmax(-1)
     return peak, most
 
 
-def _ends(upright: np.ndarray, slope: np.ndarray, peak: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ends(upright: np.ndarray, peak: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Offset and onset (leads, beats) after the QRS complex of T waves made upright."""
     index = np.arange(SPAN)
-    last = np.minimum(np.minimum(peak + ms(220), limit + ms(40)), SPAN - 1)
-    falling = (index >= peak[..., None] + ms(8)) & (index <= np.minimum(peak + ms(130), last)[..., None])
+    slope = np.gradient(upright, axis=-1)
+    last = np.minimum(np.minimum(peak + steps(220), limit + steps(40)), SPAN - 1)
+    falling = (index >= peak[..., None] + steps(8)) & (index <= np.minimum(peak + steps(130), last)[..., None])
     steepest = np.where(falling, -slope, -np.inf).argmax(-1)
-    reach = np.minimum(np.minimum(steepest + RIGHT, np.maximum(last, steepest + ms(40))), SPAN - 1)
+    reach = np.minimum(np.minimum(steepest + RIGHT, np.maximum(last, steepest + steps(40))), SPAN - 1)
     off = trapezium_end(upright, steepest, reach)
-    rising = (index <= peak[..., None] - ms(8)) & (index >= np.maximum(peak - ms(150), ms(10))[..., None])
+    rising = (index <= peak[..., None] - steps(8)) & (index >= np.maximum(peak - steps(150), steps(10))[..., None])
     steepest = np.where(rising, slope, -np.inf).argmax(-1)
     reach = np.maximum(steepest - LEFT, 0)
     mirror = SPAN - 1
     on = mirror - trapezium_end(upright[..., ::-1], mirror - steepest, mirror - reach)
     usual = ON_SLOPE * peak - ON_SHIFT
     return off, np.clip(on, usual - ON_SPREAD, usual + ON_SPREAD)
-

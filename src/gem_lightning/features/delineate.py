@@ -9,13 +9,13 @@ from gem_lightning.features._arrays import nanmedian, settle
 from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, ms, views
 from gem_lightning.features._p_wave import find_p
-from gem_lightning.features._qrs import find_beats, find_qrs
+from gem_lightning.features._qrs import beat_energy, find_beats, find_qrs
 from gem_lightning.features._t_wave import find_t
 from gem_lightning.features.schema import MARKS, Delineation
 
 MIN_SECONDS = 1.0
 BEAT_LIMIT = ms(16)  # a lead's mark strays no further from its usual distance to the beat ...
-LEAD_LIMIT = ms(32)  # ... and P and T marks no further from the median of all leads
+P_LIMIT, T_LIMIT = ms(16), ms(32)  # ... and P and T marks no further from the median of all leads
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
@@ -39,11 +39,12 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     trusted = trust > 0
     if not trusted.any():
         return empty(record, trust, "no lead holds a usable signal (flat, unknown or out of range)")
-    beats = find_beats(view, trusted)
+    energy = beat_energy(view, trusted)
+    beats = find_beats(view, energy)
     if not len(beats):
         return empty(record, trust, "no QRS complex was found")
     alike = likeness(view, trusted, beats)
-    reason = doubt(view, trusted, beats, alike)
+    reason = doubt(view, trusted, beats, energy, alike)
     if reason:
         return empty(record, trust, reason)
     qrs = find_qrs(view, trusted, beats)
@@ -54,23 +55,25 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     peak = np.where(keep, qrs.peak, np.nan)
     anchor = nanmedian(peak)
 
-    def steady(marks: np.ndarray, lead_limit: int = LEAD_LIMIT) -> np.ndarray:
+    def steady(marks: np.ndarray, lead_limit: int) -> np.ndarray:
         return settle(np.where(keep, marks, np.nan), anchor, beat_class, BEAT_LIMIT, lead_limit)
 
     marks = {
-        "P_on": steady(p.on), "P": p.peak, "P_off": steady(p.off),
+        "P_on": steady(p.on, P_LIMIT), "P": p.peak, "P_off": steady(p.off, P_LIMIT),
         "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
-        "T_on": steady(t.on), "T": t.peak, "T_off": steady(t.off),
+        "T_on": steady(t.on, T_LIMIT), "T": t.peak, "T_off": steady(t.off, T_LIMIT),
     }  # fmt: skip
     marks = {name: to_record(marks[name], view, record) for name in MARKS}
     for wave in WAVES:
         whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
         for name in wave:
             marks[name] = np.where(whole, marks[name], np.nan)
+    real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end cuts off is none
+    marks = {name: column[:, real] for name, column in marks.items()}
     return Delineation(
         marks=marks,
         global_marks=global_marks(marks, trusted),
-        beat_class=beat_class,
+        beat_class=beat_class[real],
         trust=trust,
         fs=record.fs,
         leads=record.leads,
@@ -99,15 +102,14 @@ def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
     0 where a lead is mostly unknown, flat, clipped, out of range, or restless like noise while the others are not;
     else 1 less the share of its usual slope in its steepest slope.
     """
-    signal = record.signal
+    signal = record.signal[:, :: max(1, round(record.fs / 250))]
     known = np.isfinite(signal)
-    filled = np.where(known, signal, 0)
-    top, low, middle = filled.max(1), filled.min(1), np.median(filled, axis=1)
+    filled = signal if known.all() else np.where(known, signal, 0)
+    top, low, middle = filled.max(1), filled.min(1), np.median(filled[:, ::4], axis=1)
     far = 0.2 * (top - low)
     clipped = np.where(top - middle > far, (filled == top[:, None]).mean(1), 0)
     clipped = np.maximum(clipped, np.where(middle - low > far, (filled == low[:, None]).mean(1), 0))
-    inside = view.clean[:, PAD : PAD + view.samples]
-    swing = np.ptp(inside, axis=1)
+    swing = np.ptp(view.clean[:, PAD : PAD + view.samples : 2], axis=1)
     still = (np.abs(np.diff(filled, axis=1)) < 1e-6).mean(1)
     slope = np.abs(view.beat[:, PAD : PAD + view.samples : 4])
     restless = np.median(slope, axis=1) / (np.quantile(slope, 0.98, axis=1) + 1e-9)
