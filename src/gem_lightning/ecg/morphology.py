@@ -116,7 +116,8 @@ def _qrs(codes: frozenset[str], heart: Heart, territory: str) -> tuple[Wave, ...
 def _narrow(codes: frozenset[str], heart: Heart, d: float, start: float) -> tuple[tuple[Wave, ...], tuple[Wave, ...]]:
     """Septal, main and basal vectors; the septal one is replaced by the free fascicle's in a hemiblock."""
     axis, mv = heart.axis_deg, heart.qrs_mv
-    septal_mv, septal_axis = 0.09 * mv, axis + (150 if axis > 20 else 120)
+    # q in the lateral leads; with a rightward axis a small r in them, without the q in III of a hemiblock
+    septal_mv, septal_axis = 0.09 * mv, axis + (-90 if axis > 90 else 150 if axis > 20 else 120)
     if "lafb" in codes:
         septal_mv, septal_axis = 0.36 * mv, 118.0
     elif "lpfb" in codes:

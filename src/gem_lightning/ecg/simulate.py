@@ -207,7 +207,9 @@ def _values(codes: frozenset[str], seed: int, parameters: dict[str, Any]) -> tup
     values: dict[str, Any] = {}
     for name, u in zip(_HEALTHY, drawn):
         low, high = _HEALTHY[name]
-        for code in sorted(codes, key=lambda code: (code in ("lafb", "lpfb"), code)):  # an axis they define wins
+        for code in sorted(codes):
+            if name == "axis_deg" and code not in ("lafb", "lpfb") and codes & {"lafb", "lpfb"}:
+                continue  # a hemiblock is defined by its axis
             low, high = _RANGES.get(code, {}).get(name, (low, high))
         values[name] = low + u * (high - low)
     values["age"] = parameters.get("age", int(rng.integers(19, 92)))
