@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchmetrics import Metric
 
+from gem_lightning.errors import DataError
 from gem_lightning.grounding.claims import verify
 
 if TYPE_CHECKING:
@@ -46,13 +47,11 @@ class ClaimMetric(Metric):
 
     def update(self, texts: str | Sequence[str], features: EcgFeatures | Sequence[EcgFeatures]) -> None:
         """Add texts with the measurements of their records, one each."""
-        if isinstance(texts, str):
-            texts, features = [texts], [features]  # type: ignore[list-item]
-        if len(texts) != len(features):  # type: ignore[arg-type]
-            from gem_lightning.errors import DataError
-
-            raise DataError(f"expected one record per text, got {len(texts)} texts and {len(features)} records; pair them")  # type: ignore[arg-type]
-        for text, measured in zip(texts, features):  # type: ignore[arg-type]
+        records = list(features) if isinstance(features, Sequence) else [features]
+        words = [texts] if isinstance(texts, str) else list(texts)
+        if len(words) != len(records):
+            raise DataError(f"expected one record per text, got {len(words)} texts, {len(records)} records; pair them")
+        for text, measured in zip(words, records):
             self.add(verify(text, measured, self.tolerance))
 
     def add(self, report: ClaimReport) -> None:

@@ -53,16 +53,17 @@ def _number(text: str, features: EcgFeatures, codes: set[str], rng: random.Rando
     claims = [c for c in extract(text) if c.value is not None and c.kind != "voltage_sum"]
     rng.shuffle(claims)
     for claim in claims:
-        tolerance = default_tolerance(claim.kind, claim.value, features.rr_ms).value
+        stated = float(claim.value or 0.0)
+        tolerance = default_tolerance(claim.kind, stated, features.rr_ms).value
         piece = text[slice(*claim.span)]
         for match in re.finditer(r"[−-]?\d+(?:\.\d+)?", piece):
             written = float(match.group().replace("−", "-"))
-            scale = claim.value / written if written else 0.0
+            scale = stated / written if written else 0.0
             if scale not in (1.0,) and abs(scale - 0.1) > 1e-6:
                 continue
-            moved = claim.value + rng.choice((-1, 1)) * rng.uniform(2.5, 5.0) * tolerance
+            moved = stated + rng.choice((-1, 1)) * rng.uniform(2.5, 5.0) * tolerance
             if claim.kind == "heart_rate" and moved < 20:
-                moved = claim.value + 4 * tolerance
+                moved = stated + 4 * tolerance
             decimals = len(match.group().partition(".")[2])
             number = f"{moved / scale:.{decimals}f}"
             a = claim.span[0] + match.start()
@@ -89,7 +90,7 @@ def _lead(text: str, features: EcgFeatures, codes: set[str], rng: random.Random)
 
 
 def _polarity(text: str, features: EcgFeatures, codes: set[str], rng: random.Random) -> str | None:
-    places = [m for m in re.finditer(r"\bNo (?=ST|T wave|T inv|pathological)", text)]
+    places = list(re.finditer(r"\bNo (?=ST|T wave|T inv|pathological)", text))
     for match in _shuffled(places, rng):
         return text[: match.start()] + text[match.end() :]
     for claim in _shuffled(extract(text), rng):

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from gem_lightning.grounding.mentions import Mention
+from gem_lightning.grounding.parts import Mention
 from gem_lightning.grounding.scanner import Item
 
 #: Findings that may be said of a lead; others are of the whole record.
 LEAD_CODES = frozenset(
-    "st_elevation st_depression t_inversion t_flat t_peaked pathological_q rsr_prime poor_r_progression low_voltage "
-    "pre_excitation early_repolarization p_absent wide_qrs narrow_qrs pericarditis".split()
+    (
+        "st_elevation",
+        "st_depression",
+        "t_inversion",
+        "t_flat",
+        "t_peaked",
+        "pathological_q",
+        "rsr_prime",
+        "poor_r_progression",
+        "low_voltage",
+        "pre_excitation",
+        "early_repolarization",
+        "p_absent",
+        "wide_qrs",
+        "narrow_qrs",
+        "pericarditis",
+    )
 )
 _WHOLE = frozenset(("heart_rate", "axis_p", "axis_qrs", "axis_t", "voltage_sum"))
 _INTERVALS = frozenset(("rr", "pr", "qrs", "qt", "qtc", "jt"))
-_LINKS = frozenset((",", "and", "or", "/", "no_pre", "may_pre", "may_pre_far", "is", "no_post", "-", "of"))
+_LINKS = frozenset((",", "and", "or", "with", "/", "no_pre", "may_pre", "may_pre_far", "is", "no_post", "-", "of"))
 _BREAKS = frozenset(("but",))
 
 
@@ -91,6 +106,9 @@ def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str
         return True, False, None
     before = [items[k].kind for k in range(mentions[prev].i1 + 1, place)] if prev is not None else []
     after = [items[k].kind for k in range(place + 1, mentions[following].i0)] if following is not None else []
+    loose = items[place].gap + (items[place - 1].gap if place and items[place - 1].kind == "in" else 0)
+    if loose and {",", "with"} & set(before) and following is None:
+        return True, False, None  # "P waves are absent, with fibrillatory waves in V1": of words that are not known
     lasting = bool({"is", "equals", ",", "with", "(", "-"} & set(after)) or (
         place > 0 and items[place - 1].kind == "in"
     )
@@ -116,12 +134,16 @@ def _taken(items: list[Item], mentions: list[Mention], place: int) -> bool:
     if not place or items[place - 1].kind not in ("in", "of", "A", "Q"):
         return False
     k = place - 1
+    named = items[k].kind == "Q"
     while k >= 0 and items[k].kind in ("in", "of", "A", "is", "or", "and", "no_pre"):
         if items[k].kind == "A" and any(m.i0 <= k <= m.i1 for m in mentions):
             return False
+        named = named or items[k].kind == "A"
         k -= 1
     if k < 0 or items[k].kind != "Q":
         return False
+    if not named and place + 1 < len(items) and items[place + 1].kind == "is":
+        return False  # "QRS complexes in V1 show rsR'"
     return not any(m.i0 <= k <= m.i1 or (m.head is not None and m.head.i0 <= k <= m.head.i1) for m in mentions)
 
 
@@ -135,8 +157,10 @@ def _points_forward(items: list[Item], place: int, before: list[str], after: lis
     adjacent = not after and following.gap < 2
     if before and before[-1] == "in":
         outer = before[:-1]
-        opened = bool(outer) and outer[-1] in (",", "and", "but", "with", "-") or bool({"but"} & set(outer))
-        return opened and (adjacent or after[:1] in (["is"], ["equals"], [","]) or after[:1] == ["M"])
+        opened = bool(outer) and (outer[-1] in (",", "and", "but", "with", "-") or "but" in outer)
+        return opened and (
+            adjacent or after[:1] in (["is"], ["equals"], [","]) or after[:1] == ["M"] or after == ["in"]
+        )
     if not separated:
         return (
             items[place].data.__class__ is not tuple
@@ -163,6 +187,11 @@ def _give_back(items: list[Item], mentions: list[Mention], target: int, names: t
             _give(other, names, kind)
     if kind == "B":
         return
+    if place < mention.i1 and mention.head is not None:  # "the Q wave in III is 40 ms wide and 3 mm deep"
+        for other in mentions[target + 1 :]:
+            near = [items[i].kind for i in range(mention.i1 + 1, min(other.i1 + 3, len(items)))]
+            if other.head is mention.head and not other.leads and kind not in near:
+                _give(other, names, kind)
     k = target
     while k > 0:
         other, last = mentions[k - 1], mentions[k]

@@ -1,8 +1,9 @@
 """How clearly a finding's criterion is met: one number that compose and verify share.
 
 A margin of 0 or more meets the criterion; below -1 it is clearly missed; between, the measurement is too near the
-criterion to say. Criteria and their sources are those of ``features/criteria.yaml``. The unit of a margin is half the tolerance of the number behind it (``tolerance.py``): a word rests on
-a median over beats, a number in a text on one reading.
+criterion to say. Criteria and their sources are those of ``features/criteria.yaml``. The unit of a margin is half the
+tolerance of the number behind it (``tolerance.py``): a word rests on a median over beats, a number in a text on one
+reading.
 """
 
 from __future__ import annotations

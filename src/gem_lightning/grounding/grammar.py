@@ -5,8 +5,9 @@ from __future__ import annotations
 from gem_lightning.grounding.attach import attach_places
 from gem_lightning.grounding.claim import Claim
 from gem_lightning.grounding.lexicon import Lexicon
-from gem_lightning.grounding.mentions import Mention, find_mentions
+from gem_lightning.grounding.mentions import find_mentions
 from gem_lightning.grounding.numbers import merge_numbers
+from gem_lightning.grounding.parts import Mention
 from gem_lightning.grounding.places import merge_places
 from gem_lightning.grounding.scanner import Item, scan
 from gem_lightning.grounding.scope import apply_scope
@@ -21,7 +22,7 @@ def parse(sentence: str, words: Lexicon) -> list[Claim]:
     """The claims of one sentence, spans relative to it, in order of appearance."""
     items = scan(sentence, words)
     items = merge_numbers(merge_places(items))
-    items = [item for item in items if item.kind not in _LEFTOVERS]
+    items = _tidy(items)
     if not any(item.kind in _SPEAKING for item in items):
         return []
     mentions, used = find_mentions(items, words)
@@ -42,6 +43,17 @@ def parse(sentence: str, words: Lexicon) -> list[Claim]:
     return sorted(claims, key=lambda claim: claim.span)
 
 
+def _tidy(items: list[Item]) -> list[Item]:
+    """Without words that have done their work; a reciprocal change opens a clause of its own."""
+    kept: list[Item] = []
+    for item in items:
+        if item.kind == "reciprocal" and kept and kept[-1].kind in ("with", "and"):
+            kept[-1] = kept[-1]._replace(kind="but")
+        elif item.kind not in _LEFTOVERS:
+            kept.append(item)
+    return kept
+
+
 def _claims(items: list[Item], mention: Mention) -> list[Claim]:
     if mention.values:
         return _measured(items, mention)
@@ -60,18 +72,8 @@ def _claims(items: list[Item], mention: Mention) -> list[Claim]:
             negated = not negated
         name = code.lstrip("!=~")
         leads = () if name.startswith("mi_") else mention.leads
-        for beat in mention.beats or (None,):
-            found.append(
-                Claim(
-                    "finding",
-                    leads=leads,
-                    beat=beat,
-                    finding=name,
-                    negated=negated,
-                    uncertain=mention.uncertain,
-                    span=span,
-                )
-            )
+        stated = Claim("finding", None, None, None, None, leads, None, name, negated, mention.uncertain, span)
+        found += [stated._replace(beat=beat) for beat in mention.beats] or [stated]
     return found
 
 
@@ -87,6 +89,6 @@ def _measured(items: list[Item], mention: Mention) -> list[Claim]:
         if mention.negated and value is None and (low is None) != (high is None):
             low, high = high, low  # "no ST elevation above 1 mm"
         where = (leads[k],) if per_lead else leads
-        for beat in (beats[k],) if per_beat else beats or (None,):
-            found.append(Claim(kind, value, low, high, unit, where, beat, name, False, mention.uncertain, span))
+        stated = Claim(kind, value, low, high, unit, where, None, name, False, mention.uncertain, span)
+        found += [stated._replace(beat=beat) for beat in ((beats[k],) if per_beat else beats)] or [stated]
     return found

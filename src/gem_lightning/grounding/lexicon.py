@@ -54,6 +54,7 @@ class Lexicon(dict[str, "Node | None"]):
             if word.isalpha() and len(word) >= _SHORTEST_TYPO:
                 for short in _deletions(word):
                     self.deletions.setdefault(short, []).append(word)
+        self.ordinary = frozenset(self.data["ordinary_words"])
         self.meanings: dict[str, dict[str, list[str]]] = self.data["meanings"]
         self.defaults: dict[str, str] = self.data["default_quantity"]
         self.default_words = frozenset(self.data["default_words"])
@@ -82,7 +83,7 @@ class Lexicon(dict[str, "Node | None"]):
         return self.fixed[word] or word
 
     def _search(self, word: str) -> str | None:
-        if not word.isalpha() or not _SHORTEST_TYPO - 1 <= len(word) <= _LONGEST_TYPO or word in _NOT_TYPOS:
+        if not word.isalpha() or not _SHORTEST_TYPO - 1 <= len(word) <= _LONGEST_TYPO or word in self.ordinary:
             return None
         if word[-1] == "s" and word[:-1] in self.words:
             return word[:-1]
@@ -99,14 +100,6 @@ class Lexicon(dict[str, "Node | None"]):
             self.clear()
         self[word] = root
         return root
-
-
-#: Ordinary words that lie one slip from a word of the lexicon.
-_NOT_TYPOS = frozenset(
-    """prevent prevents presents patient patients waver heard hears hearts cause causes clause state stated strips stripe
-    ratios section sections formal signal signals whole while those these where there their normals minor major board
-    border longer larger shorter smaller higher lower sort fist tree thee last rest cell form""".split()
-)
 
 
 @cache

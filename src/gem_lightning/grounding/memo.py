@@ -48,7 +48,9 @@ class Memo:
 
     def __init__(self, read: Callable[[str], list[Claim]]) -> None:
         self.read = read
-        self.templates: dict[str, Template | None] = {}
+        self.templates: dict[str, Template] = {}
+        self.seen: set[str] = set()
+        self.hopeless: set[str] = set()
         self.classes = _Classes()
 
     def claims(self, sentence: str, offset: int) -> list[Claim]:
@@ -57,18 +59,30 @@ class Memo:
         digits = parts[1::2]
         parts[1::2] = [self.classes[d] for d in digits]
         key = "".join(parts)
-        if key not in self.templates:
-            if len(self.templates) > _SIZE:
-                self.templates.clear()
-            claims = self.read(sentence)
-            self.templates[key] = self._learn(sentence, claims)
-            return _moved(claims, offset)
-        template = self.templates[key]
-        if template is None:
-            return _moved(self.read(sentence), offset)
-        return _filled(template, [float(d) for d in digits], offset)
+        template = self.templates.get(key)
+        if template:
+            return _filled(template, [float(d) for d in digits], offset)
+        if template is not None:
+            return []
+        claims = self.read(sentence)
+        if key in self.seen:  # a form that comes twice will come again
+            self.seen.discard(key)
+            self._learn(key, sentence, claims)
+        elif key not in self.hopeless:
+            self.seen.add(key)
+        return _moved(claims, offset)
 
-    def _learn(self, sentence: str, claims: list[Claim]) -> Template | None:
+    def _learn(self, key: str, sentence: str, claims: list[Claim]) -> None:
+        for store in (self.templates, self.seen, self.hopeless):
+            if len(store) > _SIZE:
+                store.clear()
+        template = self._template(sentence, claims)
+        if template is None:
+            self.hopeless.add(key)
+        else:
+            self.templates[key] = template
+
+    def _template(self, sentence: str, claims: list[Claim]) -> Template | None:
         parts = _NUMBER.split(sentence)
         real = [float(d) for d in parts[1::2]]
         varied = _vary(parts[1::2], self.classes)
@@ -81,7 +95,7 @@ class Memo:
             sources = [_source(value, numbers) for value in claim[1:4]]
             if any(value is not None and source is None for value, source in zip(claim[1:4], sources)):
                 return None
-            template.append((claim, *sources))
+            template.append((claim, sources[0], sources[1], sources[2]))
         return template if _filled(template, real, 0) == claims else None
 
 

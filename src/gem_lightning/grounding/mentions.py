@@ -1,47 +1,14 @@
-"""Items to mentions: which property and which number belong to which quantity."""
+"""Items to mentions: which property belongs to which quantity, and what is said by name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from gem_lightning.grounding.lexicon import Lexicon
+from gem_lightning.grounding.measures import find_measures, without_implied
+from gem_lightning.grounding.parts import JOINS, Head, Mention
 from gem_lightning.grounding.places import GROUPS, Leads
 from gem_lightning.grounding.scanner import Item
-from gem_lightning.grounding.units import canonical, fits
 
-JOINS = frozenset((",", "and", "or", "/", "-"))
 _FIRM = frozenset(("elevation", "depression", "deviation"))
-
-
-@dataclass(slots=True)
-class Head:
-    """A quantity in the sentence that properties and numbers may speak of."""
-
-    q: str
-    i0: int
-    i1: int
-    dim: str | None = None
-    implied: bool = False
-    props: list[tuple[str, int]] = field(default_factory=list)
-    measured: int | None = None
-
-
-@dataclass(slots=True)
-class Mention:
-    """A claim in the making: what is said, not yet where, in which beat and with which polarity."""
-
-    i0: int
-    i1: int
-    codes: tuple[str, ...] = ()
-    values: tuple[tuple, ...] = ()
-    head: Head | None = None
-    leads: tuple[str, ...] = ()
-    beats: tuple[int, ...] = ()
-    own_place: bool = False
-    negated: bool = False
-    uncertain: bool = False
-    dropped: bool = False
-    bare: bool = False
 
 
 def find_mentions(items: list[Item], words: Lexicon) -> tuple[list[Mention], set[int]]:
@@ -49,8 +16,8 @@ def find_mentions(items: list[Item], words: Lexicon) -> tuple[list[Mention], set
     heads = _heads(items, words)
     mentions, used = _named(items, words)
     mentions += _properties(items, heads, words)
-    measures = _measures(items, heads, mentions)
-    mentions = _without_implied(mentions, measures, items) + measures + _bare(items, heads)
+    measures = find_measures(items, heads)
+    mentions = without_implied(mentions, items) + measures + _bare(items, heads)
     mentions.sort(key=lambda m: (m.i0, m.i1))
     return mentions, used
 
@@ -120,14 +87,8 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon) -> list[Me
     for a, item in enumerate(items):
         if item.kind != "A":
             continue
-        if (
-            a
-            and items[a - 1].kind == "M"
-            and not item.gap
-            and {"wide", "prolonged", "peaked", "pathological"} & set(item.data)
-        ):
-            if not (a + 1 < len(items) and items[a + 1].kind == "Q"):
-                continue  # "120 ms wide", "3 mm deep": a dimension, not a judgement
+        if _is_dimension(items, a):
+            continue
         target = _target(items, heads, a, words)
         if target is None:
             continue
@@ -144,6 +105,14 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon) -> list[Me
                 i0, i1 = (min(head.i0, a), max(head.i1, a)) if near else (a, a)
                 mentions.append(Mention(i0, i1, codes=codes, head=head))
     return mentions
+
+
+def _is_dimension(items: list[Item], a: int) -> bool:
+    """ "120 ms wide", "3 mm deep": the word names what was measured and judges nothing."""
+    sizes = {"wide", "prolonged", "peaked", "pathological"}
+    if not a or items[a - 1].kind != "M" or items[a].gap or not sizes & set(items[a].data):
+        return False
+    return not (a + 1 < len(items) and items[a + 1].kind == "Q")
 
 
 def _suits(head: Head, item: Item, words: Lexicon) -> bool:
@@ -253,134 +222,6 @@ def _with_followers(items: list[Item], heads: list[Head], head: Head, a: int, wo
             break
         found.append(other)
     return found
-
-
-def _measures(items: list[Item], heads: list[Head], mentions: list[Mention]) -> list[Mention]:
-    """Every number with the quantity that it measures."""
-    found: list[Mention] = []
-    for m, item in enumerate(items):
-        if item.kind != "M":
-            continue
-        unit = item.data[0].unit
-        paired = _paired(items, heads, m)
-        if paired:
-            for head, value in zip(paired, item.data):
-                _measure(found, items, [head], m, (value,))
-            continue
-        head = _owner(items, heads, m)
-        if head is None:
-            if unit == "bpm":
-                found.append(Mention(m, m, values=tuple(canonical("rate", None, v, 0) for v in item.data)))
-            continue
-        _measure(found, items, _shared(items, heads, head, m), m, item.data)
-    return found
-
-
-def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple) -> None:
-    for head in heads:
-        fresh = head.measured is None
-        head.measured = m if fresh else head.measured
-        if head.q == "axes":
-            names = ("axis_p", "axis_qrs", "axis_t")
-            done = [canonical(name, None, v, 0) for name, v in zip(names, values)]
-        else:
-            q = _sum_of(items, head, m) or head.q
-            done = [canonical(q, head.dim, v, _direction(head, m)) for v in values]
-        kept = tuple(value for value in done if value is not None)
-        if kept:
-            i0 = head.i0 if fresh else m
-            i1 = max([head.i1, *(a for _, a in head.props)]) if head.i0 > m else m
-            found.append(Mention(min(i0, m), i1, values=kept, head=head))
-
-
-def _direction(head: Head, m: int) -> int:
-    """Sign that the words give the number: +1 elevation or upright, -1 depression or inversion, 0 none."""
-    signs = {"elevation": 1, "depression": -1, "inverted": -1, "upright": 1}
-    near = sorted((abs(a - m), signs[word]) for word, a in head.props if word in signs)
-    return near[0][1] if near else 0
-
-
-def _owner(items: list[Item], heads: list[Head], m: int) -> Head | None:
-    value = items[m].data[0]
-    suits = [h for h in heads if fits(h.q, h.dim, value)]
-    before = [h for h in suits if max([h.i1, *(a for _, a in h.props if a < m)]) < m and h.i1 < m]
-    prev = before[-1] if before else None
-    follow = next((h for h in suits if h.i0 > m and _adjoins(items, m, h)), None)
-    if prev is None or follow is None:
-        return prev or follow
-    anchor = max([prev.i1, *(a for _, a in prev.props if a < m)])
-    between = [items[k].kind for k in range(anchor + 1, m)]
-    if prev.measured is not None or any(
-        kind in (",", "and", "with", "but", "L", "/", "or", "F", "to") for kind in between
-    ):
-        return follow
-    return prev
-
-
-def _adjoins(items: list[Item], m: int, head: Head) -> bool:
-    """The head follows the number directly: "160 ms PR", "2 mm ST elevation", "3 mm of ST depression"."""
-    between = [items[k] for k in range(m + 1, head.i0)]
-    return (
-        all(item.kind in ("of", "A", "L", "in") for item in between if item.kind)
-        and len(between) < 3
-        and (sum(item.gap for item in between) + items[head.i0].gap < 2)
-        and not any(item.kind == "L" and not item.data.pure for item in between)
-    )
-
-
-def _paired(items: list[Item], heads: list[Head], m: int) -> list[Head]:
-    """As many joined heads before a list of numbers as it has values ("QT/QTc 400/425 ms")."""
-    count = len(items[m].data)
-    if count < 2:
-        return []
-    before = [h for h in heads if h.i1 < m and not h.implied]
-    last = before[-count:]
-    if len(last) < count or len({h.q for h in last}) < count:
-        return []
-    for one, two in zip(last, last[1:]):
-        between = [items[k].kind for k in range(one.i1 + 1, two.i0)]
-        if not between or any(kind not in JOINS for kind in between):
-            return []
-    tail = [items[k].kind for k in range(last[-1].i1 + 1, m)]
-    if any(kind not in ("is", "of", "equals", ",", "(", "A", "D", "may_pre") for kind in tail):
-        return []
-    return last if all(fits(h.q, h.dim, v) for h, v in zip(last, items[m].data)) else []
-
-
-def _shared(items: list[Item], heads: list[Head], head: Head, m: int) -> list[Head]:
-    """ST elevation *or* depression of one number: both."""
-    if head.q == "st" and head.i0 < m:
-        k = heads.index(head)
-        if k and heads[k - 1].q == "st" and heads[k - 1].props and heads[k - 1].measured is None and head.props:
-            between = {items[i].kind for i in range(heads[k - 1].props[-1][1] + 1, head.i0)}
-            if between <= {"or", "and", "/"} and between:
-                return [heads[k - 1], head]
-    return [head]
-
-
-def _sum_of(items: list[Item], head: Head, m: int) -> str | None:
-    """Name of the voltage sum when two waves are added before the number."""
-    lead_items = [items[k] for k in range(m) if items[k].kind == "L"]
-    if head.q not in ("r", "s") or not any(items[k].kind == "+" for k in range(m)) or len(lead_items) < 2:
-        return None
-    leads = {lead for item in lead_items for lead in item.data.leads}
-    return "cornell" if "aVL" in leads else "sokolow_lyon"
-
-
-def _without_implied(mentions: list[Mention], measures: list[Mention], items: list[Item]) -> list[Mention]:
-    """An ST deviation that has its number is an ST level, unless the number stands in a lead of its own."""
-    kept = []
-    for mention in mentions:
-        head = mention.head
-        if head is not None and head.q == "st" and head.measured is not None and len(head.props) < 2:
-            lead_between = any(items[k].kind == "L" for k in range(mention.i1 + 1, head.measured))
-            lead_after = head.measured + 2 < len(items) and any(
-                items[k].kind == "L" for k in range(head.measured + 1, min(head.measured + 3, len(items)))
-            )
-            if not (lead_between and lead_after):
-                continue
-        kept.append(mention)
-    return kept
 
 
 def _bare(items: list[Item], heads: list[Head]) -> list[Mention]:

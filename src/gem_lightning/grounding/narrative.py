@@ -7,13 +7,6 @@ from gem_lightning.grounding.facts import Facts, Statement, point, says
 from gem_lightning.grounding.phrases import Phrases, join, sentence
 
 _LEAD_CODES = ("st_elevation", "st_depression", "t_inversion")
-#: What the brief style names after rhythm, intervals, axis and ST-T, in this order.
-OTHERS = tuple(
-    """av_block_1 av_block_2_mobitz_1 av_block_2_mobitz_2 av_block_3 pre_excitation rbbb incomplete_rbbb lbbb
-    incomplete_lbbb lafb lpfb ivcd lvh rvh left_atrial_enlargement right_atrial_enlargement pathological_q mi_inferior
-    mi_anterior mi_lateral mi_septal poor_r_progression rsr_prime t_peaked t_flat long_qtc short_qtc low_voltage pac pvc
-    bigeminy sinus_arrhythmia early_repolarization pericarditis""".split()
-)
 
 
 def tell(facts: Facts, seed: int | None, style: str) -> list[Statement]:
@@ -47,7 +40,7 @@ def brief(facts: Facts, phrases: Phrases) -> list[Statement]:
     """About 40 words, always the same phrasing and order, whole numbers only."""
     told = [_rhythm(facts, phrases), *_p_absent(facts), *_intervals(facts), *_axis(facts, phrases)]
     told += _territories(facts, phrases)
-    for code in OTHERS:
+    for code in phrases.table["brief"]:
         if code in facts:
             told.append(_plain(facts, phrases, code))
     return told

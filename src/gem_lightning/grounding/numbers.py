@@ -214,9 +214,9 @@ def _range(items: list[Item], i: int, first: Value, pair: str | None) -> tuple[V
     if not (kind in ("-", "to") or (kind == "and" and pair == "between")):
         return None
     other = _number(items, i + 1, [])
-    if other is None or first.value is None or other[0].value is None:
+    last = other[0] if other is not None else None
+    if other is None or last is None or first.value is None or last.value is None:
         return None
-    last = other[0]
     unit = first.unit or last.unit
     if first.unit and last.unit and first.unit != last.unit:
         return None

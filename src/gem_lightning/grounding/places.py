@@ -88,6 +88,8 @@ def _leads(items: list[Item], i: int) -> tuple[Item, int]:
         step = _next_lead(items, i, groups, len(names))
         if step is None:
             break
+        if groups and step[0] == i and items[i].data not in GROUPS:  # "in the inferior leads II and III"
+            names, groups = [], []
         i, span = step
     excluded, after = _exception(items, i)
     if excluded:

@@ -162,7 +162,10 @@ def conversation(
     talk = [{"from": who, "value": text} for qa in asked for who, text in (("human", qa.question), ("gpt", qa.answer))]
     if turns > 0:
         closing = rng.choice(("Please sum up this ECG.", "What is your overall reading?", "Give a short summary."))
-        talk += [{"from": "human", "value": closing}, {"from": "gpt", "value": compose(features, findings, seed, "brief")}]
+        talk += [
+            {"from": "human", "value": closing},
+            {"from": "gpt", "value": compose(features, findings, seed, "brief")},
+        ]
     return talk
 
 
@@ -209,8 +212,15 @@ def _states(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
         if normal in facts and facts.holds(normal):
             answer, claims = f"The {name} is normal.", (says(normal),)
         elif abnormal is not None:
-            words = {"prolonged_pr": "prolonged", "wide_qrs": "prolonged", "long_qtc": "prolonged", "short_qtc": "short"}
-            state = words.get(abnormal, "deviated to the left" if abnormal.startswith("left") else "deviated to the right")
+            words = {
+                "prolonged_pr": "prolonged",
+                "wide_qrs": "prolonged",
+                "long_qtc": "prolonged",
+                "short_qtc": "short",
+            }
+            state = words.get(
+                abnormal, "deviated to the left" if abnormal.startswith("left") else "deviated to the right"
+            )
             answer, claims = f"The {name} is {state}.", (says(abnormal),)
         else:
             continue
@@ -237,7 +247,9 @@ def _choices(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
         names = tuple(phrases.first(code) for code in options)
         listed = " ".join(f"({'ABCD'[i]}) {name}" for i, name in enumerate(names))
         letter = "ABCD"[options.index(right[0])]
-        question = f"{phrases.pick('Which of these does the ECG show?', 'Choose the finding that is present.')} {listed}"
+        question = (
+            f"{phrases.pick('Which of these does the ECG show?', 'Choose the finding that is present.')} {listed}"
+        )
         answer = f"{letter}: {phrases.first(right[0])}."
         told.append(QuestionAnswer(question, answer, "choice", (says(right[0]),), names))
     return told

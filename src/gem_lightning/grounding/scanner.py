@@ -105,8 +105,8 @@ def scan(sentence: str, words: Lexicon) -> list[Item]:
                     items[-1] = items[-1]._replace(data="the")
                 gap, i = 0, after
                 continue
-        if token[0].isdigit() or (token[0] == "." and len(token) > 1):
-            if len(token) < 9 and token.replace(".", "", 1).isdigit():
+        if token[0].isdecimal() or (token[0] == "." and len(token) > 1):
+            if len(token) < 9 and token.replace(".", "", 1).isdecimal():
                 items.append(Item("N", float(token), *spans[i], gap))
                 gap = 0
         elif (mark := _MARKS.get(token[0])) is not None and (len(token) == 1 or token[0] == "-"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gem_lightning.grounding.mentions import Mention
+from gem_lightning.grounding.parts import Mention
 from gem_lightning.grounding.scanner import Item
 
 #: Findings that one "no" covers across "and" ("no ST elevation and depression").
@@ -14,7 +14,7 @@ _FAMILIES = (
     frozenset(("atrial_fibrillation", "atrial_flutter")),
     frozenset(("av_block_1", "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3")),
 )
-_CLAUSE = frozenset((",", "but", "(", ")", "with"))
+_CLAUSE = frozenset((",", "but", "(", ")", "with", "off_comparison"))
 
 
 def apply_scope(items: list[Item], mentions: list[Mention], question: bool) -> None:
@@ -29,10 +29,10 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool) -> N
 
 
 class _State:
-    __slots__ = ("far", "hedged", "negated", "one", "seen", "unlikely")
+    __slots__ = ("far", "hedged", "listed", "negated", "one", "seen")
 
     def __init__(self) -> None:
-        self.negated = self.hedged = self.far = self.one = self.unlikely = False
+        self.negated = self.hedged = self.far = self.one = self.listed = False
         self.seen: Mention | None = None
 
 
@@ -48,15 +48,19 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
             state.negated, state.one, state.seen = True, False, None
         elif kind == "no_pre_one":
             state.negated, state.one, state.seen = True, True, None
-        elif kind == "may_pre" and not _is_postposed(items, i, mentions):
+        elif (kind == "may_pre" and not _is_postposed(items, i, mentions)) or (
+            kind == "?" and i + 1 < len(items) and _prefixes(items, i)
+        ):
             state.hedged, state.seen = True, None
         elif kind == "may_pre_far":
             state.hedged, state.far, state.seen = True, True, None
-        elif kind == "may_unlikely_pre" and not _is_postposed(items, i, mentions):
+        elif kind == "may_post" and not any(m.i1 < i for m in mentions):  # "it is possible that"
+            state.hedged, state.seen = True, None
+        elif (kind == "may_unlikely_post" and not any(m.i1 < i for m in mentions)) or (
+            kind == "may_unlikely_pre" and not _is_postposed(items, i, mentions)
+        ):
             state.hedged = state.negated = True
             state.seen = None
-        elif kind == "?" and i + 1 < len(items) and _prefixes(items, i):
-            state.hedged, state.seen = True, None
         elif kind == "A" and "absent" in item.data and not any(m.i0 <= i <= m.i1 for m in mentions):
             if any(m.i0 > i for m in mentions) and not _closes(items, i):
                 state.negated, state.seen = True, None
@@ -115,14 +119,17 @@ def _step(items: list[Item], i: int, state: _State, mentions: list[Mention]) -> 
         own = state.seen is not None and state.seen.head is not None and following.head is state.seen.head
         return state if own or (kind == "-" and not items[i].gap and items[i].start == items[i - 1].end) else _State()
     if kind == ",":
+        state.listed = True
         return state if _list_goes_on(items, i, mentions) else _State()
     assert state.seen is not None
     if state.far and items[i].data != "the" and not state.negated:
         return state
+    if state.listed and state.negated and _closes_list(items, following):
+        return state
     if items[i].data == "the" or following.values or not _related(state.seen, following):
         return _State()
     joined = _next_places(items, following)
-    return _State() if joined and state.seen.leads and not following.leads == state.seen.leads else state
+    return _State() if joined and state.seen.leads and following.leads != state.seen.leads else state
 
 
 def _next_places(items: list[Item], mention: Mention) -> bool:
@@ -140,12 +147,27 @@ def _list_goes_on(items: list[Item], i: int, mentions: list[Mention]) -> bool:
         return True
     for k in range(i + 1, len(items)):
         kind = items[k].kind
+        if kind == "and" and items[k].data != "the" and _plain_list(items, i, k, mentions):
+            return True
         if kind in ("or", "no_or"):
             before = [m for m in mentions if i < m.i0 < k]
             return not any(m.values for m in before) and bool(before)
         if kind in ("but", "with", "(", "equals", "no_pre", "is", "off_now") or kind == "M":
             return False
     return False
+
+
+def _plain_list(items: list[Item], i: int, k: int, mentions: list[Mention]) -> bool:
+    """ "No A, B and C" of abnormal findings by name, with no place and nothing said of them."""
+    before = [m for m in mentions if i < m.i0 < k]
+    after = [m for m in mentions if m.i0 > k]
+    named = all(m.head is None and not m.values and not m.leads for m in before)
+    return bool(before) and bool(after) and named and _closes_list(items, after[0])
+
+
+def _closes_list(items: list[Item], mention: Mention) -> bool:
+    """The last of a list of findings by name, at the end of the sentence."""
+    return mention.head is None and not mention.values and not mention.leads and mention.i1 == len(items) - 1
 
 
 def _backward(items: list[Item], mentions: list[Mention]) -> None:
@@ -200,6 +222,9 @@ def _contexts(items: list[Item], mentions: list[Mention]) -> None:
             continue
         start, end = _clause(items, i)
         name = item.kind
+        if name == "off_comparison":
+            start = i
+            end = next((k for k in range(i, len(items)) if items[k].kind in (",", "but", ")", "off_now")), len(items))
         if name == "off_heading":
             reach = (i, len(items)) if i == 0 and len(items) > 1 and items[1].kind == "equals" else None
         elif name == "off_condition":
@@ -227,7 +252,7 @@ def _place(mention: Mention) -> int:
 def _clause(items: list[Item], i: int) -> tuple[int, int]:
     """First and past-the-last item of the clause around ``i``."""
     start, end = i, i + 1
-    while start > 0 and items[start - 1].kind not in _CLAUSE:
+    while start > 0 and items[start - 1].kind not in _CLAUSE and items[start].kind != "off_comparison":
         start -= 1
     while end < len(items) and items[end].kind not in (*_CLAUSE, "off_now"):
         end += 1

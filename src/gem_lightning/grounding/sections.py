@@ -11,12 +11,6 @@ from gem_lightning.grounding.phrases import Phrases, join, sentence
 
 _AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "normal_axis")
 _URGENT = frozenset(("st_elevation", "av_block_3", "av_block_2_mobitz_2", "mi_inferior", "mi_anterior", "mi_lateral"))
-_CONCLUDED = tuple(
-    """paced_rhythm av_block_1 av_block_2_mobitz_1 av_block_2_mobitz_2 av_block_3 pre_excitation rbbb incomplete_rbbb lbbb
-    incomplete_lbbb lafb lpfb ivcd left_axis_deviation right_axis_deviation lvh rvh left_atrial_enlargement
-    right_atrial_enlargement mi_inferior mi_anterior mi_lateral mi_septal long_qtc short_qtc low_voltage pac pvc bigeminy
-    sinus_arrhythmia early_repolarization pericarditis""".split()
-)
 #: The number that carries a conclusion.
 _EVIDENCE = {
     "av_block_1": ("pr", "PR interval"),
@@ -210,9 +204,8 @@ def qrs(facts: Facts, phrases: Phrases) -> list[Statement]:
         text, claim = amount(phrases, f"{wave}_amplitude", value, (lead,))
         name = f"{wave.upper()} wave"
         told.append(Statement(phrases.pick(f"The {name} in {lead} is {text}.", f"{name} {text} in {lead}."), (claim,)))
-    for code in ("pathological_q", "rsr_prime", "poor_r_progression", "low_voltage"):
-        if code in facts:
-            told.append(_somewhere(facts, phrases, code))
+    shown = ("pathological_q", "rsr_prime", "poor_r_progression", "low_voltage")
+    told += [_somewhere(facts, phrases, code) for code in shown if code in facts]
     if facts.missing("pathological_q"):
         told.append(Statement("No pathological Q waves.", (says("pathological_q", negated=True),)))
     if facts.missing("poor_r_progression") and phrases.random.random() < 0.6:
@@ -238,7 +231,11 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
         if code in facts:
             told += [_somewhere(facts, phrases, code), *_levels(facts, phrases, code)]
     if len(absent) == 2:
-        text = phrases.pick("No ST elevation or depression.", "The ST segments are isoelectric.", "Neither ST elevation nor ST depression.")
+        text = phrases.pick(
+            "No ST elevation or depression.",
+            "The ST segments are isoelectric.",
+            "Neither ST elevation nor ST depression.",
+        )
         told.append(Statement(text, tuple(says(code, negated=True) for code in absent)))
     elif absent:
         told.append(Statement(f"No {phrases.name(absent[0])}.", (says(absent[0], negated=True),)))
@@ -284,7 +281,7 @@ def conclusion(facts: Facts, phrases: Phrases, teach: bool) -> list[Statement]:
         text = phrases.pick("Normal ECG.", "Conclusion: normal ECG.", "In summary, this is a normal ECG.")
         return [Statement(text, (says("normal_ecg"),))]
     told = []
-    for code in _CONCLUDED:
+    for code in phrases.table["concluded"]:
         if code not in facts:
             continue
         stated = facts.stated[code]
