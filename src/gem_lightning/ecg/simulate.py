@@ -39,7 +39,7 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "lpfb": {"axis_deg": (102, 128), "qrs_ms": (92, 112)},
     "left_axis_deviation": {"axis_deg": (-62, -34)},
     "right_axis_deviation": {"axis_deg": (98, 135)},
-    "rvh": {"axis_deg": (104, 140), "qrs_mv": (0.6, 0.9)},
+    "rvh": {"axis_deg": (104, 140), "qrs_mv": (0.75, 1.0)},
     "lvh": {"chest": (1.75, 2.2), "qrs_mv": (1.5, 1.9), "axis_deg": (-25, 15), "transition": (-0.2, 0.4)},
     "low_voltage": {"qrs_mv": (0.24, 0.34), "chest": (0.22, 0.32), "p_mv": (0.06, 0.08), "t_mv": (0.12, 0.16)},
     "long_qtc": {"qtc_ms": (490, 560), "heart_rate": (55, 88)},
