@@ -60,15 +60,15 @@ def per_record(task: Task, predictions: list[dict[str, Any]], gold: list[dict[st
         true, said, _ = label_matrices(task, rows, gold, space)
         right = (true == said).all(1)
     else:
-        right = np.array([_hit(task, row, answer)[0] for row, answer in zip(rows, gold)])
+        right = np.array([hit(task, row, answer)[0] for row, answer in zip(rows, gold)])
     return {prediction_id(row): float(hit) for row, hit in zip(gold, right)}
 
 
 # -- choice and set tasks ------------------------------------------------------------------------------------------
 
 
-def _hit(task: Task, row: dict[str, Any] | None, gold: dict[str, Any]) -> tuple[bool, bool, str | None, str]:
-    """Right, parsed, what was said, what is true."""
+def hit(task: Task, row: dict[str, Any] | None, gold: dict[str, Any]) -> tuple[bool, bool, str | None, str]:
+    """Of one record of a choice or set task: right, parsed, what was said, what is true."""
     question = question_text(gold) or (question_text(row) if row else "")
     if task.kind == "choice":
         options = parsing.lettered_options(question)
@@ -91,7 +91,7 @@ def _accuracy(hits: list[bool], groups: Any, draws: int, seed: int) -> tuple[flo
 
 
 def _choice(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: int) -> dict[str, Any]:
-    verdicts = [_hit(task, row, answer) for row, answer in zip(rows, gold)]
+    verdicts = [hit(task, row, answer) for row, answer in zip(rows, gold)]
     value, intervals = _accuracy([v[0] for v in verdicts], groups, draws, seed)
     columns = [*task.letters, "unparsed"]
     table = np.zeros((len(task.letters), len(columns)), int)
@@ -107,7 +107,7 @@ def _choice(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: i
 
 
 def _sets(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: int) -> dict[str, Any]:
-    verdicts = [_hit(task, row, answer) for row, answer in zip(rows, gold)]
+    verdicts = [hit(task, row, answer) for row, answer in zip(rows, gold)]
     value, intervals = _accuracy([v[0] for v in verdicts], groups, draws, seed)
     unparsed = sum(row is not None and not v[1] for row, v in zip(rows, verdicts))
     return {"accuracy": value, "intervals": intervals, "unparsed": unparsed}
@@ -151,9 +151,7 @@ def _labels(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: i
     kept = np.asarray(
         true.any(0)
     )  # a label without a gold case has no sensitivity: left out of the macro figures, and said so
-    cells = np.stack([true & said, ~true & said, true & ~said, ~true & ~said], 2)  # (n, labels, 4): TP FP FN TN
-    wrong = np.stack([(true != said).mean(1), (true == said).all(1), np.ones(len(gold))], 1)
-    parts = np.concatenate([cells[:, kept].reshape(len(gold), -1), wrong], 1).astype(float)
+    cells, parts = _parts(true, said, kept)
     f1, balanced, hamming, exact = bootstrap_sums(parts, _macro, groups, draws, seed)
     result: dict[str, Any] = {
         "f1": f1.value,
@@ -161,8 +159,7 @@ def _labels(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: i
         "hamming": hamming.value,
         "exact": exact.value,
         "intervals": {
-            name: interval.to_dict()
-            for name, interval in zip(("f1", "balanced_accuracy", "hamming", "exact"), (f1, balanced, hamming, exact))
+            name: interval.to_dict() for name, interval in zip(LABEL_FIGURES, (f1, balanced, hamming, exact))
         },
         "per_label": _per_label(cells, true, said, space),
         "labels_without_cases": [label for label, keep in zip(space, kept) if not keep],
@@ -173,6 +170,22 @@ def _labels(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: i
         result["auc"] = auc.value
         result["intervals"]["auc"] = auc.to_dict()
     return result
+
+
+LABEL_FIGURES = ("f1", "balanced_accuracy", "hamming", "exact")
+
+
+def label_figures(true: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """Macro figures of gold and stated labels (n, labels), over labels that have a gold case."""
+    _, parts = _parts(true, said, np.asarray(true.any(0)))
+    return dict(zip(LABEL_FIGURES, _macro(parts.sum(0, keepdims=True))[0].tolist()))
+
+
+def _parts(true: np.ndarray, said: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """TP, FP, FN, TN of each record and label (n, labels, 4); those of the kept labels, with the shares of the rest."""
+    cells = np.stack([true & said, ~true & said, true & ~said, ~true & ~said], 2)
+    wrong = np.stack([(true != said).mean(1), (true == said).all(1), np.ones(len(true))], 1)
+    return cells, np.concatenate([cells[:, kept].reshape(len(true), -1), wrong], 1).astype(float)
 
 
 def _macro(sums: np.ndarray) -> np.ndarray:

@@ -28,7 +28,10 @@ def headline(figures: dict[str, Any]) -> Table:
                 values = [with_interval(ours["intervals"][key], 1, 100), number(old.get(old_key), 1, 100)]
                 unread = f"{number(ours['unparsed_rate'], 1, 100)} %"
                 rows.append([task.title, key.replace("_", " "), *values, unread, f"{ours['n']} of {task.n}"])
-    note = "Per cent, with 95 % bootstrap intervals (by patient where the file names patients)."
+    note = (
+        "Per cent, with 95 % bootstrap intervals, by patient where patients are known. Missing and unread answers are "
+        "wrong in every figure."
+    )
     header = ["Task", "Figure", "Strict", "Legacy", "Unread or missing", "Samples"]
     return Table("Figures", header, rows, note)
 

@@ -1,0 +1,214 @@
+"""The scores as torchmetrics metrics, for validation loops; the functions of the same figures are their twins.
+
+| class | function |
+|---|---|
+| :class:`EcgBenchMetric` | :func:`gem_lightning.evaluation.ecgbench.score` |
+| :class:`JudgedMetric` | :func:`gem_lightning.evaluation.grounding.score`, ``report.score`` |
+| :class:`SimulatorMetric` | :func:`simulated_figures` |
+| ``ClaimMetric`` (``claims_metric``) | :func:`gem_lightning.evaluation.claims.claim_figures` |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torchmetrics import Metric
+
+from gem_lightning.ecg import SimulatedEcg
+from gem_lightning.errors import DataError
+from gem_lightning.evaluation import grounding, report, strict
+from gem_lightning.evaluation.judgement import Criterion, read
+from gem_lightning.evaluation.predictions import prediction_id
+from gem_lightning.evaluation.said import QUANTITIES, read_text
+from gem_lightning.evaluation.simulator import TRUTH, decidable
+from gem_lightning.evaluation.tasks import find_task
+
+
+class RecordMetric(Metric):
+    """Keeps one row a record, under the record's id.
+
+    A distributed sampler repeats records to fill the last batch, and a rank may get none at all: rows are gathered and
+    each id counts once, so the figures are those of one process over the whole set.
+
+    Args:
+        width: Numbers a record.
+        **kwargs: Of :class:`torchmetrics.Metric`.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    rows: list[torch.Tensor]
+
+    def __init__(self, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width = width
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def keep(self, ids: Sequence[str], rows: np.ndarray) -> None:
+        """Add rows (n, width)."""
+        keys = np.array([[_key(name)] for name in ids], np.float64).reshape(-1, 1)
+        table = np.concatenate([keys, np.asarray(rows, np.float64).reshape(-1, self.width)], 1)  # (n, 1 + width)
+        self.rows.append(torch.from_numpy(table).to(self.device))
+
+    def table(self) -> np.ndarray:
+        """Rows (records, width), one a record, in a fixed order."""
+        rows = self.rows if isinstance(self.rows, list) else [self.rows]
+        if not rows or not sum(len(part) for part in rows):
+            raise DataError(f"expected records before {type(self).__name__}.compute(), got none; call update() first")
+        table = torch.cat(rows).cpu().numpy()
+        return table[np.unique(table[:, 0], return_index=True)[1], 1:]
+
+    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
+        if isinstance(self.rows, list) and not self.rows:  # a rank without records still takes part in the gathering
+            self.rows = [torch.zeros((0, 1 + self.width), dtype=torch.float64, device=self.device)]
+        super()._sync_dist(*args, **kwargs)
+
+
+def _key(name: str) -> float:
+    """52 bits of the id's hash: exact in float64."""
+    return float(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 12)
+
+
+def _tensors(figures: dict[str, float]) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+
+
+class EcgBenchMetric(RecordMetric):
+    """Strict figures of a label, choice or set task of ECG-Bench.
+
+    Args:
+        task: Its name.
+        **kwargs: Of :class:`torchmetrics.Metric`.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, task: str, **kwargs: Any) -> None:
+        self.task = find_task(task)
+        self.space = strict.label_space(self.task)
+        super().__init__(2 * len(self.space) + 1 if self.task.kind == "labels" else 2, **kwargs)
+
+    def update(self, predictions: Sequence[dict[str, Any]], gold: Sequence[dict[str, Any]]) -> None:
+        """Add predictions with their gold rows, in the same order."""
+        ids = [prediction_id(row) for row in gold]
+        if [prediction_id(row) for row in predictions] != ids:
+            raise DataError(
+                "expected predictions and gold rows of the same ids in the same order; sort one by the other"
+            )
+        if self.task.kind == "labels":
+            true, said, ok = strict.label_matrices(self.task, list(predictions), list(gold), self.space)
+            rows = np.concatenate([true, said, ~ok[:, None]], 1)
+        else:
+            hits = [strict.hit(self.task, row, answer)[:2] for row, answer in zip(predictions, gold)]
+            rows = np.array([[right, not parsed] for right, parsed in hits])
+        self.keep(ids, rows.astype(np.float64))
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """``accuracy``, or ``f1``, ``balanced_accuracy``, ``hamming`` and ``exact``; and ``unparsed_rate``."""
+        table = self.table()
+        unread = float(table[:, -1].mean())
+        if self.task.kind != "labels":
+            return _tensors({"accuracy": float(table[:, 0].mean()), "unparsed_rate": unread})
+        width = len(self.space)
+        figures = strict.label_figures(table[:, :width] > 0, table[:, width : 2 * width] > 0)
+        return _tensors(figures | {"unparsed_rate": unread})
+
+
+class JudgedMetric(RecordMetric):
+    """Strict means of a judge's answers, by criterion.
+
+    Args:
+        scheme: ``v1`` or ``v2`` (ECG-Grounding), ``ptb-test-report`` or ``arena``.
+        **kwargs: Of :class:`torchmetrics.Metric`.
+
+    Raises:
+        DataError: An unknown scheme.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, scheme: str = "v1", **kwargs: Any) -> None:
+        schemes: dict[str, tuple[Criterion, ...]] = {**grounding.VERSIONS, **report.ASPECTS}
+        if scheme not in schemes:
+            raise DataError(f"expected scheme {', '.join(schemes)}, got {scheme!r}")
+        self.criteria = schemes[scheme]
+        super().__init__(len(self.criteria), **kwargs)
+
+    def update(self, judgements: dict[str, Any]) -> None:
+        """Add answers by record id."""
+        figures = [read(answer, self.criteria).figures for answer in judgements.values()]
+        rows = [[f.get(c.name, math.nan) * c.scale for c in self.criteria] for f in figures]
+        self.keep(list(judgements), np.array(rows))
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Mean of each criterion over the records that have it; NaN where none has."""
+        table = self.table()
+        known = ~np.isnan(table)
+        with np.errstate(invalid="ignore"):
+            means = np.where(known, table, 0).sum(0) / known.sum(0)
+        return _tensors({c.name: float(mean) for c, mean in zip(self.criteria, means)})
+
+
+class SimulatorMetric(RecordMetric):
+    """Errors of quoted numbers and F1 of findings against simulated truth.
+
+    Args:
+        **kwargs: Of :class:`torchmetrics.Metric`.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(len(QUANTITIES) * 2 + 3, **kwargs)
+
+    def update(self, ids: Sequence[str], texts: Sequence[str], truth: Sequence[SimulatedEcg]) -> None:
+        """Add texts about simulated records."""
+        self.keep(ids, simulated_rows(texts, truth))
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """See :func:`simulated_figures`."""
+        return _tensors(_simulated(self.table()))
+
+
+def simulated_figures(texts: Sequence[str], truth: Sequence[SimulatedEcg]) -> dict[str, float]:
+    """Figures of texts about simulated records.
+
+    Returns:
+        ``rate_mae`` (bpm), ``PR_mae``, ``QRS_mae``, ``QT_mae`` (ms) over quoted values; ``rate_quoted`` and so on
+        (share of the records that have the quantity); ``finding_f1`` (micro, over what the simulator decides).
+    """
+    return _simulated(simulated_rows(texts, truth))
+
+
+def simulated_rows(texts: Sequence[str], truth: Sequence[SimulatedEcg]) -> np.ndarray:
+    """(n, 2·quantities + 3): absolute error (NaN: not quoted) and existence a quantity, then TP, FP, FN of findings."""
+    known = decidable()
+    rows = np.full((len(texts), 2 * len(QUANTITIES) + 3), math.nan)
+    for row, text, ecg in zip(rows, texts, truth, strict=True):
+        said = read_text(text)
+        for i, name in enumerate(QUANTITIES):
+            true = ecg.parameters.get(TRUTH[name])
+            row[2 * i + 1] = true is not None
+            if true is not None and name in said.values:
+                row[2 * i] = abs(said.values[name] - true)
+        stated, present = set(said.findings) & known, set(ecg.diagnoses)
+        row[-3:] = len(stated & present), len(stated - present), len(present - stated)
+    return rows
+
+
+def _simulated(table: np.ndarray) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for i, name in enumerate(QUANTITIES):
+        errors, exists = table[:, 2 * i], table[:, 2 * i + 1]
+        quoted = ~np.isnan(errors)
+        figures[f"{name}_mae"] = float(errors[quoted].mean()) if quoted.any() else math.nan
+        figures[f"{name}_quoted"] = float(quoted.sum() / exists.sum()) if exists.sum() else math.nan
+    tp, fp, fn = table[:, -3:].sum(0)
+    figures["finding_f1"] = float(2 * tp / (2 * tp + fp + fn)) if tp + fp + fn else math.nan
+    return figures
