@@ -99,7 +99,7 @@ def _present(deviation: np.ndarray, usual: np.ndarray, usable: np.ndarray, beats
 
 
 def _ends(deviation: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Onset and offset (leads, beats) in the window; a biphasic wave begins with its first and ends with its last phase."""
+    """Onset and offset (leads, beats) in the window, of the first and the last phase of a biphasic wave."""
     index = np.arange(SPAN)
     mirror = SPAN - 1
 

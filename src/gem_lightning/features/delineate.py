@@ -8,6 +8,7 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features._arrays import nanmedian, settle
 from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, ms, views
+from gem_lightning.features._order import in_order
 from gem_lightning.features._p_wave import find_p
 from gem_lightning.features._qrs import beat_energy, find_beats, find_qrs
 from gem_lightning.features._t_wave import find_t
@@ -69,10 +70,10 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         for name in wave:
             marks[name] = np.where(whole, marks[name], np.nan)
     real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end cuts off is none
-    marks = {name: column[:, real] for name, column in marks.items()}
+    marks = in_order({name: column[:, real] for name, column in marks.items()})
     return Delineation(
         marks=marks,
-        global_marks=global_marks(marks, trusted),
+        global_marks=in_order(global_marks(marks, trusted)),
         beat_class=beat_class[real],
         trust=trust,
         fs=record.fs,
