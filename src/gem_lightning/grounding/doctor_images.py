@@ -38,9 +38,14 @@ def agreement(image: np.ndarray, record: EcgRecord, geometry: Any) -> float:
         record: What it should show.
         geometry: Where the strips of such a picture lie (``RenderedEcg.geometry``).
     """
-    darkness = 255.0 - image.max(axis=2)  # paper and coloured grids have a bright channel, ink has none
-    paper, ink = np.percentile(darkness, [50, 99.5])
-    weight = np.clip(darkness - (paper + ink) / 2, 0, None)
+    import cv2
+
+    # Paper and coloured grids have a bright channel, ink has none; paper around it is the measure, for shadows.
+    bright = image.max(axis=2).astype(np.float32)
+    darkness = cv2.blur(bright, (int(8 * geometry.px_per_mm) | 1,) * 2) - bright
+    weight = np.clip(darkness - np.percentile(darkness, 99.5) / 2, 0, None)
+    for _, x0, y0, x1, y1 in geometry.texts:
+        weight[max(int(y0), 0) : int(y1) + 1, max(int(x0), 0) : int(x1) + 1] = 0
     strips = (_strip(weight, record, geometry, i) for i in range(len(geometry.traces)))
     found = [r for r in strips if r is not None]
     return float(np.median(found)) if found else 0.0
@@ -55,8 +60,11 @@ def _strip(weight: np.ndarray, record: EcgRecord, geometry: Any, index: int) -> 
         return None
     sign = -1.0 if trace.lead != lead else 1.0
     t = np.linspace(trace.t0 + 0.02, trace.t1 - 0.02, _COLUMNS)
-    place = np.minimum((t * record.fs).astype(int), record.samples - 1)
-    want = sign * np.nan_to_num(record.lead(lead))[place]
+    half = (t[1] - t[0]) / 2
+    near = t[:, None] + np.linspace(-half, half, 5)  # a column of ink spans what the signal does meanwhile
+    place = np.clip((near * record.fs).astype(int), 0, record.samples - 1)
+    values = sign * np.nan_to_num(record.lead(lead))[place]
+    want = (values.min(axis=1) + values.max(axis=1)) / 2
     if want.std() < 1e-3:
         return None
     _, y0, _, y1 = trace.box
