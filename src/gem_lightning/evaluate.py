@@ -27,7 +27,8 @@ def evaluate(cfg: DictConfig) -> None:
     from gem_lightning.evaluation.benchmark import Result
 
     benchmark = instantiate(cfg.benchmark, _convert_="all")
-    predictors = load_predictors(cfg)
+    # an encoder answers no questions: its benchmark knows how to load it
+    predictors = [benchmark.load(str(cfg.model), cfg.name)] if hasattr(benchmark, "load") else load_predictors(cfg)
     with tqdm(unit="answer") as bar:
 
         def progress(done: int, total: int) -> None:

@@ -136,17 +136,20 @@ def table(n, split="test", start=0):
 def test_benchmark_end_to_end(trained, tmp_path):
     import pyarrow.parquet as pq
 
-    run = EncoderBenchmark(
-        trained, table(24), task="simulated", train=table(40, start=100), output=tmp_path, shots=(2,), draws=50
-    )
-    report = run()
-    assert json.loads((tmp_path / "encoder.json").read_text()) == report
-    assert report["labels"] == ["rbbb", "sinus_tachycardia"]
-    assert report["records"] == {"train": 36, "val": 4, "test": 24}
+    run = EncoderBenchmark(table(24), "simulated", train=table(40, start=100), shots=(2,), draws=50)
+    seen = []
+    result = run(trained, tmp_path, lambda done, total: seen.append((done, total)))
+    found = result.figures
+    assert seen[-1] == (64, 64)
+    assert found["records"] == {"train": 36, "val": 4, "test": 24}
     # even untrained features tell a wide QRS from a fast rhythm
-    assert report["linear_probe"]["auc"] > 0.7
-    assert report["zero_shot"]["low"] <= report["zero_shot"]["auc"] <= report["zero_shot"]["high"]
-    assert set(report["few_shot"]) == {"2"}
+    assert found["linear_probe"]["value"] > 0.7
+    assert set(found["linear_probe"]["labels"]) == {"rbbb", "sinus_tachycardia"}
+    assert found["zero_shot"]["low"] <= found["zero_shot"]["value"] <= found["zero_shot"]["high"]
+    assert set(found["few_shot"]) == {"2"}
+    result.save(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["figures"]["task"] == "simulated"
+    assert "Linear probe" in (tmp_path / "report.md").read_text()
     rows = pq.read_table(tmp_path / "embeddings.parquet")
     assert rows.num_rows == 64
     network, _ = load_encoder(trained)
@@ -163,7 +166,7 @@ def test_embedding_does_not_depend_on_the_batch_size(trained):
 
 def test_without_tokenizer_there_is_no_zero_shot_and_unknown_labels_are_refused(trained):
     network, _ = load_encoder(trained)
-    report = EncoderBenchmark(network, table(24), task="simulated", draws=10)()
-    assert set(report) == {"task", "labels", "records"}
+    result = EncoderBenchmark(table(24), "simulated", draws=10)(network)
+    assert set(result.figures) == {"task", "records"}
     with pytest.raises(DataError, match="got lbbb"):
-        EncoderBenchmark(network, table(24), task="simulated", labels=["lbbb"])()
+        EncoderBenchmark(table(24), "simulated", labels=["lbbb"])(network)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -19,24 +18,41 @@ from gem_lightning.data.ecg_text import EcgTextDataset, EcgTextTable, open_pairs
 from gem_lightning.data.ecg_text_batches import encode_texts, load_tokenizer
 from gem_lightning.data.ecg_text_labels import LabelSet, label_set
 from gem_lightning.errors import DataError
+from gem_lightning.evaluation.benchmark import Progress, Result
 from gem_lightning.evaluation.encoder_metrics import class_embeddings, fast_auroc, patient_bootstrap
 from gem_lightning.evaluation.encoder_probe import choose_strength, few_shot, fit_probe, macro_auc
+from gem_lightning.evaluation.encoder_report import encoder_report
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class EncoderUnderTest:
+    """An encoder in evaluation mode.
+
+    Attributes:
+        name: For reports.
+        network: An ``EcgCoCa``, or a tower with ``pool``.
+        tokenizer: Of its text tower; None leaves zero-shot out.
+    """
+
+    name: str
+    network: nn.Module
+    tokenizer: Any = None
+
+
 @dataclass
 class EncoderBenchmark:
-    """One encoder on one labelled data set; call it to run it.
+    """Zero-shot, linear and few-shot scores of an encoder on one labelled data set.
+
+        EncoderBenchmark(data="/data/ptb-xl", task="ptbxl_super")("outputs/ecg_coca_pretrain/model", out="outputs/e")
 
     Args:
-        model: Folder written by pre-training, or a checkpoint in the original's layout, or an ``EcgCoCa``.
         data: What ``open_pairs`` reads: a table, a folder of PTB-XL, a source, a simulated cohort.
         task: Label set, see ``label_set``.
         train: Data to fit probes on where ``data`` is the test set alone, for example another simulated cohort.
-        output: Folder for ``encoder.json`` and ``embeddings.parquet``; None writes nothing.
-        config: The checkpoint's configuration; None takes the folder's or the published one.
-        text_tower: Folder of the text tower's configuration and tokenizer; None takes the folder's.
+        config: A checkpoint's configuration; None takes the folder's or the published one.
+        text_tower: Folder of the text tower's configuration and tokenizer; None takes the model folder's.
         labels: Names of the task's labels to keep; None keeps all.
         prompts: Own prompts of some labels.
         shots: Numbers of examples a class for few-shot probes.
@@ -48,11 +64,9 @@ class EncoderBenchmark:
         signal: Further arguments of ``EcgTextDataset``.
     """
 
-    model: Any
     data: Any
     task: str
     train: Any = None
-    output: str | os.PathLike | None = None
     config: Any = None
     text_tower: str | None = None
     labels: Sequence[str] | None = None
@@ -65,30 +79,45 @@ class EncoderBenchmark:
     seed: int = 0
     signal: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self) -> dict[str, Any]:
-        """Embed, score and write; returns what ``encoder.json`` holds."""
+    def load(self, model: Any, name: str | None = None) -> EncoderUnderTest:
+        """The encoder behind a folder written by pre-training, a checkpoint in the original's layout, or a module."""
+        if isinstance(model, EncoderUnderTest):
+            return model
+        network, tokenizer = load_encoder(model, self.config, self.text_tower)
+        known = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
+        return EncoderUnderTest(name or known, network, tokenizer)
+
+    def __call__(self, model: Any, out: str | os.PathLike | None = None, progress: Progress | None = None) -> Result:
+        """Embed, score and report; ``out`` receives ``embeddings.parquet``.
+
+        Args:
+            model: What :meth:`load` takes.
+            out: Folder; None writes nothing.
+            progress: Called with records done and all.
+        """
+        encoder = self.load(model)
         device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        network, tokenizer = load_encoder(self.model, self.config, self.text_tower)
-        network = network.to(device)
+        network = encoder.network.to(device)
         parts = self._tables()
         labels = self._labels(parts)
+        total, done = sum(map(len, parts.values())), 0
         found: dict[str, dict[str, Any]] = {}
         for name, table in parts.items():
             features = embed(network, table, device, self.batch_size, self.num_workers, self.signal)
             found[name] = {"features": features, "targets": labels.matrix(table.column("codes")), "table": table}
-        report: dict[str, Any] = {"task": labels.name, "labels": list(labels.labels)}
-        report["records"] = {name: len(table) for name, table in parts.items()}
-        if tokenizer is not None:
-            report["zero_shot"] = self._zero_shot(network, tokenizer, labels, found["test"], device)
+            done += len(table)
+            if progress is not None:
+                progress(done, total)
+        figures: dict[str, Any] = {"task": labels.name, "records": {name: len(table) for name, table in parts.items()}}
+        if encoder.tokenizer is not None:
+            figures["zero_shot"] = self._zero_shot(network, encoder.tokenizer, labels, found["test"], device)
         if "train" in found:
-            report |= self._probes(found, labels)
-        if self.output is not None:
-            folder = Path(self.output)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_embeddings(folder / "embeddings.parquet", found)
-            (folder / "encoder.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-            logger.info("encoder benchmark: %s", folder / "encoder.json")
-        return report
+            figures |= self._probes(found, labels)
+        if out is not None:
+            Path(out).mkdir(parents=True, exist_ok=True)
+            write_embeddings(Path(out) / "embeddings.parquet", found)
+        groups = dict(zip(parts["test"].column("id"), parts["test"].column("patient")))
+        return Result("encoder", encoder.name, figures, encoder_report(encoder.name, figures), groups=groups)
 
     def _tables(self) -> dict[str, EcgTextTable]:
         """The splits that there are; the test split is what is scored."""
@@ -138,7 +167,7 @@ class EncoderBenchmark:
             values = few_shot(
                 train["features"], train["targets"], test["features"], test["targets"], shots, seed=self.seed
             )
-            few[str(shots)] = {"auc": float(np.nanmean(values)), "sd": float(np.nanstd(values))}
+            few[str(shots)] = {"value": float(np.mean(values)), "sd": float(np.std(values))}
         return {"linear_probe": linear, "few_shot": few}
 
     def _summary(self, scores: np.ndarray, test: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
@@ -151,7 +180,7 @@ class EncoderBenchmark:
             name: {"auc": _plain(fast_auroc(scores[:, i], targets[:, i])), "records": int(targets[:, i].sum())}
             for i, name in enumerate(labels.labels)
         }
-        return {"auc": _plain(macro_auc(scores, targets)), "low": _plain(low), "high": _plain(high), "labels": each}
+        return {"value": _plain(macro_auc(scores, targets)), "low": _plain(low), "high": _plain(high), "labels": each}
 
 
 def load_encoder(model: Any, config: Any = None, text_tower: str | None = None) -> tuple[nn.Module, Any]:
