@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gem_lightning.features._arrays import nanmedian, rms
-from gem_lightning.features._filters import PAD, Views, ms
+from gem_lightning.features._filters import PAD, RATE, Views, ms
 from gem_lightning.features._qrs import Qrs
 
 STEP = 4  # every fourth sample is enough for waves below 24 Hz
@@ -18,6 +18,8 @@ AFTER_T = ms(40)  # a pause begins this long after the T wave ...
 BEFORE_P = ms(60)  # ... and ends this long before the P wave's usual place
 FLUTTER_PER_S = 1.5  # more waves a second of pause than this are flutter ...
 FLUTTER_MIN = 3  # ... if there are this many
+FLUTTER_HZ = (3.8, 5.4)  # atrial rate of typical flutter, 230 to 320 a minute
+FLUTTER_SHARE = 0.25  # of the power between 3 and 10 Hz lies within 0.35 Hz of the peak
 MIN_MV = 0.03  # free P waves, root mean square over leads
 MIN_PAUSE = ms(240)
 FASTEST = ms(270)  # P waves are not closer, 220 a minute
@@ -140,3 +142,36 @@ def _peaks(like: np.ndarray, place: np.ndarray, gaps: list[tuple[int, int]]) -> 
             continue
         keep.append(int(i))
     return place[keep].astype(float)
+
+
+def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs) -> bool:
+    """Whether what is left after taking the usual beat away is one steady oscillation at a flutter's rate.
+
+    Args:
+        views: Filtered signals.
+        leads: Rows to look at, best II, III, aVF and V1.
+        beats: (beats,) padded working samples.
+        qrs: QRS complexes.
+    """
+    x = views.p[leads, ::STEP].astype(np.float64)
+    centre, count = beats // STEP, x.shape[1]
+    before, after = ms(100) // STEP, ms(600) // STEP
+    index = np.clip(centre[:, None] + np.arange(-before, after), 0, count - 1)
+    cut = x[:, index]
+    usual = np.median(cut - cut.mean(-1, keepdims=True), axis=1)  # (leads, before + after)
+    following = np.r_[centre[1:] - before, count]
+    margin = ms(32) // STEP
+    for k, here in enumerate(centre):
+        start, stop = max(here - before, 0), min(here + after, int(following[k]))
+        x[:, start:stop] -= usual[:, start - here + before : stop - here + before]
+        first, last = max(qrs.on[k] // STEP - margin, 0), min(qrs.off[k] // STEP + margin, count - 1)
+        share = np.linspace(0, 1, last - first + 1)
+        x[:, first : last + 1] = x[:, [first]] * (1 - share) + x[:, [last]] * share
+    x = x[:, PAD // STEP : count - PAD // STEP]
+    x = (x - x.mean(1, keepdims=True)) * np.hanning(x.shape[1])
+    power = (np.abs(np.fft.rfft(x, 4096, axis=1)) ** 2).sum(0)
+    hertz = np.fft.rfftfreq(4096, STEP / RATE)
+    atrial = (hertz > 3) & (hertz < 10)
+    peak = hertz[atrial][power[atrial].argmax()]
+    share_at_peak = power[np.abs(hertz - peak) < 0.35].sum() / (power[atrial].sum() + 1e-12)
+    return bool(FLUTTER_HZ[0] <= peak <= FLUTTER_HZ[1] and share_at_peak > FLUTTER_SHARE)

@@ -27,6 +27,15 @@ def rr_step(case: Case) -> float | None:
     return float(np.median(np.abs(np.diff(rr))) / np.median(rr)) if len(rr) >= 3 else None
 
 
+def p_share(case: Case) -> float | None:
+    """Share of beats with a P wave, not counting ventricular and paced ones, where others are left."""
+    beats = case.features.beats
+    own = ~np.isin(beats.beat_class, ("premature_ventricular", "paced"))
+    if not own.any():
+        return case.features.rhythm.p_per_qrs
+    return float(np.isfinite(beats.whole["pr_ms"][own]).mean())
+
+
 def paced(case: Case) -> None:
     """Pacemaker rhythm."""
     share = float((case.features.beats.beat_class == "paced").mean())
@@ -37,14 +46,16 @@ def paced(case: Case) -> None:
 def atrial(case: Case, irregular: float | None) -> None:
     """Atrial flutter and fibrillation, absent P waves."""
     rhythm = case.features.rhythm
-    share = rhythm.p_per_qrs
+    share = p_share(case)
     if "flutter_waves" in rhythm.notes:
         case.state("atrial_flutter", {"p_per_qrs": share, "rr_step": irregular}, "probable")
         return
     fibrillation = limits("atrial_fibrillation")
     if share is None:
         return
-    if irregular is not None and irregular > fibrillation["rr_step"] and share < fibrillation["p_share"]:
+    uneven = (irregular or 0) > fibrillation["rr_step"] or (rhythm.rr_cv or 0) > fibrillation["rr_cv"]
+    free = "p_free_of_qrs" in rhythm.notes
+    if uneven and share < fibrillation["p_share"] and not free:
         case.state("atrial_fibrillation", {"p_per_qrs": share, "rr_step": irregular, "rr_cv": rhythm.rr_cv})
     if share < limits("p_absent")["p_share"]:
         case.state("p_absent", {"p_per_qrs": share})
@@ -76,7 +87,7 @@ def av_block(case: Case) -> bool:
 def sinus(case: Case, block: bool) -> None:
     """Sinus rhythm, too slow, too fast or uneven."""
     features, rule = case.features, limits("sinus_rhythm")
-    share, axis, rate = features.rhythm.p_per_qrs, features.axis_deg.get("P"), features.heart_rate_bpm
+    share, axis, rate = p_share(case), features.axis_deg.get("P"), features.heart_rate_bpm
     if share is None or rate is None or share < rule["p_share"]:
         return
     if axis is not None and not rule["axis_low"] <= axis <= rule["axis_high"]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features._arrays import nanmedian, settle
+from gem_lightning.features._atria import Atria, organised
 from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, ms, views
 from gem_lightning.features._order import in_order
@@ -15,6 +16,8 @@ from gem_lightning.features._t_wave import find_t
 from gem_lightning.features.schema import MARKS, Delineation
 
 MIN_SECONDS = 1.0
+MIN_BEATS_FLUTTER = 5
+FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
 BEAT_LIMIT = ms(16)  # a lead's mark strays no further from its usual distance to the beat ...
 P_LIMIT, T_LIMIT = ms(16), ms(32)  # ... and P and T marks no further from the median of all leads
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
@@ -52,6 +55,10 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     beat_class = classify(view, beats, qrs, alike)
     t = find_t(view, trusted, beats, qrs)
     p, atria = find_p(view, trusted, beats, qrs, t.off, ~np.isin(beat_class, ("premature_ventricular", "paced")))
+    if not atria.flutter and not np.isfinite(p.peak).any() and len(beats) >= MIN_BEATS_FLUTTER:
+        rows = np.array([i for i, name in enumerate(record.leads) if trusted[i] and name in FLUTTER_LEADS], int)
+        if len(rows) and not len(atria.extra) and organised(view, rows, beats, qrs):
+            atria = Atria(atria.extra, flutter=True)
     keep = trusted[:, None]
     peak = np.where(keep, qrs.peak, np.nan)
     anchor = nanmedian(peak)
