@@ -43,11 +43,13 @@ class Perturbation:
         name: Of the curve.
         x_label: What grows.
         steps: (label, how).
+        ordered: The steps grow in strength.
     """
 
     name: str
     x_label: str
     steps: tuple[tuple[str, Apply], ...]
+    ordered: bool = True
 
 
 def _on_signal(change: Callable[[EcgRecord, np.random.Generator], EcgRecord]) -> Apply:
@@ -143,18 +145,24 @@ def _steps(make: Callable[[Any], Apply], *amounts: Any) -> tuple[tuple[str, Appl
 PERTURBATIONS: dict[str, Perturbation] = {
     p.name: p
     for p in (
-        Perturbation("lead swap", "electrodes exchanged", _steps(_swap, "LA-RA", "LA-LL", "RA-LL", "V1-V2", "V3-V4")),
+        Perturbation(
+            "lead swap", "electrodes exchanged", _steps(_swap, "LA-RA", "LA-LL", "RA-LL", "V1-V2", "V3-V4"), False
+        ),
         Perturbation("lead loss", "leads lost", _steps(_lost, 1, 3, 6)),
         Perturbation("noise", "signal to noise, dB", _steps(lambda db: _noise(snr_db=db), 30, 20, 15, 10, 5, 0)),
         Perturbation("wander", "wander, mV RMS", _steps(lambda mv: _noise(wander_mv=mv), 0.1, 0.3, 0.6, 1.0)),
         Perturbation("sampling rate", "Hz", _steps(_rate, 250, 125, 100)),
         Perturbation("gain", "gain error", _steps(_gain, 0.5, 0.8, 1.25, 2.0)),
-        Perturbation("layout", "page", _steps(lambda n: _picture(layout=n), "3x4+1", "6x2", "12x1", "cabrera-3x4")),
+        Perturbation(
+            "layout", "page", _steps(lambda n: _picture(layout=n), "3x4+1", "6x2", "12x1", "cabrera-3x4"), False
+        ),
         Perturbation("photo", "artefacts", _steps(lambda n: _picture(artifacts=n), "clean", "scan", "photo", "hard")),
-        Perturbation("missing modality", "without", _steps(_withhold, "signal", "image")),
-        Perturbation("conflict", "picture of", (("another patient", _others_image),)),
-        Perturbation("paraphrase", "prompt", tuple((str(i + 1), _asked(q)) for i, q in enumerate(PARAPHRASES))),
-        Perturbation("false history", "told", tuple((name, _told(text)) for name, (_, text) in HISTORIES.items())),
+        Perturbation("missing modality", "without", _steps(_withhold, "signal", "image"), False),
+        Perturbation("conflict", "picture of", (("another patient", _others_image),), False),
+        Perturbation("paraphrase", "prompt", tuple((str(i + 1), _asked(q)) for i, q in enumerate(PARAPHRASES)), False),
+        Perturbation(
+            "false history", "told", tuple((name, _told(text)) for name, (_, text) in HISTORIES.items()), False
+        ),
     )
 }
 

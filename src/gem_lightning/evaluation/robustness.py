@@ -203,7 +203,7 @@ def _curve(kind: Perturbation, steps: dict[str, Any], clean: dict[str, Any]) -> 
     for name, key in (("claim precision", "precision"), ("claims kept", "claims_kept")):
         columns = [[_number(row[key][part]) for row in rows] for part in ("value", "low", "high")]
         series.append(Series(name, list(range(len(rows))), *columns))
-    return Curve(kind.name.capitalize(), kind.x_label, "share", series, ["none", *steps])
+    return Curve(kind.name.capitalize(), kind.x_label, "share", series, ["none", *steps], kind.ordered)
 
 
 def _number(value: float | None) -> float:
