@@ -41,6 +41,16 @@ class Losses(lightning.Callback):
         self.values.append((batch["ids"], outputs["loss"].item()))
 
 
+class StopAfter(lightning.Callback):
+    """Ends the run without shortening its schedule, as a kill does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.global_step >= self.steps
+
+
 def fit(module, data, *callbacks, ckpt_path=None, **options):
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -50,6 +60,7 @@ def fit(module, data, *callbacks, ckpt_path=None, **options):
         use_distributed_sampler=False,
         enable_checkpointing=any(isinstance(c, KeepLast) for c in callbacks),
         callbacks=list(callbacks),
+        min_epochs=0,
         gradient_clip_val=1.0,
         limit_val_batches=0,
         **options,
@@ -89,7 +100,8 @@ def test_resume_in_the_middle_of_an_epoch_is_exact(cohort, tmp_path):
 
     first, second = Losses(), Losses()
     keep = KeepLast(dirpath=tmp_path, every_n_train_steps=1, save_last=True, save_top_k=0)
-    fit(*parts(cohort, "data.batch_size=2"), first, keep, max_steps=6, max_epochs=3)
+    stop = StopAfter(6)
+    fit(*parts(cohort, "data.batch_size=2"), first, keep, stop, max_epochs=3)
     module, data = parts(cohort, "data.batch_size=2")
     torch.manual_seed(99)
     fit(module, data, second, max_epochs=3, ckpt_path=tmp_path / "last.ckpt")

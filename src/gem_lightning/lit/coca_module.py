@@ -31,7 +31,7 @@ class CocaLitModule(LightningModule):
         export: Folder for the finished weights in the original's layout; None writes none.
     """
 
-    net: nn.Module
+    net: Any
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class CocaLitModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Keep the temperature within its bounds and show it."""
         if hasattr(self.net, "clamp_temperature"):
-            self.net.clamp_temperature()  # type: ignore[operator]
-            self.log("train/logit_scale", self.net.logit_scale.exp())  # type: ignore[operator]
+            self.net.clamp_temperature()
+            self.log("train/logit_scale", self.net.logit_scale.exp())
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the losses and keep the embeddings."""
@@ -79,10 +79,10 @@ class CocaLitModule(LightningModule):
         loss, size = sum(losses.values(), torch.zeros((), device=self.device)), len(batch["ecg_values"])
         self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
         self.log_dict({f"val/{k}": v for k, v in losses.items()}, sync_dist=True, batch_size=size)
-        seen = {"probe": self.net.ecg.pool(batch["ecg_values"])}  # type: ignore[union-attr, operator]
+        seen = {"probe": self.net.ecg.pool(batch["ecg_values"])}
         if hasattr(self.net, "encode_text"):
             seen["ecg"] = nn.functional.normalize(seen["probe"], dim=-1)
-            seen["text"] = self.net.encode_text(batch["input_ids"])  # type: ignore[operator]
+            seen["text"] = self.net.encode_text(batch["input_ids"])
         if "targets" in batch:
             seen["targets"] = batch["targets"]
         self._seen.append({name: value.float() for name, value in seen.items()})
@@ -92,7 +92,8 @@ class CocaLitModule(LightningModule):
         found = {name: torch.cat([part[name] for part in self._seen]) for name in self._seen[0]}
         self._seen.clear()
         if self.trainer.world_size > 1:
-            found = {name: self.all_gather(value).flatten(0, 1) for name, value in found.items()}
+            gathered: dict[str, Any] = {name: self.all_gather(value) for name, value in found.items()}
+            found = {name: value.flatten(0, 1) for name, value in gathered.items()}
         scores: dict[str, float] = {}
         if "text" in found:
             scores |= retrieval_recall(found["ecg"], found["text"])
@@ -102,7 +103,7 @@ class CocaLitModule(LightningModule):
             probe = ridge_probe(found["probe"][:half], targets[:half], found["probe"][half:])
             scores["probe_auc"] = macro_auroc(probe, targets[half:])
         if prompts is not None and "text" in found:
-            texts = self.net.encode_text(prompts["input_ids"].to(self.device))  # type: ignore[operator]
+            texts = self.net.encode_text(prompts["input_ids"].to(self.device))
             labels = class_embeddings(texts, prompts["owner"].to(self.device), targets.shape[1])
             scores["zero_shot_auc"] = macro_auroc(found["ecg"] @ labels.T, targets)
         self.log_dict({f"val/{name}": value for name, value in scores.items()}, rank_zero_only=True, sync_dist=False)

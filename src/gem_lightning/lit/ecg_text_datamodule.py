@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from gem_lightning.data.augment import Augmentation
-from gem_lightning.data.batching import LengthBatchSampler
 from gem_lightning.data.ecg_text import EcgTextDataset, EcgTextTable, open_pairs
 from gem_lightning.data.ecg_text_batches import EcgTextCollator, encode_texts, tokenizer_for
 from gem_lightning.data.ecg_text_labels import LabelSet, label_set
+from gem_lightning.lit.step_sampler import ResumableDataModule, StepSampler
 
 logger = logging.getLogger(__name__)
 
 
-class StepSampler(LengthBatchSampler):
-    """The batch order by the number of optimiser steps done: a restart goes on with the batch that comes next.
-
-    Lightning's own count of batches is one short in checkpoints made at a step's end, and of no use at an epoch's end.
-    """
-
-    trainer: Trainer | None = None
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        if self.trainer is not None:
-            together = self.trainer.accumulate_grad_batches
-            epoch, step = divmod(self.trainer.global_step, -(-len(self) // together))
-            self.set_epoch(epoch)
-            self.start_at(step * together)
-        return super().__iter__()
-
-
-class EcgTextDataModule(LightningDataModule):
+class EcgTextDataModule(ResumableDataModule):
     """Training and validation pairs of an encoder.
 
     Args:
@@ -126,7 +108,7 @@ class EcgTextDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; goes on where a checkpoint stopped."""
         sampler = self._sampler_of("train", shuffle=True)
-        sampler.trainer = self.trainer
+        sampler.data = self
         logger.info("training on %d pairs, %d batches an epoch", len(self.tables["train"]), len(sampler))
         return self._loader("train", sampler)
 

@@ -6,15 +6,15 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from gem_lightning.data import GemCollator, InstructionDataset, LengthBatchSampler, open_samples
+from gem_lightning.lit.step_sampler import ResumableDataModule, StepSampler
 
 logger = logging.getLogger(__name__)
 
 
-class InstructionDataModule(LightningDataModule):
+class InstructionDataModule(ResumableDataModule):
     """Training, validation and test samples of a GEM.
 
     Args:
@@ -56,8 +56,6 @@ class InstructionDataModule(LightningDataModule):
             "seed": seed,
         }
         self.paths, self.batch_size, self.num_workers, self.seed = paths, batch_size, num_workers, seed
-        self._sampler: LengthBatchSampler | None = None
-        self._resume: dict[str, int] | None = None
 
     def prepare_data(self) -> None:
         """Make what does not exist yet, for example a simulated cohort."""
@@ -75,15 +73,10 @@ class InstructionDataModule(LightningDataModule):
         dataset = self.dataset("train")
         trainer = self.trainer
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        self._sampler = LengthBatchSampler(
-            dataset.lengths, self.batch_size, seed=self.seed, drop_last=True, rank=rank, ranks=ranks
-        )
-        if self._resume:
-            self._sampler.set_epoch(self._resume["epoch"])
-            self._sampler.start_at(self._resume["batch"])
-            self._resume = None
-        logger.info("training on %d samples, %d batches an epoch", len(dataset), len(self._sampler))
-        return self._loader(dataset, self._sampler)
+        sampler = StepSampler(dataset.lengths, self.batch_size, seed=self.seed, drop_last=True, rank=rank, ranks=ranks)
+        sampler.data = self
+        logger.info("training on %d samples, %d batches an epoch", len(dataset), len(sampler))
+        return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Held-out batches in file order."""
@@ -99,17 +92,6 @@ class InstructionDataModule(LightningDataModule):
             return []
         dataset = self.dataset("val")
         return [dataset.example(i) for i in range(min(count, len(dataset)))]
-
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and batches done in it."""
-        assert self.trainer is not None
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        done = progress.completed if self._sampler is None else progress.completed % max(len(self._sampler), 1)
-        return {"epoch": self.trainer.current_epoch, "batch": int(done)}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on with the batch after the last finished one."""
-        self._resume = state
 
     def _plain_loader(self, split: str) -> DataLoader[Any] | list[Any]:
         if self.sources[split] is None:
