@@ -146,12 +146,12 @@ class EncoderBenchmark:
 
     @torch.inference_mode()
     def _zero_shot(
-        self, network: nn.Module, tokenizer: Any, labels: LabelSet, test: Mapping[str, Any], device: torch.device
+        self, network: Any, tokenizer: Any, labels: LabelSet, test: Mapping[str, Any], device: torch.device
     ) -> dict[str, Any]:
         texts = [(i, text) for i, name in enumerate(labels.labels) for text in labels.prompts[name]]
         ids = encode_texts(tokenizer, [text for _, text in texts])["input_ids"].to(device)
         owner = torch.tensor([i for i, _ in texts], device=device)
-        words = class_embeddings(network.encode_text(ids), owner, len(labels.labels))  # type: ignore[operator]
+        words = class_embeddings(network.encode_text(ids), owner, len(labels.labels))
         ecg = nn.functional.normalize(torch.from_numpy(test["features"]), dim=-1)
         scores = (ecg @ words.cpu().T).numpy()  # (records, L)
         return self._summary(scores, test, labels)
@@ -227,7 +227,7 @@ def embed(
     """
     tower: Any = getattr(network, "ecg", network)
     device = torch.device(device)
-    loader: DataLoader[Tensor] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         EcgTextDataset(table, **(signal or {})),
         batch_size=batch_size,
         num_workers=num_workers,

@@ -72,7 +72,7 @@ def read_state_dict(checkpoint: str | os.PathLike | Mapping[str, Tensor]) -> dic
     Raises:
         CheckpointError: There is no such file, it needs unpickling of code, or it holds no tensors.
     """
-    content = checkpoint if isinstance(checkpoint, Mapping) else _read_file(Path(checkpoint))
+    content: Mapping[str, Any] = checkpoint if isinstance(checkpoint, Mapping) else _read_file(Path(checkpoint))
     inner = content.get("state_dict", content)
     tensors = {key.removeprefix("module."): value for key, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -169,7 +169,7 @@ def original_config(model: Any) -> dict[str, Any]:
 
 
 def save_coca(
-    model: nn.Module,
+    model: Any,
     folder: str | os.PathLike,
     *,
     tokenizer: Any = None,

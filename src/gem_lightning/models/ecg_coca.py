@@ -39,6 +39,10 @@ class EcgCoCa(nn.Module):
         DataError: ``compat`` is neither of the two.
     """
 
+    ecg: Any
+    text: Any
+    text_decoder: Any
+
     def __init__(
         self,
         *,
