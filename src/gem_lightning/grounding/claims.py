@@ -12,14 +12,14 @@ from gem_lightning.grounding.memo import Memo
 from gem_lightning.grounding.scanner import sentences
 
 if TYPE_CHECKING:
-    from gem_lightning.grounding.conflicts import conflicts
+    from gem_lightning.grounding.consistency import conflicts
     from gem_lightning.grounding.judge import Verdict
     from gem_lightning.grounding.report import ClaimReport
-    from gem_lightning.grounding.verify import verify
+    from gem_lightning.grounding.verification import verify
 
 __all__ = ["Claim", "ClaimReport", "Verdict", "conflicts", "extract", "verify"]
 
-_HOMES = {"ClaimReport": "report", "Verdict": "judge", "conflicts": "conflicts", "verify": "verify"}
+_HOMES = {"ClaimReport": "report", "Verdict": "judge", "conflicts": "consistency", "verify": "verification"}
 
 #: Characters of a text that are read; no interpretation is longer, and junk must not cost more than a moment.
 MAX_CHARS = 200_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.grounding.conflicts import Conflict
+from gem_lightning.grounding.consistency import Conflict
 from gem_lightning.grounding.judge import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gem_lightning.grounding.claim import Claim
-from gem_lightning.grounding.conflicts import conflicts
+from gem_lightning.grounding.consistency import conflicts
 from gem_lightning.grounding.judge import Judge
 from gem_lightning.grounding.report import ClaimReport, mentions_of
 
