@@ -108,6 +108,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_figures_of_one():
     import socket
 

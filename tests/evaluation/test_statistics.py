@@ -1,10 +1,7 @@
-import time
-
 import numpy as np
 import pytest
 
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation import ecgbench
 from gem_lightning.evaluation.statistics import (
     bootstrap_sums,
     holm,
@@ -13,7 +10,6 @@ from gem_lightning.evaluation.statistics import (
     paired_test,
     weighted_auc,
 )
-from gem_lightning.evaluation.tasks import TASKS
 
 
 def test_mean_interval_has_the_width_of_theory():
@@ -142,17 +138,3 @@ def test_bootstrap_of_a_ratio_equals_a_plain_loop():
     loop = np.array([parts[p, 0].sum() / parts[p, 1].sum() for p in picks])
     assert found.low == pytest.approx(np.quantile(loop, 0.025), abs=0.03)
     assert found.high == pytest.approx(np.quantile(loop, 0.975), abs=0.03)
-
-
-@pytest.mark.slow
-def test_ten_thousand_predictions_with_a_thousand_draws_take_less_than_twenty_seconds_of_a_core():
-    rng = np.random.default_rng(0)
-    space = TASKS["cpsc-test"].labels
-    gold = [{"id": f"r{i}", "answer": space[rng.integers(9)]} for i in range(10_000)]
-    said = [
-        {"id": g["id"], "text": space[rng.integers(9)], "likelihoods": {label: rng.random() for label in space}}
-        for g in gold
-    ]
-    start = time.process_time()
-    ecgbench.score("cpsc-test", said, gold, draws=1000)
-    assert time.process_time() - start < 20
