@@ -100,9 +100,9 @@ class EvaluationReport:
 
     def to_html(self) -> str:
         """One page that needs nothing else."""
-        from markupsafe import Markup
+        from importlib.metadata import version
 
-        import gem_lightning
+        from markupsafe import Markup
 
         return (
             environment()
@@ -112,7 +112,7 @@ class EvaluationReport:
                 style=Markup(style_sheet()),
                 curves=[(curve, _data_url(draw_curve(curve), "svg+xml")) for curve in self.curves],
                 cases=[(case, _image(case), Markup(case.marked) if case.marked else None) for case in self.cases],
-                version=gem_lightning.__version__,
+                version=version("gem-lightning"),
             )
         )
 
