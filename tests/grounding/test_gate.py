@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from gem_lightning.ecg import simulate
@@ -84,3 +85,15 @@ def test_the_report_rules(case):
     denied = Gate().judge(f"{stated} No left bundle branch block.", features, found, report)
     assert "denies the report" in categories(denied)
     assert Gate(report_rules=False).judge(truth(features), features, found, report).accepted
+
+
+def test_beats_called_premature_must_be():
+    features = measure(simulate("sinus", seed=4, snr_db=30).record)
+    classes = np.array(["normal", "premature_ventricular", "normal", "premature_ventricular", *["normal"] * 30])
+    beats = dataclasses.replace(features.beats, beat_class=classes[: len(features.beats)])
+    features = dataclasses.replace(features, beats=beats)
+    early, late = (2, 4), 3
+    gate = Gate(min_claims=0)
+    assert gate.judge(f"Beats {early[0]} and {early[1]} are premature.", features).accepted
+    assert not gate.judge(f"Beats {early[0]} and {late} are premature.", features).accepted
+    assert not gate.judge(f"Beats {early[0]} and 99 are premature.", features).accepted

@@ -22,9 +22,12 @@ _SOURCES = re.compile(
 # Numbers that name something instead of measuring it.
 _NAMES = re.compile(
     r"\b12[- ]lead|\bV[1-6](?:\s*[-–—]\s*V?[1-6])?|\b10[- ]?(?:s|sec|second)s?\b|\b25 ?mm/s|\b10 ?mm/mV"
-    r"|\bbeats? (?:no\. )?\d+"
+    r"|\bbeats? (?:no\. )?\d+(?:(?:, and |, | and | to |[-–])\d+)*"
     r"|\b\d+(?:st|nd|rd|th)\b|\b[1-3]:1\b|\bST ?J?[+ ]?(?:40|60|80)\b|\bJ ?\+ ?\d+|^\s*\d+[.)]\s",
     re.IGNORECASE | re.MULTILINE,
+)
+_PREMATURE = re.compile(
+    r"\bbeats? (\d+(?:(?:, and |, | and )\d+)*) (?:is|are|was|were) (?:an? )?premature", re.IGNORECASE
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)?")
 
@@ -90,7 +93,7 @@ class Gate:
             findings: Of the record; the numbers of their criteria may be quoted.
             report: The clinician's report, or None.
         """
-        from gem_lightning.grounding.verify import verify
+        from gem_lightning.grounding.verification import verify
 
         checked = verify(text, features)
         said = report_codes(report) if self.report_rules else frozenset()
@@ -104,6 +107,7 @@ class Gate:
             if problem is not None:
                 problems.append(problem)
         problems += _left_out(checked.verdicts, said)
+        problems += _wrong_beats(text, features)
         if self.all_numbers:
             problems += _loose_numbers(text, covered, findings)
         if claims["supported"] < self.min_claims:
@@ -150,6 +154,15 @@ def _left_out(verdicts: Sequence[Any], said: frozenset[str]) -> Iterator[Problem
     stated = {v.claim.finding for v in verdicts if v.claim.kind == "finding" and not v.claim.negated}
     for code in sorted(said - stated):
         yield Problem("leaves out the diagnosis", f"It does not state: {code.replace('_', ' ')}.")
+
+
+def _wrong_beats(text: str, features: EcgFeatures) -> Iterator[Problem]:
+    """Beats that are called premature and are not."""
+    classes = list(features.beats.beat_class)
+    for match in _PREMATURE.finditer(text):
+        for number in map(int, re.findall(r"\d+", match.group(1))):
+            if not 1 <= number <= len(classes) or not str(classes[number - 1]).startswith("premature"):
+                yield Problem("contradicted number", f"Beat {number} in {match.group()!r} is not premature.")
 
 
 def _loose_numbers(text: str, covered: Sequence[tuple[int, int]], findings: Sequence[Any]) -> Iterator[Problem]:
