@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gem_lightning.errors import RenderError
-from gem_lightning.render import EcgRenderer, load_ecg_image
+from gem_lightning.render import EcgRenderer, load_ecg_image, render_folder
 
 
 def encoded(image, form, **more):
@@ -94,3 +94,28 @@ def test_large_damaged_and_missing_pictures_are_refused(tmp_path):
     with pytest.raises(RenderError, match="no file"):
         load_ecg_image(tmp_path / "none.png")
     assert load_ecg_image(good, max_side=100).shape == (100, 100, 3)
+
+
+def test_a_folder_of_records_becomes_pictures_and_resumes(record, tmp_path):
+    import json
+
+    from gem_lightning.ecg import write_wfdb
+
+    source, target = tmp_path / "records", tmp_path / "pictures"
+    (source / "deep").mkdir(parents=True)
+    for name in ("one", "deep/two"):
+        write_wfdb(record, source / name)
+    (source / "broken.hea").write_text("nothing\n")
+    renderer = EcgRenderer(size=(336, 435), artifacts="scan")
+    progress = render_folder(source, target, renderer, workers=0)
+    assert (progress.rows, progress.broken) == (2, 1)
+    rows = [
+        json.loads(line) for p in (target / "job").rglob("*.jsonl") if p.parent.name == "shards" for line in p.open()
+    ]
+    assert {row["image"] for row in rows} == {"one.png", "deep/two.png"}
+    assert all(len(row["geometry"]["traces"]) == 13 for row in rows)
+    before = (target / "one.png").stat().st_mtime_ns
+    assert render_folder(source, target, renderer, workers=0).skipped == 3
+    assert (target / "one.png").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="settings"):
+        render_folder(source, target, EcgRenderer(size=(336, 336)), workers=0)

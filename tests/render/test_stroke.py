@@ -45,7 +45,7 @@ def cairo_ink(renderer, record, factor=8):
     return ink.reshape(height, factor, width, factor).mean((1, 3)) / 255
 
 
-@pytest.mark.parametrize("size", (*SIZES[:2], pytest.param(SIZES[2], marks=pytest.mark.slow)))
+@pytest.mark.parametrize("size", [*SIZES[:2], pytest.param(SIZES[2], marks=pytest.mark.slow)])
 def test_ink_is_that_of_supersampled_cairo(record, size):
     renderer = bare("3x4+1", size)
     truth = cairo_ink(renderer, record)

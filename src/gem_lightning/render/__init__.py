@@ -16,6 +16,7 @@ _WHERE = {
     "Warp": "warp_map",
     "image_fit": "fit",
     "load_ecg_image": "load",
+    "render_folder": "folder",
     "render_with_marks": "overlay",
 }
 

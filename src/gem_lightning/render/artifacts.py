@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import zlib
 from collections.abc import Mapping
 from importlib import resources
@@ -19,6 +20,7 @@ FLAWS: tuple[str, ...] = (
     "noise", "blur", "resolution", "fade", "notes", "stains", "punches", "moire", "jpeg",
 )  # fmt: skip
 _NO_LINES = np.zeros((0, 8))
+_LOCAL = threading.local()
 
 
 @functools.cache
@@ -102,6 +104,8 @@ def spoil(
 def _spoil(
     page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float], rng: np.random.Generator, kernel: str
 ) -> tuple[np.ndarray, Warp]:
+    import cv2
+
     height, width = page.shape[:2]
     desk = rng.uniform(30, 225) + rng.uniform(-15, 15, 3) if "desk" in amounts else rng.uniform(215, 250, 1).repeat(3)
     for _ in range(_count(amounts, "stains")):
@@ -119,13 +123,22 @@ def _spoil(
     if "moire" in amounts:
         angle, wave = rng.uniform(0, np.pi), rng.uniform(0.08, 0.35)
         moire[:] = amounts["moire"], wave * np.cos(angle), wave * np.sin(angle), rng.random()
-    out = np.empty_like(page)
-    _photograph(kernel)(
-        page, out, tuple(np.linalg.inv(matrix).ravel()), fields, _lines(height, width, px_per_mm, amounts, rng),
-        _tone(amounts), np.array([*desk, 4.0 * px_per_mm]), _grain(), amounts.get("noise", 0.0),
-        np.uint64(rng.integers(1 << 63)), moire,
-    )  # fmt: skip
-    return (_jpeg(out, round(amounts["jpeg"])) if "jpeg" in amounts else out), warp
+    lines = _lines(height, width, px_per_mm, amounts, rng)
+    starts = rng.integers(1 << 16, size=(height, 2))
+    look, expose = _passes(kernel)
+    at_x, at_y, light, inside = _scratch(height, width)
+    look(height, width, tuple(np.linalg.inv(matrix).ravel()), fields, lines, at_x, at_y, light, inside)
+    picture = cv2.remap(page, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    table, beside = _grain(width), np.array([*desk, 4.0 * px_per_mm])
+    expose(picture, light, inside, _tone(amounts), beside, table, amounts.get("noise", 0.0), starts, moire)
+    return (_jpeg(picture, round(amounts["jpeg"])) if "jpeg" in amounts else picture), warp
+
+
+def _scratch(height: int, width: int) -> np.ndarray:
+    """Place x, place y, light, distance from the edge: float32 (4, H, W); one set a thread, used again."""
+    if getattr(_LOCAL, "size", None) != (height, width):
+        _LOCAL.size, _LOCAL.planes = (height, width), np.empty((4, height, width), np.float32)
+    return _LOCAL.planes
 
 
 def _count(amounts: Mapping[str, float], name: str) -> int:
@@ -133,18 +146,19 @@ def _count(amounts: Mapping[str, float], name: str) -> int:
 
 
 @functools.cache
-def _photograph(kernel: str) -> Any:
+def _passes(kernel: str) -> tuple[Any, Any]:
+    """The camera's two passes, by numba where it is installed."""
     if kernel != "numpy":
         try:
-            from gem_lightning.render.warp import photograph
+            from gem_lightning.render.warp import expose, look
 
-            return photograph
+            return look, expose
         except ImportError:
             if kernel == "numba":
                 raise
-    from gem_lightning.render.warp_numpy import photograph as plain
+    from gem_lightning.render import warp_numpy
 
-    return plain
+    return warp_numpy.look, warp_numpy.expose
 
 
 def _soften(page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float]) -> np.ndarray:
@@ -246,11 +260,11 @@ def _lines(
 def _tone(amounts: Mapping[str, float]) -> np.ndarray:
     """Factor (3,) of the channels: colour temperature and yellowed or greyed paper."""
     warmth, tint = amounts.get("warmth", 0.0), amounts.get("tint", 0.0)
-    return np.array([1 + 0.06 * warmth, 1.0, 1 - 0.14 * warmth]) * (1 - tint * np.array([0.3, 0.5, 1.0]))
+    factor = np.array([1 + 0.06 * warmth, 1.0, 1 - 0.14 * warmth]) * (1 - tint * np.array([0.3, 0.5, 1.0]))
+    return factor.astype(np.float32)
 
 
-@functools.cache
-def _grain() -> np.ndarray:
-    """(4096,) normal deviates of variance 1, the table of the sensor's noise."""
-    table = np.random.default_rng(0).standard_normal(4096)
-    return (table - table.mean()) / table.std()
+@functools.lru_cache(maxsize=4)
+def _grain(width: int) -> np.ndarray:
+    """Float32 (65536 + width,) normal deviates, the table of the sensor's noise."""
+    return np.random.default_rng(0).standard_normal(65536 + width, dtype=np.float32)

@@ -18,7 +18,7 @@ from gem_lightning.render.geometry import Box, Geometry, RenderedEcg, Text, Trac
 from gem_lightning.render.layout import Scene, build_scene
 from gem_lightning.render.plate import Style, draw_plate, find_style
 
-_MAX_PIXELS = 200_000_000
+_MAX_PIXELS, _MAX_SIDE = 200_000_000, 32_000
 
 
 class RenderWarning(UserWarning):
@@ -306,8 +306,11 @@ def _canvas(
             raise RenderError(f"expected size (H, W) of at least 16 x 16 px, got {tuple(size)}")
         pixels = (int(size[0]), int(size[1]))
         scale = min(pixels[1] / width, pixels[0] / height) if dpi is None else float(dpi) / 25.4
-    if pixels[0] * pixels[1] > _MAX_PIXELS:
-        raise RenderError(f"expected at most {_MAX_PIXELS:,} pixels, got {pixels[0]} x {pixels[1]}; use a smaller dpi")
+    if pixels[0] * pixels[1] > _MAX_PIXELS or max(pixels) > _MAX_SIDE:
+        raise RenderError(
+            f"expected at most {_MAX_PIXELS:,} pixels and {_MAX_SIDE:,} a side, got {pixels[0]} x {pixels[1]}; "
+            "use a smaller dpi"
+        )
     if dpi is not None and (width * scale > pixels[1] + 1 or height * scale > pixels[0] + 1):
         raise RenderError(
             f"expected a size of at least {round(height * scale)} x {round(width * scale)} px (H, W) for "

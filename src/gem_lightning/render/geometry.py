@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +97,16 @@ class Geometry:
         y = strip.baseline_y - v * strip.gain * flat.px_per_mm
         return self.to_image(np.stack([x.ravel(), y.ravel()], axis=1))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, in px of this picture; ``matrix`` is the camera's part of a distortion."""
+        keys = ("px_per_mm", "size", "page_mm", "origin", "speed", "gain", "line_px")
+        found: dict[str, Any] = {key: getattr(self, key) for key in keys}
+        found["traces"] = [asdict(trace) for trace in self.traces]
+        found["pulses"] = [list(map(float, box)) for box in self.pulses]
+        found["texts"] = [[text.text, *map(float, text[1:])] for text in self.texts]
+        found["matrix"] = None if self.warp is None else self.warp.matrix.tolist()
+        return found
+
     def warped(self, warp: Any) -> Geometry:
         """This flat geometry as seen through ``warp``."""
         if self.flat is not None:
@@ -153,13 +163,25 @@ class RenderedEcg:
         Raises:
             RenderError: Another suffix (SVG and PDF are drawn from the record: ``EcgRenderer.save``).
         """
+        path = Path(path)
+        path.write_bytes(self.encode(path.suffix.lower(), quality))
+        return path
+
+    def encode(self, suffix: str = ".png", quality: int = 92) -> bytes:
+        """The bytes of a .png or .jpg file with its true resolution.
+
+        Raises:
+            RenderError: Another suffix.
+        """
+        import io
+
         from PIL import Image
 
-        path = Path(path)
-        if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        if suffix not in (".png", ".jpg", ".jpeg"):
             raise RenderError(
-                f"expected a .png or .jpg path, got {path.name!r}; "
-                "for .svg and .pdf call EcgRenderer.save(record, path)"
+                f"expected .png or .jpg, got {suffix!r}; for .svg and .pdf call EcgRenderer.save(record, path)"
             )
-        Image.fromarray(self.image).save(path, dpi=(self.dpi, self.dpi), quality=quality, compress_level=4)
-        return path
+        file = io.BytesIO()
+        form = "PNG" if suffix == ".png" else "JPEG"
+        Image.fromarray(self.image).save(file, form, dpi=(self.dpi, self.dpi), quality=quality, compress_level=4)
+        return file.getvalue()

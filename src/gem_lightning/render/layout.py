@@ -144,25 +144,37 @@ def build_scene(
         start -= BIG_BOX
     first = top + (page[1] - top - foot - len(strips) * pitch) / 2 + 0.6 * pitch
     first = round(first / BIG_BOX) * BIG_BOX
-    pulse_x = start - 1.0 - _PULSE_GAP - PULSE_S * speed
+    spots = _place(strips, start, first, pitch, shown, speed, gain, half_gain_precordials)
+    return Scene(page, *spots, pitch, top, page[1] - foot, shown, float(seconds))
 
+
+def _place(
+    strips: list[list[str]],
+    start: float,
+    first: float,
+    pitch: float,
+    shown: float,
+    speed: float,
+    gain: float,
+    halve: bool,
+) -> tuple[tuple, tuple, tuple, tuple]:
+    """Slots, pulses, names and separators of rows that begin at x ``start`` and lie ``pitch`` apart, mm."""
+    alone = all(len(strip) == 1 for strip in strips)
+    pulse_x = start - 1.0 - _PULSE_GAP - PULSE_S * speed
     slots, names, separators, pulses = [], [], [], []
     for r, strip in enumerate(strips):
         baseline, span = first + r * pitch, shown / len(strip)
         for c, lead in enumerate(strip):
-            factor = 0.5 if half_gain_precordials and lead.startswith("V") else 1.0
+            factor = 0.5 if halve and lead.startswith("V") else 1.0
             x = start + c * span * speed
             slots.append(Slot(lead, c * span, (c + 1) * span, x, baseline, gain * factor))
             beside = (lead, pulse_x - _PULSE_GAP - _NAME_ROOM + 1.0, baseline - 1.0)
             names.append(beside if alone else (lead, x + 1.0, baseline - min(0.42 * pitch, 11.0)))
             if c:
                 separators.append((x, baseline))
-        halved = half_gain_precordials and all(lead.startswith("V") for lead in strip)
+        halved = halve and all(lead.startswith("V") for lead in strip)
         pulses.append((pulse_x, baseline, gain / 2 if halved else gain))
-    return Scene(
-        page, tuple(slots), tuple(pulses), tuple(names), tuple(separators), pitch, top, page[1] - foot, shown,
-        float(seconds),
-    )  # fmt: skip
+    return tuple(slots), tuple(pulses), tuple(names), tuple(separators)
 
 
 def _paper(paper: str | Sequence[float]) -> tuple[float, float]:

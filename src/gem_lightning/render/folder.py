@@ -1,0 +1,107 @@
+"""A folder of records as a folder of pictures, over all cores, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gem_lightning.ecg.readers import read_ecg
+from gem_lightning.errors import RenderError
+from gem_lightning.jobs import JobFolder, Progress, run, write_atomically
+from gem_lightning.render.draw import EcgRenderer
+
+_SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
+_COMPANIONS = (".dat", ".mat")  # of a WFDB record, for which its header stands
+
+
+@dataclass(frozen=True)
+class RenderFile:
+    """Reads one record and writes its picture; the item is ``{"id", "path", "index"}``.
+
+    Attributes:
+        renderer: How to draw.
+        target: Folder of the pictures.
+        suffix: .png, .jpg, .svg or .pdf.
+        seed: The artifacts' seed is (seed, index).
+    """
+
+    renderer: EcgRenderer
+    target: str
+    suffix: str
+    seed: int = 0
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The row of one picture: its file, and for pixels where everything lies."""
+        record = read_ecg(item["path"], leads="any")
+        path = Path(self.target) / (item["id"] + self.suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        row: dict[str, Any] = {"id": item["id"], "image": item["id"] + self.suffix}
+        if self.suffix in (".svg", ".pdf"):
+            vectors = self.renderer.svg(record).encode() if self.suffix == ".svg" else self.renderer.pdf(record)
+            write_atomically(path, vectors)
+            return row
+        drawn = self.renderer(record, (self.seed, item["index"]))
+        write_atomically(path, drawn.encode(self.suffix))
+        return {**row, "geometry": drawn.geometry.to_dict()}
+
+
+def render_folder(
+    source: str | Path | Iterable[str | Path],
+    target: str | Path,
+    renderer: EcgRenderer | None = None,
+    suffix: str = ".png",
+    seed: int = 0,
+    workers: int | None = None,
+    show: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Draw every record of a folder (or of a list of paths).
+
+    Pictures keep the records' relative names. ``target/job`` holds the state: a second call does what is missing; its
+    ``shards/*.jsonl`` list each picture with its geometry, and ``*.broken`` the records that could not be drawn and
+    why.
+
+    Args:
+        source: Folder that is searched through, or paths.
+        target: Folder of the pictures.
+        renderer: How to draw; default ``EcgRenderer()``.
+        suffix: .png, .jpg, .svg or .pdf.
+        seed: Of the artifacts.
+        workers: Processes; None takes all cores, 0 works in this one.
+        show: Called with the progress after each block.
+
+    Raises:
+        RenderError: No record, or an unknown suffix.
+        JobError: The target was begun with other settings.
+    """
+    if suffix not in _SUFFIXES:
+        raise RenderError(f"expected a suffix out of {', '.join(_SUFFIXES)}, got {suffix!r}")
+    renderer = renderer or EcgRenderer()
+    items = [{"id": name, "path": str(path), "index": k} for k, (name, path) in enumerate(_records(source))]
+    if not items:
+        raise RenderError(f"expected records in {source}, found none")
+    settings = {"renderer": _fingerprint(renderer), "suffix": suffix, "seed": seed}
+    job = JobFolder(Path(target) / "job", items, settings, suffix=".jsonl", block=64)
+    return run(job, RenderFile(renderer, str(target), suffix, seed), workers, show=show)
+
+
+def _records(source: str | Path | Iterable[str | Path]) -> list[tuple[str, Path]]:
+    """(name, path) of each record, sorted; of a WFDB record only the header."""
+    if isinstance(source, (str, Path)):
+        root = Path(source)
+        files = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
+        headers = {p.with_suffix("") for p in files if p.suffix == ".hea"}
+        files = [p for p in files if p.suffix not in _COMPANIONS or p.with_suffix("") not in headers]
+        named = [(p.relative_to(root), p) for p in files]
+    else:
+        named = [(Path(Path(p).name), Path(p)) for p in source]
+    short = [str(name.with_suffix("")) for name, _ in named]
+    return [(s if short.count(s) == 1 else str(name), p) for s, (name, p) in zip(short, named)]
+
+
+def _fingerprint(renderer: EcgRenderer) -> str:
+    """A hash of everything that shapes the pictures."""
+    state = {k: v for k, v in sorted(renderer.__getstate__().items()) if k not in ("_plate", "kernel")}
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
