@@ -25,6 +25,7 @@ LLAVA_HF_LAYOUT: tuple[tuple[str, str], ...] = (
     ("model.language_model.", "model.language_model."),
     ("model.vision_tower.", "vision_tower.vision_model."),
     ("model.vision_tower.", "model.vision_tower.vision_model."),
+    ("model.vision_tower.", "vision_tower."),
     ("model.vision_tower.", "model.vision_tower."),
     ("model.multi_modal_projector.0.", "multi_modal_projector.linear_1."),
     ("model.multi_modal_projector.0.", "model.multi_modal_projector.linear_1."),

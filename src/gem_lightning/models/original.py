@@ -258,15 +258,15 @@ def _ecg(
 
 def _config(raw: Mapping[str, Any], named: Tensors, ecg: EcgConfig, vision: PreTrainedConfig) -> GemConfig:
     text = text_config_from(raw)
-    merge = raw.get("mm_patch_merge_type", "flat")
+    merge = raw.get("mm_patch_merge_type") or "flat"
     fresh = sorted({"ecg_tower", "ecg_projector", "multi_modal_projector"} - parts_of(named))
     newline = PARTS["image_newline"] in named or merge == "spatial_unpad"
     return GemConfig(
         ecg_config=ecg,
         vision_config=vision,
         text_config=text,
-        projector_type=raw.get("mm_projector_type", "linear"),
-        ecg_projector_type=raw.get("ecg_projector_type", "linear"),
+        projector_type=raw.get("mm_projector_type") or "linear",
+        ecg_projector_type=raw.get("ecg_projector_type") or "linear",
         projector_width=raw.get("mm_hidden_size", vision.hidden_size),
         vision_feature_layer=raw.get("mm_vision_select_layer", -2),
         vision_feature_select="full" if raw.get("mm_vision_select_feature") == "cls_patch" else "patch",
