@@ -20,7 +20,9 @@ from gem_lightning.grounding import compose, verify
 
 @pytest.fixture(scope="module")
 def cases():
-    features = [measure(simulate(name, seed=1).record) for name in ("sinus", "lbbb", "av_block_1", "st_elevation", "pvc")]
+    features = [
+        measure(simulate(name, seed=1).record) for name in ("sinus", "lbbb", "av_block_1", "st_elevation", "pvc")
+    ]
     texts = [compose(f, seed=k) for k, f in enumerate(features)]
     texts[1] += " Third degree AV block. PR 400 ms."
     texts[3] = "Sinus rhythm."

@@ -35,10 +35,11 @@ def parse(sentence: str, words: Lexicon) -> list[Claim]:
     for mention in mentions:
         if not mention.dropped:
             for claim in _claims(items, mention):
-                if claim.kind == "finding":  # "Mobitz I (Wenckebach)" says one thing
-                    if claim[:10] in said:
-                        continue
-                    said.add(claim[:10])
+                # "Mobitz I (Wenckebach)" and "1.2 mV (12 mm)" say one thing each
+                again = claim.kind == "finding" or items[mention.i1 - 1].kind == "("
+                if again and claim[:10] in said:
+                    continue
+                said.add(claim[:10])
                 claims.append(claim)
     return sorted(claims, key=lambda claim: claim.span)
 

@@ -50,7 +50,7 @@ _STARTS = frozenset(
 
 def _measure(items: list[Item], i: int, out: list[Item]) -> tuple[Item | None, int] | None:
     """The measure that starts here (None for a number that is no measure) and the index after it."""
-    start, gap = items[i].start, items[i].gap
+    opener, gap = items[i], items[i].gap
     bound, pair, i = _prefix(items, i)
     first = _number(items, i, out)
     if first is None:
@@ -81,7 +81,8 @@ def _measure(items: list[Item], i: int, out: list[Item]) -> tuple[Item | None, i
         ]
     if values[0].unit == "-":
         return None, i
-    return Item("M", values, min(start, value.start), values[-1].end, gap), i
+    start = opener.start if opener.kind in ("low", "high", "between", "from") else value.start
+    return Item("M", values, start, values[-1].end, gap), i
 
 
 def _three(items: list[Item], i: int, first: Value) -> tuple[Item, int]:
