@@ -39,7 +39,7 @@ class Atria:
 
 
 def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, before: int) -> list[tuple[int, int]]:
-    """From the end of each T wave to ``before`` samples ahead of the next QRS onset, and up to the end of the record."""
+    """From the end of each T wave to ``before`` samples ahead of the next QRS onset; the last to the record's end."""
     end = nanmedian(t_off[trusted])
     end = np.where(np.isfinite(end), end, qrs.off + ms(300))
     start = np.r_[PAD, end + AFTER_T].astype(int)
@@ -102,7 +102,7 @@ def between_beats(
 
 
 def free_p(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> Atria:
-    """P waves without relation to QRS complexes: alike bumps in the pauses, not faster than an atrium in sinus rhythm."""
+    """P waves without relation to QRS complexes: alike bumps in the pauses, not faster than a sinus node fires."""
     nothing = Atria(np.zeros(0))
     gaps = [g for g in pauses(views, qrs, t_off, trusted, HALF) if g[1] - g[0] >= MIN_PAUSE]
     bumps = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from gem_lightning.features._arrays import windows
@@ -39,7 +41,7 @@ def doubt(views: Views, trusted: np.ndarray, beats: np.ndarray, energy: np.ndarr
         return "no QRS complex stands out from the noise" if calm > QUIET_FAST else None
     slow = np.diff(views.t[trusted, ::4], axis=1) * (RATE / 4)
     smooth = np.sqrt(np.mean(views.beat[trusted, ::4] ** 2) / (np.mean(slow**2) + 1e-12))
-    gap = np.median([energy[a:b].min() for a, b in zip(beats[:-1], beats[1:])]) / typical
+    gap = np.median([energy[a:b].min() for a, b in pairwise(beats)]) / typical
     others = alike - 2 * np.eye(len(beats))
     if len(beats) >= 4 and np.median(others.max(1)) < ALIKE:
         return "noise: no two QRS candidates are alike"

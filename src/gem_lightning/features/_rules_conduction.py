@@ -54,7 +54,7 @@ def right_form(case: Case) -> tuple[str, ...]:
     for name in ("V1", "V2"):
         lead = case.lead(name)
         broad_r = upward(lead) > 2 * downward(lead) and "notched" in lead.qrs_notes
-        if value(lead.r2_mv) >= max(value(lead.r_mv), 0.1) or broad_r:
+        if value(lead.r2_mv) >= min(max(value(lead.r_mv), 0.1), 0.3) or broad_r:
             shown.append(name)
     return tuple(shown)
 
@@ -83,8 +83,8 @@ def bundle_branches(case: Case) -> None:
         case.state("incomplete_rbbb", evidence, leads=right)
     elif qrs >= limits("incomplete_lbbb")["low"] and left and upward(case.lead("V6")) > downward(case.lead("V6")):
         case.state("incomplete_lbbb", evidence, "possible")
-    elif qrs > limits("ivcd")["qrs"]:
-        case.state("ivcd", evidence, "definite" if qrs >= limits("wide_qrs")["qrs"] else "possible")
+    elif qrs >= limits("ivcd")["qrs"]:
+        case.state("ivcd", evidence)
     elif right:
         case.state("rsr_prime", evidence, leads=right)
 

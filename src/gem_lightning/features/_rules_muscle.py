@@ -54,7 +54,9 @@ def atria(case: Case) -> None:
     biphasic = first.p_form in ("biphasic", "inverted")
     if p_ms is not None and p_ms >= left["p"]:
         case.state("left_atrial_enlargement", {"p_ms": p_ms}, "probable" if biphasic else "possible")
-    tall = {n: value(case.lead(n).p_mv) for n in ("II", "III", "aVF") if value(case.lead(n).p_mv) > right["p_ii"]}
+    tall: dict[str, float] = {
+        n: value(case.lead(n).p_mv) for n in ("II", "III", "aVF") if value(case.lead(n).p_mv) > right["p_ii"]
+    }
     tall |= {n: value(case.lead(n).p_mv) for n in ("V1", "V2") if value(case.lead(n).p_mv) > right["p_v1"]}
     if tall:
         case.state("right_atrial_enlargement", {f"p_{n}_mv": v for n, v in tall.items()}, "probable", tuple(tall))
@@ -71,17 +73,37 @@ def hypertrophy(case: Case) -> None:
         "r_avl_mv": (value(sums.get("sokolow_lyon_avl")), rule["avl"]),
         "cornell_mv": (cornell, rule["cornell_f" if female else "cornell_m"]),
         "cornell_product_mv_ms": (product + (0.6 * value(case.features.qrs_ms) if female else 0), rule["product"]),
+        "lewis_mv": (
+            upward(case.lead("I")) + downward(case.lead("III")) - downward(case.lead("I")) - upward(case.lead("III")),
+            rule["lewis"],
+        ),
         "peguero_mv": (value(sums.get("peguero")), rule["peguero_f" if female else "peguero_m"]),
     }
     evidence = {name: number for name, (number, limit) in met.items() if number >= limit}
+    points = romhilt_estes(case)
+    if points >= rule["points"]:
+        evidence["romhilt_estes_points"] = float(points)
     if evidence and not (case.age is not None and case.age < 18):
         case.state("lvh", evidence, "probable" if len(evidence) > 1 else "possible")
     rule, first, angle = limits("rvh"), case.lead("V1"), case.features.axis_deg.get("QRS")
     dominant = upward(first) >= rule["r_v1"] and upward(first) > downward(first)
     right = angle is not None and angle > rule["axis"]
     if (dominant or value(sums.get("rvh")) > rule["sum"]) and right and not case.has("rbbb"):
-        evidence = {"r_v1_mv": upward(first), "rvh_sum_mv": sums.get("rvh"), "qrs_axis_deg": angle}
-        case.state("rvh", evidence, "probable")
+        shown = {"r_v1_mv": upward(first), "rvh_sum_mv": sums.get("rvh"), "qrs_axis_deg": angle}
+        case.state("rvh", shown, "probable")
+
+
+def romhilt_estes(case: Case) -> int:
+    """Romhilt and Estes' point score (1968), without the intrinsicoid deflection; 4 points are probable hypertrophy."""
+    voltage = max(
+        (max(upward(case.lead(n)), downward(case.lead(n))) for n in ("I", "II", "III", "aVL", "aVF")), default=0
+    )
+    chest = max(downward(case.lead("V1")), downward(case.lead("V2")), upward(case.lead("V5")), upward(case.lead("V6")))
+    strain = any(value(case.lead(n).t_mv) < -0.1 and upward(case.lead(n)) >= 0.5 for n in ("V5", "V6"))
+    angle = case.features.axis_deg.get("QRS")
+    points = 3 * (voltage >= 2.0 or chest >= 3.0) + 3 * strain + 3 * case.has("left_atrial_enlargement")
+    points += 2 * (angle is not None and angle <= -30)
+    return points + (value(case.features.qrs_ms) >= 90)
 
 
 def low_voltage(case: Case) -> None:

@@ -79,7 +79,9 @@ def av_block(case: Case) -> bool:
     growth = [whole["pr_ms"][i - 1] - whole["pr_ms"][i] for i in pauses if i >= 1]
     growth = [g for g in growth if np.isfinite(g)]
     typical = float(np.median(growth)) if growth else 0.0
-    code = "av_block_2_mobitz_1" if typical > limits("av_block_2_mobitz_1")["growth"] else "av_block_2_mobitz_2"
+    rule = limits("av_block_2_mobitz_1")
+    short = bool(len(pauses)) and not growth and np.median(rr[pauses]) < rule["pause"] * np.nanmin(rr)
+    code = "av_block_2_mobitz_1" if short or typical > rule["growth"] else "av_block_2_mobitz_2"
     case.state(code, evidence | {"pr_growth_ms": typical}, "probable")
     return True
 

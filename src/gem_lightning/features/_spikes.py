@@ -41,8 +41,8 @@ def remove_spikes(signal: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray
     if not len(sharp):
         return signal, nothing
     starts = sharp[np.r_[True, np.diff(sharp) > LONGEST_MS * fs / 1000]]
-    spans = [_span(signal, jump, start, step, round(LONGEST_MS * fs / 1000)) for start in starts]
-    spans = [span for span in spans if span is not None]
+    tried = [_span(signal, jump, start, step, round(LONGEST_MS * fs / 1000)) for start in starts]
+    spans = [span for span in tried if span is not None]
     if len(spans) < MIN_COUNT:
         return signal, nothing
     clean = signal.copy()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.features._arrays import nanmedian, settle
+from gem_lightning.errors import GemError
+from gem_lightning.features._arrays import at, nanmedian, settle
 from gem_lightning.features._atria import Atria, organised
 from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, ms, views
@@ -36,6 +37,12 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     Raises:
         GemError: The backend is unknown.
     """
+    if backend == "neurokit2":
+        from gem_lightning.features._neurokit import delineate_neurokit
+
+        return delineate_neurokit(record)
+    if backend != "native":
+        raise GemError(f"expected backend 'native' or 'neurokit2', got {backend!r}")
     if record.seconds < MIN_SECONDS:
         return empty(record, np.zeros(len(record.leads)), f"the record is too short: {record.seconds:.2f} s")
     view = views(record)
@@ -134,17 +141,21 @@ def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:
 
 
 def global_marks(marks: dict[str, np.ndarray], trusted: np.ndarray) -> dict[str, np.ndarray]:
-    """Per beat, the second earliest onset, the second latest offset and the median peak over trusted leads."""
+    """Per beat, the quarter-way earliest onset, the quarter-way latest offset and the median peak over trusted leads.
+
+    The very first onset and last offset over leads grow with the number of leads and with noise; quartiles do not, and
+    agree with what electrocardiographs report (docs/features.md).
+    """
     out = {}
     for name in MARKS:
         column = np.sort(marks[name][trusted], axis=0)  # NaN sorts last
         count = np.isfinite(column).sum(0)
         if name.endswith("_on"):
-            pick = np.minimum(1, np.maximum(count - 1, 0))
+            pick = count // 4
         elif name.endswith("_off"):
-            pick = np.maximum(count - 2, 0)
+            pick = np.maximum(count - 1 - count // 4, 0)
         else:
             out[name] = nanmedian(column)
             continue
-        out[name] = np.take_along_axis(column, pick[None], axis=0)[0]
+        out[name] = at(column.T, np.minimum(pick, len(column) - 1))
     return out

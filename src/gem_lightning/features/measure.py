@@ -46,7 +46,7 @@ def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFea
         Measurements in ms, mV, bpm and degrees; None (NaN in the beat table) where something cannot be measured.
     """
     marks = delineate(record) if delineation is None else delineation
-    if not marks.beats:
+    if not np.isfinite(marks.global_marks["QRS_on"] + marks.global_marks["QRS_off"]).any():
         return _nothing(record, marks)
     signal = BeatSignal(record, marks)
     whole = _intervals(marks)
@@ -54,14 +54,17 @@ def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFea
     beats = BeatTable(nanmedian(marks.marks["R"]) / marks.fs, marks.beat_class, whole, by_lead, marks.leads)
     counted = _counted(marks)
     leads, st = _leads(signal, marks, by_lead, counted)
-    middle = {name: _number(nanmedian(c[counted])) if np.isfinite(c[counted]).any() else None
-              for name, c in whole.items() if name != "rr_ms"}  # fmt: skip
+    middle = {name: _number(float(nanmedian(whole[name][counted]))) for name in INTERVALS}
     rr = whole["rr_ms"][np.isfinite(whole["rr_ms"])]
     mean_rr = float(rr.mean()) if len(rr) else None
     return EcgFeatures(
         heart_rate_bpm=60000 / mean_rr if mean_rr else None,
         rr_ms=_number(np.median(rr)) if len(rr) else None,
-        **middle,
+        p_ms=middle["p_ms"],
+        pr_ms=middle["pr_ms"],
+        qrs_ms=middle["qrs_ms"],
+        qt_ms=middle["qt_ms"],
+        jt_ms=middle["jt_ms"],
         qtc_ms=corrected_qt(middle["qt_ms"], mean_rr),
         axis_deg=_axes(signal, marks, by_lead, counted),
         st_mv=st,
@@ -110,11 +113,12 @@ def _intervals(marks: Delineation) -> dict[str, np.ndarray]:
 
 def _counted(marks: Delineation) -> np.ndarray:
     """(beats,) which beats the medians are over: normal ones, else paced ones, else all."""
+    known = np.isfinite(marks.global_marks["QRS_on"] + marks.global_marks["QRS_off"])
     for wanted in ("normal", "paced"):
-        chosen = marks.beat_class == wanted
+        chosen = (marks.beat_class == wanted) & known
         if chosen.any():
             return chosen
-    return np.ones(marks.beats, bool)
+    return known
 
 
 def _leads(
