@@ -134,14 +134,16 @@ def _taken(items: list[Item], mentions: list[Mention], place: int) -> bool:
     if not place or items[place - 1].kind not in ("in", "of", "A", "Q"):
         return False
     k = place - 1
-    named = items[k].kind == "Q"
+    named, empty = items[k].kind == "Q", False
     while k >= 0 and items[k].kind in ("in", "of", "A", "is", "or", "and", "no_pre"):
         if items[k].kind == "A" and any(m.i0 <= k <= m.i1 for m in mentions):
             return False
-        named = named or items[k].kind == "A"
+        empty = empty or items[k].kind == "A"
         k -= 1
     if k < 0 or items[k].kind != "Q":
         return False
+    if empty:
+        return True
     if not named and place + 1 < len(items) and items[place + 1].kind == "is":
         return False  # "QRS complexes in V1 show rsR'"
     return not any(m.i0 <= k <= m.i1 or (m.head is not None and m.head.i0 <= k <= m.head.i1) for m in mentions)

@@ -164,7 +164,25 @@ def _copula(items: list[Item], head: Head, a: int) -> bool:
     between = [items[k].kind for k in range(head.i1 + 1, a)]
     if not between or not ("is" in between or "equals" in between):
         return False
-    allowed = ("is", "equals", "no_pre", "may_pre", "in", "L", "A", "or", "and", ",", "B", "M", "of", "(", ")", "/")
+    allowed = (
+        "both",
+        "is",
+        "equals",
+        "no_pre",
+        "may_pre",
+        "in",
+        "L",
+        "A",
+        "or",
+        "and",
+        ",",
+        "B",
+        "M",
+        "of",
+        "(",
+        ")",
+        "/",
+    )
     return all(kind in allowed for kind in between)
 
 
@@ -193,6 +211,10 @@ def _predicated(items: list[Item], head: Head) -> bool:
 def _with_partners(items: list[Item], heads: list[Head], head: Head, a: int, words: Lexicon) -> list[Head]:
     """Heads joined before this one that have no property or number of their own ("PR and QRS are normal")."""
     found = [head]
+    if a and items[a - 1].kind == "both":  # "PR 160 ms and QRS 90 ms, both normal"
+        table = words.meanings
+        named = [h for h in heads if h.i1 < a and _suits(h, items[a], words) and table[h.q][items[a].data[0]]]
+        return named[-2:]
     k = heads.index(head)
     while k > 0:
         other, last = heads[k - 1], found[0]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gem_lightning.grounding.scanner import Item
 
 _PREFIX = ("approx", "equals")
+_EITHER = {"either_low": "low", "either_high": "high"}  # before or after the number
 _JOINS = (",", "and", "/", "or")
 _LENGTHS = ("mm", "mV", "cm", "s")
 
@@ -35,7 +36,7 @@ def merge_numbers(items: list[Item]) -> list[Item]:
                 if item is not None:
                     out.append(item)
                 continue
-        if kind in ("low", "high", "from", "between"):  # "over V1-V4": no number follows
+        if kind in ("low", "high", "from", "between") or kind in _EITHER:  # "over V1-V4": no number follows
             out.append(items[i]._replace(kind="in"))
         elif kind not in ("approx", "U", "numeral", "half", "N", "minus", "plusminus", "after_low", "after_high"):
             out.append(items[i])
@@ -44,7 +45,7 @@ def merge_numbers(items: list[Item]) -> list[Item]:
 
 
 _STARTS = frozenset(
-    ("N", "numeral", "half", "low", "high", "approx", "between", "from", "minus", "-", "+", "equals", "A")
+    ("N", "numeral", "half", "low", "high", *_EITHER, "approx", "between", "from", "minus", "-", "+", "equals", "A")
 )
 
 
@@ -81,7 +82,7 @@ def _measure(items: list[Item], i: int, out: list[Item]) -> tuple[Item | None, i
         ]
     if values[0].unit == "-":
         return None, i
-    start = opener.start if opener.kind in ("low", "high", "between", "from") else value.start
+    start = opener.start if opener.kind in ("low", "high", "between", "from", *_EITHER) else value.start
     return Item("M", values, start, values[-1].end, gap), i
 
 
@@ -112,8 +113,8 @@ def _prefix(items: list[Item], i: int) -> tuple[str | None, str | None, int]:
     bound = pair = None
     while i < len(items):
         kind = items[i].kind
-        if kind in ("low", "high"):
-            bound = kind
+        if kind in ("low", "high") or kind in _EITHER:
+            bound = _EITHER.get(kind, kind)
             if i + 1 < len(items) and items[i + 1].kind == "equals":
                 i += 1
         elif kind in ("between", "from"):
@@ -262,8 +263,8 @@ def _suffix(items: list[Item], i: int, bound: str | None) -> tuple[str | None, i
     """``or more``, ``at most`` after the number."""
     if i < len(items) and items[i].kind in ("after_low", "after_high"):
         return items[i].kind[6:], i + 1
-    if i < len(items) and items[i].kind in ("low", "high") and bound is None and not items[i].gap:
+    if i < len(items) and items[i].kind in _EITHER and bound is None and not items[i].gap:
         after = items[i + 1].kind if i + 1 < len(items) else None
-        if after not in ("N", "numeral", "approx", "L", "lead", "-"):
-            return items[i].kind, i + 1
+        if after not in ("N", "numeral", "approx", "-"):
+            return _EITHER[items[i].kind], i + 1
     return bound, i

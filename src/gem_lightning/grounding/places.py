@@ -55,7 +55,7 @@ def merge_places(items: list[Item]) -> list[Item]:
                 i += 1
                 continue
         elif kind in ("beat", "ordinal", "last", "every"):
-            found = _beats(items, i)
+            found = _beats(items, i, any(item.kind == "B" for item in out))
         if found is None:
             out.append(items[i])
             i += 1
@@ -204,7 +204,7 @@ def _numbered_leads(items: list[Item], i: int) -> tuple[Item, int] | None:
     return Item("L", Leads(tuple(names), (), False), items[i].start, end, items[i].gap), j
 
 
-def _beats(items: list[Item], i: int) -> tuple[Item, int] | None:
+def _beats(items: list[Item], i: int, counting: bool) -> tuple[Item, int] | None:
     """``the third beat``, ``beats 2 and 4``, ``the first three beats``, ``the last beat``, ``every second beat``."""
     kind, start, gap = items[i].kind, items[i].start, items[i].gap
     if kind == "beat":
@@ -219,7 +219,7 @@ def _beats(items: list[Item], i: int) -> tuple[Item, int] | None:
                 return Item("alternate", None, start, items[i + 2].end, gap), i + 3
             return Item("skip", None, start, items[i + 2].end, gap), i + 3
         return None
-    return _ordinal_beats(items, i)
+    return _ordinal_beats(items, i, counting)
 
 
 def _beat_numbers(items: list[Item], j: int) -> tuple[list[int], int]:
@@ -244,7 +244,7 @@ def _beat_numbers(items: list[Item], j: int) -> tuple[list[int], int]:
     return numbers, j
 
 
-def _ordinal_beats(items: list[Item], i: int) -> tuple[Item, int] | None:
+def _ordinal_beats(items: list[Item], i: int, counting: bool) -> tuple[Item, int] | None:
     start, gap = items[i].start, items[i].gap
     numbers: list[int] = []
     j = i
@@ -266,6 +266,11 @@ def _ordinal_beats(items: list[Item], i: int) -> tuple[Item, int] | None:
         if numbers[0] in (1, -1) and j + 1 < len(items) and _is_beat(items[j + 1]):
             many = range(1, count + 1) if numbers[0] == 1 else range(-count, 0)
             return Item("B", tuple(many), start, items[j + 1].end, gap), j + 2
+    ends = j >= len(items) or items[j].kind in (",", "and", ")")
+    if counting and ends and items[i].kind == "ordinal" and i and items[i - 1].kind == "in":
+        return Item(
+            "B", tuple(numbers), start, items[j - 1].end, gap
+        ), j  # "... in the second beat and 162 ms in the third"
     if j < len(items) and _is_beat(items[j]) and not items[j].gap:
         return Item("B", tuple(numbers), start, items[j].end, gap), j + 1
     return None

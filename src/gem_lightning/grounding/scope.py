@@ -77,7 +77,8 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
             mention.negated |= state.negated
             beside = mention.head is not None and mention.head.implied  # "possible flutter at 74 bpm": the rate is sure
             mention.uncertain |= state.hedged and not (mention.values and (beside or state.seen is not None))
-            state.seen = mention
+            if mention.values or any(code[0] != "=" for code in mention.codes) or mention.negated:
+                state.seen = mention
             if state.one:
                 state.negated = state.one = False
 
@@ -231,6 +232,8 @@ def _contexts(items: list[Item], mentions: list[Mention]) -> None:
             reach = (start if _said_would(items, i) else i, len(items))
         elif name == "off_norm":
             reach = (start, end if items[start - 1].kind == "(" and start else len(items))
+        elif name == "off_limit":
+            reach = _limit(items, i, start, end, mentions)
         elif name == "off_advice":
             reach = (i, len(items))
         elif name == "off_unmeasured":
@@ -242,6 +245,15 @@ def _contexts(items: list[Item], mentions: list[Mention]) -> None:
                 if reach[0] <= _place(mention) < reach[1]:
                     mention.dropped = True
     _norms(items, mentions)
+
+
+def _limit(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int]:
+    """Reach of "the upper limit of 200 ms": what follows it, and before it only what it is said to be."""
+    if i + 1 < len(items) and items[i + 1].kind == "equals":
+        return start, len(items)
+    said = i > start and items[i - 1].kind == "is"
+    ranged = any(m.values and m.values[0][1] is None and start <= m.i1 < i for m in mentions)
+    return (start if said or ranged else i), end
 
 
 def _place(mention: Mention) -> int:
