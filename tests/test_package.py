@@ -40,7 +40,11 @@ def test_wheel_trains_in_an_empty_folder(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     where = "import gem_lightning, gem_lightning.conf; print(gem_lightning.__file__, gem_lightning.conf.__file__)"
     printed = subprocess.run(
-        [sys.executable, "-c", where], env=os.environ | {"PYTHONPATH": str(site)}, cwd=work, capture_output=True, text=True
+        [sys.executable, "-c", where],
+        env=os.environ | {"PYTHONPATH": str(site)},
+        cwd=work,
+        capture_output=True,
+        text=True,
     ).stdout
     assert printed.count(str(site)) == 2
     assert (work / "outputs" / "gem_tiny" / "model" / "model.safetensors").exists()

@@ -96,7 +96,7 @@ class SimulatedCohort:
         return f"simulated-{self.n}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
     def _simulate_all(self) -> Iterator[tuple[EcgRecord, dict[str, Any]]]:
-        from rich.progress import track
+        from tqdm import tqdm
 
         job = partial(
             simulate_sample,
@@ -110,7 +110,7 @@ class SimulatedCohort:
         # Spawned, not forked: the parent may hold threads of torch or Arrow.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             made = pool.map(job, range(self.n), chunksize=16)
-            yield from track(made, description=f"cohort of {self.n}", total=self.n)
+            yield from tqdm(made, desc=f"cohort of {self.n}", total=self.n, unit="ECG", mininterval=1)
 
 
 def simulate_sample(

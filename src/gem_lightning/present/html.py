@@ -79,9 +79,9 @@ def interpretation_html(
         provenance: Which model, in the footer.
         extra_tables: Shown at the end, for example how the model did on held-out ECGs.
     """
-    from markupsafe import Markup
+    from importlib.metadata import version
 
-    import gem_lightning
+    from markupsafe import Markup
 
     counts = Counter(v.verdict for v in claims.verdicts)
     device = record.meta.get("device_measurements") or {}
@@ -100,7 +100,7 @@ def interpretation_html(
         lead_columns=[*_LEAD_COLUMNS, "ST at J, mV", "QRS", "T"],
         leads=_lead_rows(features),
         extra_tables=extra_tables,
-        version=gem_lightning.__version__,
+        version=version("gem-lightning"),
         provenance=provenance,
     )
 
