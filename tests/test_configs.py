@@ -2,12 +2,11 @@
 
 import pathlib
 
+import gem_lightning.conf
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
-
-import gem_lightning.conf
 
 CONF = pathlib.Path(gem_lightning.conf.__file__).parent
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))

@@ -20,7 +20,7 @@ _HOMES = {
     "gem_lightning.models": ("EcgTransformer", "Gem", "GemForConditionalGeneration", "GemProcessor", "Interpretation"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604 - static names are listed for type checkers below
+__all__ = ["__version__", *_HOME_OF]
 
 if TYPE_CHECKING:
     from gem_lightning.ecg import LEADS, EcgReadError, EcgRecord, quality, read_ecg, simulate, write_wfdb

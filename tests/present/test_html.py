@@ -30,7 +30,8 @@ def test_self_contained(page):
 
 
 def test_verdicts_and_measurements_are_on_the_page(page):
-    assert 'badge supported' in page and 'badge contradicted' in page
+    assert "badge supported" in page
+    assert "badge contradicted" in page
     assert "Research software, not a medical device" in page
     assert "On held-out ECGs" in page
     for lead in ("aVR", "V6"):

@@ -108,8 +108,8 @@ def _table(
     rows.append(["Finding F1", *(_plain(r.figures["findings"]["f1"]["value"], 2) for r in results)])
     rows.append(["Numeric claims that agree with the record", *(_percent(a["share"]) for a in agreements)])
     note = (
-        f"{benchmark.n} simulated patients that no training saw. An error is over the texts that quote the quantity, in "
-        "brackets the share that does. Agreement: within the tolerance of grounding.verify against the record's own "
+        f"{benchmark.n} simulated patients that no training saw. An error is over the texts that quote the quantity, "
+        "in brackets the share that does. Agreement: within the tolerance of grounding.verify against the record's own "
         "measurements."
     )
     return Table("On held-out ECGs", ["", *(p.name for p in predictors)], rows, note)
