@@ -21,6 +21,7 @@ FLUTTER_MIN = 3  # ... if there are this many
 FLUTTER_HZ = (3.8, 5.4)  # atrial rate of typical flutter, 230 to 320 a minute
 FLUTTER_SHARE = 0.25  # of the power between 3 and 10 Hz lies within 0.35 Hz of the peak
 MIN_MV = 0.03  # free P waves, root mean square over leads
+FREE_PER_BEAT = 0.8  # fewer free P waves than this per beat are chance resemblances, as in fibrillation
 MIN_PAUSE = ms(240)
 FASTEST = ms(270)  # P waves are not closer, 220 a minute
 
@@ -122,7 +123,7 @@ def free_p(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> At
     if group.sum() < max(3, len(bumps) / 2):
         return nothing
     found = _peaks(*search(views, trusted, np.median(shapes[group], axis=0)), gaps)
-    if len(found) < 3 or np.median(np.diff(found)) < FASTEST:
+    if len(found) < max(3, FREE_PER_BEAT * len(qrs.on)) or np.median(np.diff(found)) < FASTEST:
         return nothing
     return Atria(found)
 

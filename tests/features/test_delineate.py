@@ -1,0 +1,185 @@
+"""Delineation against simulated truth, damage, and signals without a heart beat."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from gem_lightning.ecg.record import LEADS, EcgRecord
+from gem_lightning.ecg.simulate import simulate
+from gem_lightning.errors import GemError
+from gem_lightning.features import Delineation, delineate
+from gem_lightning.features.schema import MARKS
+
+
+def errors_ms(found: Delineation, truth: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """Differences of mutual nearest marks within 150 ms, all leads."""
+    out = []
+    for ours, theirs in zip(found.marks[name], truth[name]):
+        ours, theirs = ours[np.isfinite(ours)], theirs[np.isfinite(theirs)]
+        if len(ours) and len(theirs):
+            apart = np.abs(theirs[:, None] - ours[None])
+            near = apart.argmin(1)
+            hit = apart.min(1) <= 0.15 * found.fs
+            out.append((ours[near[hit]] - theirs[hit]) * 1000 / found.fs)
+    return np.concatenate(out)
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return [(sim, delineate(sim.record)) for sim in (simulate("sinus", seed=s) for s in range(6))]
+
+
+@pytest.mark.parametrize(
+    ("name", "bias", "sd"),
+    [("P_on", 6, 4), ("P_off", 8, 6), ("QRS_on", 7, 4), ("QRS_off", 6, 6), ("T_on", 6, 3), ("T_off", 6, 3)],
+)
+def test_boundaries_of_clean_simulated_beats(clean, name, bias, sd):
+    error = np.concatenate([errors_ms(found, sim.marks, name) for sim, found in clean])
+    assert abs(error.mean()) <= bias
+    assert error.std() <= sd
+
+
+def test_every_beat_is_found_once(clean):
+    for sim, found in clean:
+        assert found.beats == len(sim.beat_class)
+        assert np.all(found.beat_class == "normal")
+        assert np.abs(found.global_marks["R"] - sim.global_marks["R"]).max() <= 0.02 * found.fs
+
+
+@pytest.mark.parametrize("diagnosis", ["pvc", "bigeminy", "pac", "paced_rhythm"])
+def test_beat_classes(diagnosis):
+    sim = simulate(diagnosis, seed=1)
+    assert list(delineate(sim.record).beat_class) == list(sim.beat_class)
+
+
+def test_fibrillation_has_no_p_waves():
+    for seed in range(3):
+        found = delineate(simulate("atrial_fibrillation", seed=seed).record)
+        assert found.beats > 5
+        assert np.isfinite(found.marks["P"]).mean() <= 0.05
+
+
+def test_p_waves_free_of_qrs_are_reported():
+    sim = simulate("av_block_2_mobitz_2", seed=0)
+    found = delineate(sim.record)
+    assert len(found.extra_p) == len(sim.extra_p)
+    assert np.abs(np.sort(found.extra_p) - sim.extra_p).max() < 0.04 * found.fs
+
+
+def in_order(marks: dict[str, np.ndarray]) -> bool:
+    column = np.stack([marks[name] for name in MARKS])  # (9, ..., beats)
+    rows = np.moveaxis(column, 0, -1).reshape(-1, column.shape[-1] * 9)
+    return all(np.all(np.diff(row[np.isfinite(row)]) >= 0) for row in rows)
+
+
+@pytest.mark.parametrize("fs", [100, 257.3, 500, 1000])
+@pytest.mark.parametrize("seconds", [2.5, 10, 30])
+@pytest.mark.parametrize("diagnosis", ["sinus", "lbbb", "av_block_3", "sinus_tachycardia"])
+def test_marks_stay_inside_and_in_order(fs, seconds, diagnosis):
+    record = simulate(diagnosis, seed=4, fs=fs, seconds=seconds, snr_db=12).record
+    found = delineate(record)
+    assert found.beats or found.reason
+    for values in (*found.marks.values(), *found.global_marks.values()):
+        known = values[np.isfinite(values)]
+        assert np.all((known >= 0) & (known <= record.samples - 1))
+    assert in_order(found.marks)
+    assert in_order(found.global_marks)
+
+
+def vf(rng: np.random.Generator) -> np.ndarray:
+    t = np.arange(5000) / 500
+    sources = [np.sin(2 * np.pi * np.cumsum(rng.uniform(3.5, 6.5) + 0.5 * np.sin(0.7 * t)) / 500) for _ in range(3)]
+    return rng.normal(size=(12, 3)) @ np.stack(sources) * 0.3
+
+
+@pytest.mark.parametrize("kind", ["noise", "asystole", "flat", "nan", "vf"])
+def test_no_beat_but_a_reason(kind):
+    rng = np.random.default_rng(3)
+    signal = {
+        "noise": rng.normal(0, 0.2, (12, 5000)),
+        "asystole": rng.normal(0, 0.004, (12, 5000)) + 0.1 * np.sin(np.arange(5000) / 300),
+        "flat": np.zeros((12, 5000)),
+        "nan": np.full((12, 5000), np.nan),
+        "vf": vf(rng),
+    }[kind]
+    found = delineate(EcgRecord(signal.astype(np.float32), 500))
+    assert found.beats == 0
+    assert found.reason
+
+
+def test_a_short_record_says_so():
+    assert "short" in delineate(EcgRecord(np.zeros((12, 100), np.float32), 500)).reason
+
+
+@pytest.mark.parametrize("damage", ["noise", "flat", "nan", "saturated"])
+def test_one_bad_lead_leaves_the_others_alone(damage):
+    sim = simulate("sinus", seed=2, snr_db=25)
+    signal = sim.record.signal.copy()
+    good = delineate(sim.record)
+    row = LEADS.index("V3")
+    signal[row] = {
+        "noise": np.random.default_rng(0).normal(0, 1, signal.shape[1]),
+        "flat": 0.0,
+        "nan": np.nan,
+        "saturated": np.clip(signal[row] * 50, -5, 5),
+    }[damage]
+    found = delineate(sim.record.with_signal(signal))
+    rest = [i for i in range(12) if i != row]
+    assert found.beats == good.beats
+    assert found.trust[row] == 0
+    for name in MARKS:
+        ours, theirs = found.marks[name][rest], good.marks[name][rest]
+        assert np.isfinite(ours).sum() == np.isfinite(theirs).sum()
+        apart = np.abs(ours - theirs)
+        assert np.nanquantile(apart, 0.98) <= 0.004 * 500
+
+
+def test_other_lead_sets_and_an_unknown_stretch():
+    record = simulate("sinus", seed=1).record
+    two = EcgRecord(record.signal[[1, 7]], record.fs, ("II", "V2"))
+    assert delineate(two).beats == delineate(record).beats
+    signal = record.signal.copy()
+    signal[:, 1000:1100] = np.nan
+    assert delineate(record.with_signal(signal)).beats >= delineate(record).beats - 1
+
+
+def test_unknown_backend():
+    with pytest.raises(GemError, match="native"):
+        delineate(simulate("sinus").record, backend="matlab")
+
+
+def test_neurokit_backend_finds_the_same_beats():
+    record = simulate("sinus", seed=1).record
+    assert abs(delineate(record, backend="neurokit2").beats - delineate(record).beats) <= 1
+
+
+def test_ludb_experts(shared_data):
+    """The first twenty odd records: loose bounds, the full figures are in docs/features.md."""
+    wfdb = pytest.importorskip("wfdb")
+    folder = shared_data / "ludb_odd"
+    if not folder.is_dir():
+        pytest.skip("LUDB is not here")
+    wanted = {"p": "P_on", "N": "QRS_on", "t": "T_on"}
+    truth_count, hits, errors = dict.fromkeys(wanted.values(), 0), dict.fromkeys(wanted.values(), 0), {}
+    for row in list(csv.DictReader((folder / "ludb.csv").open(newline="")))[:20]:
+        path = str(folder / "data" / row["ID"].strip())
+        signal = wfdb.rdrecord(path, physical=False).d_signal.T / 1000
+        found = delineate(EcgRecord(signal.astype(np.float32), 500, LEADS))
+        note = wfdb.rdann(path, "ii")
+        for symbol, name in wanted.items():
+            onset = [note.sample[k - 1] for k, s in enumerate(note.symbol) if s == symbol and note.symbol[k - 1] == "("]
+            ours = found.marks[name][1]
+            ours = ours[np.isfinite(ours)]
+            for sample in onset:
+                apart = np.abs(ours - sample).min(initial=np.inf)
+                truth_count[name] += 1
+                hits[name] += apart <= 75
+                if apart <= 75:
+                    errors.setdefault(name, []).append(2 * apart)
+    for name in truth_count:
+        assert hits[name] >= 0.96 * truth_count[name]
+    assert np.median(errors["QRS_on"]) <= 10
+    assert np.median(errors["P_on"]) <= 14

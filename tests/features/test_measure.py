@@ -1,0 +1,137 @@
+"""Measurements against closed-form simulated beats and a device's own figures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from gem_lightning.ecg.record import LEADS, EcgRecord
+from gem_lightning.ecg.simulate import simulate
+from gem_lightning.features import features_row, measure, parquet_schema, to_measurements
+from gem_lightning.features._forms import qrs_form
+from gem_lightning.features.measure import corrected_qt
+from gem_lightning.features.measurements import SEQUENCES
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_intervals_and_axes_of_simulated_beats(seed):
+    sim = simulate("sinus", seed=seed)
+    truth, features = sim.parameters, measure(sim.record)
+    assert features.heart_rate_bpm == pytest.approx(truth["heart_rate"], abs=0.5)
+    assert features.pr_ms == pytest.approx(truth["pr_ms"], abs=10)
+    assert features.qrs_ms == pytest.approx(truth["qrs_ms"], abs=10)
+    assert features.qt_ms == pytest.approx(truth["qt_ms"], abs=10)
+    assert features.axis_deg["QRS"] == pytest.approx(truth["axis_deg"]["QRS"], abs=4)
+    assert features.axis_deg["T"] == pytest.approx(truth["axis_deg"]["T"], abs=4)
+
+
+def test_amplitudes_are_read_from_the_signal_itself():
+    sim = simulate("sinus", seed=3)
+    features = measure(sim.record)
+    for i, lead in enumerate(LEADS):
+        peak = features.leads[lead].t_mv
+        moment = sim.marks["T"][i]
+        moment = moment[np.isfinite(moment)].round().astype(int)
+        if len(moment):
+            assert peak == pytest.approx(float(np.median(sim.clean[i, moment])), abs=0.012)
+
+
+def test_pydicom_example_agrees_with_its_device():
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.examples import get_path
+
+    data = pydicom.dcmread(get_path("waveform"))
+    record = EcgRecord((data.waveform_array(0).T / 1000).astype(np.float32), 1000.0)  # counts are microvolts
+    features = measure(record)
+    assert features.rr_ms == pytest.approx(982, abs=10)
+    assert features.pr_ms == pytest.approx(161, abs=10)
+    assert features.qrs_ms == pytest.approx(75, abs=10)
+    assert features.qt_ms == pytest.approx(368, abs=10)
+
+
+def test_corrected_qt_formulas():
+    qtc = corrected_qt(400, 810)
+    assert qtc["bazett"] == pytest.approx(400 / 0.9)
+    assert qtc["fridericia"] == pytest.approx(400 / 0.81 ** (1 / 3))
+    assert qtc["framingham"] == pytest.approx(400 + 154 * 0.19)
+    assert qtc["hodges"] == pytest.approx(400 + 1.75 * (60 / 0.81 - 60))
+    assert all(v == pytest.approx(400) for v in corrected_qt(400, 1000).values())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "form"),
+    [
+        ((0.1, 1.0, 0.2, np.nan), "qRs"),
+        ((np.nan, 0.2, 0.9, 0.7), "rSR'"),
+        ((1.1, np.nan, np.nan, np.nan), "QS"),
+        ((np.nan, 1.0, np.nan, np.nan), "R"),
+        ((np.nan, 0.2, 1.0, np.nan), "rS"),
+        ((np.nan,) * 4, None),
+    ],
+)
+def test_qrs_letters(sizes, form):
+    assert qrs_form(*sizes) == form
+
+
+def test_an_imposed_st_shift_is_measured():
+    sim = simulate("sinus", seed=5)
+    shift = np.zeros(sim.record.samples, np.float32)
+    for start, stop in zip(sim.global_marks["QRS_off"], sim.global_marks["T_off"]):
+        if np.isfinite(start) and np.isfinite(stop):
+            shift[int(start) - 5 : int(stop)] = 0.2
+    signal = sim.record.signal.copy()
+    signal[LEADS.index("V5")] += shift
+    before = measure(sim.record).st_mv["V5"]["J40"]
+    after = measure(sim.record.with_signal(signal)).st_mv["V5"]["J40"]
+    assert after - before == pytest.approx(0.2, abs=0.03)
+
+
+def test_missing_is_none_and_json_is_strict():
+    features = measure(simulate("atrial_fibrillation", seed=0).record)
+    assert features.pr_ms is None
+    assert features.axis_deg["P"] is None
+    assert features.leads["II"].p_mv is None
+    text = features.to_json()
+    assert "NaN" not in text
+    assert json.loads(text)["pr_ms"] is None
+
+
+def test_nothing_to_measure():
+    features = measure(EcgRecord(np.zeros((12, 5000), np.float32), 500))
+    assert features.heart_rate_bpm is None
+    assert features.reason
+    assert len(features.beats) == 0
+    json.loads(features.to_json())
+    assert features.to_measurements()["II"]["QRS_Duration"] == []
+
+
+def test_two_leads_have_no_axis_without_a_pair():
+    record = simulate("sinus", seed=1).record
+    features = measure(EcgRecord(record.signal[[1, 6]], record.fs, ("II", "V1")))
+    assert features.axis_deg["QRS"] is None
+    assert set(features.leads) == {"II", "V1"}
+
+
+def test_fourteen_sequences_per_lead():
+    features = measure(simulate("pvc", seed=3).record)
+    table = to_measurements(features)
+    assert tuple(table) == LEADS
+    for row in table.values():
+        assert tuple(row) == tuple(SEQUENCES)
+        assert len(row) == 14
+        assert {len(values) for values in row.values()} == {len(features.beats)}
+    rr = table["II"]["RR_Interval_1"]
+    assert rr[0] is None
+    assert rr[1:] == table["II"]["RR_Interval_2"][:-1]
+
+
+def test_rows_fit_the_parquet_schema():
+    pa = pytest.importorskip("pyarrow")
+    empty = measure(EcgRecord(np.zeros((12, 5000), np.float32), 500))
+    rows = [features_row(measure(simulate("sinus", seed=1).record)), features_row(empty)]
+    table = pa.Table.from_pylist(rows, schema=parquet_schema())
+    assert table.column("heart_rate_bpm").null_count == 1
+    assert parquet_schema().field("V2_st_j_mv").metadata == {b"unit": b"mV"}
+    assert list(rows[0]) == parquet_schema().names
