@@ -18,7 +18,8 @@ def facts(golden):
 @pytest.fixture(scope="module")
 def tokenizers(golden):
     return {
-        folder.name: AutoTokenizer.from_pretrained(folder) for folder in (golden / "preprocess" / "tokenizers").iterdir()
+        folder.name: AutoTokenizer.from_pretrained(folder)
+        for folder in (golden / "preprocess" / "tokenizers").iterdir()
     }
 
 
@@ -125,9 +126,7 @@ def test_a_tokenizer_s_own_template(tokenizers):
         {"from": "gpt", "value": "Sinus."},
     ]
     found = tokenize_conversation(conversation, tokenizer, TEMPLATE)
-    messages = [
-        {"role": "user" if m["from"] == "human" else "assistant", "content": m["value"]} for m in conversation
-    ]
+    messages = [{"role": "user" if m["from"] == "human" else "assistant", "content": m["value"]} for m in conversation]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     assert tokenizer.decode([i for i in found["input_ids"] if i != -200]) == text.replace("<image>", "")
     assert tokenizer.decode([i for i in found["labels"] if i != -100]) == "72 bpm.<|im_end|>Sinus.<|im_end|>"

@@ -75,7 +75,8 @@ def test_quantised_language_model_whole_towers(choice, gem_tiny, ecgs, pixels, l
     model, processor = load_original(gem_tiny / "model", quantization_config=choice, device="cpu")
     layer = model.model.language_model.layers[0].self_attn.q_proj
     assert isinstance(layer, (bitsandbytes.nn.Linear4bit, bitsandbytes.nn.Linear8bitLt))
-    assert type(model.model.ecg_projector) is type(model.lm_head) is torch.nn.Linear
+    whole = (model.model.ecg_projector, model.model.multi_modal_projector[0], model.lm_head)
+    assert all(type(layer) is torch.nn.Linear for layer in whole)
     item = processor.tokenize_conversation(TALK)
     batch = processor.pad([item]) | {"ecg_values": ecgs[:1], "pixel_values": pixels("img0.ori")}
     with torch.no_grad():

@@ -188,7 +188,10 @@ class TestBadInput:
         folder = copied(without=["model.layers.1.mlp"])
         with pytest.raises(CheckpointError, match=r"missing: model.language_model.layers.1.mlp.down_proj.weight"):
             load_gem(folder)
-        tensors = load_file(folder / "model.safetensors") | {"model.surprise": torch.zeros(1), "other.x": torch.zeros(1)}
+        tensors = load_file(folder / "model.safetensors") | {
+            "model.surprise": torch.zeros(1),
+            "other.x": torch.zeros(1),
+        }
         save_file(tensors, folder / "model.safetensors")
         with pytest.raises(CheckpointError, match=r"other\.x"):
             load_gem(folder)

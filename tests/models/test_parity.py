@@ -97,7 +97,12 @@ def test_greedy_tokens(name, loaded, expected, ecgs, pixels, gem_tiny, copied):
     ids = torch.tensor([ids])
     for cache in (True, False):
         found = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, use_cache=cache, **data
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=20,
+            do_sample=False,
+            use_cache=cache,
+            **data,
         )
         assert found[0, ids.shape[1] :].tolist() == facts["new_tokens"]
 

@@ -63,7 +63,9 @@ def test_several_ecgs_and_pictures_each_at_its_marker(tiny, signal, picture):
 def test_messages_with_roles_and_parts(tiny, signal):
     _, processor = tiny
     parts = [{"type": "ecg"}, {"type": "text", "text": "Rate?"}]
-    other = processor.encode([{"role": "user", "content": parts}, {"role": "assistant", "content": "72 bpm."}], [signal])
+    other = processor.encode(
+        [{"role": "user", "content": parts}, {"role": "assistant", "content": "72 bpm."}], [signal]
+    )
     same = [{"from": "human", "value": "<ecg>\nRate?"}, {"from": "gpt", "value": "72 bpm."}]
     assert other["input_ids"] == processor.encode(same, [signal])["input_ids"]
 

@@ -25,7 +25,9 @@ def test_normalised_statistics(gem_tiny):
 
     facts = json.loads((gem_tiny / "images" / "pixel_expected.json").read_text())
     values = normalise(image_tiles(Image.open(gem_tiny / "images" / "img0.png"), "anyres", 336, PINPOINTS))
-    assert np.allclose(values.mean(axis=(2, 3), dtype=np.float64), facts["per_channel_mean"]["img0"]["anyres"], atol=1e-5)
+    assert np.allclose(
+        values.mean(axis=(2, 3), dtype=np.float64), facts["per_channel_mean"]["img0"]["anyres"], atol=1e-5
+    )
     assert values.dtype == np.float32
 
 

@@ -18,7 +18,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "int8": {"load_in_8bit": True},
 }
 # Small, and what training changes first: they stay in the compute dtype
-NOT_QUANTISED = ["lm_head", "ecg_tower", "vision_tower", "ecg_projector", "multi_modal_projector"]
+NOT_QUANTISED = [
+    "lm_head",
+    "model.ecg_tower",
+    "model.vision_tower",
+    "model.ecg_projector",
+    "model.multi_modal_projector",
+]
 
 
 def load_tensors(
