@@ -49,7 +49,8 @@ def load_tensors(
         CheckpointError: Names or shapes do not fit; nothing is read then.
     """
     with torch.device("meta"):
-        wanted = GemForConditionalGeneration(config).state_dict()
+        shell = GemForConditionalGeneration(config)
+    wanted = shell.state_dict()
     fresh = [PARTS[part] for part in config.fresh_parts or ()]
     optional = [name for name in wanted if any(name.startswith(prefix) for prefix in fresh)]
     if config.tie_word_embeddings:
@@ -65,6 +66,7 @@ def load_tensors(
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     quantised = quantisation(quantization_config, dtype)
     if quantised is not None:
+        quantised.llm_int8_skip_modules += odd_layers(shell)
         options["quantization_config"] = quantised
     if device is not None or quantised is not None:
         options["device_map"] = {"": device or ("cuda" if torch.cuda.is_available() else "cpu")}
@@ -102,3 +104,12 @@ def quantisation(choice: Any, dtype: torch.dtype | None = None) -> Any:
     if choice.llm_int8_skip_modules is None:
         choice.llm_int8_skip_modules = list(NOT_QUANTISED)
     return choice
+
+
+def odd_layers(model: torch.nn.Module) -> list[str]:
+    """Linear layers whose sizes bitsandbytes' kernels for the CPU refuse (published models have none)."""
+    return [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and (layer.out_features % 32 or layer.in_features % 64)
+    ]
