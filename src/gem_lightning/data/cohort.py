@@ -63,7 +63,8 @@ class SimulatedCohort:
     ) -> None:
         self.folder = Path(folder)
         self.n, self.seed, self.diagnoses = n, seed, tuple(diagnoses)
-        self.snr_db, self.style, self.question, self.workers = tuple(snr_db), style, question, workers
+        self.snr_db = (float(snr_db[0]), float(snr_db[1]))
+        self.style, self.question, self.workers = style, question, workers
 
     def prepare(self) -> None:
         """Make the cohort unless it is there."""

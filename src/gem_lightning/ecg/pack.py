@@ -72,7 +72,7 @@ class PackWriter:
             raise EcgReadError(f"expected {self._n} records, got {self._count}; give the true number")
         self._signals.flush()  # type: ignore[attr-defined]
         np.save(self._partial / "gains.npy", self._gains)
-        leads, fs, _ = self._shape
+        leads, fs, _samples = self._shape
         (self._partial / "index.json").write_text(json.dumps({"leads": leads, "fs": fs, "meta": self._meta}))
         shutil.rmtree(self.folder, ignore_errors=True)
         self._partial.rename(self.folder)

@@ -130,7 +130,7 @@ class SampleTexts(Callback):
         examples = data.examples(self.count)
         texts = generate_texts(pl_module.net, data.processor, examples, max_new_tokens=self.max_new_tokens)
         for log in trainer.loggers:
-            board = getattr(log, "experiment", None)
+            board: Any = getattr(log, "experiment", None)
             for example, text in zip(examples, texts, strict=True):
                 if hasattr(board, "add_text"):
                     shown = f"**generated** {text}\n\n**reference** {example['answer']}"
@@ -154,8 +154,9 @@ class SaveFinished(Callback):
         if not trainer.is_global_zero or trainer.interrupted:
             return
         partial = self.folder.with_name(f".{self.folder.name}.partial")
-        _mark_trained(pl_module.net)
-        pl_module.net.save_pretrained(partial)
+        net: Any = pl_module.net
+        _mark_trained(net)
+        net.save_pretrained(partial)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.processor.save_pretrained(partial)
         _replace_folder(partial, self.folder)
