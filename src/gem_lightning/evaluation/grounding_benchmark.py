@@ -12,6 +12,7 @@ from gem_lightning.evaluation.benchmark import Predictor, Progress, Result, answ
 from gem_lightning.evaluation.judge import Asks, JudgeCase
 from gem_lightning.evaluation.judging import add_judges, run_judges
 from gem_lightning.evaluation.predictions import patient_of, read_rows
+from gem_lightning.evaluation.said import pick_cases
 from gem_lightning.evaluation.suite import SampleQueries
 from gem_lightning.evaluation.suite_report import published_grounding
 from gem_lightning.grounding.instruction import InstructionSample
@@ -33,6 +34,7 @@ class GroundingBenchmark:
         question: Asked instead of each sample's own.
         limit: At most so many samples.
         draws: Bootstrap draws.
+        cases: Worst and typical cases to show.
 
     Raises:
         DataError: Neither judges nor judgements, or no samples for the judges.
@@ -50,7 +52,9 @@ class GroundingBenchmark:
         question: str | None = None,
         limit: int | None = None,
         draws: int = 1000,
+        cases: int = 4,
     ) -> None:
+        self.cases = cases
         if not judges and judgements is None:
             raise DataError("expected judges or a file of judgements, got neither; name one: benchmark.judges=[...]")
         if judges and samples is None:
@@ -100,6 +104,12 @@ class GroundingBenchmark:
                     name: figures[criterion] for name, figures in found["per_id"].items() if criterion in figures
                 }
         add_judges(result.report, "Criteria", judged, [published_grounding()])
+        columns = [column for column in result.per_record if column.startswith("DiagnosisAccuracy")]
+        for column in columns[:1]:
+            shares = result.per_record[column]
+            for kind, name in pick_cases(shares, self.cases):
+                note = f"{column}: {shares[name]:.2f}. {reference_of(queries.samples[name])}"
+                result.report.cases.append(queries.case(kind, name, answers[name].text, note))
 
     def _ready(self, result: Result) -> None:
         rows = read_rows(self.judgements) if self.judgements else []

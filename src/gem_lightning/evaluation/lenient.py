@@ -5,6 +5,7 @@ comments, plus signs, arithmetic, and answers that break off. Nothing is ever ev
 from __future__ import annotations
 
 import ast
+import json
 import operator
 import re
 from dataclasses import dataclass, field
@@ -59,29 +60,33 @@ class Read:
 
 def read_json(text: str) -> Read:
     """The first JSON object in a text."""
-    import json
-
     start = text.find("{")
     if start < 0:
         return Read()
     try:
         value, end = json.JSONDecoder(strict=False).raw_decode(text, start)
-        around = (text[:start] + text[end:]).strip()
-        fence = "```" in around
-        prose = around.replace("```json", "").replace("```", "").strip()
-        return Read(value, ["fence"] * fence + ["prose"] * bool(prose))
     except ValueError:
-        parser = _Parser(text.translate(QUOTES), start)
-        value = parser.object(outer=True)
-        if not value:
-            return Read()
-        if "```" in text:
-            parser.note("fence")
-        if any(mark in text for mark in "“”„«»"):
-            parser.note("quotes")
-        return Read(value, parser.repairs, parser.cut)
+        return _read_broken(text, start)
     except RecursionError:
         return Read()
+    around = (text[:start] + text[end:]).strip()
+    prose = around.replace("```json", "").replace("```", "").strip()
+    return Read(value, ["fence"] * ("```" in around) + ["prose"] * bool(prose))
+
+
+def _read_broken(text: str, start: int) -> Read:
+    parser = _Parser(text.translate(QUOTES), start)
+    try:
+        value = parser.object(outer=True)
+    except RecursionError:
+        return Read()
+    if not value:
+        return Read()
+    if "```" in text:
+        parser.note("fence")
+    if any(mark in text for mark in "“”„«»"):
+        parser.note("quotes")
+    return Read(value, parser.repairs, parser.cut)
 
 
 class _Parser:

@@ -106,3 +106,11 @@ def pick_cases(scores: dict[str, float], count: int) -> list[tuple[str, str]]:
     middle = len(order) // 2
     typical = [("Typical", name) for name in order[middle : middle + count // 2]]
     return [*worst, *(pair for pair in typical if pair[1] not in {name for _, name in worst})]
+
+
+def marked_text(text: str, record: EcgRecord) -> str | None:
+    """The text with its claims coloured by what is measured on the record."""
+    from gem_lightning.features import measure
+    from gem_lightning.grounding.claims import verify
+
+    return verify(text, measure(record)).to_html() if text else None

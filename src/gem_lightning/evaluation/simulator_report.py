@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.ecg import SimulatedEcg
-from gem_lightning.evaluation.said import QUANTITIES, Said, draw_page, pick_cases
+from gem_lightning.evaluation.said import QUANTITIES, Said, draw_page, marked_text, pick_cases
 from gem_lightning.present.evaluation_report import Case, Curve, EvaluationReport, Series, number, with_interval
 from gem_lightning.present.html import Table
 
@@ -126,11 +126,3 @@ def _case(kind: str, name: str, ecg: SimulatedEcg, said: Said, text: str, f1: fl
     quoted = ", ".join(f"{key} {value:.0f}" for key, value in said.values.items()) or "nothing"
     note = f"Truth: {', '.join(ecg.diagnoses).replace('_', ' ')}; {true}. Quoted: {quoted}. Finding F1 {f1:.2f}."
     return Case(f"{kind}: {name}", text, draw_page(ecg.record), marked_text(text, ecg.record), note)
-
-
-def marked_text(text: str, record: Any) -> str | None:
-    """The text with its claims coloured by what is measured on the record."""
-    from gem_lightning.features import measure
-    from gem_lightning.grounding.claims import verify
-
-    return verify(text, measure(record)).to_html() if text else None

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.errors import DataError
+from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation import strict, suite_report
 from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all
 from gem_lightning.evaluation.ecgbench import score
 from gem_lightning.evaluation.judge import Asks, JudgeCase
 from gem_lightning.evaluation.judging import add_judges, run_judges
 from gem_lightning.evaluation.predictions import find_gold, patient_of
+from gem_lightning.evaluation.said import draw_page, marked_text, pick_cases
 from gem_lightning.evaluation.tasks import TASKS, Task, find_task
 from gem_lightning.grounding.instruction import InstructionSample
 from gem_lightning.grounding.sample import read_samples
-from gem_lightning.present.evaluation_report import EvaluationReport, Matrix
+from gem_lightning.present.evaluation_report import Case, EvaluationReport, Matrix
 
 
 class SampleQueries:
@@ -45,6 +46,18 @@ class SampleQueries:
         sample = self.samples[name]
         record = sample.record.read() if sample.record is not None else None
         return Query(name, question or sample.question, record, _picture(sample), options)
+
+    def case(self, kind: str, name: str, text: str, note: str) -> Case:
+        """A case for a report: the picture and coloured claims where the record is here."""
+        try:
+            query = self.query(name)
+        except GemError:
+            query = Query(name)
+        image = query.image
+        if image is None and query.record is not None:
+            image = draw_page(query.record)
+        marked = marked_text(text, query.record) if query.record is not None else None
+        return Case(f"{kind}: {name}", text, image, marked, note)
 
 
 def _picture(sample: InstructionSample) -> np.ndarray | None:
@@ -75,6 +88,7 @@ class EcgBench:
         likelihoods: Ask label tasks for the likelihood of each label, for a true AUC (one pass a label).
         limit: At most so many samples a task.
         draws: Bootstrap draws.
+        cases: Worst and typical cases of a task to show.
     """
 
     name = "ecgbench"
@@ -89,7 +103,9 @@ class EcgBench:
         likelihoods: bool = False,
         limit: int | None = None,
         draws: int = 1000,
+        cases: int = 2,
     ) -> None:
+        self.cases = cases
         self.likelihoods = likelihoods
         chosen = [find_task(name) for name in tasks] if tasks else list(TASKS.values())
         self.tasks: dict[str, tuple[Task, list[InstructionSample]]] = {}
@@ -132,7 +148,11 @@ class EcgBench:
             rows = prediction_rows(answers)
             figures[name] = {"strict": score(name, rows, gold, "strict", self.draws)}
             figures[name]["legacy"] = score(name, rows, gold, "legacy") if rows else None
-            result.per_record[name] = strict.per_record(task, rows, gold)
+            right = result.per_record[name] = strict.per_record(task, rows, gold)
+            truth = {str(sample.id): sample.answer for sample in samples}
+            for kind, sample in pick_cases({s: v for s, v in right.items() if s in answers}, self.cases):
+                note = f"{task.title}: {'right' if right[sample] else 'wrong'}. True answer: {truth[sample]}"
+                report.cases.append(queries.case(kind, sample, answers[sample].text, note))
         self._fill(report, figures, judged, result)
         return result
 
