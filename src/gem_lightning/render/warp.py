@@ -32,20 +32,21 @@ def _fold(lines, k, sx, sy):
 
 
 @njit(cache=True, nogil=True)
-def _look_cell(inverse, nodes, cell, y, xs, ys, lights, reliefs):
-    """Where ``STEP`` neighbouring pixels look on the page, and the light there, folds apart."""
+def _look_row(inverse, nodes, y, xs, ys, lights, reliefs):
+    """Where a row of pixels looks on the page, and the light there, folds apart; arrays of whole cells."""
     a, b, c, d, e, f, g, h, i = inverse
-    u0, v0, l0, f0 = nodes[cell, 0], nodes[cell, 1], nodes[cell, 2], nodes[cell, 3]
-    u1, v1 = nodes[cell + 1, 0] - u0, nodes[cell + 1, 1] - v0
-    l1, f1 = nodes[cell + 1, 2] - l0, nodes[cell + 1, 3] - f0
-    for j in range(STEP):  # no branch and no look-up here, so that the compiler does several at a time
-        fx = j / STEP
-        x = cell * STEP + j + 0.5
+    for cell in range(xs.shape[0] // STEP):
+        for j in range(STEP):
+            k, fx = cell * STEP + j, j / STEP
+            xs[k] = nodes[0, cell] + (nodes[0, cell + 1] - nodes[0, cell]) * fx
+            ys[k] = nodes[1, cell] + (nodes[1, cell + 1] - nodes[1, cell]) * fx
+            lights[k] = nodes[2, cell] + (nodes[2, cell + 1] - nodes[2, cell]) * fx
+            reliefs[k] = nodes[3, cell] + (nodes[3, cell + 1] - nodes[3, cell]) * fx
+    for k in range(xs.shape[0]):  # no branch and no look-up here, so that the compiler does several at a time
+        x = k + 0.5
         w = 1.0 / (g * x + h * y + i)
-        xs[j] = (a * x + b * y + c) * w + u0 + u1 * fx
-        ys[j] = (d * x + e * y + f) * w + v0 + v1 * fx
-        lights[j] = l0 + l1 * fx
-        reliefs[j] = f0 + f1 * fx
+        xs[k] += (a * x + b * y + c) * w
+        ys[k] += (d * x + e * y + f) * w
 
 
 @njit(cache=True, nogil=True)
@@ -64,30 +65,30 @@ def look(tall, wide, inverse, fields, lines, at_x, at_y, light, inside):
         inside: Float32 (H, W), written: distance from the page's edge, px, plus a half; negative beside the page.
     """
     height, width = light.shape
-    nodes = np.empty((fields.shape[1], 4))
-    xs, ys, lights, reliefs = np.empty(STEP), np.empty(STEP), np.empty(STEP), np.empty(STEP)
-    middle = STEP // 2
+    nodes, cells = np.empty((4, fields.shape[1])), (width + STEP - 1) // STEP
+    xs, ys, lights, reliefs = np.empty((4, cells * STEP))
     for row in range(height):
         r0, fy = row // STEP, (row % STEP) / STEP
-        for k in range(nodes.shape[0]):
+        for k in range(nodes.shape[1]):
             for j in range(4):
-                nodes[k, j] = fields[r0, k, j] * (1 - fy) + fields[r0 + 1, k, j] * fy
-        for cell in range((width + STEP - 1) // STEP):
-            _look_cell(inverse, nodes, cell, row + 0.5, xs, ys, lights, reliefs)
-            for k in range(lines.shape[0]):
+                nodes[j, k] = fields[r0, k, j] * (1 - fy) + fields[r0 + 1, k, j] * fy
+        _look_row(inverse, nodes, row + 0.5, xs, ys, lights, reliefs)
+        for k in range(lines.shape[0]):
+            for begin in range(0, cells * STEP, STEP):
+                middle = begin + STEP // 2
                 if abs(lines[k, 0] * xs[middle] + lines[k, 1] * ys[middle] - lines[k, 2]) < lines[k, 3] + 3 * STEP:
-                    for j in range(STEP):
+                    for j in range(begin, begin + STEP):
                         reliefs[j] += _fold(lines, k, xs[j], ys[j])
-            begin = cell * STEP
-            for j in range(min(STEP, width - begin)):
-                sx, sy = xs[j], ys[j]
-                across = sx if sx < wide - sx else wide - sx
-                edge = sy if sy < tall - sy else tall - sy
-                edge = (across if across < edge else edge) + 0.5
-                share = 1.0 if edge > 1.0 else edge if edge > 0.0 else 0.0
-                at_x[row, begin + j], at_y[row, begin + j] = sx - 0.5, sy - 0.5
-                light[row, begin + j] = lights[j] + reliefs[j] * share
-                inside[row, begin + j] = edge
+        for k in range(width):
+            sx, sy = xs[k], ys[k]
+            across = sx if sx < wide - sx else wide - sx
+            edge = sy if sy < tall - sy else tall - sy
+            edge = (across if across < edge else edge) + 0.5
+            share = edge if edge < 1.0 else 1.0
+            share = share if share > 0.0 else 0.0
+            at_x[row, k], at_y[row, k] = sx - 0.5, sy - 0.5
+            light[row, k] = lights[k] + reliefs[k] * share
+            inside[row, k] = edge
 
 
 @njit(cache=True, nogil=True)
