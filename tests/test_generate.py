@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import hydra
 import pyarrow.parquet as pq
@@ -105,6 +106,18 @@ def test_an_array_of_local_jobs(tmp_path):
     assert pq.read_table(tmp_path / "features.parquet").num_rows == 12
 
 
+def wait_until_gone(group):
+    """Until no process of the group is left."""
+    for _ in range(300):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("workers outlived their parent")
+
+
 def killed_at_random(overrides, kills, low, high, seed):
     """Run to the end, killed so often on the way; returns the number of kills that met a running process."""
     rng, done = random.Random(seed), 0
@@ -116,6 +129,7 @@ def killed_at_random(overrides, kills, low, high, seed):
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must notice by themselves
             process.wait()
+            wait_until_gone(process.pid)
             done += 1
     subprocess.run(command(*overrides), check=True, timeout=900)
     return done

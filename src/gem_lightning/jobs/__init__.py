@@ -15,7 +15,7 @@ from gem_lightning.jobs.array import run_array
 from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row, write_atomically
 from gem_lightning.jobs.merge import merge
 from gem_lightning.jobs.progress import Progress, duration
-from gem_lightning.jobs.runner import failure, run, run_async, work_through
+from gem_lightning.jobs.runner import failure, follow_parent, run, run_async, work_through
 
 __all__ = [
     "Item",
@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "duration",
     "failure",
+    "follow_parent",
     "merge",
     "run",
     "run_array",

@@ -72,12 +72,17 @@ _work: dict[str, Any] = {}
 
 
 def _start_worker(folder: JobFolder, function: Callable[[Item], Any], limit_s: float | None) -> None:
-    """Once a worker: keep the job at hand, leave Ctrl-C to the parent, and never outlive it."""
+    """Once a worker: keep the job at hand."""
+    follow_parent()
+    _work.update(folder=folder, function=function, limit_s=limit_s)
+
+
+def follow_parent() -> None:
+    """Initialiser of worker processes: leave Ctrl-C to the parent, and never outlive it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-    _work.update(folder=folder, function=function, limit_s=limit_s)
 
 
 def _die_with(sentinel: int) -> None:
