@@ -24,7 +24,8 @@ def find_measures(items: list[Item], heads: list[Head]) -> list[Mention]:
         head = _owner(items, heads, m)
         if head is None:
             if unit == "bpm":
-                found.append(Mention(m, m, values=tuple(canonical("rate", None, v, 0) for v in item.data)))
+                rates = (canonical("rate", None, v, 0) for v in item.data)
+                found.append(Mention(m, m, values=tuple(rate for rate in rates if rate is not None)))
             continue
         _measure(found, items, _shared(items, heads, head, m), m, item.data)
     return found
