@@ -47,6 +47,7 @@ bench: $(READY)  ## one script a figure; each prints a ratio
 	@for script in benchmarks/*.py; do echo "==> $$script"; $(TEST_ENV) $(BIN)/python $$script || exit 1; done
 
 docs: $(READY)  ## build the pages in docs/ into site/
+	@echo '==> drawing the gallery'; $(TEST_ENV) $(BIN)/python docs/render_gallery.py docs/gallery
 	@$(BIN)/mkdocs build --quiet && echo '==> site/index.html'
 
 build: $(READY)  ## wheel and sdist in dist/
