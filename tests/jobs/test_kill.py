@@ -48,7 +48,7 @@ def check(tmp_path: Path, count: int) -> None:
 
 def test_spawned_workers(tmp_path):
     process = start(tmp_path, 64)
-    assert "64/64 (100.0 %)" in process.communicate(timeout=60)[0]
+    assert "64/64 (100.0 %)" in process.communicate(timeout=600)[0]
     check(tmp_path, 64)
 
 
@@ -66,7 +66,7 @@ def test_killed_at_twenty_random_moments(tmp_path):
             process.wait()
             kills += 1
             process = start(tmp_path, count)
-    process.communicate(timeout=300)
+    process.communicate(timeout=900)
     assert process.returncode == 0
     assert kills == 20, "the job ended before it was killed often enough; make it longer"
     check(tmp_path, count)
