@@ -22,6 +22,7 @@ FLUTTER_HZ = (3.8, 5.4)  # atrial rate of typical flutter, 230 to 320 a minute
 FLUTTER_SHARE = 0.25  # of the power between 3 and 10 Hz lies within 0.35 Hz of the peak
 MIN_MV = 0.03  # free P waves, root mean square over leads
 FREE_PER_BEAT = 0.8  # fewer free P waves than this per beat are chance resemblances, as in fibrillation
+UNEVEN = 0.08  # distances of free P waves are multiples of one cycle, within this share of it
 MIN_PAUSE = ms(240)
 FASTEST = ms(270)  # P waves are not closer, 220 a minute
 
@@ -123,7 +124,12 @@ def free_p(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> At
     if group.sum() < max(3, len(bumps) / 2):
         return nothing
     found = _peaks(*search(views, trusted, np.median(shapes[group], axis=0)), gaps)
-    if len(found) < max(3, FREE_PER_BEAT * len(qrs.on)) or np.median(np.diff(found)) < FASTEST:
+    if len(found) < max(3, FREE_PER_BEAT * len(qrs.on)):
+        return nothing
+    apart = np.diff(found)
+    cycle = np.median(apart[apart < 1.5 * apart.min()])
+    uneven = np.median(np.abs(apart / cycle - np.round(apart / cycle)))
+    if cycle < FASTEST or uneven > UNEVEN:
         return nothing
     return Atria(found)
 
