@@ -83,7 +83,7 @@ def test_quantised_language_model_whole_towers(choice, gem_tiny, ecgs, pixels, l
         found, wanted = model(**batch), loaded[0](**batch)
     assert torch.isfinite(found.loss)
     agreement = torch.nn.functional.cosine_similarity(found.logits.flatten().float(), wanted.logits.flatten(), dim=0)
-    assert agreement > (0.9 if choice == "nf4" else 0.99)
+    assert agreement > (0.8 if choice == "nf4" else 0.99)
 
 
 def test_qlora_learns(parts, tokenizer, signal, picture, tmp_path):

@@ -114,10 +114,9 @@ class GemModel(GemPreTrainedModel):
             raise DataError("expected no pixel_values, got some: this model has no image tower; leave the image out")
         images = [image[None] if image.ndim == 3 else image for image in pixel_values]
         tiles = torch.cat([image.to(self.vision_tower.device, self.vision_tower.dtype) for image in images])
-        # 5.17 wants the index counted from the front
-        layer = self.config.vision_feature_layer % (self.config.vision_config.num_hidden_layers + 1)
+        layer = self.config.vision_feature_layer
         with _grad_where_needed(self.vision_tower, tiles):
-            states = self.vision_tower(pixel_values=tiles, output_hidden_states=[layer], return_dict=True)
+            states = self.vision_tower(pixel_values=tiles, output_hidden_states=True, return_dict=True)
         features = states.hidden_states[layer]  # (all tiles, 1 + patches, W)
         if self.config.vision_feature_select == "patch" and features.shape[1] == self.config.patches_per_side**2 + 1:
             features = features[:, 1:]
