@@ -100,6 +100,16 @@ def test_cross_validation_never_sees_the_patient():
     assert metrics.fast_auroc(fit_probe(features, targets, features, 0.01)[:, 0], targets[:, 0]) > 0.95
 
 
+def test_cross_validation_of_noise_is_chance_not_below():
+    """Pooled scores must not rank backwards where the parts differ in their share of a label."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(20):
+        features, targets = rng.normal(size=(60, 5)), (rng.uniform(size=(60, 1)) < 0.12).astype(float)
+        scores = cross_validated(features, targets, [f"{i:03}" for i in range(60)])
+        found.append(metrics.fast_auroc(scores[:, 0], targets[:, 0]))
+    assert abs(np.nanmean(found) - 0.5) < 0.09
+
+
 def test_bootstrap_by_patient_is_wider_than_by_record_and_covers():
     rng = np.random.default_rng(0)
     patients = np.repeat([str(i) for i in range(40)], 10)
