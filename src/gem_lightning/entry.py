@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import hydra
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 TRACEBACKS = "GEM_LIGHTNING_TRACEBACK"
 
 
-def main_with_errors(config_name: str, task: Callable[[Any], Any]) -> None:
+def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Mapping[str, str] | None = None) -> None:
     """Run ``task(cfg)`` under Hydra with the packaged configs.
 
     A mistake of the user ends in one message on stderr and exit code 2; a bug keeps its traceback. Setting the
@@ -30,7 +30,11 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any]) -> None:
     Args:
         config_name: Top-level config of ``gem_lightning.conf``, without suffix.
         task: Receives the composed config.
+        aliases: Key on the command line to key in the config, where the former is also the name of a config group:
+            Hydra would look for ``model=FOLDER`` among the files of ``conf/model``.
     """
+    for ours, theirs in (aliases or {}).items():
+        sys.argv[1:] = [re.sub(rf"^(\+{{0,2}}){ours}=", rf"\g<1>{theirs}=", argument) for argument in sys.argv[1:]]
     run = hydra.main(version_base="1.3", config_path="pkg://gem_lightning.conf", config_name=config_name)(task)
     if os.environ.get(TRACEBACKS):
         os.environ["HYDRA_FULL_ERROR"] = "1"

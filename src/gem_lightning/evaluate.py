@@ -28,7 +28,7 @@ def evaluate(cfg: DictConfig) -> None:
 
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     # an encoder answers no questions: its benchmark knows how to load it
-    predictors = [benchmark.load(str(cfg.model), cfg.name)] if hasattr(benchmark, "load") else load_predictors(cfg)
+    predictors = [benchmark.load(str(cfg.weights), cfg.name)] if hasattr(benchmark, "load") else load_predictors(cfg)
     with tqdm(unit="answer") as bar:
 
         def progress(done: int, total: int) -> None:
@@ -53,7 +53,7 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
 
     from gem_lightning.evaluation.predictors import as_predictor
 
-    path = str(cfg.model)
+    path = str(cfg.weights)
     if path.endswith((".jsonl", ".json", ".parquet")):
         if cfg.against:
             raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")
@@ -69,7 +69,7 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
             blank = type(gem.model)(gem.model.config).eval().to(gem.model.device)
             predictors.append(GemPredictor(blank, gem.processor, name="untrained", **options))
         elif name == "commonest":
-            predictors.append(_commonest(instantiate(cfg.samples)))
+            predictors.append(_commonest(cfg.samples if isinstance(cfg.samples, str) else instantiate(cfg.samples)))
         else:
             raise GemError(f"expected `against` to list untrained or commonest, got {name!r}")
     return predictors
@@ -101,7 +101,7 @@ def _show(table: Any) -> None:
 
 def main() -> None:
     """Entry point."""
-    main_with_errors("evaluate", evaluate)
+    main_with_errors("evaluate", evaluate, aliases={"model": "weights"})
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def predict(cfg: DictConfig) -> None:
     from gem_lightning.models import Gem
 
     records = find_records(cfg.record)
-    gem = Gem.from_pretrained(cfg.model, renderer=instantiate(cfg.render), device=cfg.device)
+    gem = Gem.from_pretrained(cfg.weights, renderer=instantiate(cfg.render), device=cfg.device)
     out = Path(cfg.out)
     done = 0
     for number, (name, path) in enumerate(records, 1):
@@ -62,7 +62,7 @@ def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Pa
         found.features,
         drawing,
         record,
-        provenance=f"model {cfg.model}, record {path.name}.",
+        provenance=f"model {cfg.weights}, record {path.name}.",
         extra_tables=held_out_tables(cfg.held_out),
     )
     facts = {"record": path.name, "text": found.text, "claims": found.claims.to_dict()}
@@ -114,7 +114,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 def main() -> None:
     """Entry point."""
-    main_with_errors("predict", predict)
+    main_with_errors("predict", predict, aliases={"model": "weights"})
 
 
 if __name__ == "__main__":

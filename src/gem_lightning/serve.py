@@ -23,14 +23,14 @@ def serve(cfg: DictConfig) -> None:
         raise MissingExtraError(error.name or "uvicorn", "serve") from error
     from gem_lightning.models import Gem
 
-    gem = Gem.from_pretrained(cfg.model, renderer=instantiate(cfg.render), device=cfg.device)
-    app = build_app(gem, name=str(cfg.model), max_upload_mb=cfg.max_upload_mb)
+    gem = Gem.from_pretrained(cfg.weights, renderer=instantiate(cfg.render), device=cfg.device)
+    app = build_app(gem, name=str(cfg.weights), max_upload_mb=cfg.max_upload_mb)
     uvicorn.run(app, host=cfg.host, port=cfg.port)
 
 
 def main() -> None:
     """Entry point."""
-    main_with_errors("serve", serve)
+    main_with_errors("serve", serve, aliases={"model": "weights"})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,8 +63,6 @@ class EncoderBenchmark:
         seed: Of few-shot draws and resamples.
         signal: Further arguments of ``EcgTextDataset``.
     """
-
-    takes_folder: ClassVar[bool] = True  # the encoder's weights, not a predictor of texts
 
     data: Any
     task: str

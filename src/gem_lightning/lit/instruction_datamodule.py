@@ -28,6 +28,8 @@ class InstructionDataModule(ResumableDataModule):
         contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
         batch_size: Samples a step and process.
         max_length: Longest sample, tokens; longer ones are cut and counted.
+        length_window: Batches whose samples are sorted by length together. 1 sorts nothing: right where the length of
+            an answer tells its diagnosis, since batches of one diagnosis teach little.
         num_workers: Loader processes.
         seed: Of order and pictures.
     """
@@ -43,6 +45,7 @@ class InstructionDataModule(ResumableDataModule):
         contract: str = "clean",
         batch_size: int = 16,
         max_length: int | None = 4096,
+        length_window: int = 50,
         num_workers: int = 1,
         seed: int = 0,
     ) -> None:
@@ -55,7 +58,8 @@ class InstructionDataModule(ResumableDataModule):
             "max_length": max_length,
             "seed": seed,
         }
-        self.paths, self.batch_size, self.num_workers, self.seed = paths, batch_size, num_workers, seed
+        self.paths, self.batch_size, self.length_window = paths, batch_size, length_window
+        self.num_workers, self.seed = num_workers, seed
 
     def prepare_data(self) -> None:
         """Make what does not exist yet, for example a simulated cohort."""
@@ -73,7 +77,15 @@ class InstructionDataModule(ResumableDataModule):
         dataset = self.dataset("train")
         trainer = self.trainer
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = StepSampler(dataset.lengths, self.batch_size, seed=self.seed, drop_last=True, rank=rank, ranks=ranks)
+        sampler = StepSampler(
+            dataset.lengths,
+            self.batch_size,
+            seed=self.seed,
+            drop_last=True,
+            window=self.length_window,
+            rank=rank,
+            ranks=ranks,
+        )
         sampler.data = self
         logger.info("training on %d samples, %d batches an epoch", len(dataset), len(sampler))
         return self._loader(dataset, sampler)
