@@ -115,7 +115,7 @@ def test_models_of_one_tower(leave_out, parts, tokenizer, signal, picture):
     model, processor = build_gem(**parts), build_processor(tokenizer, parts)
     have = "image" if leave_out == "ecg" else "ecg"
     assert torch.isfinite(model(**batch_of(processor, signal, picture, mix=[have])).loss)
-    with pytest.raises(DataError, match="no (ECG|image) tower"):
+    with pytest.raises(DataError, match=r"no (ECG|image) tower"):
         model(**batch_of(processor, signal, picture, mix=["ecg" if leave_out == "ecg" else "image"]))
 
 

@@ -156,7 +156,7 @@ class TestBadInput:
             load_gem(tmp_path / "g" / "model_sharded")
 
     def test_a_wrong_hidden_size(self, copied):
-        with pytest.raises(CheckpointError, match="misshapen: .*expected"):
+        with pytest.raises(CheckpointError, match=r"misshapen: .*expected"):
             load_gem(copied(hidden_size=128))
 
     def test_a_wrong_tokenizer(self, copied, golden):
