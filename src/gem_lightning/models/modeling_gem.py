@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    GenerationMixin,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
@@ -292,6 +299,9 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
             write_card(self, Path(save_directory))
         return done
 
+    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
+        return _InVocabulary(super()._get_logits_processor(*args, **kwargs))
+
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
         input_ids: Tensor,
@@ -310,6 +320,17 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         if is_first_iteration or not kwargs.get("use_cache", True):
             inputs |= {"ecg_values": ecg_values, "pixel_values": pixel_values, "image_sizes": image_sizes}
         return inputs
+
+
+class _InVocabulary(LogitsProcessorList):
+    """Processors that look tokens up, such as the repetition penalty, see no placeholder id.
+
+    A placeholder reads as its row's first token, which the prompt holds anyway, so nothing else changes.
+    """
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        known = torch.where(input_ids < scores.shape[-1], input_ids, input_ids[:, :1])
+        return super().__call__(known, scores, **kwargs)
 
 
 def _as(module: nn.Module, values: Tensor) -> Tensor:
