@@ -300,7 +300,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         return done
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
-        return _InVocabulary(super()._get_logits_processor(*args, **kwargs))
+        return _InVocabulary(super()._get_logits_processor(*args, **kwargs))  # type: ignore[misc]
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
@@ -330,7 +330,7 @@ class _InVocabulary(LogitsProcessorList):
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         known = torch.where(input_ids < scores.shape[-1], input_ids, input_ids[:, :1])
-        return super().__call__(known, scores, **kwargs)
+        return super().__call__(known, scores, **kwargs)  # type: ignore[arg-type]
 
 
 def _as(module: nn.Module, values: Tensor) -> Tensor:
