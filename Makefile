@@ -24,8 +24,14 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)  ## virtual environment, locked packages, this package in editable mode
 
 demo: $(READY)  ## train a small GEM on simulated ECGs, judge it, interpret a real ECG (about 8 minutes on 2 cores)
+	@echo "==> 1/3 simulate, measure, describe, train: outputs/demo"
 	@$(BIN)/python -m gem_lightning.train experiment=quickstart
-	@$(BIN)/python -m gem_lightning.predict experiment=quickstart
+	@echo "==> 2/3 held-out ECGs, beside an untrained network and the commonest answer"
+	@$(BIN)/python -m gem_lightning.evaluate model=outputs/demo/model benchmark=held_out out=outputs/demo/held_out
+	@echo "==> 3/3 a real ECG"
+	@$(BIN)/python -m gem_lightning.predict model=outputs/demo/model record=example out=outputs/demo \
+	  held_out=outputs/demo/held_out/results.json max_new_tokens=96
+	@echo "==> made: outputs/demo/report.html (the page), outputs/demo/model (weights), outputs/demo/logs (curves)"
 
 check: $(READY)  ## style, types and layers
 	@echo "==> ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -24,11 +24,12 @@ def predict(cfg: DictConfig) -> None:
     Raises:
         GemError: No record could be interpreted.
     """
+    records = find_records(cfg.record)
+
     from hydra.utils import instantiate
 
     from gem_lightning.models import Gem
 
-    records = find_records(cfg.record)
     gem = Gem.from_pretrained(cfg.weights, renderer=instantiate(cfg.render), device=cfg.device)
     out = Path(cfg.out)
     done = 0

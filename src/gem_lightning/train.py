@@ -25,12 +25,13 @@ def train(cfg: DictConfig) -> float | None:
     Raises:
         GemError: ``ckpt_path`` names no checkpoint.
     """
+    checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
+
     import lightning
     from hydra.utils import instantiate
 
     _hush()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
     data = instantiate(cfg.data)
     data.prepare_data()
     module = instantiate(cfg.model)

@@ -63,10 +63,12 @@ def test_passing_troubles_are_retried_and_paid_once(trouble, tmp_path):
         return trouble if n < 2 else "fine"
 
     with LoopbackLLM(reply) as server:
-        client = ChatClient("m", server.base_url, cache=tmp_path / "a.jsonl", backoff=0.01, timeout=0.3)
+        # A short limit only where the server hangs: on a busy machine it would add retries of its own.
+        limit = 0.5 if trouble.hang else 60
+        client = ChatClient("m", server.base_url, cache=tmp_path / "a.jsonl", backoff=0.01, timeout=limit)
         [answer] = client.ask([question("x")])
         assert answer.text == "fine"
-        assert client.ledger.retries == 2
+        assert client.ledger.retries >= 2 if trouble.hang else client.ledger.retries == 2
         assert client.ledger.answers == 1
         assert len({h["idempotency-key"] for h in server.headers}) == 1
 

@@ -149,7 +149,7 @@ class SaveFinished(Callback):
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the folder under a temporary name and rename it."""
         if not trainer.is_global_zero or trainer.interrupted:
             return

@@ -92,8 +92,7 @@ def interpretation_html(
         style=Markup(style_sheet()),
         counts=[(word, counts[word]) for word in VERDICTS if counts[word]],
         image=base64.b64encode(png_bytes(image)).decode(),
-        text=Markup(claims.to_html()),
-        precision=_precision(counts),
+        text=Markup(claims.to_html(record)),
         device=bool(device),
         measurements=_measurements(features, device),
         verdicts=[_verdict_row(v, text) for v in claims.verdicts],
@@ -124,11 +123,6 @@ def _subtitle(record: EcgRecord) -> str:
     return " · ".join(fact for fact in facts if fact)
 
 
-def _precision(counts: Counter[str]) -> str:
-    checked = counts["supported"] + counts["contradicted"]
-    return f"{counts['supported']} of {checked} checkable statements agree." if checked else ""
-
-
 def _measurements(features: EcgFeatures, device: dict[str, Any]) -> list[dict[str, str]]:
     rows = [
         {"name": name, "value": _number(getattr(features, key), unit), "device": _number(device.get(key), unit)}
@@ -155,17 +149,9 @@ def _verdict_row(verdict: Any, text: str) -> dict[str, str]:
     start, end = verdict.claim.span
     return {
         "quote": text[start:end],
-        "measured": _measured(verdict.measured, verdict.claim.unit),
+        "evidence": verdict.reason or "",
         "verdict": verdict.verdict,
-        "reason": verdict.reason or "",
     }
-
-
-def _measured(value: Any, unit: str | None) -> str:
-    if isinstance(value, (int, float)):
-        digits = 2 if unit == "mV" else 0
-        return f"{value:.{digits}f} {unit or ''}".strip()
-    return "–" if value is None else str(value)
 
 
 def _lead_rows(features: EcgFeatures) -> list[dict[str, Any]]:
