@@ -181,3 +181,9 @@ def test_auto_classes_after_import(tiny, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_open_clip_finds_transformers_after_this_package():
+    """open_clip imports the Auto classes, which load this family, which is built on open_clip."""
+    code = "import gem_lightning, open_clip.hf_model as hub; assert hub.transformers is not None"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from open_clip.transformer import LayerNorm, Transformer
 from torch import Tensor, nn
 
 from gem_lightning.errors import CheckpointError, DataError
@@ -48,6 +47,9 @@ class EcgTransformer(nn.Module):
         output_dim: int = 512,
         patch_dropout: float = 0.0,
     ) -> None:
+        # Imported here: open_clip asks for transformers' Auto classes, which load this module once the package is known.
+        from open_clip.transformer import LayerNorm, Transformer
+
         super().__init__()
         if samples % patch_size or width % head_width:
             raise DataError(
