@@ -47,7 +47,7 @@ class EcgTransformer(nn.Module):
         output_dim: int = 512,
         patch_dropout: float = 0.0,
     ) -> None:
-        # Imported here: open_clip asks for transformers' Auto classes, which load this module once the package is known.
+        # Here, not above: open_clip asks for transformers' Auto classes, and those load this module.
         from open_clip.transformer import LayerNorm, Transformer
 
         super().__init__()
