@@ -54,7 +54,7 @@ bench: $(READY)  ## one script a figure; each prints a ratio
 
 docs: $(READY)  ## build the pages in docs/ into site/
 	@echo '==> drawing the gallery'; $(TEST_ENV) $(BIN)/python docs/render_gallery.py docs/gallery
-	@$(BIN)/mkdocs build --quiet && echo '==> site/index.html'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo '==> site/index.html'
 
 build: $(READY)  ## wheel and sdist in dist/
 	@$(BIN)/python -m build --installer uv --outdir dist .

@@ -6,7 +6,10 @@ import gem_lightning.conf
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+
+from gem_lightning.errors import GemError
 
 CONF = pathlib.Path(gem_lightning.conf.__file__).parent
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
@@ -53,3 +56,20 @@ def test_strategies_compose():
     for path in (CONF / "strategy").glob("*.yaml"):
         cfg = composed("experiment=gem_tiny", f"strategy={path.stem}")
         assert cfg.trainer.strategy
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "benchmark").glob("*.yaml")))
+def test_benchmark_is_callable(name):
+    needed = {
+        "claims": ["benchmark.source.root=unused"],
+        "ecgbench": ["benchmark.folder=unused"],
+        "encoder": ["benchmark.data=unused", "benchmark.task=simulated"],
+        "grounding": ["benchmark.judges=[]", "benchmark.judgements=unused"],
+    }
+    cfg = composed(f"benchmark={name}", "out=unused", *needed.get(name, ()), config="evaluate")
+    try:
+        benchmark = instantiate(cfg.benchmark, _convert_="all")
+    except InstantiationException as error:  # a folder that is not there is the next mistake, after the config
+        assert isinstance(error.__cause__, GemError | FileNotFoundError), error
+    else:
+        assert callable(benchmark)

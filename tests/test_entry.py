@@ -16,7 +16,7 @@ def run(module, *arguments, cwd):
     [
         ("train", ["experiment=quickstrat"], ["quickstrat", "quickstart"]),
         ("train", ["experiment=quickstart", "trainer.max_step=3"], ["max_step", "Did you mean", "trainer.max_steps"]),
-        ("train", ["experiment=quickstart", "model.lrr=1"], ["model.lr"]),
+        ("train", ["experiment=quickstart", "optim.lrr=1"], ["optim.lr"]),
         ("train", ["experiment=gem_tiny", "ckpt_path=nowhere.ckpt"], ["nowhere.ckpt", "checkpoint"]),
         ("predict", ["record=nowhere.hea", "model=nothing"], ["nowhere.hea"]),
         ("cli", ["measure", "nowhere.dcm"], ["nowhere.dcm"]),

@@ -70,7 +70,7 @@ def fit(module, data, *callbacks, ckpt_path=None, **options):
 
 
 def test_overfits_eight_ecgs_and_reads_them_from_the_signal(cohort):
-    module, data = parts(cohort, "data.batch_size=8", "model.lr=0.003", "model.weight_decay=0", "model.warmup=10")
+    module, data = parts(cohort, "data.batch_size=8", "optim.lr=0.003", "optim.weight_decay=0", "optim.warmup=10")
     fit(module, data, max_steps=160, max_epochs=-1)
     examples = data.examples(8)
     answers = [example["answer"] for example in examples]
