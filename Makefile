@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_ENV := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench docs build lock clean
+.PHONY: help setup demo test test-slow test-older check format bench docs build lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,7 +44,15 @@ test: check  ## everything but the slow tests
 	@echo "==> all tests passed; the slow ones: make test-slow"
 
 test-slow: $(READY)  ## kills, browsers, notebooks, long fuzz
-	@$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not gpu"
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not gpu"
+
+OLD := .venv-transformers-5.17
+test-older: $(READY)  ## parity and network tests on transformers 5.17, the oldest that is supported
+	@test -x $(OLD)/bin/python || $(PYTHON) -m venv $(OLD)
+	@$(BIN)/uv pip install --quiet --python $(OLD)/bin/python --no-deps 'transformers==5.17.*' 'huggingface_hub<2'
+	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	  { $(BIN)/python -c "$$site"; echo $(CURDIR)/src; } > "$$($(OLD)/bin/python -c "$$site")/main.pth"
+	@$(TEST_ENV) $(OLD)/bin/python -m pytest -p no:cacheprovider tests/models/test_parity.py tests/models/test_modeling_gem.py
 
 format: $(READY)  ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
