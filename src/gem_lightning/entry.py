@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Any
 
 import hydra
@@ -33,6 +34,9 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Mapp
         aliases: Key on the command line to key in the config, where the former is also the name of a config group:
             Hydra would look for ``model=FOLDER`` among the files of ``conf/model``.
     """
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        sys.stdout.write(usage(config_name))
+        return
     for ours, theirs in (aliases or {}).items():
         sys.argv[1:] = [re.sub(rf"^(\+{{0,2}}){ours}=", rf"\g<1>{theirs}=", argument) for argument in sys.argv[1:]]
     run = hydra.main(version_base="1.3", config_path="pkg://gem_lightning.conf", config_name=config_name)(task)
@@ -51,6 +55,19 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Mapp
         if message is None or asked == "1":
             raise
         _stop(message, USAGE_ERROR)
+
+
+def usage(config_name: str) -> str:
+    """The entry point's own config file with its comments, and the groups to choose from: no composing needed."""
+    conf = files("gem_lightning.conf")
+    groups = sorted((f for f in conf.iterdir() if f.is_dir() and f.name[0] != "_"), key=lambda f: f.name)
+    choices = [
+        f"  {group.name}={'|'.join(sorted(f.name[:-5] for f in group.iterdir() if f.name.endswith('.yaml')))}"
+        for group in groups
+    ]
+    body = conf.joinpath(f"{config_name}.yaml").read_text(encoding="utf-8")
+    lines = ["", "Groups:", *choices, "", "The composed config: --cfg job. Hydra's own options: --hydra-help.", ""]
+    return body + "\n".join(lines)
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
