@@ -79,10 +79,10 @@ def interpret(args: argparse.Namespace) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
+    from gem_lightning.jobs import write_atomically
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    write_atomically(path, data)
     print(path)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gem_lightning.entry import main_with_errors
 from gem_lightning.errors import EcgReadError, GemError
+from gem_lightning.jobs import write_atomically
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,8 +69,9 @@ def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Pa
     )
     facts = {"record": path.name, "text": found.text, "claims": found.claims.to_dict()}
     facts["features"] = found.features.to_dict()
-    _write_whole(target.with_suffix(".json"), json.dumps(facts, indent=1, ensure_ascii=False))
-    _write_whole(target.with_suffix(".html"), page)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target.with_suffix(".json"), json.dumps(facts, indent=1, ensure_ascii=False).encode())
+    write_atomically(target.with_suffix(".html"), page.encode())
     return target.with_suffix(".html")
 
 
@@ -104,13 +106,6 @@ def held_out_tables(results: str | None) -> tuple[Any, ...]:
         raise GemError(f"expected the results of `evaluate` at {path}, got nothing; run it first or leave held_out out")
     table = json.loads(path.read_text(encoding="utf-8"))["table"]
     return (Table(table["title"], table["header"], table["rows"], table["note"]),)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.features.schema import plain
 from gem_lightning.grounding.jsonlines import AppendLog
+from gem_lightning.jobs import write_atomically
 from gem_lightning.present.evaluation_report import EvaluationReport
 
 logger = logging.getLogger(__name__)
@@ -121,16 +122,10 @@ class Result:
         """Write results.json, report.md and report.html into a folder, each whole or not at all."""
         folder = pathlib.Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / "results.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False))
-        _write_whole(folder / "report.md", self.report.to_markdown())
-        _write_whole(folder / "report.html", self.report.to_html())
+        write_atomically(folder / "results.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False).encode())
+        write_atomically(folder / "report.md", self.report.to_markdown().encode())
+        write_atomically(folder / "report.html", self.report.to_html().encode())
         return folder / "report.html"
-
-
-def _write_whole(path: pathlib.Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def answer_all(

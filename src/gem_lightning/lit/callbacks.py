@@ -13,6 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 
+from gem_lightning.jobs import write_atomically
 from gem_lightning.models.generation import generate_texts
 
 logger = logging.getLogger(__name__)
@@ -25,15 +26,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write ``checkpoint`` to ``path``; an interruption leaves the previous file."""
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(final)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(final, lambda path: torch.save(checkpoint, path))
 
 
 class KeepLast(ModelCheckpoint):
