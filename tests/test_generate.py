@@ -1,13 +1,9 @@
 """The entry point: composed configs, stages, exit codes, arrays, kills."""
 
 import json
-import os
-import random
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import hydra
 import pyarrow.parquet as pq
@@ -15,8 +11,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from gem_lightning.errors import GemError
-from gem_lightning.generate import generate, plain_names
+from gem_lightning.generate import generate
 from gem_lightning.grounding.sample import read_samples
+from helpers_kill import killed_at_random
 from helpers_llm_server import LoopbackLLM
 
 
@@ -24,14 +21,6 @@ def run(*overrides):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):
         generate(hydra.compose("generate", overrides=[*overrides, "workers=0"]))
-
-
-def test_paths_on_the_command_line(tmp_path):
-    (tmp_path / "list.csv").touch()
-    given = [f"source={tmp_path}/list.csv", "source=ptbxl", "data={a:b}", "seed=1"]
-    assert plain_names(given) == [
-        "source=files", f"source.root={tmp_path}/list.csv", "source=ptbxl", "files={a:b}", "seed=1",
-    ]  # fmt: skip
 
 
 def test_samples_then_doctor_then_shards(tmp_path, capsys):
@@ -106,39 +95,10 @@ def test_an_array_of_local_jobs(tmp_path):
     assert pq.read_table(tmp_path / "features.parquet").num_rows == 12
 
 
-def wait_until_gone(group):
-    """Until no process of the group is left."""
-    for _ in range(300):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    os.killpg(group, signal.SIGKILL)
-    pytest.fail("workers outlived their parent")
-
-
-def killed_at_random(overrides, kills, low, high, seed):
-    """Run to the end, killed so often on the way; returns the number of kills that met a running process."""
-    rng, done = random.Random(seed), 0
-    for _ in range(kills):
-        process = subprocess.Popen(command(*overrides), start_new_session=True, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=rng.uniform(low, high))
-            return done
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must notice by themselves
-            process.wait()
-            wait_until_gone(process.pid)
-            done += 1
-    subprocess.run(command(*overrides), check=True, timeout=900)
-    return done
-
-
 @pytest.mark.slow
 def test_features_killed_at_twenty_random_moments(tmp_path):
     overrides = ("stage=features", "source.n=600", f"out={tmp_path}", "block=5", "workers=2")
-    assert killed_at_random(overrides, 20, 2, 14, 1) == 20
+    killed_at_random(command(*overrides), lambda: len(list(tmp_path.glob("**/shards/*.parquet"))), total=120)
     rows = pq.read_table(tmp_path / "features.parquet", columns=["id"])["id"].to_pylist()
     assert rows == [f"simulated-{i}" for i in range(600)]
 
@@ -150,14 +110,13 @@ def test_a_taught_run_killed_at_twenty_random_moments_pays_each_answer_once(tmp_
         heart, qrs, qt = (numbers.get(name) for name in ("heart_rate_bpm", "qrs_ms", "qt_ms"))
         return f"The heart rate is {heart} bpm, the QRS duration {qrs} ms and the QT interval {qt} ms."
 
-    concurrency = 4
+    concurrency, kills = 4, 20
     with LoopbackLLM(reply, latency=0.25) as server:
         overrides = (
             "source.n=250", "source.diagnoses=[sinus,rbbb,lvh]", "source.snr_db=28", f"out={tmp_path}", "block=5",
             "workers=1", "teacher=openai", f"teacher.base_url={server.base_url}", f"teacher.concurrency={concurrency}",
         )  # fmt: skip
-        kills = killed_at_random(overrides, 20, 5, 12, 2)
-    assert kills == 20
+        killed_at_random(command(*overrides), lambda: len(server.paid), total=250, kills=kills)
     card = json.loads((tmp_path / "run_card.json").read_text())
     assert card["samples"] + card["rejected"] == card["records"] == 250
     ids = [s.id for split in card["samples_by_split"] for s in read_samples(tmp_path / f"{split}.jsonl")]

@@ -1,10 +1,10 @@
-"""The console script: ``gem-lightning measure|render|check|interpret FILE``."""
+"""The console script: ``gem-lightning measure|render|check|interpret FILE`` and ``compare RUN RUN``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gem_lightning.errors import GemError
@@ -78,6 +78,13 @@ def interpret(args: argparse.Namespace) -> None:
     _write(args.out, page.encode())
 
 
+def compare(args: argparse.Namespace) -> None:
+    """Compare two evaluation runs on the records that both have; write the report."""
+    from gem_lightning.evaluation.comparison import compare as compare_runs
+
+    print(compare_runs(args.run_a, args.run_b).save(args.out))
+
+
 def _write(path: Path, data: bytes) -> None:
     from gem_lightning.jobs import write_atomically
 
@@ -111,12 +118,20 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--model", required=True, help="folder or hub id that Gem.from_pretrained reads")
     one.add_argument("--question", help="asked instead of the model's usual instruction")
     one.add_argument("-o", "--out", type=Path, help="HTML page to write; otherwise the text is printed")
+
+    one = _command(commands, compare, "compare two evaluation runs on the same records, with paired tests", file=False)
+    one.add_argument("run_a", help="folder that evaluate wrote")
+    one.add_argument("run_b", help="another, of the same benchmark")
+    one.add_argument("-o", "--out", type=Path, required=True, help="folder for the report")
     return parser
 
 
-def _command(commands: argparse._SubParsersAction, run: object, help_text: str) -> argparse.ArgumentParser:
-    one = commands.add_parser(run.__name__, help=help_text, description=help_text)  # type: ignore[attr-defined]
-    one.add_argument("file", help="any ECG file: WFDB header, DICOM, ...")
+def _command(
+    commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], help_text: str, file: bool = True
+) -> argparse.ArgumentParser:
+    one: argparse.ArgumentParser = commands.add_parser(run.__name__, help=help_text, description=help_text)
+    if file:
+        one.add_argument("file", help="any ECG file: WFDB header, DICOM, ...")
     one.set_defaults(run=run)
     return one
 

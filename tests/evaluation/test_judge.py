@@ -1,10 +1,6 @@
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,6 +9,7 @@ from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation import grounding
 from gem_lightning.evaluation.judge import SCHEMES, Judge, JudgeCase, agreement, calibrate, panel
 from gem_lightning.grounding.client import ChatClient
+from helpers_kill import killed_at_random
 from helpers_llm_server import LoopbackLLM, Reply
 
 WORDS = re.compile(r"[a-z]+(?:-[a-z]+)*|\d+(?:\.\d+)?")
@@ -153,20 +150,9 @@ with open(out, "w") as file:
 @pytest.mark.slow
 def test_killed_twenty_times_every_judgement_once_and_paid_once(tmp_path):
     cache, out, n = tmp_path / "answers.jsonl", tmp_path / "out.json", 400
-    rng = np.random.default_rng(0)
     with LoopbackLLM(lambda request, i: answer(0.5), latency=0.02) as server:
         command = [sys.executable, "-c", WORKER, server.base_url, str(cache), str(out), str(n)]
-        for _ in range(20):
-            seen = len(server.requests)
-            process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": "src"})
-            deadline = time.monotonic() + 60
-            while len(server.requests) == seen and time.monotonic() < deadline and process.poll() is None:
-                time.sleep(0.002)
-            time.sleep(float(rng.uniform(0, 0.05)))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        assert not out.exists(), "the kills came too late to test anything"
-        subprocess.run(command, check=True)
+        killed_at_random(command, lambda: len(server.paid), total=n)
         answers, ledger = json.loads(out.read_text())
     assert list(answers) == [str(i) for i in range(n)] or set(answers) == {str(i) for i in range(n)}
     assert ledger["answers"] == n

@@ -1,9 +1,6 @@
 import asyncio
 import json
 import logging
-import os
-import signal
-import subprocess
 import sys
 import time
 
@@ -12,6 +9,7 @@ import pytest
 
 from gem_lightning.errors import GemError
 from gem_lightning.grounding.client import AnswerStore, ChatClient, ChatError, ChatRequest
+from helpers_kill import killed_at_random
 from helpers_llm_server import LoopbackLLM, Reply
 
 
@@ -222,20 +220,9 @@ with open(out, "w") as file:
 @pytest.mark.slow
 def test_killed_twenty_times_each_answer_once_and_paid_once(tmp_path):
     cache, out, n = tmp_path / "a.jsonl", tmp_path / "out.json", 400
-    rng = np.random.default_rng(0)
     with LoopbackLLM(lambda r, i: "re " + words(r), latency=0.02) as server:
         command = [sys.executable, "-c", WORKER, server.base_url, str(cache), str(out), str(n)]
-        for _ in range(20):
-            seen = len(server.requests)
-            process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": "src"})
-            deadline = time.monotonic() + 30
-            while len(server.requests) == seen and time.monotonic() < deadline and process.poll() is None:
-                time.sleep(0.002)
-            time.sleep(float(rng.uniform(0, 0.05)))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        assert not out.exists(), "the kills came too late to test anything"
-        subprocess.run(command, check=True)
+        killed_at_random(command, lambda: len(server.paid), total=n)
         *answers, ledger = json.loads(out.read_text())
     assert answers == [[str(i), f"re {i}"] for i in range(n)]
     rows = [json.loads(line) for line in cache.read_bytes().splitlines() if line.strip().endswith(b"}")]

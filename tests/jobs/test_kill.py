@@ -1,16 +1,14 @@
 """Kill a spawned run at random moments; what is on disk at the end must be whole."""
 
 import json
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from gem_lightning.jobs import JobFolder, merge
+from helpers_kill import killed_at_random
 
 SCRIPT = """
 import sys, time
@@ -28,11 +26,10 @@ if __name__ == "__main__":
 """
 
 
-def start(tmp_path: Path, count: int) -> subprocess.Popen:
+def command(tmp_path: Path, count: int) -> list[str]:
     script = tmp_path / "job_script.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(tmp_path / "job"), str(count)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return [sys.executable, str(script), str(tmp_path / "job"), str(count)]
 
 
 def check(tmp_path: Path, count: int) -> None:
@@ -47,29 +44,16 @@ def check(tmp_path: Path, count: int) -> None:
 
 
 def test_spawned_workers(tmp_path):
-    process = start(tmp_path, 64)
-    assert "64/64 (100.0 %)" in process.communicate(timeout=600)[0]
+    done = subprocess.run(command(tmp_path, 64), stdout=subprocess.PIPE, text=True, timeout=600)
+    assert "64/64 (100.0 %)" in done.stdout
     check(tmp_path, 64)
 
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(tmp_path):
-    count, kills = 6000, 0
-    rng = random.Random(0)
-    process = start(tmp_path, count)
-    while kills < 20:
-        try:
-            process.wait(timeout=rng.uniform(0.1, 1.6))
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            process = start(tmp_path, count)
-    process.communicate(timeout=900)
-    assert process.returncode == 0
-    assert kills == 20, "the job ended before it was killed often enough; make it longer"
+    count = 6000
+    shards = tmp_path / "job" / "shards"
+    killed_at_random(command(tmp_path, count), lambda: len(list(shards.glob("*.parquet"))), total=count // 16)
     check(tmp_path, count)
-    time.sleep(0.5)
-    assert not list((tmp_path / "job" / "shards").glob(".*.tmp"))
+    assert not list(shards.glob(".*.tmp"))
     assert JobFolder(tmp_path / "job").missing() == []

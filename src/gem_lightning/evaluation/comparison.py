@@ -1,7 +1,4 @@
-"""Two runs of one benchmark, record by record: is one better, and how sure is that?
-
-python -m gem_lightning.evaluation.comparison outputs/a outputs/b --out outputs/a-b
-"""
+"""Two runs of one benchmark, record by record: is one better, and how sure is that?"""
 
 from __future__ import annotations
 
@@ -82,19 +79,3 @@ def _report(a: dict[str, Any], b: dict[str, Any], figures: dict[str, Any], left_
     if left_out:
         report.notes.append(f"Only in one of the runs, and so not compared: {', '.join(left_out)}.")
     return report
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Compare two run folders and save the report."""
-    import argparse
-
-    parser = argparse.ArgumentParser(description="Compare two evaluation runs on the same records.")
-    parser.add_argument("run_a")
-    parser.add_argument("run_b")
-    parser.add_argument("--out", default="outputs/compare")
-    args = parser.parse_args(arguments)
-    compare(args.run_a, args.run_b).save(args.out)
-
-
-if __name__ == "__main__":
-    main()
