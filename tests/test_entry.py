@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from gem_lightning.entry import own_keys
+
 
 def run(module, *arguments, cwd):
     command = [sys.executable, "-m", f"gem_lightning.{module}", *arguments]
@@ -39,3 +41,12 @@ def test_help(tmp_path, module):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 5
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_that_are_names_of_groups(tmp_path):
+    (tmp_path / "list.csv").touch()
+    aliases = {"data": "files", "source": ("files", "source.root")}
+    typed = [f"source={tmp_path}/list.csv", "source=ptbxl", "data={a:b}", "+data=x=y", "seed=1", "-m"]
+    assert own_keys(typed, aliases) == [
+        "source=files", f"source.root={tmp_path}/list.csv", "source=ptbxl", "files={a:b}", "+files=x=y", "seed=1", "-m",
+    ]  # fmt: skip

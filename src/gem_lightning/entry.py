@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -22,7 +22,10 @@ INTERRUPTED = 130
 TRACEBACKS = "GEM_LIGHTNING_TRACEBACK"
 
 
-def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Mapping[str, str] | None = None) -> None:
+Aliases = Mapping[str, str | tuple[str, str]]
+
+
+def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Aliases | None = None) -> None:
     """Run ``task(cfg)`` under Hydra with the packaged configs.
 
     A mistake of the user ends in one message on stderr and exit code 2; a bug keeps its traceback. Setting the
@@ -31,14 +34,12 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Mapp
     Args:
         config_name: Top-level config of ``gem_lightning.conf``, without suffix.
         task: Receives the composed config.
-        aliases: Key on the command line to key in the config, where the former is also the name of a config group:
-            Hydra would look for ``model=FOLDER`` among the files of ``conf/model``.
+        aliases: See :func:`own_keys`.
     """
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(usage(config_name))
         return
-    for ours, theirs in (aliases or {}).items():
-        sys.argv[1:] = [re.sub(rf"^(\+{{0,2}}){ours}=", rf"\g<1>{theirs}=", argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = own_keys(sys.argv[1:], aliases or {})
     run = hydra.main(version_base="1.3", config_path="pkg://gem_lightning.conf", config_name=config_name)(task)
     if os.environ.get(TRACEBACKS):
         os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -55,6 +56,28 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Mapp
         if message is None or asked == "1":
             raise
         _stop(message, USAGE_ERROR)
+
+
+def own_keys(arguments: Sequence[str], aliases: Aliases) -> list[str]:
+    """The command line as Hydra takes it, where a key is also the name of a config group.
+
+    Args:
+        arguments: As typed. Hydra would look for ``model=FOLDER`` among the files of ``conf/model``.
+        aliases: Key as typed → key in the config; or → (choice, key): a value that is a path selects the choice of
+            the group and sets the key, any other value stays the choice itself.
+    """
+    found = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        name = key.lstrip("+")
+        target = aliases.get(name)
+        if isinstance(target, str):
+            found.append(f"{key.removesuffix(name)}{target}={value}")
+        elif target is not None and (os.sep in value or os.path.exists(value)):
+            found += [f"{name}={target[0]}", f"{target[1]}={value}"]
+        else:
+            found.append(argument)
+    return found
 
 
 def usage(config_name: str) -> str:

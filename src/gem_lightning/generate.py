@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from functools import partial
@@ -254,24 +253,9 @@ def show_progress(every_s: float = 1.0) -> Any:
     return show
 
 
-def plain_names(arguments: list[str]) -> list[str]:
-    """``source=PATH`` and ``data=FILE`` as Hydra knows them, where ``source`` and ``data`` are groups of configs."""
-    found = []
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if name == "source" and (os.sep in value or os.path.exists(value)):
-            found += ["source=files", f"source.root={value}"]
-        elif name == "data":
-            found.append(f"files={value}")
-        else:
-            found.append(argument)
-    return found
-
-
 def main() -> None:
     """``python -m gem_lightning.generate``."""
-    sys.argv[1:] = plain_names(sys.argv[1:])
-    main_with_errors("generate", generate)
+    main_with_errors("generate", generate, aliases={"data": "files", "source": ("files", "source.root")})
 
 
 if __name__ == "__main__":

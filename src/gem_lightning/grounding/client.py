@@ -10,13 +10,14 @@ Concurrent, rate limited, retrying; every answer is paid once and kept in an app
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import pathlib
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from gem_lightning.errors import GemError, MissingExtraError
 from gem_lightning.grounding.answers import Answer, AnswerStore, ChatRequest, Ledger, Usage, content_key
@@ -47,7 +48,7 @@ class _PassingError(Exception):
 
 
 class ChatClient:
-    """Asks an OpenAI-compatible endpoint.
+    """Asks an OpenAI-compatible endpoint through the official client (`openai`).
 
     Args:
         model: The endpoint's name of the model.
@@ -111,7 +112,7 @@ class ChatClient:
         self._shape = {"structured": "json_schema" if structured == "auto" else structured, "length": "max_tokens"}
         self._adapt = structured == "auto"
         self._temperature_refused = False
-        self._http: Any = None
+        self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._pause_until = 0.0
@@ -198,9 +199,9 @@ class ChatClient:
 
     async def aclose(self) -> None:
         """Close connections and the store's file; both open again when needed."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
         self.store.close()
 
     # -- one request ----------------------------------------------------------------------------------------------
@@ -280,25 +281,30 @@ class ChatClient:
                 await asyncio.sleep(wait)
 
     async def _post(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
-        import httpx
+        import openai
 
-        secret = os.environ.get(self.api_key_env, "")
-        headers = {"Idempotency-Key": key} | ({"Authorization": f"Bearer {secret}"} if secret else {})
+        rest = {name: value for name, value in body.items() if name not in ("model", "messages")}
         try:
-            reply = await self._http.post(f"{self.base_url}/chat/completions", json=body, headers=headers)
-        except (httpx.TimeoutException, httpx.TransportError) as error:
+            reply = await self._client.chat.completions.with_raw_response.create(
+                model=body["model"],
+                messages=body["messages"],
+                extra_body=rest,
+                extra_headers={"Idempotency-Key": key},
+            )
+        except openai.APIStatusError as error:
+            self._refused(error.response)
+        except openai.APIConnectionError as error:  # refused, cut or timed out
             raise _PassingError(f"{type(error).__name__}: {error}") from None
-        if reply.status_code != 200:
-            self._refused(reply, secret)
         try:
-            answer = reply.json()
+            answer = json.loads(reply.http_response.content)
             answer["choices"][0]["message"].get("content")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise _PassingError("the body is not a whole chat completion") from None
         return answer
 
-    def _refused(self, reply: Any, secret: str) -> None:
+    def _refused(self, reply: Any) -> NoReturn:
         """Raise what a status other than 200 means."""
+        secret = os.environ.get(self.api_key_env, "")
         told = reply.text[:500]
         told = told.replace(secret, "***") if secret else told
         if reply.status_code in (400, 422) and self._adapts(told):
@@ -349,16 +355,23 @@ class ChatClient:
     def _enter_loop(self) -> None:
         """Connections and locks belong to one event loop: make them anew in another."""
         loop = asyncio.get_running_loop()
-        if loop is self._loop and self._http is not None:
+        if loop is self._loop and self._client is not None:
             return
         try:
-            import httpx
+            import openai
         except ImportError:
-            raise MissingExtraError("httpx", "teacher") from None
+            raise MissingExtraError("openai", "teacher") from None
+        for name in ("httpx", "httpx2"):  # by the client's version; it tells of every request at INFO
+            logging.getLogger(name).setLevel(logging.WARNING)
         local = any(host in self.base_url for host in ("//127.", "//localhost", "//[::1]"))
-        limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         encrypted = self.base_url.startswith("https:")  # reading the certificates takes longer than many answers
-        self._http = httpx.AsyncClient(timeout=self.timeout, limits=limits, trust_env=not local, verify=encrypted)
+        self._client = openai.AsyncOpenAI(
+            api_key=os.environ.get(self.api_key_env) or "none",  # a server of one's own often wants no key
+            base_url=self.base_url,
+            timeout=self.timeout,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=not local, verify=encrypted, timeout=self.timeout),
+        )
         self._loop, self._asking, self._pause_until = loop, {}, 0.0
         self._gate.enter_loop()
 

@@ -28,7 +28,7 @@ from gem_lightning.jobs import JobFolder, Progress, follow_parent, merge, run, r
 logger = logging.getLogger(__name__)
 
 Show = Callable[[Progress], None]
-LIBRARIES = ("gem-lightning", "numpy", "scipy", "wfdb", "opencv-python-headless", "jinja2", "httpx", "transformers")
+LIBRARIES = ("gem-lightning", "numpy", "scipy", "wfdb", "opencv-python-headless", "jinja2", "openai", "transformers")
 
 
 @dataclass(frozen=True)
