@@ -12,6 +12,7 @@ from gem_lightning.errors import CheckpointError, MissingExtraError
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.convert import PARTS, check_fit
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
+from gem_lightning.models.sharding import Sharding, load_shared
 
 PRESETS: dict[str, dict[str, Any]] = {
     "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
@@ -34,6 +35,7 @@ def load_tensors(
     quantization_config: Any = None,
     device: Any = None,
     attention: str | None = None,
+    shard: Sharding | None = None,
 ) -> GemForConditionalGeneration:
     """A network with these weights.
 
@@ -44,9 +46,10 @@ def load_tensors(
         quantization_config: See :func:`quantisation`.
         device: Where the weights go; None means the CPU.
         attention: Attention implementation; None leaves the choice to transformers (SDPA).
+        shard: Shares the network out over processes: none of them ever holds all of it.
 
     Raises:
-        CheckpointError: Names or shapes do not fit; nothing is read then.
+        CheckpointError: Names or shapes do not fit; nothing is read then. Or a quantised network is to be shared out.
     """
     with torch.device("meta"):
         shell = GemForConditionalGeneration(config)
@@ -63,6 +66,16 @@ def load_tensors(
         found = [value.dtype for value in tensors.values()]
         dtype = max(set(found), key=found.count)
     config.dtype = dtype
+    if shard is not None:
+        if quantization_config is not None:
+            raise CheckpointError(
+                "expected whole weights to share out, got quantization; quantised weights cannot be cut: use "
+                "strategy=single or strategy=ddp"
+            )
+        if attention is not None:
+            shell.set_attn_implementation(attention)
+        load_shared(shell, tensors, dtype, shard)
+        return shell.eval()
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     quantised = quantisation(quantization_config, dtype)
     if quantised is not None:

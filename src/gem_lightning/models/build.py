@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,14 @@ from gem_lightning.errors import DataError
 from gem_lightning.models import towers
 from gem_lightning.models.assemble import load_tensors
 from gem_lightning.models.chat import TEMPLATE
+from gem_lightning.models.compute import compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.convert import LLM_LAYOUT, PARTS, parts_of, translate
 from gem_lightning.models.loading import find_folder, load_gem, load_processor
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
+from gem_lightning.models.sharding import Sharding
 from gem_lightning.models.tensor_files import open_folder
 
 Source = str | os.PathLike | Mapping[str, Any] | None
@@ -34,7 +37,9 @@ def build_gem(
     quantization: Mapping[str, Any] | str | None = None,
     dtype: str | torch.dtype = "float32",
     attention: str = "sdpa",
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: bool | int | str = False,
+    compile: bool | str = False,
+    shard: Sharding | None = None,
     **switches: Any,
 ) -> Any:
     """A network to train: from a checkpoint, from pretrained parts, or from nothing.
@@ -52,7 +57,10 @@ def build_gem(
         quantization: ``nf4``, ``int8`` or the fields of ``BitsAndBytesConfig``; needs ``checkpoint``.
         dtype: Of the weights, such as ``bfloat16``.
         attention: ``sdpa``, ``eager``, ``flash_attention_2`` or ``flex_attention``.
-        gradient_checkpointing: Recompute activations of the language model in the backward pass.
+        gradient_checkpointing: Recompute activations in the backward pass, see
+            :func:`gem_lightning.models.compute.recompute`.
+        compile: ``torch.compile`` each layer of the language model; a text names the backend.
+        shard: Shares the network out over processes, see :class:`gem_lightning.models.sharding.Sharding`.
         **switches: Further fields of :class:`GemConfig`.
 
     Returns:
@@ -61,16 +69,19 @@ def build_gem(
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if checkpoint is not None:
         tower, images = (None if isinstance(part, Mapping) or part == "none" else part for part in (ecg, vision))
-        model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention)
+        model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention, shard=shard)
     elif quantization is not None:
         raise DataError("expected a checkpoint to quantise, got parts; save the model first and name its folder")
     else:
-        model = _assemble(llm, ecg, vision, dtype, attention, switches)
+        model = _assemble(llm, ecg, vision, dtype, attention, switches, shard)
     model.config.fresh_parts = None  # what was drawn at random is about to be trained
-    if gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    recompute(model, gradient_checkpointing)
     if lora is not None:
+        if shard is not None:
+            raise DataError("expected whole weights to share out, got lora; use strategy=ddp, or leave lora out")
         model = add_lora(model, **lora)
+    if compile:
+        compile_layers(model, compile)
     return model.train()
 
 
@@ -110,7 +121,7 @@ def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str,
 
 
 def _switches(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    own = ("llm", "ecg", "vision", "checkpoint", "lora", "quantization", "dtype", "attention", "gradient_checkpointing")
+    own = [name for name in inspect.signature(build_gem).parameters if name != "switches"]
     return {name: value for name, value in arguments.items() if name not in own and not name.startswith("_")}
 
 
@@ -136,14 +147,21 @@ def _ecg_config(source: Source) -> EcgConfig | dict[str, Any] | str | None:
 
 
 def _assemble(
-    llm: Source, ecg: Source, vision: Source, dtype: torch.dtype, attention: str, switches: Mapping[str, Any]
+    llm: Source,
+    ecg: Source,
+    vision: Source,
+    dtype: torch.dtype,
+    attention: str,
+    switches: Mapping[str, Any],
+    shard: Sharding | None,
 ) -> GemForConditionalGeneration:
     """A network of pretrained parts and random ones; a part that is loaded is never drawn first."""
     config = make_config(llm, ecg, vision, switches)
     config.dtype = dtype
     tower = ecg.get("checkpoint") if isinstance(ecg, Mapping) else ecg
     tower = None if tower == "none" else tower
-    if not any(isinstance(source, (str, os.PathLike)) and source != "none" for source in (llm, tower, vision)):
+    from_files = any(isinstance(source, (str, os.PathLike)) and source != "none" for source in (llm, tower, vision))
+    if not from_files and shard is None:
         return GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
     config._attn_implementation = attention
     tensors: dict[str, Any] = {}
@@ -154,4 +172,4 @@ def _assemble(
     if isinstance(llm, (str, os.PathLike)):
         tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
     config.fresh_parts = sorted(PARTS.keys() - parts_of(tensors))
-    return load_tensors(config, tensors, dtype, attention=attention)
+    return load_tensors(config, tensors, dtype, attention=attention, shard=shard)

@@ -19,6 +19,7 @@ from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.convert import LLAVA_HF_LAYOUT, OURS_LAYOUT, PARTS, parts_of, translate
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
+from gem_lightning.models.sharding import Sharding
 from gem_lightning.models.tensor_files import open_folder, weight_files
 
 PathLike = str | os.PathLike
@@ -35,6 +36,7 @@ def load_gem(
     ecg_config: PathLike | Mapping[str, Any] | None = None,
     base: PathLike | None = None,
     attention: str | None = None,
+    shard: Sharding | None = None,
     **settings: Any,
 ) -> tuple[Any, GemProcessor]:
     """Network and processor from a folder or hub id: ours, GEM, PULSE, LLaVA, llava-hf, adapters or LoRA on a base.
@@ -49,6 +51,7 @@ def load_gem(
         ecg_config: Sizes of an ECG tower that is not of the published size.
         base: Folder that adapters belong to, where they do not say so.
         attention: ``sdpa``, ``eager`` or ``flash_attention_2``.
+        shard: Shares the network out over processes, see :class:`gem_lightning.models.sharding.Sharding`.
         **settings: For :class:`GemProcessor`, such as ``chat``.
 
     Raises:
@@ -57,12 +60,15 @@ def load_gem(
     folder = find_folder(path)
     kind = recognise(folder)
     common: dict[str, Any] = {"quantization_config": quantization_config, "device": device, "attention": attention}
+    common["shard"] = shard
     if kind == "ours":
         return _load_ours(folder, dtype, settings, **common)
     parts: dict[str, Any] = {"ecg_tower": ecg_tower, "vision_tower": vision_tower, "ecg_config": ecg_config}
     if kind == "llava-hf":
         return _load_llava_hf(folder, dtype, settings, ecg_tower, ecg_config, **common)
     if kind == "lora":
+        if shard is not None:
+            raise CheckpointError(f"expected a whole model to share out, got adapters in {folder}; merge them first")
         from gem_lightning.models.lora import load_lora
 
         return load_lora(folder, base, dtype=dtype, **parts, **common, **settings)

@@ -22,6 +22,7 @@ from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.convert import COMPUTED, GEM_LAYOUT, PARTS, parts_of, to_theirs, translate
 from gem_lightning.models.lora import Changes
 from gem_lightning.models.processing_gem import GemProcessor
+from gem_lightning.models.sharding import Sharding
 from gem_lightning.models.tensor_files import Tensors, open_file, open_folder, weight_files
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def load_original(
     quantization_config: Any = None,
     device: Any = None,
     attention: str | None = None,
+    shard: Sharding | None = None,
     changes: Changes | None = None,
     **settings: Any,
 ) -> tuple[Any, GemProcessor]:
@@ -60,6 +62,7 @@ def load_original(
         quantization_config: A ``BitsAndBytesConfig``.
         device: Where the weights go.
         attention: ``sdpa``, ``eager``, ``flash_attention_2``; None means the best installed.
+        shard: Shares the network out over processes.
         changes: LoRA adapters to merge into the weights, see :mod:`gem_lightning.models.lora`.
         **settings: For :class:`GemProcessor`, such as ``chat``.
 
@@ -71,7 +74,7 @@ def load_original(
     """
     found = survey(folder, ecg_tower, vision_tower, ecg_config, base, changes)
     processor = found.processor(**settings)
-    model = load_tensors(found.config, found.tensors, dtype, quantization_config, device, attention)
+    model = load_tensors(found.config, found.tensors, dtype, quantization_config, device, attention, shard)
     for part in found.config.fresh_parts or ():
         logger.warning("%s: no weights for the %s: drawn at random, to be trained", Path(folder).name, part)
     return model, processor
