@@ -12,8 +12,9 @@ from gem_lightning.models.configuration_gem import IGNORE_INDEX
 class GemCollator:
     """Pads texts on the right and lays signals and pictures one after another, in the order of their markers.
 
-    A batch holds ``ids`` and tensors: ``input_ids, attention_mask, labels`` (B, S); ``ecg_values`` (signals, 12, T)
-    and ``pixel_values`` (pictures, 3, h, w), each left out when no sample of the batch has one.
+    A batch holds ``ids``, ``counts`` (see :func:`count_items`) and tensors: ``input_ids, attention_mask, labels``
+    (B, S); ``ecg_values`` (signals, 12, T) and ``pixel_values`` (pictures, 3, h, w), each left out when no sample of
+    the batch has one.
 
     Args:
         processor: A ``GemProcessor``: gives the padding id and stacks pictures of several tiles.
@@ -28,8 +29,37 @@ class GemCollator:
         Raises:
             DataError: No sample of the batch has a label to learn from.
         """
-        batch = self.processor.pad([{k: v for k, v in item.items() if k != "id"} for item in items])
+        batch = self.batch(items)
         batch["ids"] = [item["id"] for item in items]
+        batch["counts"] = count_items(items, batch["input_ids"].numel())
         if bool((batch["labels"] == IGNORE_INDEX).all()):
             raise DataError(f"expected answers to learn from, got only masked labels in the samples {batch['ids']}")
-        return dict(batch)
+        return batch
+
+    def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The tensors."""
+        return dict(self.processor.pad([{k: v for k, v in item.items() if k != "id"} for item in items]))
+
+
+def count_items(items: Sequence[dict[str, Any]], padded: int) -> dict[str, int]:
+    """What is in a batch.
+
+    Args:
+        items: Of :meth:`gem_lightning.models.GemProcessor.encode`.
+        padded: Tokens of the batch, padding included.
+
+    Returns:
+        ``samples``; ``tokens`` without and ``padded`` with padding; ``squares``, the sum of the squared lengths;
+        ``labels`` that are learnt; ``ecgs``; image ``tiles``; samples that were ``cut`` at ``max_length``.
+    """
+    lengths = [len(item["input_ids"]) for item in items]
+    return {
+        "samples": len(items),
+        "tokens": sum(lengths),
+        "padded": padded,
+        "squares": sum(length**2 for length in lengths),
+        "labels": sum(label != IGNORE_INDEX for item in items for label in item["labels"][1:]),
+        "ecgs": sum(len(item.get("ecg_values", ())) for item in items),
+        "tiles": sum(len(tiles) for item in items for tiles in item.get("pixel_values", ())),
+        "cut": sum(bool(item.get("cut")) for item in items),
+    }

@@ -3,13 +3,12 @@
 from gem_lightning.lit.callbacks import (
     AtomicCheckpointIO,
     KeepLast,
-    ProgressBar,
-    SampleTexts,
     SaveFinished,
-    Throughput,
 )
 from gem_lightning.lit.gem_module import GemLitModule
 from gem_lightning.lit.instruction_datamodule import InstructionDataModule
+from gem_lightning.lit.sample_texts import SampleTexts
+from gem_lightning.lit.throughput import ProgressBar, Throughput
 
 __all__ = [
     "AtomicCheckpointIO",

@@ -9,7 +9,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from gem_lightning.errors import DataError
+from gem_lightning.lit.nan_guard import NanGuard
 from gem_lightning.lit.optim import freeze_dead_layers, parameter_groups, set_trainable, warmup_cosine
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 
@@ -30,6 +30,7 @@ class GemLitModule(LightningModule):
         freeze: Name patterns of parameters that do not train.
         unfreeze: Patterns taken back from ``freeze``.
         lr_by_pattern: Name pattern to its own peak rate.
+        nonfinite: ``stop`` or ``skip`` where a loss or gradient is not finite, see :class:`NanGuard`.
     """
 
     net: nn.Module
@@ -45,11 +46,13 @@ class GemLitModule(LightningModule):
         freeze: Iterable[str] = (),
         unfreeze: Iterable[str] = (),
         lr_by_pattern: Mapping[str, float] | None = None,
+        nonfinite: str = "stop",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["net", "optimizer"])
         self.net_factory = net
         self.optimizer_factory = optimizer
+        self.guard = NanGuard(nonfinite)
 
     def configure_model(self) -> None:
         """Build the network once and freeze what is asked."""
@@ -72,6 +75,7 @@ class GemLitModule(LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Mean cross-entropy of the answers' tokens."""
         loss = self._loss(batch)
+        self.guard.watch(loss, batch.get("ids"))
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -97,14 +101,15 @@ class GemLitModule(LightningModule):
         """Clip by the norm over all parameters, sharded ones included, and log the norm before clipping."""
         parameters = [p for p in self.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
-        self.log("train/grad_norm", norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        self.log("train/grad_norm", norm)
+        # a loss scaler meets infinite gradients on purpose, and leaves such steps out itself
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not scaled and not self.guard.let_pass(norm):
+            for parameter in parameters:
+                parameter.grad = None
+            self.log("train/skipped_steps", float(self.guard.skipped))
 
     def _loss(self, batch: dict[str, Any]) -> Tensor:
-        inputs = {k: v for k, v in batch.items() if k not in ("ids", "tokens")}
-        loss = self.net(**inputs, return_logits=False).loss
-        if not torch.isfinite(loss):
-            raise DataError(
-                f"expected a finite loss, got {loss.item()} on the samples {batch.get('ids')}; "
-                "look at them with `generate stage=doctor`, or lower model.lr"
-            )
-        return loss
+        inputs = {k: v for k, v in batch.items() if k not in ("ids", "counts")}
+        return self.net(**inputs, return_logits=False).loss

@@ -1,0 +1,147 @@
+"""What a run shows: counted speed, checked texts, and the samples of a step that is not finite."""
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from gem_lightning.data import SimulatedCohort
+from gem_lightning.ecg import simulate
+from gem_lightning.errors import DataError, GemError
+from gem_lightning.features import measure
+from gem_lightning.grounding import compose
+from gem_lightning.lit import GemLitModule, InstructionDataModule, SampleTexts, Throughput
+from gem_lightning.lit.nan_guard import NanGuard
+from gem_lightning.lit.sample_texts import text_figures
+from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+
+SIZES = {
+    "llm": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 640,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 2,
+    },
+    "ecg": {"patch_size": 500, "width": 64, "layers": 1, "head_width": 32, "output_dim": 32},
+    "vision": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    cohort = SimulatedCohort(tmp_path_factory.mktemp("cohort"), n=8, seed=3, workers=1)
+    cohort.prepare()
+    processor = build_processor(tiny_tokenizer(), SIZES)
+    return InstructionDataModule(processor, cohort, cohort, batch_size=2, num_workers=0)
+
+
+def module(**options):
+    torch.manual_seed(0)
+    return GemLitModule(lambda: build_gem(**SIZES), lr=1e-3, warmup=1, **options)
+
+
+def fit(net, data, *callbacks, loggers=False, **options):
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=loggers,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        callbacks=list(callbacks),
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        **options,
+    )
+    trainer.fit(net, data)
+    return trainer
+
+
+def test_speed_is_logged_with_what_it_means(data, tmp_path):
+    csv = CSVLogger(tmp_path, name=None, version="csv")
+    speed = Throughput(every_n_steps=2, peak_tflops=2.0)
+    trainer = fit(module(), data, speed, loggers=[csv], limit_val_batches=0)
+    logged = trainer.logged_metrics
+    assert 0 < logged["speed/real_token_share"] <= 1
+    assert logged["speed/mfu"] == pytest.approx(logged["speed/tflops"] / 2.0)
+    assert logged["speed/tokens_per_s"] > logged["speed/samples_per_s"] > 0
+    assert 0 <= logged["speed/data_wait_share"] <= 1
+    assert logged["memory/peak_gib"] > 0.1
+    assert logged["data/cut_samples"] == 0
+    assert "train/grad_norm" in (tmp_path / "csv" / "metrics.csv").read_text()
+
+
+def test_long_samples_are_cut_and_counted(data):
+    short = InstructionDataModule(data.processor, data.sources["train"], batch_size=2, num_workers=0, max_length=90)
+    trainer = fit(module(), short, Throughput(every_n_steps=1), limit_val_batches=0)
+    assert trainer.logged_metrics["data/cut_samples"] == 8
+
+
+def test_validation_shows_texts_beside_pictures_and_checks_them(data, tmp_path):
+    board = TensorBoardLogger(tmp_path, name=None, version="board")
+    show = SampleTexts(count=3, shown=2, max_new_tokens=8, folder=tmp_path / "samples")
+    trainer = fit(module(), data, show, loggers=[board], limit_train_batches=1, limit_val_batches=1)
+    assert {"val/claims/claims_per_text", "val/claims/finding_f1"} <= trainer.logged_metrics.keys()
+    (page,) = (tmp_path / "samples").glob("step-*.html")
+    html = page.read_text()
+    assert html.count("Reference:") == 2 and "simulated-3-0" in html
+    assert list((tmp_path / "board").glob("events*"))
+
+
+def test_figures_of_texts_are_what_a_reader_would_count():
+    ecgs = [simulate(name, seed=5, snr_db=35) for name in ("lbbb", "sinus", "av_block_1")]
+    features = [measure(ecg.record) for ecg in ecgs]
+    truth = [compose(f, seed=0, style="brief") for f in features]
+    perfect = text_figures(truth, truth, features)
+    assert perfect["finding_f1"] == 1.0 and perfect["precision"] == 1.0 and perfect["hallucination_rate"] == 0.0
+    moved = truth[1:] + truth[:1]
+    wrong = text_figures(moved, truth, features)
+    assert wrong["finding_f1"] < 0.7 and wrong["precision"] < 0.7 and wrong["hallucination_rate"] > 0.1
+    assert text_figures(["No."], ["Left bundle branch block."], [None])["finding_f1"] == 0.0
+
+
+class Poison(lightning.Callback):
+    """Makes the gradients of some steps infinite, as a broken sample does."""
+
+    def __init__(self, *steps):
+        self.steps, self.before, self.same = steps, None, []
+
+    def on_after_backward(self, trainer, net):
+        if trainer.global_step in self.steps:
+            self.before = net.net.lm_head.weight.detach().clone()
+            net.net.lm_head.weight.grad[0, 0] = float("nan")
+
+    def on_train_batch_end(self, trainer, net, outputs, batch, batch_idx):
+        if self.before is not None:
+            self.same.append(torch.equal(self.before, net.net.lm_head.weight))
+            self.before = None
+
+
+def test_a_bad_step_is_left_out_and_counted(data):
+    poison = Poison(1, 2)
+    net = module(nonfinite="skip")
+    fit(net, data, poison, limit_val_batches=0)
+    assert poison.same == [True, True]
+    assert net.guard.skipped == 2
+    assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+def test_a_bad_step_stops_and_names_its_samples(data):
+    with pytest.raises(DataError, match="simulated-3-"):
+        fit(module(), data, Poison(1), limit_val_batches=0)
+
+
+def test_a_run_of_bad_steps_stops():
+    guard = NanGuard("skip")
+    for _ in range(9):
+        guard.watch(torch.tensor(1.0), ["a"])
+        assert not guard.let_pass(float("inf"))
+    with pytest.raises(DataError, match="10 step"):
+        guard.let_pass(float("inf"))
+    with pytest.raises(GemError, match="nonfinite"):
+        NanGuard("ignore")
