@@ -1,4 +1,4 @@
-"""Reading training data back: streaming shards, by index and shuffled, beside the files they were made from.
+"""Reading training data back: streaming shards, shuffled, beside the files they were made from.
 
 python benchmarks/shards.py [--n 2000]; samples a second of process time of one core, after the page cache is warm.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gem_lightning.data.shards import ShardReader, write_shards
-from gem_lightning.data.stream import stream_loader, stream_shards
+from gem_lightning.data import ShardReader, write_shards
+from gem_lightning.data.order import EpochOrder
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.grounding.instruction import InstructionSample
 from gem_lightning.grounding.sample import SampleFile, write_samples
@@ -44,11 +44,11 @@ def main() -> None:
         write_shards(folder / "data.jsonl", folder / "shards", workers=0)
         reader, samples = ShardReader(folder / "shards"), SampleFile(folder / "data.jsonl")
         order = np.random.default_rng(0).permutation(n)
-        loader = stream_loader(stream_shards(folder / "shards"), 32)
+        streamed = EpochOrder([n], chunks=[reader.chunks])(0)
         few = order[: n // 8]
         figures = {
-            "shards by index, shuffled": a_second(lambda: [reader[i] for i in order], n),
-            "shards as litdata stream, shuffled, batches of 32": a_second(lambda: list(map(len, loader)), n),
+            "shards in the order of training, few chunks at a time": a_second(lambda: [reader[i] for i in streamed], n),
+            "shards by index, any order": a_second(lambda: [reader[i] for i in order], n),
             "WFDB files through read_ecg": a_second(lambda: [samples[i].record.read() for i in few], len(few)),
         }
         for name, value in figures.items():

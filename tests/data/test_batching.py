@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from gem_lightning.data import LengthBatchSampler, real_token_share
+from gem_lightning.data.order import EpochOrder
 from gem_lightning.errors import DataError
 
 
@@ -55,6 +56,32 @@ def test_without_shuffle_file_order(lengths):
     sampler = LengthBatchSampler(lengths, 100, shuffle=False)
     assert np.array_equal(np.concatenate(sampler.batches(0)), np.arange(1003))
     assert len(sampler) == 11
+
+
+def test_parts_are_dealt_by_weight_and_evenly():
+    order = EpochOrder([10, 300], weights=[3, 0.5], seed=4)
+    epochs = [order(e) for e in range(2)]
+    counts = np.bincount(np.concatenate(epochs), minlength=310)
+    assert [len(e) for e in epochs] == [len(order)] * 2 == [180, 180]
+    assert np.array_equal(np.bincount(epochs[0], minlength=310)[:10], np.full(10, 3))
+    assert np.all(counts[10:] == 1)  # two halves make a whole
+    assert np.ptp(np.flatnonzero(epochs[0] < 10)) > 90  # mixed, not one after another
+    assert not np.array_equal(*epochs)
+    with pytest.raises(DataError, match="above 0"):
+        EpochOrder([1], weights=[0])
+
+
+def test_samples_in_chunks_come_from_few_chunks_at_a_time(lengths):
+    ends = np.append(np.arange(20, 1003, 20), 1003)
+    order = EpochOrder([1003], chunks=[ends], seed=2)
+    assert sorted(order(0)) == list(range(1003))
+    touched = [np.unique(np.searchsorted(ends, order(0)[i : i + 50], side="right")) for i in range(0, 1000, 50)]
+    assert max(map(len, touched)) <= 16
+    sampler = LengthBatchSampler(lengths, 8, window=5, order=order)
+    assert sorted(np.concatenate(sampler.batches(1))) == list(range(1003))
+    touched = [np.unique(np.searchsorted(ends, batch, side="right")) for batch in sampler.batches(0)]
+    assert max(map(len, touched)) <= 8
+    assert abs(np.corrcoef(np.arange(1003), order(0))[0, 1]) < 0.5
 
 
 def test_nothing_to_deal():

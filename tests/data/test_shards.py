@@ -1,12 +1,14 @@
-"""Shards written from real and simulated records and read back, by index and as a stream."""
+"""Shards written from simulated records and read back: by index, from a distant place, by litdata itself."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from gem_lightning.data.shards import ShardReader, pack, unpack, write_shards
-from gem_lightning.data.stream import stream_loader, stream_shards
+from gem_lightning.data.shard_reader import ShardReader
+from gem_lightning.data.shards import pack, unpack, write_shards
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.instruction import InstructionSample
@@ -35,12 +37,16 @@ def test_packing_keeps_the_sample_and_the_signal_to_half_a_count():
     signal[0, 3] = np.nan
     record = EcgRecord(signal, 250, ("V1", "II"), {"age": 61})
     original = sample(1, machine_measurements={"a": 1}, report="r", metadata={"split": "val"})
-    back, got = unpack(pack(original, record), measurements=True)
+    blob = pack(replace(original, ecg_record=record, image_bytes=b"png"))
+    back = unpack(blob, measurements=True)
+    got = back.ecg_record
     assert back == original
+    assert back.image_bytes == b"png"
     assert (got.fs, got.leads, got.meta) == (250, ("V1", "II"), {"age": 61})
     step = np.nanmax(np.abs(signal), axis=1, keepdims=True) / 32767
     assert np.all(np.abs(got.signal - np.nan_to_num(signal)) <= 0.51 * step)
-    assert unpack(pack(original, record))[0].machine_measurements is None
+    assert unpack(blob).machine_measurements is None
+    assert unpack(pack(original)).ecg_record is None
     with pytest.raises(DataError, match="written by"):
         unpack(b"\0" * 64)
 
@@ -48,12 +54,15 @@ def test_packing_keeps_the_sample_and_the_signal_to_half_a_count():
 def test_reading_by_index(shards):
     reader = ShardReader(shards)
     assert len(reader) == 19
-    ids = [s.id for s, _ in reader]
+    ids = [s.id for s in reader]
     assert ids == [f"s{i}" for i in range(7)] + ["text only"] + [f"s{i}" for i in range(9, 20)]
-    picked, record = reader[-1]
-    want = picked.record.read()
-    assert np.abs(record.signal - want.signal).max() < 1e-3
-    assert reader[7][1] is None
+    picked = reader[-1]
+    assert np.abs(picked.ecg_record.signal - picked.record.read().signal).max() < 1e-3
+    assert picked.read_record() is picked.ecg_record
+    assert reader[7].read_record() is None
+    assert list(reader.chunks) == [6, 11, 17, 19]
+    assert list(reader.lengths) == [s.rough_tokens for s in reader]
+    assert (reader.contract, reader.broken) == ("clean", 1)
     assert json.loads((shards / "broken.jsonl").read_text())["id"] == 7
     with pytest.raises(IndexError):
         reader[19]
@@ -70,24 +79,21 @@ def test_a_second_run_adds_nothing_and_other_data_are_refused(shards):
         write_shards(shards.parent / "other.jsonl", shards, workers=0)
 
 
-def test_the_stream_is_shuffled_and_complete(shards):
-    first = [s.id for s, _ in stream_shards(shards, seed=1)]
-    again = [s.id for s, _ in stream_shards(shards, seed=1)]
-    other = [s.id for s, _ in stream_shards(shards, seed=2)]
-    assert first == again
-    assert first != other
-    assert sorted(first) == sorted(other) == sorted(s.id for s, _ in ShardReader(shards))
+def test_litdata_reads_them_too(shards):
+    from litdata import StreamingDataset
+
+    streamed = StreamingDataset(str(shards), transform=unpack)
+    assert [s.id for s in streamed] == [s.id for s in ShardReader(shards)]
 
 
-def test_the_loader_resumes_after_the_last_sample(shards):
-    def loader():
-        return stream_loader(stream_shards(shards, lambda s, r: s.id, seed=3), batch_size=3)
-
-    whole = list(loader())
-    started = loader()
-    iterator = iter(started)
-    got = [next(iterator) for _ in range(3)]
-    state = started.state_dict()
-    resumed = loader()
-    resumed.load_state_dict(state)
-    assert got + list(resumed) == whole
+def test_distant_shards_are_fetched_chunk_by_chunk(shards, tmp_path):
+    shutil.copytree(shards, tmp_path / "far", ignore=shutil.ignore_patterns("job"))
+    reader = ShardReader(f"local:{tmp_path}/far", {"gone": "/x"}, cache=tmp_path / "cache")
+    assert reader[12].id == ShardReader(shards)[12].id
+    fetched = {p.name for p in (tmp_path / "cache").rglob("*.bin")}
+    assert fetched == {"chunk-0-2.bin"}
+    shutil.rmtree(tmp_path / "far")
+    again = ShardReader(f"local:{tmp_path}/far", cache=tmp_path / "cache")
+    assert again[12].id == reader[12].id
+    with pytest.raises(DataError, match="chunk-0-0"):
+        again[0]

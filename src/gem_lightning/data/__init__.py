@@ -7,11 +7,14 @@ _HOME_OF = {
     "GemCollator": "collate",
     "InstructionDataset": "datasets",
     "LengthBatchSampler": "batching",
+    "Mixture": "mixture",
+    "ShardReader": "shard_reader",
     "SimulatedCohort": "cohort",
     "generator_for": "batching",
-    "open_samples": "datasets",
+    "open_samples": "mixture",
     "real_token_share": "batching",
     "simulate_sample": "cohort",
+    "write_shards": "shards",
 }
 __all__ = sorted(_HOME_OF)
 
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
     from gem_lightning.data.batching import LengthBatchSampler, generator_for, real_token_share
     from gem_lightning.data.cohort import SimulatedCohort, simulate_sample
     from gem_lightning.data.collate import GemCollator
-    from gem_lightning.data.datasets import InstructionDataset, open_samples
+    from gem_lightning.data.datasets import InstructionDataset
+    from gem_lightning.data.mixture import Mixture, open_samples
+    from gem_lightning.data.shard_reader import ShardReader
+    from gem_lightning.data.shards import write_shards
 
 
 def __getattr__(name: str) -> Any:

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
+from gem_lightning.data.order import EpochOrder
 from gem_lightning.errors import DataError
 
 
 class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
     """Shuffled batches of samples of similar length.
 
-    The order is a pure function of (seed, epoch): samples are shuffled, cut into windows of ``window`` batches, sorted
-    by length inside a window, cut into batches, and the batches shuffled. Ranks take neighbouring batches, so that all
-    ranks of a step carry samples of similar length. Items are ``(epoch, index)``: a data set that draws its randomness
-    from that pair gives the same sample in any worker of any process.
+    The order is a pure function of (seed, epoch): samples are shuffled (see :class:`EpochOrder`) and cut into windows
+    of ``window`` batches; inside a window they are sorted by length, cut into batches, and the batches shuffled. Ranks
+    take neighbouring batches, so that all ranks of a step carry samples of similar length. Items are
+    ``(epoch, index)``: a data set that draws its randomness from that pair gives the same sample in any worker of any
+    process.
 
     Args:
         lengths: (samples,) tokens, or anything proportional to them.
@@ -28,6 +30,7 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
         window: Batches that are sorted together.
         rank: This process.
         ranks: All processes.
+        order: Shuffles; None deals every sample once an epoch.
 
     Raises:
         DataError: No samples, or fewer than one batch for every rank.
@@ -43,10 +46,12 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
         window: int = 50,
         rank: int = 0,
         ranks: int = 1,
+        order: EpochOrder | None = None,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.drop_last, self.window, self.rank, self.ranks = drop_last, window, rank, ranks
+        self.order = EpochOrder([len(self.lengths)], seed=seed) if order is None else order
         self.epoch = self._start = 0
         if len(self.lengths) == 0:
             raise DataError("expected at least one sample, got an empty split; check its path and filters")
@@ -59,7 +64,7 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         """Batches a rank in a whole epoch."""
         step = self.batch_size * self.ranks
-        n = len(self.lengths)
+        n = len(self.order) if self.shuffle else len(self.lengths)
         return n // step if self.drop_last or self.ranks > 1 else -(-n // step)
 
     @property
@@ -82,19 +87,22 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """This rank's batches of an epoch, in order."""
-        n, size = len(self.lengths), self.batch_size
+        size = self.batch_size
         if not self.shuffle:
-            order = np.arange(n)
-            batches = [order[i : i + size] for i in range(0, n, size)]
+            order = np.arange(len(self.lengths))
+            batches = [order[i : i + size] for i in range(0, len(order), size)]
             return batches[self.rank :: self.ranks][: len(self)]
+        order = self.order(epoch)[: len(self) * size * self.ranks]
+        together = size * self.ranks
+        span = self.window * together
         draw = np.random.default_rng([self.seed, epoch])
-        order = draw.permutation(n)[: len(self) * size * self.ranks]
-        span = self.window * size * self.ranks
-        parts = [order[i : i + span] for i in range(0, len(order), span)]
-        order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
-        steps = [order[i : i + size * self.ranks] for i in range(0, len(order), size * self.ranks)]
-        shuffled = [steps[i] for i in draw.permutation(len(steps))]
-        return [step[self.rank * size : (self.rank + 1) * size] for step in shuffled]
+        steps: list[np.ndarray] = []
+        for start in range(0, len(order), span):
+            window = order[start : start + span]
+            window = window[np.argsort(self.lengths[window], kind="stable")]
+            cut = [window[i : i + together] for i in range(0, len(window), together)]
+            steps += [cut[i] for i in draw.permutation(len(cut))]
+        return [step[self.rank * size : (self.rank + 1) * size] for step in steps]
 
 
 def real_token_share(lengths: np.ndarray, batches: list[np.ndarray]) -> float:

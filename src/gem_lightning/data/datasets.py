@@ -2,84 +2,62 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from gem_lightning.data.batching import generator_for
+from gem_lightning.data.mixture import Mixture
+from gem_lightning.data.questions import QuestionTemplates, Templates
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.sample import InstructionSample, SampleFile, read_samples
+from gem_lightning.grounding.sample import InstructionSample
 
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
     from gem_lightning.render import EcgRenderer
 
-_CHARACTERS_PER_TOKEN = 4  # only the order of lengths matters where it is used
+logger = logging.getLogger(__name__)
 
-
-def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequence[InstructionSample]:
-    """Samples by index from a file, a list or an object with ``samples()``.
-
-    Args:
-        source: ``.json``/``.jsonl``/``.parquet`` file, a sequence of samples, or for example a ``SimulatedCohort``.
-        paths: Leading folders in the samples to folders here.
-
-    Raises:
-        DataError: The file is missing, empty or holds no samples.
-    """
-    if hasattr(source, "samples"):
-        return source.samples()
-    if isinstance(source, (str, os.PathLike)):
-        name = os.fspath(source)
-        samples: Sequence[InstructionSample]
-        samples = list(read_samples(name, paths)) if name.endswith(".parquet") else SampleFile(name, paths)
-    else:
-        samples = list(source)
-    if len(samples) == 0:
-        raise DataError(f"expected at least one sample, got an empty split: {source}; check its path and filters")
-    return samples
+_IN_A_ROW = 16  # unreadable samples that are passed over before something else must be wrong
 
 
 class InstructionDataset(Dataset[dict[str, Any]]):
     """One training item per sample, with the signal read and the picture drawn on the way.
 
-    Items are asked for by ``(epoch, index)``, so that a picture's random flaws are a function of (seed, epoch, index)
-    and of nothing else.
+    Items are asked for by ``(epoch, index)``, so that a picture's random flaws and the words of a question are a
+    function of (seed, epoch, index) and of nothing else.
 
     Args:
-        samples: Instruction samples by index.
+        samples: Instruction samples by index, with their lengths.
         processor: A ``GemProcessor``.
         renderer: Draws the record; None takes the sample's stored picture.
         contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
         max_length: Longest sample in tokens; the end of a longer one is cut and ``cut`` says so. None keeps all.
-        seed: Of the pictures.
+        seed: Of pictures and questions.
+        question: Other words for the first question, see :class:`QuestionTemplates`; None keeps the samples' own.
+        unreadable: A sample that cannot be read: ``stop`` raises, ``skip`` warns and puts the next one in its place.
     """
 
     def __init__(
         self,
-        samples: Sequence[InstructionSample],
+        samples: Mixture,
         processor: Any,
         renderer: EcgRenderer | None = None,
         contract: str = "clean",
         max_length: int | None = None,
         seed: int = 0,
+        question: Templates | None = None,
+        unreadable: str = "stop",
     ) -> None:
         self.samples, self.processor, self.renderer = samples, processor, renderer
         self.contract, self.max_length, self.seed = contract, max_length, seed
+        self.question = None if question is None else QuestionTemplates(question)
+        self.unreadable = unreadable
 
     def __len__(self) -> int:
         return len(self.samples)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(samples,) approximate length of each text, for batching only."""
-        if isinstance(self.samples, SampleFile):
-            return np.diff(self.samples.spans, axis=1)[:, 0] // _CHARACTERS_PER_TOKEN
-        texts = (sum(len(turn["value"]) for turn in s.conversations) for s in self.samples)
-        return np.array([n // _CHARACTERS_PER_TOKEN for n in texts])
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Tokens and labels of one sample, with its signal and picture where it has them.
@@ -88,17 +66,29 @@ class InstructionDataset(Dataset[dict[str, Any]]):
             DataError: The sample's record or picture cannot be read; the message names the sample.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
+        for place in range(index, index + _IN_A_ROW):
+            try:
+                return self._item(epoch, place % len(self))
+            except DataError as error:
+                if self.unreadable == "stop":
+                    raise
+                logger.warning("%s; the next sample takes its place", error)
+        raise DataError(f"{_IN_A_ROW} samples in a row cannot be read, from index {index} on; the warnings say why")
+
+    def _item(self, epoch: int, index: int) -> dict[str, Any]:
         sample = self.samples[index]
+        draw = generator_for(self.seed, epoch, index)
         try:
             record = self.record(sample)
-            image = self.image(sample, record, epoch, index)
+            image = self.image(sample, record, int(draw.integers(2**31)))
+            turns = sample.conversations if self.question is None else self.question(sample, draw)
             item = self.processor.encode(
-                sample.conversations,
+                turns,
                 ecgs=[] if record is None else [record],
                 images=[] if image is None else [image],
                 max_length=self.max_length,
             )
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise DataError(f"sample {sample.id!r}: {error}") from error
         return {"id": sample.id, **item}
 
@@ -110,19 +100,18 @@ class InstructionDataset(Dataset[dict[str, Any]]):
             "id": str(sample.id),
             "sample": sample,
             "record": record,
-            "image": self.image(sample, record, 0, index),
+            "image": self.image(sample, record, int(generator_for(self.seed, 0, index).integers(2**31))),
             "question": sample.question,
             "answer": sample.answer,
         }
 
     def record(self, sample: InstructionSample) -> EcgRecord | None:
         """The sample's signal under this data set's contract."""
-        return None if sample.record is None else sample.record.read(contract=self.contract)
+        return sample.read_record(contract=self.contract)
 
-    def image(self, sample: InstructionSample, record: EcgRecord | None, epoch: int, index: int) -> np.ndarray | None:
-        """uint8 (H, W, 3): drawn from the record, or the stored picture."""
+    def image(self, sample: InstructionSample, record: EcgRecord | None, seed: int) -> np.ndarray | None:
+        """uint8 (H, W, 3): drawn from the record with the flaws of ``seed``, or the stored picture."""
         if self.renderer is not None and record is not None:
-            seed = int(generator_for(self.seed, epoch, index).integers(2**31))
             return self.renderer(record, seed=seed).image
         if sample.image_bytes is None and sample.image is None:
             return None

@@ -1,6 +1,7 @@
 """Instruction samples with their signals in streaming shards (litdata's chunks): written by a resumable job.
 
-One item of a chunk is one sample: signal as 16-bit integers with a gain a lead, and the sample's JSON.
+One item of a chunk is one sample: signal as 16-bit integers with a gain a lead, the sample's JSON, and its picture
+where the file of samples carries one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,23 @@ from gem_lightning.errors import DataError, MissingExtraError
 from gem_lightning.grounding.sample import InstructionSample, read_item, sample_items
 from gem_lightning.jobs import JobFolder, Progress, run, write_atomically
 
-_HEAD = struct.Struct("<4sIIHHfI")  # magic, bytes of facts, bytes of the rest, leads, unused, Hz, samples
+# magic, bytes of facts, bytes of the rest, leads, rough tokens, Hz, samples
+_HEAD = struct.Struct("<4sIIHHfI")
 _MAGIC = b"GEM1"
 _COUNTS = 32767
+LENGTHS, FACTS = "rough_tokens.u2", "facts.json"  # beside litdata's index.json
 BLOCK = 512  # samples a chunk: about 60 MB of 12 leads × 5,000 samples
 
 
-def pack(sample: InstructionSample, record: EcgRecord | None) -> bytes:
-    """One sample as bytes; a signal value is kept to within its lead's largest magnitude / 65,534 (NaN becomes 0)."""
-    row = sample.to_dict()
+def pack(sample: InstructionSample) -> bytes:
+    """One sample as bytes, with its ``ecg_record`` and ``image_bytes``.
+
+    A signal value is kept to within its lead's largest magnitude / 65,534; NaN becomes 0.
+    """
+    row, record = sample.to_dict(), sample.ecg_record
     rest = {name: row.pop(name) for name in ("machine_measurements", "features") if name in row}
-    facts: dict[str, Any] = {"sample": row}
+    picture = sample.image_bytes or b""
+    facts: dict[str, Any] = {"sample": row} | ({"picture": len(picture)} if picture else {})
     signal, gains = np.zeros((0, 0), np.int16), np.zeros(0, np.float32)
     if record is not None:
         clean = np.nan_to_num(record.signal)
@@ -42,13 +49,13 @@ def pack(sample: InstructionSample, record: EcgRecord | None) -> bytes:
         facts |= {"leads": record.leads, "meta": record.meta}
     text = json.dumps(facts, ensure_ascii=False, default=str).encode()
     more = json.dumps(rest, ensure_ascii=False, default=str).encode() if rest else b""
-    fs = 0.0 if record is None else record.fs
-    head = _HEAD.pack(_MAGIC, len(text), len(more), signal.shape[0], 0, fs, signal.shape[1])
-    return head + gains.tobytes() + signal.tobytes() + text + more
+    fs, tokens = 0.0 if record is None else record.fs, min(sample.rough_tokens, 2**16 - 1)
+    head = _HEAD.pack(_MAGIC, len(text), len(more), signal.shape[0], tokens, fs, signal.shape[1])
+    return b"".join((head, gains.tobytes(), signal.tobytes(), text, more, picture))
 
 
-def unpack(blob: bytes | memoryview, measurements: bool = False) -> tuple[InstructionSample, EcgRecord | None]:
-    """What :func:`pack` packed: the sample, and its signal as float32 (leads, samples) mV.
+def unpack(blob: bytes | memoryview, measurements: bool = False) -> InstructionSample:
+    """What :func:`pack` packed: the sample with its ``ecg_record``, float32 (leads, samples) mV.
 
     Args:
         blob: One item.
@@ -66,14 +73,15 @@ def unpack(blob: bytes | memoryview, measurements: bool = False) -> tuple[Instru
     counts = np.frombuffer(view, np.int16, n_leads * samples, start + 4 * n_leads)
     start += 4 * n_leads + 2 * n_leads * samples
     facts = json.loads(bytes(view[start : start + n_text]))
-    row = facts["sample"]
+    row, end = facts["sample"], start + n_text + n_more
     if measurements and n_more:
-        row |= json.loads(bytes(view[start + n_text : start + n_text + n_more]))
+        row |= json.loads(bytes(view[start + n_text : end]))
     record = None
     if n_leads:
         signal = np.multiply(counts.reshape(n_leads, samples), gains[:, None], dtype=np.float32)  # (leads, samples)
         record = EcgRecord(signal, fs, tuple(facts["leads"]), facts["meta"])
-    return InstructionSample.from_dict(row), record
+    picture = bytes(view[end : end + facts["picture"]]) if "picture" in facts else None
+    return replace(InstructionSample.from_dict(row), ecg_record=record, image_bytes=picture)
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,8 @@ class _PackItem:
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
         sample = read_item(item)
-        ref = sample.mapped(self.paths).record
-        return {"blob": pack(sample, None if ref is None else ref.read(contract=self.contract))}
+        record = sample.mapped(self.paths).read_record(contract=self.contract)
+        return {"blob": pack(replace(sample, ecg_record=record))}
 
 
 def _write_chunk(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -125,7 +133,8 @@ def write_shards(
 
     Args:
         data: A file of samples, or ``{"train": file, "val": file}`` for one folder each below ``out``.
-        out: Folder; read it with :class:`gem_lightning.data.ShardReader` or litdata's ``StreamingDataset``.
+        out: Folder; read it with :class:`gem_lightning.data.ShardReader`, or with litdata's own
+            ``StreamingDataset(out, transform=unpack)``.
         paths: Leading folders in the samples → folders here.
         contract: Signal contract of the reader; it is fixed in the shards.
         workers: Processes; None takes all cores.
@@ -152,78 +161,39 @@ def write_shards(
     work = _PackItem(dict(paths or {}), contract)
     progress = run(folder, work, workers, part, parts, show=show)
     if not folder.missing():
-        _finish(folder, out)
+        _finish(folder, out, contract)
     return progress
 
 
-def _finish(folder: JobFolder, out: Path) -> None:
-    """Chunks beside their index, which litdata reads."""
-    chunks = []
+def _finish(folder: JobFolder, out: Path, contract: str) -> None:
+    """Chunks beside their index, which litdata reads, and the lengths of the texts."""
+    chunks, lengths = [], [np.zeros(0, np.uint16)]
     for block in range(len(folder.spans)):
         shard, name = folder.shard(block), f"chunk-0-{block}.bin"
         size = shard.stat().st_size
         if size == 0:
             continue
-        with shard.open("rb") as file:
-            count = int.from_bytes(file.read(4), "little")
+        lengths.append(_rough_tokens(shard))
         target = out / name
         if not target.exists():
             os.link(shard, target)  # one file under two names: the job folder may be deleted
+        count = len(lengths[-1])
         chunks.append({"chunk_bytes": size - 4 * (count + 2), "chunk_size": count, "dim": None, "filename": name})
-    lines = "".join(json.dumps(row) + "\n" for row in folder.broken())
-    write_atomically(out / "broken.jsonl", lines.encode())
+    broken = list(folder.broken())
+    write_atomically(out / "broken.jsonl", "".join(json.dumps(row) + "\n" for row in broken).encode())
     with tempfile.TemporaryDirectory() as scratch:
         writer = _writer(scratch)
         writer.add_item(0, b"")
         writer.done()
         config = writer.get_config()
+    write_atomically(out / LENGTHS, np.concatenate(lengths).astype("<u2").tobytes())
+    write_atomically(out / FACTS, json.dumps({"contract": contract, "broken": len(broken)}).encode())
     write_atomically(out / "index.json", json.dumps({"chunks": chunks, "config": config, "updated_at": "0"}).encode())
 
 
-class ShardReader(Sequence[tuple[InstructionSample, EcgRecord | None]]):
-    """Shards on this machine's disk by index: mapped, so every process shares one copy and opens in milliseconds.
-
-    Args:
-        folder: Written by :func:`write_shards`.
-
-    Raises:
-        DataError: No index there.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        index = self.folder / "index.json"
-        if not index.is_file():
-            raise DataError(f"expected shards (index.json) in {folder}, got none; make them with stage=shards")
-        chunks = json.loads(index.read_text())["chunks"]
-        self._files = [chunk["filename"] for chunk in chunks]
-        self._ends = np.cumsum([chunk["chunk_size"] for chunk in chunks], dtype=np.int64)
-        self._maps: dict[int, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_maps": {}}
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    def blob(self, index: int) -> memoryview:
-        """The bytes of one item."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} samples")
-        index %= len(self)
-        chunk = int(np.searchsorted(self._ends, index, side="right"))
-        place = index - (int(self._ends[chunk - 1]) if chunk else 0)
-        view = self._view(chunk)
-        start, end = np.frombuffer(view, "<u4", 2, 4 * (place + 1))
-        return view[int(start) + 4 : int(end)]  # litdata puts the item's own length before it
-
-    def _view(self, chunk: int) -> memoryview:
-        if chunk not in self._maps:
-            with (self.folder / self._files[chunk]).open("rb") as file:
-                self._maps[chunk] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return self._maps[chunk]
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return unpack(self.blob(index))
+def _rough_tokens(shard: Path) -> np.ndarray:
+    """(samples,) rough tokens of each item of a chunk, from the items' heads alone."""
+    with shard.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        count = int.from_bytes(view[:4], "little")
+        starts = np.frombuffer(view[4 : 4 * (count + 1)], "<u4")
+        return np.array([_HEAD.unpack_from(view, int(start) + 4)[4] for start in starts], np.uint16)

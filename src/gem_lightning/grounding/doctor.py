@@ -170,8 +170,8 @@ class CheckSample:
             row |= {"signal": measured.digest, "signature": measured.signature}
             faults += self._picture(sample, measured)
             faults += self._text(answers, measured, facts.get("kind"), sample.report)
-        elif isinstance(sample.image, str) and not Path(sample.image).is_file():
-            faults.append(("missing_image", sample.image))
+        else:
+            faults += [("missing_image", str(p)) for p in _pictures(sample) if not _there(p)]
         return row | {"faults": faults}
 
     def _signal(self, ref: RecordRef | None) -> tuple[_Measured | None, list[tuple[str, str]]]:
@@ -182,27 +182,23 @@ class CheckSample:
         except FileNotFoundError as error:
             return None, [("missing_record", str(error))]
         except (EcgReadError, ValueError, OSError) as error:
-            here = ref.path.startswith("simulate:") or any(
-                Path(ref.path + suffix).exists() for suffix in ("", ".hea", ".dat")
-            )
-            return None, [("corrupt_record" if here else "missing_record", str(error))]
+            return None, [("corrupt_record" if ref.exists else "missing_record", str(error))]
 
     def _picture(self, sample: InstructionSample, measured: _Measured) -> Iterator[tuple[str, str]]:
-        for place in sample.image if isinstance(sample.image, list) else [sample.image]:
-            if place is None:
-                continue
-            if not Path(place).is_file():
-                yield "missing_image", str(place)
+        for picture in _pictures(sample):
+            if not _there(picture):
+                yield "missing_image", str(picture)
                 continue
             try:
-                image = read_picture(place)
+                image = read_picture(picture)
             except DataError as error:
                 yield "corrupt_image", str(error)
                 continue
             seed = sample.metadata.get("image_seed")
             shown, score = picture_shows(image, measured.record, self.renderer, seed, self.threshold)
             if not shown:
-                yield "image_mismatch", f"{Path(place).name}: its traces agree with the signal by {score:.2f} only"
+                name = "the stored picture" if isinstance(picture, bytes) else Path(picture).name
+                yield "image_mismatch", f"{name}: its traces agree with the signal by {score:.2f} only"
 
     def _text(
         self, answers: str, measured: _Measured, kind: str | None, report: str | None
@@ -238,6 +234,19 @@ def _measured(ref: RecordRef, contract: str, texts: bool) -> _Measured:
     record = ref.read(contract=contract)
     digest = hashlib.blake2b(record.signal.tobytes(), digest_size=12).hexdigest()
     return _Measured(record, measure(record) if texts else None, digest, signature(record))
+
+
+def _pictures(sample: InstructionSample) -> list[str | bytes]:
+    """Bytes that the file carries, else the files that the sample names."""
+    if sample.image_bytes is not None:
+        return [sample.image_bytes]
+    if sample.image is None:
+        return []
+    return sample.image if isinstance(sample.image, list) else [sample.image]
+
+
+def _there(picture: str | bytes) -> bool:
+    return isinstance(picture, bytes) or Path(picture).is_file()
 
 
 def _form(sample: InstructionSample) -> Iterator[tuple[str, str]]:

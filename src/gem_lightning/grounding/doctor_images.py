@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ LAYOUTS = ("3x4+1", "3x4+3", "3x4", "6x2", "12x1")
 _COLUMNS, _LEVELS = 160, 96  # places looked at along and across a strip
 
 
-def read_picture(path: str | Path) -> np.ndarray:
-    """A picture file as uint8 (H, W, 3), RGB.
+def read_picture(source: str | Path | bytes) -> np.ndarray:
+    """A picture's file or bytes as uint8 (H, W, 3), RGB.
 
     Raises:
         DataError: It cannot be decoded, or its end is missing.
@@ -24,10 +25,11 @@ def read_picture(path: str | Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{Path(path).name} is no whole picture: {error}") from None
+        name = "the stored picture" if isinstance(source, bytes) else Path(source).name
+        raise DataError(f"{name} is no whole picture: {error}") from None
 
 
 def agreement(image: np.ndarray, record: EcgRecord, geometry: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,7 @@ from gem_lightning.errors import DataError
 _KNOWN = ("id", "image", "ecg", "ecg_format", "conversations", "machine_measurements", "report", "features")
 _ID_NAMES = ("id", "question_id", "No")
 _INDEX_MARK = "::"
+_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,21 @@ class RecordRef:
 
     def mapped(self, paths: Mapping[str, str] | None) -> RecordRef:
         """The same record below this machine's folders (see :func:`map_path`)."""
+        if self.simulated:
+            return self
         return replace(self, path=map_path(self.path, paths))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it lies in no file."""
+        return self.path.startswith("simulate:")
+
+    @property
+    def exists(self) -> bool:
+        """Whether its file is there; what is simulated always is."""
+        if self.simulated:
+            return True
+        return any(os.path.exists(self.path + suffix) for suffix in ("", ".hea", ".dat", ".mat"))
 
     def read(self, **options: Any) -> EcgRecord:
         """The record itself; options go to :func:`gem_lightning.ecg.read_ecg`.
@@ -49,7 +65,7 @@ class RecordRef:
         Raises:
             EcgReadError: The file is missing or is no ECG.
         """
-        if self.path.startswith("simulate:"):
+        if self.simulated:
             return _simulated(self)
         if self.path.endswith(".ecgpack"):
             from gem_lightning.ecg.pack import read_pack
@@ -85,7 +101,8 @@ class InstructionSample:
         features: Summary features, where they were computed.
         ecg_format: Format name where the file's look is not enough.
         metadata: Every other key of the JSON object, kept.
-        image_bytes: Encoded picture, where the file carries it (Parquet); not part of the JSON.
+        image_bytes: Encoded picture, where the file carries it (Parquet, shards); not part of the JSON.
+        ecg_record: The record itself, where the file carries it (shards); not part of the JSON.
     """
 
     id: Any
@@ -98,6 +115,7 @@ class InstructionSample:
     ecg_format: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     image_bytes: bytes | None = field(default=None, repr=False, compare=False)
+    ecg_record: EcgRecord | None = field(default=None, repr=False, compare=False)
 
     @property
     def record(self) -> RecordRef | None:
@@ -114,6 +132,21 @@ class InstructionSample:
     def answer(self) -> str:
         """First answer, or empty text."""
         return next((t["value"] for t in self.conversations if t["from"] == "gpt"), "")
+
+    @property
+    def rough_tokens(self) -> int:
+        """About as many tokens as its turns have; only the order of lengths matters where it is used."""
+        return sum(len(turn["value"]) for turn in self.conversations) // _CHARACTERS_PER_TOKEN
+
+    def read_record(self, **options: Any) -> EcgRecord | None:
+        """The record that the file carries, else the one that ``ecg`` names; None for a sample without a signal.
+
+        Raises:
+            EcgReadError: See :meth:`RecordRef.read`.
+        """
+        if self.ecg_record is not None or self.record is None:
+            return self.ecg_record
+        return self.record.read(**options)
 
     def to_dict(self) -> dict[str, Any]:
         """The original's JSON object; what is absent has no key."""

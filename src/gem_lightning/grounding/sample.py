@@ -8,7 +8,6 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef, map_path
+from gem_lightning.grounding.sample_table import JSON_COLUMNS, open_table, table_samples
 
 __all__ = [
     "InstructionSample",
@@ -27,7 +27,6 @@ __all__ = [
     "write_samples",
 ]
 
-_JSON_COLUMNS = ("conversations", "machine_measurements", "features")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 
 
@@ -137,9 +136,7 @@ def read_samples(path: str | os.PathLike[str], paths: Mapping[str, str] | None =
         for part in sorted(p for p in path.iterdir() if p.suffix in (".json", ".jsonl", ".ndjson", ".parquet")):
             yield from read_samples(part, paths)
     elif path.suffix == ".parquet":
-        for row in _parquet_rows(path):
-            image_bytes = row.pop("image_bytes", None)
-            yield replace(InstructionSample.from_dict(row), image_bytes=image_bytes).mapped(paths)
+        yield from (sample.mapped(paths) for sample in table_samples(path))
     else:
         data = _mapped_file(path)
         for start, end in _spans(data, path):
@@ -154,8 +151,7 @@ def sample_items(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     """
     path = Path(path)
     if path.suffix == ".parquet":
-        for i, sample in enumerate(read_samples(path)):
-            yield {"id": i, "file": str(path), "row": sample.to_dict()}
+        yield from ({"id": i, "file": str(path), "row": i} for i in range(len(open_table(str(path)))))
     else:
         for i, (start, end) in enumerate(_spans(_mapped_file(path), path)):
             yield {"id": i, "file": str(path), "start": start, "end": end}
@@ -168,30 +164,11 @@ def read_item(item: Mapping[str, Any]) -> InstructionSample:
         DataError: It is no sample.
     """
     if "row" in item:
-        return InstructionSample.from_dict(item["row"])
+        return open_table(item["file"])[item["row"]]
     with open(item["file"], "rb") as file:
         file.seek(item["start"])
         text = file.read(item["end"] - item["start"])
     return InstructionSample.from_dict(_parse(text, item["file"], item["start"]))
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise DataError(f"expected a file of samples, got nothing at {path}; check the path")
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                for name in _JSON_COLUMNS:
-                    if isinstance(row.get(name), str) and row[name][:1] in "[{":
-                        row[name] = json.loads(row[name])
-                if isinstance(row.get("image"), dict):  # the hub's Image feature: encoded bytes and a file name
-                    picture = row.pop("image")
-                    row["image"], row["image_bytes"] = picture.get("path"), picture.get("bytes")
-                if isinstance(row.get("metadata"), str):
-                    row |= json.loads(row.pop("metadata"))
-                yield {name: value for name, value in row.items() if value is not None}
 
 
 def write_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[str]) -> int:
@@ -240,14 +217,14 @@ def _write_parquet(samples: Iterable[InstructionSample], path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = ("id", "image", "ecg", "ecg_format", "report", *_JSON_COLUMNS, "metadata")
+    names = ("id", "image", "ecg", "ecg_format", "report", *JSON_COLUMNS, "metadata")
     schema = pa.schema([(name, pa.string()) for name in names] + [("image_bytes", pa.binary())])
     count, rows = 0, []
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for sample in samples:
             row = {name: getattr(sample, name) for name in names} | {"image_bytes": sample.image_bytes}
             row["id"] = str(sample.id)
-            for name in (*_JSON_COLUMNS, "metadata"):
+            for name in (*JSON_COLUMNS, "metadata"):
                 row[name] = json.dumps(row[name], ensure_ascii=False) if row[name] else None
             rows.append(row)
             count += 1

@@ -142,11 +142,8 @@ def missing_files(source: Source, records: Iterable[SourceRecord]) -> Iterator[M
     """Records whose files are not there: the deep half of the layout check."""
     for record in records:
         ref = None if record.ecg is None else RecordRef.parse(record.ecg).mapped(source.paths)
-        if ref is None or ref.path.startswith("simulate:"):
-            continue
-        path = Path(ref.path)
-        if not any(path.with_name(path.name + suffix).exists() for suffix in ("", ".hea", ".dat", ".mat")):
-            yield Missing(f"record {record.id}", str(path))
+        if ref is not None and not ref.exists:
+            yield Missing(f"record {record.id}", ref.path)
 
 
 @dataclass

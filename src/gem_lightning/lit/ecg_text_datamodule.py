@@ -124,10 +124,9 @@ class EcgTextDataModule(ResumableDataModule):
         return {**batch, "ecg_values": self.augment(batch["ecg_values"], np.random.default_rng(key))}
 
     def _sampler_of(self, split: str, shuffle: bool) -> StepSampler:
-        trainer = self.trainer
-        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         # equal lengths: contrastive batches must not be sorted by what the texts say
         lengths = np.ones(len(self.tables[split]), dtype=np.int64)
+        rank, ranks = self.share
         return StepSampler(
             lengths, self.batch_size, shuffle=shuffle, seed=self.seed, drop_last=shuffle, rank=rank, ranks=ranks
         )
@@ -135,12 +134,5 @@ class EcgTextDataModule(ResumableDataModule):
     def _loader(self, split: str, sampler: StepSampler) -> DataLoader[Any]:
         keep = self.keep_sentences if split == "train" else 1.0
         dataset = EcgTextDataset(self.tables[split], label_set=self.label_set, **self.signal)
-        return DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=EcgTextCollator(self.tokenizer, self.max_length, keep, self.seed),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            multiprocessing_context="spawn" if self.num_workers else None,
-            pin_memory=bool(self.trainer and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"),
-        )
+        collate = EcgTextCollator(self.tokenizer, self.max_length, keep, self.seed)
+        return self.loader(dataset, sampler, collate, self.num_workers)

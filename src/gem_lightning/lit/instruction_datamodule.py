@@ -8,30 +8,34 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from gem_lightning.data import GemCollator, InstructionDataset, LengthBatchSampler, open_samples
+from gem_lightning.data import GemCollator, InstructionDataset, LengthBatchSampler, Mixture
 from gem_lightning.lit.step_sampler import ResumableDataModule, StepSampler
 
 logger = logging.getLogger(__name__)
 
 
 class InstructionDataModule(ResumableDataModule):
-    """Training, validation and test samples of a GEM.
+    """Training, validation and test samples of a GEM; the order is the same for any number of loader processes.
 
     Args:
         processor: A ``GemProcessor``.
-        train: Samples to learn from: a file (.json, .jsonl, .parquet) or an object with ``prepare()`` and
-            ``samples()`` such as :class:`gem_lightning.data.SimulatedCohort`.
+        train: Samples to learn from: a file (.json, .jsonl, .parquet), a folder or address of shards, an object with
+            ``prepare()`` and ``samples()`` such as :class:`gem_lightning.data.SimulatedCohort`, or name → such a
+            source for several.
         val: Held-out samples, or None.
         test: Samples for ``evaluate``, or None.
         renderer: Draws each record (an ``EcgRenderer``); None uses stored pictures only.
         paths: Leading folders in the samples to folders here.
+        weights: Name of a training source → passes that an epoch makes through it; 1 where not named.
+        question: Other words for the first question of training samples (:class:`QuestionTemplates`); None keeps them.
+        unreadable: What a sample does whose record or picture is missing or broken: ``stop`` the run, or ``skip``.
         contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
         batch_size: Samples a step and process.
         max_length: Longest sample, tokens; longer ones are cut and counted.
         length_window: Batches whose samples are sorted by length together. 1 sorts nothing: right where the length of
             an answer tells its diagnosis, since batches of one diagnosis teach little.
         num_workers: Loader processes.
-        seed: Of order and pictures.
+        seed: Of order, pictures and questions.
     """
 
     def __init__(
@@ -42,6 +46,9 @@ class InstructionDataModule(ResumableDataModule):
         test: Any = None,
         renderer: Any = None,
         paths: Mapping[str, str] | None = None,
+        weights: Mapping[str, float] | None = None,
+        question: Any = None,
+        unreadable: str = "stop",
         contract: str = "clean",
         batch_size: int = 16,
         max_length: int | None = 4096,
@@ -56,39 +63,56 @@ class InstructionDataModule(ResumableDataModule):
             "renderer": renderer,
             "contract": contract,
             "max_length": max_length,
+            "unreadable": unreadable,
             "seed": seed,
         }
-        self.paths, self.batch_size, self.length_window = paths, batch_size, length_window
+        self.paths, self.weights, self.question = paths, weights, question
+        self.batch_size, self.length_window = batch_size, length_window
         self.num_workers, self.seed = num_workers, seed
+        self._datasets: dict[str, InstructionDataset] = {}
 
     def prepare_data(self) -> None:
         """Make what does not exist yet, for example a simulated cohort."""
         for source in self.sources.values():
-            if hasattr(source, "prepare"):
-                source.prepare()
+            for one in source.values() if isinstance(source, Mapping) else (source,):
+                if hasattr(one, "prepare"):
+                    one.prepare()
 
     def dataset(self, split: str) -> InstructionDataset:
-        """The samples of ``train``, ``val`` or ``test``, ready for the network."""
-        samples = open_samples(self.sources[split], self.paths)
-        return InstructionDataset(samples, self.processor, **self.dataset_options)
+        """The samples of ``train``, ``val`` or ``test``, ready for the network; says once what was found."""
+        if split not in self._datasets:
+            options = self.dataset_options
+            samples = Mixture(
+                self.sources[split],
+                self.weights if split == "train" else None,
+                self.paths,
+                options["contract"],
+                drawn=options["renderer"] is not None,
+                unreadable=options["unreadable"],
+            )
+            if self.share[0] == 0:
+                logger.info("%s: %s", split, samples.report(options["max_length"]))
+            question = self.question if split == "train" else None
+            self._datasets[split] = InstructionDataset(samples, self.processor, question=question, **options)
+        return self._datasets[split]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of samples of similar length; goes on where a checkpoint stopped."""
         dataset = self.dataset("train")
-        trainer = self.trainer
-        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        rank, ranks = self.share
         sampler = StepSampler(
-            dataset.lengths,
+            dataset.samples.lengths,
             self.batch_size,
             seed=self.seed,
             drop_last=True,
             window=self.length_window,
+            order=dataset.samples.order(self.seed),
             rank=rank,
             ranks=ranks,
         )
         sampler.data = self
-        logger.info("training on %d samples, %d batches an epoch", len(dataset), len(sampler))
-        return self._loader(dataset, sampler)
+        logger.info("training on %d samples, %d batches an epoch", len(sampler.order), len(sampler))
+        return self.loader(dataset, sampler, GemCollator(self.processor), self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Held-out batches in file order."""
@@ -109,18 +133,6 @@ class InstructionDataModule(ResumableDataModule):
         if self.sources[split] is None:
             return []
         dataset = self.dataset(split)
-        trainer = self.trainer
-        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = LengthBatchSampler(dataset.lengths, self.batch_size, shuffle=False, rank=rank, ranks=ranks)
-        return self._loader(dataset, sampler)
-
-    def _loader(self, dataset: InstructionDataset, sampler: LengthBatchSampler) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=GemCollator(self.processor),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            multiprocessing_context="spawn" if self.num_workers else None,
-            pin_memory=bool(self.trainer and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"),
-        )
+        rank, ranks = self.share
+        sampler = LengthBatchSampler(dataset.samples.lengths, self.batch_size, shuffle=False, rank=rank, ranks=ranks)
+        return self.loader(dataset, sampler, GemCollator(self.processor), self.num_workers)

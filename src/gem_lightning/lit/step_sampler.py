@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
 
 from gem_lightning.data import LengthBatchSampler
 
@@ -23,6 +24,25 @@ class ResumableDataModule(LightningDataModule):
     def steps_done(self) -> int:
         """Optimiser steps since the run began, over all restarts."""
         return max(self.trainer.global_step if self.trainer else 0, self.resumed_at)
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """This process's rank and the number of processes: which of each step's samples it deals."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def loader(
+        self, dataset: Dataset[Any], sampler: LengthBatchSampler, collate: Callable[[list[Any]], Any], workers: int
+    ) -> DataLoader[Any]:
+        """Batches of ``sampler``, made by ``workers`` processes of their own (spawned: they may meet threads here)."""
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context="spawn" if workers else None,
+            pin_memory=bool(self.trainer and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the data."""

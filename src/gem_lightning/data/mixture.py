@@ -1,0 +1,189 @@
+"""Data sets of instruction samples, opened, looked through and mixed by weight."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.data.order import EpochOrder
+from gem_lightning.data.shard_reader import ShardReader, is_address
+from gem_lightning.errors import DataError
+from gem_lightning.grounding.instruction import InstructionSample
+from gem_lightning.grounding.sample import SampleFile
+from gem_lightning.grounding.sample_table import SampleTable
+
+logger = logging.getLogger(__name__)
+
+POLICIES = ("stop", "skip")
+_THREADS, _BLOCK = 16, 256  # a network drive takes long to say that a file is there, but answers many at once
+
+
+def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequence[InstructionSample]:
+    """Samples by index from a file, shards, a list or an object with ``samples()``.
+
+    Args:
+        source: ``.json``/``.jsonl``/``.parquet`` file, folder or address of shards, a sequence of samples, or for
+            example a ``SimulatedCohort``.
+        paths: Leading folders in the samples to folders here.
+
+    Raises:
+        DataError: The file is missing, empty or holds no samples.
+    """
+    samples: Sequence[InstructionSample]
+    if hasattr(source, "samples"):
+        samples = source.samples()
+    elif not isinstance(source, (str, os.PathLike)):
+        samples = list(source)
+    elif is_address(source) or Path(source).is_dir():
+        samples = ShardReader(source, paths)
+    elif Path(source).suffix == ".parquet":
+        samples = SampleTable(source, paths)
+    else:
+        samples = SampleFile(source, paths)
+    if len(samples) == 0:
+        raise DataError(f"expected at least one sample, got an empty split: {source}; check its path and filters")
+    return samples
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set of a mixture.
+
+    Attributes:
+        name: For messages.
+        samples: All of them.
+        kept: Indices of those whose files are there.
+        lengths: (kept,) rough tokens.
+        gone: What is missing, in words, a sample each.
+        weight: Passes an epoch makes through it.
+    """
+
+    name: str
+    samples: Sequence[InstructionSample]
+    kept: np.ndarray
+    lengths: np.ndarray
+    gone: tuple[str, ...]
+    weight: float
+
+    def __str__(self) -> str:
+        left_out = f" ({len(self.gone):,} without their files left out)" if self.gone else ""
+        return f"{self.name} {len(self.kept):,} x {self.weight:g}{left_out}"
+
+
+class Mixture(Sequence[InstructionSample]):
+    """Several data sets as one; samples whose files are missing are left out or stop the run.
+
+    Args:
+        source: What :func:`open_samples` opens, or name → such a source.
+        weights: Name → passes that an epoch makes through it; 1 where not named.
+        paths: Leading folders in the samples to folders here.
+        contract: Signal contract that shards must have been written by.
+        drawn: Pictures are drawn from the records: stored ones are not needed.
+        unreadable: ``stop`` raises when a sample's record or picture is not there; ``skip`` leaves it out.
+
+    Attributes:
+        lengths: (samples,) rough tokens.
+
+    Raises:
+        DataError: A file is not there under ``stop``, no sample is left, shards of another contract, unknown weights.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        weights: Mapping[str, float] | None = None,
+        paths: Mapping[str, str] | None = None,
+        contract: str = "clean",
+        drawn: bool = False,
+        unreadable: str = "stop",
+    ) -> None:
+        if unreadable not in POLICIES:
+            raise DataError(f"expected unreadable={' or '.join(POLICIES)}, got {unreadable!r}")
+        sources = dict(source) if isinstance(source, Mapping) else {_name(source): source}
+        unknown = sorted(set(weights or {}) - set(sources))
+        if unknown:
+            raise DataError(f"expected weights of {', '.join(sources)}, got {', '.join(unknown)}")
+        look = partial(_look_through, paths=paths, contract=contract, drawn=drawn)
+        self.parts = [look(name, one, weight=(weights or {}).get(name, 1.0)) for name, one in sources.items()]
+        gone = [words for part in self.parts for words in part.gone]
+        if gone and unreadable == "stop":
+            raise DataError(
+                f"{len(gone):,} samples have no file: {'; '.join(gone[:5])}{' …' if len(gone) > 5 else ''}; "
+                "map their folders with paths=, or leave them out with unreadable=skip"
+            )
+        self.lengths = np.concatenate([part.lengths for part in self.parts])
+        self._starts = np.cumsum([0, *(len(part.kept) for part in self.parts)])
+        if len(self) == 0:
+            raise DataError(f"expected at least one sample, got none whose files are there: {'; '.join(gone[:5])}")
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        part = self.parts[number]
+        return part.samples[int(part.kept[index - self._starts[number]])]
+
+    def order(self, seed: int) -> EpochOrder:
+        """How epochs deal the samples."""
+        chunks = [part.samples.chunks if isinstance(part.samples, ShardReader) else None for part in self.parts]
+        return EpochOrder([len(part.kept) for part in self.parts], [part.weight for part in self.parts], chunks, seed)
+
+    def report(self, max_length: int | None = None) -> str:
+        """What was found, in one line: samples of each part, what is missing, lengths."""
+        low, middle, high, most = (round(v) for v in np.percentile(self.lengths, [5, 50, 95, 100]))
+        words = f"{', '.join(map(str, self.parts))}; texts of about {low}-{high} tokens (5-95 %), median {middle}, "
+        longer = 0 if max_length is None else int((self.lengths > max_length).sum())
+        return words + f"longest {most}" + (f"; {longer:,} longer than {max_length:,} are cut" if longer else "")
+
+
+def _name(source: Any) -> str:
+    return Path(source).stem if isinstance(source, (str, os.PathLike)) else type(source).__name__
+
+
+def _look_through(
+    name: str, source: Any, weight: float, paths: Mapping[str, str] | None, contract: str, drawn: bool
+) -> Part:
+    samples = open_samples(source, paths)
+    if isinstance(samples, ShardReader):
+        if samples.contract != contract:
+            raise DataError(
+                f"{name}: these shards were written with contract={samples.contract}, asked is {contract}; "
+                "write them anew with stage=shards or take the same contract"
+            )
+        return Part(name, samples, np.arange(len(samples)), samples.lengths.astype(np.int64), (), weight)
+    lengths = np.zeros(len(samples), np.int64)
+    gone: dict[int, str] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(samples), _BLOCK * _THREADS):
+            end = min(start + _BLOCK * _THREADS, len(samples))
+            block = [samples[i] for i in range(start, end)]
+            lengths[start:end] = [sample.rough_tokens for sample in block]
+            pieces = [block[i : i + _BLOCK] for i in range(0, len(block), _BLOCK)]
+            found = pool.map(lambda piece: [_gone(sample, drawn) for sample in piece], pieces)
+            words = [what for piece in found for what in piece]
+            gone |= {start + i: what for i, what in enumerate(words) if what is not None}
+    kept = np.setdiff1d(np.arange(len(samples)), list(gone))
+    return Part(name, samples, kept, lengths[kept], tuple(gone.values()), weight)
+
+
+def _gone(sample: InstructionSample, drawn: bool) -> str | None:
+    """Which file of a sample is not there, in words; None when nothing is missing."""
+    record = sample.record
+    if sample.ecg_record is None and record is not None and not record.exists:
+        return f"{sample.id}: {record.path}"
+    if (drawn and record is not None) or sample.image_bytes is not None or sample.image is None:
+        return None
+    pictures = sample.image if isinstance(sample.image, list) else [sample.image]
+    return next((f"{sample.id}: {picture}" for picture in pictures if not os.path.exists(picture)), None)
