@@ -23,9 +23,11 @@ def train(cfg: DictConfig) -> float | None:
         The last validation loss: what a sweep minimises; None without validation.
 
     Raises:
-        GemError: ``ckpt_path`` names no checkpoint.
+        GemError: ``ckpt_path`` names no whole checkpoint, or the devices that are asked for are not there.
+        SystemExit: With code 75 where the run was told to stop and saved: start the same command again.
     """
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
+    check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
 
     import lightning
     from hydra.utils import instantiate
@@ -61,13 +63,47 @@ def _hush() -> None:
 
 
 def find_checkpoint(name: str | None, folder: str) -> str | None:
-    """The checkpoint file behind ``ckpt_path``; ``last`` is the newest of the run's own folder."""
+    """The checkpoint behind ``ckpt_path``.
+
+    Args:
+        name: A checkpoint; ``last``, the newest whole one of the run; ``auto``, the same, or None where there is none.
+        folder: The run's checkpoints.
+
+    Raises:
+        GemError: There is none, or it is damaged.
+    """
     if not name:
         return None
-    path = Path(folder) / "last.ckpt" if name == "last" else Path(name)
-    if not path.exists():
-        raise GemError(f"expected a checkpoint at {path}, got nothing; leave out ckpt_path to start anew")
+    from gem_lightning.lit.checkpoint_files import damage, newest_whole
+
+    path = newest_whole(Path(folder)) if name in ("last", "auto") else Path(name)
+    if path is None and name == "auto":
+        return None
+    if path is None or not path.exists():
+        raise GemError(f"expected a checkpoint at {path or folder}, got nothing; leave out ckpt_path to start anew")
+    reason = damage(path) if name not in ("last", "auto") else None
+    if reason is not None:
+        raise GemError(f"expected a whole checkpoint, got {path}: {reason}; ckpt_path=last takes the newest whole one")
     return str(path)
+
+
+def check_devices(accelerator: str, devices: int | str) -> None:
+    """Refuse devices that are not there before anything is built.
+
+    Raises:
+        GemError: There are fewer GPUs, or none and ``auto`` would start processes on the CPU instead.
+    """
+    wanted = devices if isinstance(devices, int) else 0
+    if accelerator not in ("auto", "gpu", "cuda") or wanted <= (accelerator == "auto"):
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if wanted > found and not torch.backends.mps.is_available():
+        raise GemError(
+            f"expected {wanted} GPUs (trainer.devices), got {found}; set trainer.devices=auto, or "
+            "trainer.accelerator=cpu for processes on the CPU"
+        )
 
 
 def main() -> None:

@@ -4,14 +4,13 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from hydra.utils import instantiate
 
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.grounding import extract
 from gem_lightning.lit import KeepLast
+from gem_lightning.lit.checkpoint_files import newest_whole
 from gem_lightning.models import generate_texts
+from helpers_training import Losses, StopAfter, fit, parts
 
 
 @pytest.fixture(scope="module")
@@ -19,54 +18,6 @@ def cohort(tmp_path_factory):
     made = SimulatedCohort(tmp_path_factory.mktemp("cohort"), n=8, seed=3, workers=1)
     made.prepare()
     return made
-
-
-def parts(cohort, *overrides):
-    """Module and data of experiment=gem_tiny over the given cohort."""
-    GlobalHydra.instance().clear()
-    with initialize_config_module("gem_lightning.conf", version_base="1.3"):
-        cfg = compose("train", ["experiment=gem_tiny", "paths.output=unused", *overrides])
-    cfg.data.train = cfg.data.val = None
-    lightning.seed_everything(0, verbose=False)
-    data = instantiate(cfg.data)
-    data.sources.update(train=cohort, val=cohort)
-    return instantiate(cfg.model), data
-
-
-class Losses(lightning.Callback):
-    def __init__(self):
-        self.values = []
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.values.append((batch["ids"], outputs["loss"].item()))
-
-
-class StopAfter(lightning.Callback):
-    """Ends the run without shortening its schedule, as a kill does."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        trainer.should_stop = trainer.global_step >= self.steps
-
-
-def fit(module, data, *callbacks, ckpt_path=None, **options):
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        enable_checkpointing=any(isinstance(c, KeepLast) for c in callbacks),
-        callbacks=list(callbacks),
-        min_epochs=0,
-        gradient_clip_val=1.0,
-        limit_val_batches=0,
-        **options,
-    )
-    trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
-    return trainer
 
 
 def test_overfits_eight_ecgs_and_reads_them_from_the_signal(cohort):
@@ -99,12 +50,12 @@ def test_resume_in_the_middle_of_an_epoch_is_exact(cohort, tmp_path):
     fit(*parts(cohort, "data.batch_size=2"), whole, max_epochs=3)
 
     first, second = Losses(), Losses()
-    keep = KeepLast(dirpath=tmp_path, every_n_train_steps=1, save_last=True, save_top_k=0)
+    keep = KeepLast(tmp_path, every_n_steps=1)
     stop = StopAfter(6)
     fit(*parts(cohort, "data.batch_size=2"), first, keep, stop, max_epochs=3)
     module, data = parts(cohort, "data.batch_size=2")
     torch.manual_seed(99)
-    fit(module, data, second, max_epochs=3, ckpt_path=tmp_path / "last.ckpt")
+    fit(module, data, second, max_epochs=3, ckpt_path=newest_whole(tmp_path))
     assert len(whole.values) == 12
     assert first.values + second.values == whole.values
 
@@ -123,10 +74,10 @@ def test_an_interrupted_run_keeps_its_last_step(cohort, tmp_path):
             if trainer.global_step == 3:
                 raise KeyboardInterrupt
 
-    keep = KeepLast(dirpath=tmp_path, save_last=True, save_top_k=1, monitor="val/loss")
+    keep = KeepLast(tmp_path)
     with pytest.raises(SystemExit):
         fit(*parts(cohort, "data.batch_size=2"), Interrupt(), keep, max_epochs=2)
-    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    state = torch.load(newest_whole(tmp_path), weights_only=True)
     assert state["global_step"] == 3
 
 

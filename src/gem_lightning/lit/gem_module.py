@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,9 +10,17 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from gem_lightning.lit.distributed import answer_tokens, clip_gradients, with_every_modality
 from gem_lightning.lit.nan_guard import NanGuard
-from gem_lightning.lit.optim import freeze_dead_layers, parameter_groups, set_trainable, warmup_cosine
-from gem_lightning.models.configuration_gem import IGNORE_INDEX
+from gem_lightning.lit.optim import (
+    freeze_dead_layers,
+    freeze_unreached,
+    parameter_groups,
+    set_trainable,
+    warmup_cosine,
+)
+from gem_lightning.models.convert import check_fit
+from gem_lightning.models.sharding import compute_buffers
 
 
 class GemLitModule(LightningModule):
@@ -30,6 +39,7 @@ class GemLitModule(LightningModule):
         freeze: Name patterns of parameters that do not train.
         unfreeze: Patterns taken back from ``freeze``.
         lr_by_pattern: Name pattern to its own peak rate.
+        seed: Of dropout and other draws inside the network.
         nonfinite: ``stop`` or ``skip`` where a loss or gradient is not finite, see :class:`NanGuard`.
     """
 
@@ -46,6 +56,7 @@ class GemLitModule(LightningModule):
         freeze: Iterable[str] = (),
         unfreeze: Iterable[str] = (),
         lr_by_pattern: Mapping[str, float] | None = None,
+        seed: int = 0,
         nonfinite: str = "stop",
     ) -> None:
         super().__init__()
@@ -55,11 +66,22 @@ class GemLitModule(LightningModule):
         self.guard = NanGuard(nonfinite)
 
     def configure_model(self) -> None:
-        """Build the network once and freeze what is asked."""
+        """Build the network once, shared out where the strategy says so, and freeze what is asked."""
         if hasattr(self, "net"):
             return
-        self.net = self.net_factory()
+        sharding = getattr(self.trainer.strategy, "sharding", None) if self._trainer is not None else None
+        self.net = self.net_factory() if sharding is None else self.net_factory(shard=sharding)
         set_trainable(self.net, self.hparams["freeze"], self.hparams["unfreeze"])
+        freeze_unreached(self.net)
+
+    def on_fit_start(self) -> None:
+        """``precision=bf16-true`` has rounded the buffers too: compute them again."""
+        compute_buffers(self.net)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the state of another architecture before anything is overwritten."""
+        if "state_dict" in checkpoint:
+            check_fit(checkpoint["state_dict"], self.state_dict())
 
     def train(self, mode: bool = True) -> GemLitModule:
         """Training mode; frozen parts stay in eval mode."""
@@ -73,16 +95,18 @@ class GemLitModule(LightningModule):
         return self.net(**batch)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Mean cross-entropy of the answers' tokens."""
-        loss = self._loss(batch)
+        """Mean cross-entropy of the answers' tokens, over the batches of all processes together."""
+        torch.manual_seed(self._seed_of(batch))
+        labels = answer_tokens(batch)
+        loss = self._loss(batch, self.trainer.strategy.reduce(labels.float(), reduce_op="mean").clamp(min=1))
         self.guard.watch(loss, batch.get("ids"))
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1, batch_size=1)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Log the same loss over held-out samples, weighted by their answer tokens."""
-        answers = int((batch["labels"] != IGNORE_INDEX).sum())
-        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=max(answers, 1))
+        answers = max(int(answer_tokens(batch)), 1)
+        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=answers)
 
     def configure_optimizers(self) -> Any:
         """AdamW-like optimiser with warm-up and cosine over the whole run."""
@@ -98,10 +122,9 @@ class GemLitModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the norm over all parameters, sharded ones included, and log the norm before clipping."""
+        """Clip by the norm over all parameters, sharded ones included; log it; leave a step out that is not finite."""
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        norm = clip_gradients(self.trainer.strategy, parameters, gradient_clip_val or float("inf"))
         self.log("train/grad_norm", norm)
         # a loss scaler meets infinite gradients on purpose, and leaves such steps out itself
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
@@ -110,6 +133,13 @@ class GemLitModule(LightningModule):
                 parameter.grad = None
             self.log("train/skipped_steps", float(self.guard.skipped))
 
-    def _loss(self, batch: dict[str, Any]) -> Tensor:
+    def _loss(self, batch: dict[str, Any], divisor: Tensor | None = None) -> Tensor:
         inputs = {k: v for k, v in batch.items() if k not in ("ids", "counts")}
-        return self.net(**inputs, return_logits=False).loss
+        if self.trainer.world_size > 1:
+            inputs = with_every_modality(inputs, self.net.config)
+        return self.net(**inputs, return_logits=False, num_items_in_batch=divisor).loss
+
+    def _seed_of(self, batch: dict[str, Any]) -> int:
+        """Drawn anew from what the batch is, so that a resumed run drops the same units."""
+        key = repr((self.hparams["seed"], self.trainer.global_step, batch.get("ids"))).encode()
+        return int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "little")

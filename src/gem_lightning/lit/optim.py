@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gem_lightning.errors import GemError
+from gem_lightning.models.lora import plain_name
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.03, final: float = 0.0) -> LambdaLR:
@@ -42,10 +43,12 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.03, 
 def set_trainable(network: nn.Module, freeze: Iterable[str] = (), unfreeze: Iterable[str] = ()) -> list[str]:
     """Freeze parameters by name pattern; patterns of ``unfreeze`` win.
 
+    Names are those of the plain network, also under adapters (``plain_name`` in :mod:`gem_lightning.models.lora`).
+
     Args:
         network: Changed in place.
         freeze: Shell patterns of parameter names, such as ``model.vision_tower.*``.
-        unfreeze: Patterns taken back from ``freeze``.
+        unfreeze: Patterns taken back from ``freeze``; with adapters, also what trains whole beside them.
 
     Returns:
         Names of the parameters that stay trainable.
@@ -53,21 +56,48 @@ def set_trainable(network: nn.Module, freeze: Iterable[str] = (), unfreeze: Iter
     Raises:
         GemError: A pattern matches no parameter, or nothing is left to train.
     """
-    names = [name for name, _ in network.named_parameters()]
+    names = [name for name in map(plain_name, dict(network.named_parameters())) if name is not None]
     for pattern in (*freeze, *unfreeze):
         if not fnmatch.filter(names, pattern):
             parts = sorted({".".join(name.split(".")[:2]) for name in names})
             raise GemError(f"expected a pattern of parameter names, got {pattern!r}, which matches none of {parts}")
     trainable = []
-    for name, parameter in network.named_parameters():
-        frozen = _matches(name, freeze) and not _matches(name, unfreeze)
-        if frozen:
+    for full, parameter in network.named_parameters():
+        name = plain_name(full)
+        if name is None:
+            continue
+        if _matches(name, unfreeze):
+            _check_learnable(name, parameter)
+            parameter.requires_grad_(True)
+        elif _matches(name, freeze):
             parameter.requires_grad_(False)
-        elif parameter.requires_grad:
+        if parameter.requires_grad:
             trainable.append(name)
     if not trainable:
         raise GemError(f"expected something to train, got everything frozen by {list(freeze)}; freeze less")
     return trainable
+
+
+def freeze_unreached(network: Any) -> None:
+    """Freeze what no gradient can reach: layers after the features that are read.
+
+    DDP waits for the gradient of every parameter that asks for one.
+
+    Args:
+        network: A ``GemForConditionalGeneration`` or a peft wrapper of it; changed in place.
+    """
+    config = network.config
+    unreached = ["*ecg_tower.ln_post.*", "*ecg_tower.proj", "*vision_tower.post_layernorm.*", "*vision_tower.head.*"]
+    if config.vision_config is not None:
+        layers = config.vision_config.num_hidden_layers
+        layer = config.vision_feature_layer
+        last = layer if layer >= 0 else layers + 1 + layer  # hidden state k is what layer k gives
+        unreached += [f"*vision_tower.encoder.layers.{number}.*" for number in range(last, layers)]
+    if config.image_merge != "spatial_unpad":
+        unreached.append("*image_newline")
+    for name, parameter in network.named_parameters():
+        if _matches(name, unreached):
+            parameter.requires_grad_(False)
 
 
 def freeze_dead_layers(network: nn.Module) -> None:
@@ -98,9 +128,10 @@ def parameter_groups(
     rates = dict(lr_by_pattern or {})
     unused = set(rates)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in network.named_parameters():
+    for full, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
+        name = plain_name(full) or full
         pattern = next((p for p in rates if fnmatch.fnmatchcase(name, p)), None)
         unused.discard(pattern or "")
         rate = lr if pattern is None else rates[pattern]
@@ -109,8 +140,17 @@ def parameter_groups(
         group["params"].append(parameter)
         group["names"].append(name)
     if unused:
-        raise GemError(f"expected patterns that reach trainable parameters, got {sorted(unused)}; see docs/training.md")
+        raise GemError(
+            f"expected patterns that reach trainable parameters, got {sorted(unused)}; see model.freeze, model.unfreeze"
+        )
     return list(groups.values())
+
+
+def _check_learnable(name: str, parameter: nn.Parameter) -> None:
+    if not parameter.is_floating_point():
+        raise GemError(
+            f"expected weights that can train, got {name}, which is quantised; train it through lora instead"
+        )
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -120,6 +120,8 @@ class GemModel(GemPreTrainedModel):
         if self.vision_tower is None:
             raise DataError("expected no pixel_values, got some: this model has no image tower; leave the image out")
         images = [image[None] if image.ndim == 3 else image for image in pixel_values]
+        if not images and isinstance(pixel_values, Tensor):  # no image, but the tower is to run
+            images = [pixel_values]
         tiles = torch.cat([image.to(self.vision_tower.device, self.vision_tower.dtype) for image in images])
         layer = self.config.vision_feature_layer
         with _grad_where_needed(self.vision_tower, tiles):
@@ -128,6 +130,9 @@ class GemModel(GemPreTrainedModel):
         if self.config.vision_feature_select == "patch" and features.shape[1] == self.config.patches_per_side**2 + 1:
             features = features[:, 1:]
         features = self.multi_modal_projector(_as(self.multi_modal_projector, features))
+        if not len(tiles):
+            none = features.flatten(0, 1)
+            return [none if self.image_newline is None else torch.cat([none, self.image_newline[None, :][:0]])]
         sizes = [None] * len(images) if image_sizes is None else [(int(w), int(h)) for w, h in image_sizes]
         if len(sizes) != len(images):
             raise DataError(f"expected one size per image, got {len(sizes)} sizes and {len(images)} images")
@@ -155,7 +160,8 @@ class GemModel(GemPreTrainedModel):
 
         Args:
             input_ids: (B, S), placeholders expanded.
-            ecg_values: (N_ecg, leads, samples) in the order of their placeholders, mV; None without ECGs.
+            ecg_values: (N_ecg, leads, samples) in the order of their placeholders, mV; None without ECGs, an empty
+                tensor where the tower is to run all the same (sharded training).
             pixel_values: Images in the order of their placeholders, see :meth:`get_image_features`.
             image_sizes: See :meth:`get_image_features`.
 
@@ -170,9 +176,9 @@ class GemModel(GemPreTrainedModel):
         embeds = self.get_input_embeddings()(input_ids.masked_fill(ecg_mask | image_mask, 0))
         none = embeds.new_zeros(0, embeds.shape[-1])
         ecgs = images = none
-        if ecg_values is not None and len(ecg_values):
+        if ecg_values is not None:
             ecgs = self.get_ecg_features(ecg_values).flatten(0, 1)
-        if pixel_values is not None and len(pixel_values):
+        if pixel_values is not None and (len(pixel_values) or isinstance(pixel_values, Tensor)):
             images = torch.cat(self.get_image_features(pixel_values, image_sizes))
         embeds = scatter_features(embeds, ecg_mask, ecgs, "ECG")
         return scatter_features(embeds, image_mask, images, "image")
@@ -335,7 +341,8 @@ class _InVocabulary(LogitsProcessorList):
 
 def _as(module: nn.Module, values: Tensor) -> Tensor:
     """Values in the dtype that a projector computes in (a quantised layer reports an integer dtype: left alone)."""
-    dtype = next(module.parameters()).dtype
+    *_, last = module.parameters()  # under adapters the copy that trains comes after the original
+    dtype = last.dtype
     return values.to(dtype) if dtype.is_floating_point else values
 
 
