@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from gem_lightning.ecg import simulate
+from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation.benchmark import Prediction, Query, answer_all, read_predictions
 from gem_lightning.evaluation.claims import ClaimsBenchmark
@@ -319,3 +319,45 @@ def test_as_predictor_refuses_what_cannot_answer():
         as_predictor(3)
     with pytest.raises(DataError, match="withhold"):
         as_predictor(lambda record, question=None: "").predict(Query("a", withhold=("image",)))
+
+
+def sample_file(folder, ecg, image=None):
+    folder.mkdir()
+    turns = [{"from": "human", "value": "<image>\nInterpret."}, {"from": "gpt", "value": "Sinus rhythm."}]
+    rows = [{"id": i, "ecg": ecg, "image": image, "conversations": turns} for i in range(3)]
+    (folder / "test.json").write_text(json.dumps(rows))
+    return folder / "test.json"
+
+
+def test_paths_in_samples_start_at_their_own_folder(tmp_path):
+    path = sample_file(tmp_path / "bench", "one")
+    write_wfdb(simulate("sinus", seed=1).record, tmp_path / "bench" / "one")
+    with LoopbackLLM(grade) as judge:
+        benchmark = GroundingBenchmark(path, [ChatClient("good", judge.base_url)], draws=0)
+        seen = []
+        benchmark(as_predictor(lambda record, question=None: seen.append(record.signal.shape) or "x", "m"), tmp_path)
+    assert seen == [(12, 5000)] * 3
+
+
+def test_a_model_that_gets_nothing_to_read_is_an_error_before_any_judge_is_paid(tmp_path):
+    with LoopbackLLM(grade) as judge:
+        for folder, ecg, image in (("a", "none", None), ("b", None, "none.png")):
+            path = sample_file(tmp_path / folder, ecg, image)
+            benchmark = GroundingBenchmark(path, [ChatClient("good", judge.base_url)], draws=0)
+            with pytest.raises(DataError, match=r"none of 3 queries could be answered; the first \(0\): .*none"):
+                benchmark(as_predictor(lambda record, question=None: "x", "m"), tmp_path / f"{folder}-out")
+    assert judge.requests == []
+
+
+def test_ecgs_that_could_not_be_read_are_counted_and_not_judged(tmp_path):
+    path = sample_file(tmp_path / "bench", "one")
+    write_wfdb(simulate("sinus", seed=1).record, tmp_path / "bench" / "one")
+    rows = json.loads(path.read_text())
+    rows[1]["ecg"] = "gone"
+    path.write_text(json.dumps(rows))
+    with LoopbackLLM(grade) as judge:
+        result = GroundingBenchmark(path, [ChatClient("good", judge.base_url)], draws=0)(
+            as_predictor(lambda record, question=None: "Sinus rhythm.", "m"), tmp_path / "out"
+        )
+    assert "1 of 3 ECGs were not answered" in result.report.to_markdown()
+    assert len(next((tmp_path / "out").glob("judgements-*")).read_text().splitlines()) == 2

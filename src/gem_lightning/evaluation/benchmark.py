@@ -146,7 +146,7 @@ def answer_all(
         progress: Called with (done, all).
 
     Raises:
-        DataError: The file holds another model's answers.
+        DataError: The file holds another model's answers, or a model could not answer one single query.
     """
     done = {name: said for name, said in read_predictions(path, predictor.name).items() if said.error is None}
     todo = [name for name in names if name not in done]
@@ -175,7 +175,22 @@ def answer_all(
         else:
             for query in queries:
                 keep(query, _predict(predictor, query))
-    return {name: done[name] for name in names if name in done}
+    answers = {name: done[name] for name in names if name in done}
+    _tell_failures(answers, path, asks)
+    return answers
+
+
+def _tell_failures(answers: dict[str, Prediction], path: str | os.PathLike[str], asks: bool) -> None:
+    failed = {name: said.error for name, said in answers.items() if said.error is not None}
+    if not failed:
+        return
+    name, reason = next(iter(failed.items()))
+    if asks and len(failed) == len(answers):
+        raise DataError(f"none of {len(answers)} queries could be answered; the first ({name}): {reason}")
+    logger.warning(
+        "%d of %d queries could not be answered; the first (%s): %s (all in %s)",
+        len(failed), len(answers), name, reason, path,
+    )  # fmt: skip
 
 
 def _queries(names: Iterable[str], make: Callable[[str], Query], keep: Callable[..., None]) -> Iterator[Query]:

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation import grounding
 from gem_lightning.evaluation.benchmark import Predictor, Progress, Result, answer_all
-from gem_lightning.evaluation.judge import Asks, JudgeCase
+from gem_lightning.evaluation.judge import Asks
 from gem_lightning.evaluation.judging import add_judges, run_judges
 from gem_lightning.evaluation.predictions import patient_of, read_rows
 from gem_lightning.evaluation.said import pick_cases
-from gem_lightning.evaluation.suite import SampleQueries
+from gem_lightning.evaluation.suite import SampleQueries, beside, judge_cases
 from gem_lightning.evaluation.suite_report import published_grounding
 from gem_lightning.grounding.instruction import InstructionSample
 from gem_lightning.grounding.sample import read_samples
@@ -30,7 +30,7 @@ class GroundingBenchmark:
         judges: The judges' models.
         judgements: File of ready judgements (id to answer, as the original keeps them) instead of judges.
         prompt_file: The judges' prompt instead of ours.
-        folders: Leading folders in the samples' paths to folders here.
+        folders: Leading folders in the samples' paths to folders here; other relative paths start at the file's folder.
         question: Asked instead of each sample's own.
         limit: At most so many samples.
         draws: Bootstrap draws.
@@ -59,7 +59,7 @@ class GroundingBenchmark:
             raise DataError("expected judges or a file of judgements, got neither; name one: benchmark.judges=[...]")
         if judges and samples is None:
             raise DataError("expected samples for the judges, got none; name the test file: benchmark.samples=FILE")
-        self.samples = list(read_samples(samples, folders))[:limit] if samples else []
+        self.samples = list(read_samples(samples, beside(samples, folders)))[:limit] if samples else []
         self.judges, self.prompt_file, self.question, self.draws = list(judges), prompt_file, question, draws
         self.judgements = judgements
 
@@ -86,11 +86,12 @@ class GroundingBenchmark:
             out / "predictions.jsonl",
             progress,
         )
-        cases = [
-            JudgeCase(str(s.id), answers[str(s.id)].text, reference_of(s), s.question)
-            for s in self.samples
-            if str(s.id) in answers
-        ]
+        cases = judge_cases(self.samples, answers, reference_of)
+        if len(cases) < len(self.samples):
+            result.report.notes.append(
+                f"{len(self.samples) - len(cases)} of {len(self.samples)} ECGs were not answered (reasons in "
+                "predictions.jsonl): they are not in the means."
+            )
         groups = {str(s.id): patient_of(s.to_dict()) for s in self.samples}
         prompts = {"grounding": self.prompt_file} if self.prompt_file else None
         judged = run_judges(self.judges, "grounding", cases, out, prompts, groups, self.draws)

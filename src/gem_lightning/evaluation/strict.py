@@ -200,7 +200,8 @@ def _macro(sums: np.ndarray) -> np.ndarray:
 
 def _nanmean(table: np.ndarray) -> np.ndarray:
     known = ~np.isnan(table)
-    return np.where(known, table, 0).sum(1) / known.sum(1)
+    with np.errstate(invalid="ignore"):  # a row without any stays NaN
+        return np.where(known, table, 0).sum(1) / known.sum(1)
 
 
 def _per_label(cells: np.ndarray, true: np.ndarray, said: np.ndarray, space: tuple[str, ...]) -> dict[str, Any]:

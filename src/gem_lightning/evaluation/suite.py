@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,11 +41,17 @@ class SampleQueries:
         """The query of one sample.
 
         Raises:
-            GemError: Its record cannot be read.
+            GemError: Its record cannot be read, or its picture is missing and there is no record to draw.
         """
         sample = self.samples[name]
         record = sample.record.read() if sample.record is not None else None
-        return Query(name, question or sample.question, record, _picture(sample), options)
+        picture = _picture(sample)
+        if sample.image and picture is None and record is None:
+            raise DataError(
+                f"expected the picture {sample.image}, got no such file; say where the samples' folders lie: "
+                "benchmark.folders={FOLDER: PATH}"
+            )
+        return Query(name, question or sample.question, record, picture, options)
 
     def case(self, kind: str, name: str, text: str, note: str) -> Case:
         """A case for a report: the picture and coloured claims where the record is here."""
@@ -76,13 +82,28 @@ def _picture(sample: InstructionSample) -> np.ndarray | None:
     return pixels[..., ::-1].copy()
 
 
+def beside(path: str | os.PathLike[str], folders: Mapping[str, str] | None) -> dict[str, str]:
+    """The user's map of folders; relative paths that it does not name start at the samples' own folder."""
+    return {"": str(pathlib.Path(path).parent), **(folders or {})}
+
+
+def judge_cases(
+    samples: Sequence[InstructionSample],
+    answers: Mapping[str, Prediction],
+    reference: Callable[[InstructionSample], str],
+) -> list[JudgeCase]:
+    """What judges are asked: the answers that there are; a query that failed is not paid for."""
+    answered = [(s, a) for s in samples if (a := answers.get(str(s.id))) is not None and a.error is None]
+    return [JudgeCase(str(s.id), a.text, reference(s), s.question) for s, a in answered]
+
+
 class EcgBench:
     """The tasks of ECG-Bench.
 
     Args:
         folder: Where the published files are (``ptb-test.json``, …; also .jsonl and .parquet).
         tasks: Names; None takes those whose file is there.
-        folders: Leading folders in the samples' paths to folders here.
+        folders: Leading folders in the samples' paths to folders here; other relative paths start at ``folder``.
         judges: Models that judge the report and arena tasks; without any these tasks are answered but not scored.
         prompt_files: Judges' prompt by task instead of ours.
         likelihoods: Ask label tasks for the likelihood of each label, for a true AUC (one pass a label).
@@ -116,7 +137,7 @@ class EcgBench:
                 if tasks:
                     raise
                 continue
-            self.tasks[task.name] = (task, list(read_samples(path, folders))[:limit])
+            self.tasks[task.name] = (task, list(read_samples(path, beside(path, folders)))[:limit])
         if not self.tasks:
             raise DataError(
                 f"expected files of ECG-Bench in {folder}, such as ptb-test.json, found none; download them"
@@ -161,9 +182,7 @@ class EcgBench:
     ) -> dict[str, Any] | None:
         if not self.judges:
             return None
-        cases = [
-            JudgeCase(str(s.id), answers[str(s.id)].text, s.answer, s.question) for s in samples if str(s.id) in answers
-        ]
+        cases = judge_cases(samples, answers, lambda sample: sample.answer)
         groups = {str(s.id): patient_of(s.to_dict()) for s in samples}
         return run_judges(self.judges, task.name, cases, out, self.prompt_files, groups, self.draws)
 

@@ -53,7 +53,7 @@ class ChatClient:
     Args:
         model: The endpoint's name of the model.
         base_url: Address up to and including ``/v1``.
-        api_key_env: Environment variable that holds the key; read when asking, never stored or logged.
+        api_key_env: Environment variable that holds the key, None without one; read when asking, never stored or logged.
         cache: File of the answer store; None keeps answers in memory. The ledger and the budget are over this file.
         concurrency: Requests in flight at once.
         temperature: 0 for judging.
@@ -79,7 +79,7 @@ class ChatClient:
         self,
         model: str,
         base_url: str = "https://api.openai.com/v1",
-        api_key_env: str = "OPENAI_API_KEY",
+        api_key_env: str | None = "OPENAI_API_KEY",
         *,
         cache: str | os.PathLike[str] | None = None,
         concurrency: int = 32,
@@ -304,7 +304,7 @@ class ChatClient:
 
     def _refused(self, reply: Any) -> NoReturn:
         """Raise what a status other than 200 means."""
-        secret = os.environ.get(self.api_key_env, "")
+        secret = os.environ.get(self.api_key_env or "", "")
         told = reply.text[:500]
         told = told.replace(secret, "***") if secret else told
         if reply.status_code in (400, 422) and self._adapts(told):
@@ -366,7 +366,7 @@ class ChatClient:
         local = any(host in self.base_url for host in ("//127.", "//localhost", "//[::1]"))
         encrypted = self.base_url.startswith("https:")  # reading the certificates takes longer than many answers
         self._client = openai.AsyncOpenAI(
-            api_key=os.environ.get(self.api_key_env) or "none",  # a server of one's own often wants no key
+            api_key=os.environ.get(self.api_key_env or "") or "none",  # a server of one's own often wants no key
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=0,
