@@ -83,15 +83,14 @@ def quality(record: EcgRecord) -> Quality:
     if short or not len(signal):
         text = f"short: {record.seconds:.1f} s of signal; at least {SHORT_LOST_S:g} s are needed"
         return Quality("unusable", (text,), {name: _lost(share) for name, share in zip(record.leads, missing)})
-    wander = _moving_average(x, round(fs))
+    total = _running_total(x)
+    wander = _moving_average(total, round(fs))
     level = x - wander
-    noise, mains = _noise(x, fs), _mains(level, fs)
-    spread = _spread(level)
+    noise, mains, spread, saturated = _noise(x, total, fs), _mains(level, fs), _spread(level), _saturation(x)
+    ranges = np.ptp(wander, axis=1)
     leads = {}
     for i, name in enumerate(record.leads):
-        leads[name] = _judge_lead(
-            missing[i], spread[i], _saturation(x[i]), noise[i], mains[i], float(np.ptp(wander[i]))
-        )
+        leads[name] = _judge_lead(missing[i], spread[i], saturated[i], noise[i], mains[i], float(ranges[i]))
     reasons = _lead_reasons(leads)
     if record.seconds < SHORT_CARE_S:
         reasons.append(f"short: {record.seconds:.1f} s of signal")
@@ -143,25 +142,42 @@ def _lead_reasons(leads: dict[str, LeadQuality]) -> list[str]:
     return found
 
 
-def _moving_average(x: np.ndarray, width: int) -> np.ndarray:
-    """Centred mean over ``width`` (made odd) samples (leads, samples); shorter at the edges."""
-    samples = x.shape[1]
-    half = min(max(0, width // 2), (samples - 1) // 2)
-    total = np.zeros((len(x), samples + 1))
+def _running_total(x: np.ndarray) -> np.ndarray:
+    """(leads, samples + 1) sum of what lies before each sample."""
+    total = np.zeros((len(x), x.shape[1] + 1))
     np.cumsum(x, axis=1, out=total[:, 1:])
-    out = np.empty(x.shape, dtype=np.float32)
-    np.subtract(total[:, 2 * half + 1 :], total[:, : samples - 2 * half], out=out[:, half : samples - half])
-    out[:, half : samples - half] *= 1 / (2 * half + 1)
-    ends = np.arange(half)
-    out[:, :half] = total[:, ends + half + 1] / (ends + half + 1)
-    out[:, samples - half :] = (total[:, [-1]] - total[:, samples - 2 * half + ends]) / (2 * half - ends)
+    return total
+
+
+def _moving_average(total: np.ndarray, width: int, step: int = 1) -> np.ndarray:
+    """Centred mean over ``width`` (made odd) samples, at every ``step``-th sample; shorter at the edges.
+
+    Args:
+        total: Of :func:`_running_total`.
+        width: Samples.
+        step: 1 for every sample.
+    """
+    samples = total.shape[1] - 1
+    half = min(max(0, width // 2), (samples - 1) // 2)
+    at = np.arange(0, samples, step)
+    inner = slice(int(np.searchsorted(at, half)), int(np.searchsorted(at, samples - half)))
+    start = at[inner][0] - half if inner.stop > inner.start else 0
+    stop = at[inner][-1] - half + 1 if inner.stop > inner.start else 0
+    out = np.empty((len(total), len(at)), dtype=np.float32)
+    ahead = total[:, start + 2 * half + 1 : stop + 2 * half + 1 : step]
+    np.subtract(ahead, total[:, start:stop:step], out=out[:, inner])
+    out[:, inner] *= 1 / (2 * half + 1)
+    first, last = at[: inner.start], at[inner.stop :]
+    out[:, : inner.start] = total[:, first + half + 1] / (first + half + 1)
+    out[:, inner.stop :] = (total[:, [-1]] - total[:, last - half]) / (samples - last + half)
     return out
 
 
-def _noise(x: np.ndarray, fs: float) -> np.ndarray:
+def _noise(x: np.ndarray, total: np.ndarray, fs: float) -> np.ndarray:
     """Root mean square (leads,) of what a 20 ms average leaves, from the median, which ignores the QRS complexes."""
-    fast = np.abs(x - _moving_average(x, max(3, round(0.02 * fs))))[:, ::4]
-    return np.median(fast, axis=1) / 0.6745
+    fast = np.abs(x[:, ::4] - _moving_average(total, max(3, round(0.02 * fs)), 4))
+    middle = fast.shape[1] // 2
+    return np.partition(fast, middle, axis=1)[:, middle] / 0.6745
 
 
 def _spread(level: np.ndarray) -> np.ndarray:
@@ -172,14 +188,15 @@ def _spread(level: np.ndarray) -> np.ndarray:
     return ordered[:, high] - ordered[:, low]
 
 
-def _saturation(row: np.ndarray) -> float:
-    """Share of samples in runs of 4 or more at the largest or smallest value, if that is not the baseline."""
-    still = np.zeros(len(row), dtype=bool)
-    for limit in (row.max(), row.min()):
-        if abs(limit - row[len(row) // 2]) > 0.2 or abs(limit) > 1.0:
-            still |= row == limit
-    runs = still[:-3] & still[1:-2] & still[2:-1] & still[3:]
-    return float(4 * runs.mean()) if not runs.all() else 1.0
+def _saturation(x: np.ndarray) -> np.ndarray:
+    """Share (leads,) of samples in runs of 4 or more at the largest or smallest value, if that is not the baseline."""
+    still = np.zeros(x.shape, dtype=bool)
+    middle = x[:, x.shape[1] // 2]
+    for limits in (x.max(axis=1), x.min(axis=1)):
+        far = (np.abs(limits - middle) > 0.2) | (np.abs(limits) > 1.0)
+        still |= x == np.where(far, limits, np.nan)[:, None]
+    runs = still[:, :-3] & still[:, 1:-2] & still[:, 2:-1] & still[:, 3:]
+    return np.minimum(4 * runs.mean(axis=1), 1.0)
 
 
 @lru_cache(maxsize=8)
@@ -241,9 +258,9 @@ def swapped_electrodes(level: np.ndarray, fs: float) -> str | None:
     step = max(1, round(fs / 125))
     x = level[:, ::step]
     speed = np.abs(np.diff(x, axis=1, prepend=x[:, :1])).sum(axis=0)
-    speed = _moving_average(speed[None], round(0.1 * fs / step))[0]
+    speed = _moving_average(_running_total(speed[None]), round(0.1 * fs / step))[0]
     beats = speed > 0.35 * np.sort(speed)[round(0.98 * (len(speed) - 1))]
-    rest = _moving_average(beats[None].astype(float), round(0.06 * fs / step))[0] == 0
+    rest = _moving_average(_running_total(beats[None]), round(0.06 * fs / step))[0] == 0
     left = x[10] + x[11]
 
     def agrees(lead: np.ndarray) -> tuple[float, float]:

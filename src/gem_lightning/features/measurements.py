@@ -29,6 +29,15 @@ SEQUENCES: dict[str, str] = {
     "QT_Interval": "ms",  # QRS onset to T offset
     "QTc_Interval": "ms",  # Bazett, from the RR before
 }
+_WHOLE = {
+    "P_Duration": "p_ms",
+    "PR_Interval": "pr_ms",
+    "QRS_Duration": "qrs_ms",
+    "T_Duration": "t_ms",
+    "ST_Duration": "st_ms",
+    "QT_Interval": "qt_ms",
+}
+_AMPLITUDES = {"P_Amplitude": "p_mv", "QRS_Amplitude": "qrs_mv", "T_Amplitude": "t_mv"}
 _LEVEL_MV_S = 0.6  # ST slope within this is horizontal: half a small box in 80 ms
 
 
@@ -48,41 +57,37 @@ def to_measurements(features: EcgFeatures) -> dict[str, dict[str, list[Any]]]:
     rr = beats.whole["rr_ms"]
     lead = beats.by_lead
     with np.errstate(invalid="ignore"):
-        per_beat = {
-            "Heart_Rate": _whole(60000 / rr),
-            "RR_Interval_1": _whole(rr),
-            "RR_Interval_2": _whole(np.r_[rr[1:], np.nan]),
-        }
-        columns = {
-            "P_Amplitude": ("p_mv", 3),
-            "P_Duration": ("p_ms", 0),
-            "PR_Interval": ("pr_ms", 0),
-            "QRS_Amplitude": ("qrs_mv", 3),
-            "QRS_Duration": ("qrs_ms", 0),
-            "T_Amplitude": ("t_mv", 3),
-            "T_Duration": ("t_ms", 0),
-            "ST_Duration": ("st_ms", 0),
-            "QT_Interval": ("qt_ms", 0),
-        }
+        per_beat = np.stack([60000 / rr, rr, np.r_[rr[1:], np.nan]])  # (3, beats)
         corrected = lead["qt_ms"] / np.sqrt(rr / 1000)
+    heart_rate, before, after = _plain(per_beat)
+    columns = {name: _plain(lead[column]) for name, column in _WHOLE.items()}
+    columns |= {name: _plain(lead[column], 3) for name, column in _AMPLITUDES.items()}
+    columns |= {"QTc_Interval": _plain(corrected), "ST_Form": _st_forms(lead["st_slope_mv_s"])}
     out = {}
     for i, name in enumerate(beats.leads):
-        row: dict[str, list[Any]] = dict(per_beat)
-        row |= {key: _whole(lead[column][i], digits) for key, (column, digits) in columns.items()}
-        row["ST_Form"] = [_st_form(slope) for slope in lead["st_slope_mv_s"][i]]
-        row["QTc_Interval"] = _whole(corrected[i])
+        row = {key: column[i] for key, column in columns.items()}
+        row |= {"Heart_Rate": heart_rate, "RR_Interval_1": before, "RR_Interval_2": after}
         out[name] = {key: row[key] for key in SEQUENCES}
     return out
 
 
-def _whole(values: np.ndarray, digits: int = 0) -> list[Any]:
-    """Rounded plain numbers, None for NaN."""
-    return [None if not np.isfinite(v) else round(float(v), digits) if digits else round(float(v)) for v in values]
+def _plain(table: np.ndarray, digits: int = 0) -> list[list[Any]]:
+    """Rows of rounded plain numbers, whole ones without digits, None for what is not known."""
+    known = np.isfinite(table)
+    rounded = np.round(np.where(known, table, 0.0).astype(np.float64), digits)
+    plain_values = (rounded if digits else rounded.astype(np.int64)).astype(object)
+    plain_values[~known] = None
+    return plain_values.tolist()
+
+
+def _st_forms(slopes: np.ndarray) -> list[list[str | None]]:
+    """The paper's words for each beat's ST segment; ``slopes`` (leads, beats), mV/s."""
+    return [[_st_form(slope) for slope in row] for row in slopes.tolist()]
 
 
 def _st_form(slope: float) -> str | None:
     """The paper's words for one beat's ST segment."""
-    if not np.isfinite(slope):
+    if slope != slope:
         return None
     if abs(slope) <= _LEVEL_MV_S:
         return "horizontal"

@@ -34,6 +34,8 @@ _RANGES: dict[str, tuple[str, float, float]] = {
     "sinus_bradycardia": ("heart_rate", 0, 60),
     "sinus_tachycardia": ("heart_rate", 100, 300),
 }
+_ONE_VALUE = frozenset(("heart_rate", "pr", "qrs", "qt", "qtc", "axis_qrs"))  # a record has one of each
+_KINDS = _ONE_VALUE | {"finding", "rr"} | {kind for kind, _, _ in _RANGES.values()}
 
 
 class Conflict(NamedTuple):
@@ -50,7 +52,7 @@ def conflicts(claims: Sequence[Claim]) -> list[Conflict]:
     Args:
         claims: As ``extract`` gives them; hedged claims conflict with nothing.
     """
-    firm = [claim for claim in claims if not claim.uncertain]
+    firm = [claim for claim in claims if claim.kind in _KINDS and not claim.uncertain]
     found: list[Conflict] = []
     for i, one in enumerate(firm):
         for two in firm[i + 1 :]:
@@ -73,7 +75,7 @@ def _reason(one: Claim, two: Claim) -> str | None:
         implied = 60000.0 / two.value
         if abs(implied - one.value) > default_tolerance("heart_rate", one.value).value + 0.05 * one.value:
             return f"an RR of {two.value:g} ms is a rate of {implied:.0f} bpm, and the text says {one.value:g} bpm"
-    same = one.kind == two.kind and one.kind in ("heart_rate", "pr", "qrs", "qt", "qtc", "axis_qrs")
+    same = one.kind == two.kind and one.kind in _ONE_VALUE
     if same and one.value is not None and two.value is not None and (one.leads, one.beat) == (two.leads, two.beat):
         gap = abs(one.value - two.value)
         if gap > 2 * default_tolerance(one.kind, one.value).value:

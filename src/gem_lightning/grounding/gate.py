@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from gem_lightning.features.schema import EcgFeatures
@@ -90,12 +91,12 @@ class Gate:
         Args:
             text: What the teacher wrote.
             features: Of the record.
-            findings: Of the record; the numbers of their criteria may be quoted.
+            findings: Of the record, whose criteria's numbers may be quoted; empty finds them anew.
             report: The clinician's report, or None.
         """
         from gem_lightning.grounding.verification import verify
 
-        checked = verify(text, features)
+        checked = verify(text, features, findings=findings or None)
         said = report_codes(report) if self.report_rules else frozenset()
         problems = list(self._form(text))
         claims = {"supported": 0, "contradicted": 0, "unverifiable": 0}
@@ -168,12 +169,18 @@ def _wrong_beats(text: str, features: EcgFeatures) -> Iterator[Problem]:
 def _loose_numbers(text: str, covered: Sequence[tuple[int, int]], findings: Sequence[Any]) -> Iterator[Problem]:
     """Numbers outside every claim that neither name something nor quote the criterion of a finding."""
     named = [match.span() for match in _NAMES.finditer(text)]
-    quotable = {_value(n) for finding in findings for n in _NUMBER.findall(finding.threshold)}
+    quotable = frozenset().union(*(_numbers(finding.threshold) for finding in findings))
     for match in _NUMBER.finditer(text):
         inside = any(start <= match.start() and match.end() <= end for start, end in (*covered, *named))
         if not inside and _value(match.group()) not in quotable:
             around = " ".join(text[max(0, match.start() - 30) : match.end() + 20].split())
             yield Problem("number that cannot be checked", f"The number {match.group()} in {around!r}: leave it out.")
+
+
+@cache
+def _numbers(threshold: str) -> frozenset[float]:
+    """The numbers of a criterion, of which there are as many as rules."""
+    return frozenset(map(_value, _NUMBER.findall(threshold)))
 
 
 def _value(number: str) -> float:
