@@ -8,13 +8,19 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from gem_lightning.errors import GemError
 
 CONF = pathlib.Path(gem_lightning.conf.__file__).parent
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
+PARTS = ["model/net/llm=tiny", "model/net/ecg=tiny", "model/net/vision=tiny", "processor=tiny", "data.train=none"]
 TINY = {
-    "gem7b": ["model/net/llm=tiny", "model/net/ecg=tiny", "model/net/vision=tiny", "processor=tiny", "data.train=none"],
+    "gem7b": PARTS,
+    "align": PARTS,
+    "gem7b_lora": PARTS,
+    "gem7b_qlora": ["data.train=none", "model.net.ecg=null", "model.net.checkpoint={base}"],
+    "gem_lora": ["data.train=none", "model.net.checkpoint={base}"],
 }
 
 
@@ -24,9 +30,17 @@ def composed(*overrides, config="train"):
         return compose(config, ["paths.output=unused", *overrides] if config == "train" else list(overrides))
 
 
+@pytest.fixture(scope="module")
+def base(tiny_gem, tmp_path_factory):
+    """A small model's folder, for experiments that start from one."""
+    folder = tmp_path_factory.mktemp("base")
+    tiny_gem.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiment_builds(name):
-    cfg = composed(f"experiment={name}", *TINY.get(name, ()))
+def test_experiment_builds(name, base):
+    cfg = composed(f"experiment={name}", *(part.format(base=base) for part in TINY.get(name, ())))
     assert cfg.name == name or name == "quickstart"
     module = instantiate(cfg.model)
     module.configure_model()
@@ -34,6 +48,11 @@ def test_experiment_builds(name):
     assert instantiate(cfg.data) is not None
     for callback in cfg.callbacks.values():
         assert instantiate(callback) is not None
+
+
+def test_gem7b_asks_for_a_trained_ecg_tower():
+    cfg = composed("experiment=gem7b", *(part for part in PARTS if "ecg" not in part))
+    assert "model.net.ecg" in OmegaConf.missing_keys(cfg)
 
 
 def test_gem7b_is_the_originals_recipe():

@@ -20,6 +20,7 @@ from gem_lightning.lit.optim import (
     warmup_cosine,
 )
 from gem_lightning.models.convert import check_fit
+from gem_lightning.models.lora import held_apart
 from gem_lightning.models.sharding import compute_buffers
 
 
@@ -89,6 +90,17 @@ class GemLitModule(LightningModule):
         if mode and hasattr(self, "net"):
             freeze_dead_layers(self.net)
         return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """What a checkpoint keeps: all weights; of adapters over a model that lies in a folder, what learns."""
+        state = super().state_dict(*args, **kwargs)
+        learned = held_apart(getattr(self, "net", None))
+        return state if learned is None else {k: v for k, v in state.items() if k.removeprefix("net.") in learned}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Put back what :meth:`state_dict` gave."""
+        strict = strict and held_apart(getattr(self, "net", None)) is None
+        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, **batch: Tensor) -> Any:
         """The network's own output; see ``GemForConditionalGeneration.forward``."""

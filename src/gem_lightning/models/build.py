@@ -70,6 +70,7 @@ def build_gem(
     if checkpoint is not None:
         tower, images = (None if isinstance(part, Mapping) or part == "none" else part for part in (ecg, vision))
         model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention, shard=shard)
+        model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
     elif quantization is not None:
         raise DataError("expected a checkpoint to quantise, got parts; save the model first and name its folder")
     else:

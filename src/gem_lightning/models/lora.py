@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,17 +34,61 @@ def add_lora(model: Any, r: int = 16, lora_alpha: int | None = None, **fields: A
             language model, ``modules_to_save`` always holds the projectors.
 
     Returns:
-        A ``PeftModel``; its ``save_pretrained`` writes the adapters and the projectors only.
+        A ``PeftModel`` whose adapters and projectors are float32, and whose ``save_pretrained`` writes these only.
     """
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from peft import LoraConfig, get_peft_model
 
-    if getattr(model, "is_quantized", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=model.is_gradient_checkpointing)
     own = [name for name in ALWAYS_SAVED if getattr(model.model, name, None) is not None]
     whole = sorted({*fields.pop("modules_to_save", ()), *own})
     settings = {"target_modules": LLM_LAYERS, "task_type": "CAUSAL_LM"} | fields
     config = LoraConfig(r=r, lora_alpha=lora_alpha or 2 * r, modules_to_save=whole, **settings)
-    return get_peft_model(model, config)
+    wrapped = get_peft_model(model, config)
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            # small, and what learns: in bfloat16 an update of 1e-4 of a weight is lost to rounding
+            parameter.data = parameter.data.float()
+    return wrapped
+
+
+def plain_name(name: str) -> str | None:
+    """A parameter's name without peft's wrapping; None for the copies that peft keeps of what it replaced.
+
+    The halves of an adapter are ``<layer>.lora_A.weight`` and ``<layer>.lora_B.weight``.
+    """
+    if ".original_module." in name:
+        return None
+    name = name.removeprefix(_PREFIX).replace(".modules_to_save.default", "").replace(".base_layer", "")
+    return re.sub(r"(\.lora_\w+)\.default", r"\1", name)
+
+
+def held_apart(network: Any) -> set[str] | None:
+    """Names of the parameters that learn, where everything else lies unchanged in the base's own folder; else None.
+
+    Args:
+        network: Any network; only adapters over a model that came from a folder are held apart.
+    """
+    adapters = getattr(network, "peft_config", None)
+    if not adapters or not adapters["default"].base_model_name_or_path:
+        return None
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def save_trained(network: Any, folder: PathLike) -> None:
+    """Write a network so that ``Gem.from_pretrained`` reads the folder.
+
+    Adapters are written alone where their base lies in a folder of its own and nothing else has learned; otherwise
+    they are merged first, which changes ``network``.
+
+    Args:
+        network: A ``GemForConditionalGeneration`` or a peft wrapper of one.
+        folder: To write.
+    """
+    learned = held_apart(network)
+    if hasattr(network, "peft_config") and not (
+        learned and all(".lora_" in name or ".modules_to_save." in name for name in learned)
+    ):
+        network = network.merge_and_unload()
+    network.save_pretrained(folder)
 
 
 def load_lora(folder: Path, base: PathLike | None = None, **options: Any) -> tuple[Any, Any]:
