@@ -91,12 +91,12 @@ class Gate:
         Args:
             text: What the teacher wrote.
             features: Of the record.
-            findings: Of the record, whose criteria's numbers may be quoted; empty finds them anew.
+            findings: Of the record; the numbers of their criteria may be quoted.
             report: The clinician's report, or None.
         """
         from gem_lightning.grounding.verification import verify
 
-        checked = verify(text, features, findings=findings or None)
+        checked = verify(text, features)
         said = report_codes(report) if self.report_rules else frozenset()
         problems = list(self._form(text))
         claims = {"supported": 0, "contradicted": 0, "unverifiable": 0}
