@@ -56,12 +56,15 @@ def clean(record: EcgRecord, fs: float = CLEAN_FS, leads: str = "12") -> EcgReco
         signal, names = signal[order], tuple(names[i] for i in order)
     else:
         raise EcgReadError(f"expected leads '12' or 'any', got {leads!r}")
-    signal = np.where(np.isfinite(signal), signal, np.nan)
-    if np.isnan(signal).all():
+    known = np.isfinite(signal)
+    if not known.any():
         raise EcgReadError("expected at least one known sample, got only NaN; the recording holds no signal")
+    if not known.all():
+        signal = np.where(known, signal, np.nan)
     bridged, unknown, repaired = bridge_gaps(signal, max(1, round(REPAIRABLE_S * record.fs)))
     out, unknown = resample(bridged, unknown, record.fs, fs)
-    out = np.where(unknown, np.nan, out)
+    if unknown.any():
+        out = np.where(unknown, np.nan, out)
     scale = fs / record.fs
     repairs = Repairs(
         repaired={n: max(1, round(c * scale)) for n, c in zip(names, repaired) if c},

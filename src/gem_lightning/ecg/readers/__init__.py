@@ -140,6 +140,16 @@ def _keep(names: tuple[str, ...], leads: str) -> list[int]:
     return [i for i, name in enumerate(names) if leads == "any" or name in LEADS]
 
 
+def _scaled(signal: np.ndarray, rows: list[int], factors: list[float]) -> np.ndarray:
+    """The rows in float32, each times its factor."""
+    if rows != list(range(len(signal))):
+        signal = signal[rows]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if any(factor != 1 for factor in factors):
+            signal = signal * np.array(factors)[:, None]
+        return signal.astype(np.float32)
+
+
 def _to_clean(raw: RawEcg, meta: dict[str, Any], leads: str) -> EcgRecord:
     names = _named(raw)
     rows = _keep(names, leads)
@@ -148,9 +158,7 @@ def _to_clean(raw: RawEcg, meta: dict[str, Any], leads: str) -> EcgRecord:
             f"expected leads named {', '.join(LEADS)}, "
             f"got {', '.join(repr(n[:20]) for n in raw.leads[:15]) or 'none'}; name the rows in the file's header"
         )
-    factors = np.array([to_mv(raw.units[i]) for i in rows])
-    with np.errstate(over="ignore", invalid="ignore"):
-        signal = (raw.signal[rows] * factors[:, None]).astype(np.float32)
+    signal = _scaled(raw.signal, rows, [to_mv(raw.units[i]) for i in rows])
     record = EcgRecord(signal, raw.fs, tuple(names[i] for i in rows), meta)
     return preprocess.clean(record, leads=leads)
 
@@ -159,9 +167,7 @@ def _to_gem(raw: RawEcg, meta: dict[str, Any], leads: str, format: str) -> EcgRe
     """As the original reads WFDB: values of the file in its own units; other formats in mV."""
     names = _named(raw)
     rows = _keep(names, leads)
-    factors = np.array([1.0 if format == "wfdb" else to_mv(raw.units[i]) for i in rows])
-    with np.errstate(over="ignore", invalid="ignore"):
-        signal = (raw.signal[rows] * factors[:, None]).astype(np.float32)
+    signal = _scaled(raw.signal, rows, [1.0 if format == "wfdb" else to_mv(raw.units[i]) for i in rows])
     kept = tuple(names[i] for i in rows)
     if leads == "12" and set(kept) != set(LEADS):  # formats that store eight leads: nothing to stay true to
         signal, kept, _ = complete_limb_leads(signal, kept)

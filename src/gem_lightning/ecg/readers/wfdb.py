@@ -120,7 +120,7 @@ def _channel(line: str) -> Channel:
 
 
 def _samples(source: Source, header: Header) -> np.ndarray:
-    """Counts (leads, samples), int64, of all channels; those of one file are interleaved."""
+    """Counts (leads, samples) of all channels; those of one file are interleaved."""
     groups: dict[str, list[int]] = {}
     for i, channel in enumerate(header.channels):
         groups.setdefault(channel.file, []).append(i)
@@ -141,11 +141,12 @@ def _samples(source: Source, header: Header) -> np.ndarray:
 
 
 def decode(data: bytes, format: str, count: int) -> np.ndarray:
-    """The first ``count`` values of a signal file, int64."""
+    """The first ``count`` values of a signal file, of an integer type that holds them."""
     raw = np.frombuffer(data, np.uint8, min(len(data), int(np.ceil(count * _BYTES[format])) + 3))
     if format in ("16", "61", "160"):
         kind = {"16": "<i2", "61": ">i2", "160": "<u2"}[format]
-        return raw[: 2 * count].view(kind).astype(np.int64) - (1 << 15 if format == "160" else 0)
+        words = raw[: 2 * count].view(kind)
+        return words.astype(np.int64) - (1 << 15) if format == "160" else words
     if format == "80":
         return raw[:count].astype(np.int64) - 128
     if format == "32":
@@ -157,11 +158,11 @@ def decode(data: bytes, format: str, count: int) -> np.ndarray:
         triples = np.pad(raw, (0, -len(raw) % 3)).reshape(-1, 3).astype(np.int64)
         pair = np.stack([triples[:, 0] | (triples[:, 1] & 15) << 8, triples[:, 2] | (triples[:, 1] >> 4) << 8], axis=1)
         return _signed(pair.ravel()[:count], 12)
-    words = np.pad(raw, (0, -len(raw) % 4)).view("<u4").astype(np.int64)
+    pairs = np.pad(raw, (0, -len(raw) % 4)).view("<u4").astype(np.int64)
     if format == "311":
-        triple = np.stack([words, words >> 10, words >> 20], axis=1) & 1023
+        triple = np.stack([pairs, pairs >> 10, pairs >> 20], axis=1) & 1023
     else:
-        low, high = words & 0xFFFF, words >> 16
+        low, high = pairs & 0xFFFF, pairs >> 16
         triple = np.stack([low >> 1 & 1023, high >> 1 & 1023, (low >> 11) | (high >> 11) << 5], axis=1)
     return _signed(triple.ravel()[:count], 10)
 
