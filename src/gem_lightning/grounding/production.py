@@ -23,7 +23,16 @@ from gem_lightning.grounding.sample import InstructionSample, write_samples
 from gem_lightning.grounding.sources import Source, SourceRecord
 from gem_lightning.grounding.taught import Taught
 from gem_lightning.grounding.teacher import Teacher
-from gem_lightning.jobs import JobFolder, Progress, follow_parent, merge, run, run_async, write_atomically
+from gem_lightning.jobs import (
+    JobFolder,
+    Progress,
+    follow_parent,
+    merge,
+    one_thread_each,
+    run,
+    run_async,
+    write_atomically,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +163,7 @@ def run_samples(
 async def _teach(folder: JobFolder, pipeline: Pipeline, teacher: Teacher, share: Share, show: Show | None) -> Progress:
     pool = None
     if share.workers != 0:
+        one_thread_each()
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(share.workers or os.cpu_count() or 1, context, follow_parent)
     flying = 2 + 2 * teacher.at_once // folder.block  # enough blocks that a slow answer holds nobody up

@@ -141,8 +141,10 @@ def _lead_lines(features: EcgFeatures) -> str:
 
 
 def _beat_lines(features: EcgFeatures) -> str:
+    beats = features.beats
+    rows = zip(*(beats.whole[name].tolist() for name in _BEAT_COLUMNS))
     lines = []
-    for i, row in enumerate(features.beats):
-        values = ", ".join(_number(row.get(name), 0) for name in _BEAT_COLUMNS)
-        lines.append(f"{i + 1}. {row['time_s']:.2f} s: {values} ({row['class'].replace('_', ' ')})")
+    for i, (time_s, name, values) in enumerate(zip(beats.time_s, beats.beat_class, rows)):
+        told = ", ".join(_number(value, 0) for value in values)
+        lines.append(f"{i + 1}. {time_s:.2f} s: {told} ({str(name).replace('_', ' ')})")
     return "\n".join(lines)

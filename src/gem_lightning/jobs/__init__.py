@@ -15,7 +15,7 @@ from gem_lightning.jobs.array import run_array
 from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row, write_atomically
 from gem_lightning.jobs.merge import merge
 from gem_lightning.jobs.progress import Progress, duration
-from gem_lightning.jobs.runner import failure, follow_parent, run, run_async, work_through
+from gem_lightning.jobs.runner import failure, follow_parent, one_thread_each, run, run_async, work_through
 
 __all__ = [
     "Item",
@@ -27,6 +27,7 @@ __all__ = [
     "failure",
     "follow_parent",
     "merge",
+    "one_thread_each",
     "run",
     "run_array",
     "run_async",

@@ -77,6 +77,12 @@ def _start_worker(folder: JobFolder, function: Callable[[Item], Any], limit_s: f
     _work.update(folder=folder, function=function, limit_s=limit_s)
 
 
+def one_thread_each() -> None:
+    """Before a pool starts: its processes fill the cores, so none of them may start BLAS or OpenMP threads besides."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 def follow_parent() -> None:
     """Initialiser of worker processes: leave Ctrl-C to the parent, and never outlive it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -136,6 +142,7 @@ def run(
         for block in blocks:
             _count(progress, _run_block(block), show)
         return progress
+    one_thread_each()
     start = (folder, function, limit_s)
     crashed = _run_pool(
         blocks, start, workers or os.cpu_count() or 1, start_method, lambda n: _count(progress, n, show)
