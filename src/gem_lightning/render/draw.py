@@ -150,14 +150,14 @@ class EcgRenderer:
             self.px_per_mm, self.size, self.scene.page, self.origin, self.speed, self.gain, self.line_px,
             self._traces(held), list(pulses), texts,
         )  # fmt: skip
+        warp = None
         if rng is not None and amounts:
             spoilt, warp = spoil(image, self.px_per_mm, amounts, rng, self.kernel)
-            geometry = geometry.warped(warp)
             if out is None:
                 image = spoilt
             else:
                 np.copyto(image, spoilt)
-        return RenderedEcg(image, geometry, self.px_per_mm * 25.4)
+        return RenderedEcg(image, geometry, self.px_per_mm * 25.4, warp)
 
     def save(self, record: EcgRecord, path: str | Path, seed: Any = None) -> Path:
         """Draw a record into a .png, .jpg, .svg or .pdf file (vectors are drawn without artifacts).

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,13 +150,20 @@ class RenderedEcg:
 
     Attributes:
         image: Uint8 (H, W, 3), RGB.
-        geometry: See :class:`Geometry`.
+        flat: The geometry as printed.
         dpi: Pixels per inch of paper.
+        warp: The distortion that carried the flat picture here, or None.
     """
 
     image: np.ndarray
-    geometry: Geometry
-    dpi: float = field(default=0.0)
+    flat: Geometry
+    dpi: float = 0.0
+    warp: Any = None
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Where everything lies on ``image``; made when first asked for, as a loader of pictures never asks."""
+        return self.flat if self.warp is None else self.flat.warped(self.warp)
 
     def save(self, path: str | Path, quality: int = 92) -> Path:
         """Write PNG or JPEG with its true resolution, so that a print has correct millimetres.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,7 @@ def render_with_marks(
     whole = {name: values / delineation.fs for name, values in delineation.global_marks.items()}
     for name, begin, end, step in _INTERVALS:
         _bars(image, geometry, lowest, name, whole[begin], whole[end], step)
-    return RenderedEcg(image, geometry, drawn.dpi)
+    return replace(drawn, image=image)
 
 
 def _on_strip(geometry: Geometry, index: int, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
