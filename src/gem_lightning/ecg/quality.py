@@ -26,6 +26,8 @@ SATURATED_SHARE = 0.01
 """Share of samples that stand still at the largest or smallest value."""
 MISSING_CARE, MISSING_LOST = 0.0, 0.5
 SHORT_CARE_S, SHORT_LOST_S = 5.0, 2.0
+SLOW_HZ = 125
+"""Rate at which all but noise and mains is looked at."""
 INCONSISTENT_SHARE = 0.1
 """Root mean square of III - (II - I) over that of the limb leads."""
 
@@ -83,10 +85,11 @@ def quality(record: EcgRecord) -> Quality:
     if short or not len(signal):
         text = f"short: {record.seconds:.1f} s of signal; at least {SHORT_LOST_S:g} s are needed"
         return Quality("unusable", (text,), {name: _lost(share) for name, share in zip(record.leads, missing)})
-    total = _running_total(x)
-    wander = _moving_average(total, round(fs))
-    level = x - wander
-    noise, mains, spread, saturated = _noise(x, total, fs), _mains(level, fs), _spread(level), _saturation(x)
+    step = max(1, round(fs / SLOW_HZ))
+    some = x[:, ::step]
+    wander = _moving_average(some, round(fs / step))
+    level = some - wander
+    noise, mains, spread, saturated = _noise(x, fs, step), _mains(x, fs), _spread(level), _saturation(x)
     ranges = np.ptp(wander, axis=1)
     leads = {}
     for i, name in enumerate(record.leads):
@@ -96,7 +99,7 @@ def quality(record: EcgRecord) -> Quality:
         reasons.append(f"short: {record.seconds:.1f} s of signal")
     if set(LEADS) <= set(record.leads):
         usable = all(leads[name].verdict != "unusable" for name in LEADS)
-        reasons += _limb_reasons(level[[record.leads.index(name) for name in LEADS]], fs, usable)
+        reasons += _limb_reasons(level[[record.leads.index(name) for name in LEADS]], fs / step, usable)
     lost = sum(lead.verdict == "unusable" for lead in leads.values())
     verdict = "unusable" if 2 * lost >= len(leads) else "care" if reasons else "usable"
     return Quality(verdict, tuple(reasons), leads)
@@ -142,49 +145,36 @@ def _lead_reasons(leads: dict[str, LeadQuality]) -> list[str]:
     return found
 
 
-def _running_total(x: np.ndarray) -> np.ndarray:
-    """(leads, samples + 1) sum of what lies before each sample."""
-    total = np.zeros((len(x), x.shape[1] + 1))
-    np.cumsum(x, axis=1, out=total[:, 1:])
-    return total
-
-
-def _moving_average(total: np.ndarray, width: int, step: int = 1) -> np.ndarray:
-    """Centred mean over ``width`` (made odd) samples, at every ``step``-th sample; shorter at the edges.
-
-    Args:
-        total: Of :func:`_running_total`.
-        width: Samples.
-        step: 1 for every sample.
-    """
-    samples = total.shape[1] - 1
+def _moving_average(x: np.ndarray, width: int) -> np.ndarray:
+    """Centred mean over ``width`` (made odd) samples (leads, samples); shorter at the edges."""
+    samples = x.shape[1]
     half = min(max(0, width // 2), (samples - 1) // 2)
-    at = np.arange(0, samples, step)
-    inner = slice(int(np.searchsorted(at, half)), int(np.searchsorted(at, samples - half)))
-    start = at[inner][0] - half if inner.stop > inner.start else 0
-    stop = at[inner][-1] - half + 1 if inner.stop > inner.start else 0
-    out = np.empty((len(total), len(at)), dtype=np.float32)
-    ahead = total[:, start + 2 * half + 1 : stop + 2 * half + 1 : step]
-    np.subtract(ahead, total[:, start:stop:step], out=out[:, inner])
-    out[:, inner] *= 1 / (2 * half + 1)
-    first, last = at[: inner.start], at[inner.stop :]
-    out[:, : inner.start] = total[:, first + half + 1] / (first + half + 1)
-    out[:, inner.stop :] = (total[:, [-1]] - total[:, last - half]) / (samples - last + half)
+    total = np.zeros((len(x), samples + 1))
+    np.cumsum(x, axis=1, out=total[:, 1:])
+    out = np.empty(x.shape, dtype=np.float32)
+    np.subtract(total[:, 2 * half + 1 :], total[:, : samples - 2 * half], out=out[:, half : samples - half])
+    out[:, half : samples - half] *= 1 / (2 * half + 1)
+    ends = np.arange(half)
+    out[:, :half] = total[:, ends + half + 1] / (ends + half + 1)
+    out[:, samples - half :] = (total[:, [-1]] - total[:, samples - 2 * half + ends]) / (2 * half - ends)
     return out
 
 
-def _noise(x: np.ndarray, total: np.ndarray, fs: float) -> np.ndarray:
+def _noise(x: np.ndarray, fs: float, step: int) -> np.ndarray:
     """Root mean square (leads,) of what a 20 ms average leaves, from the median, which ignores the QRS complexes."""
-    fast = np.abs(x[:, ::4] - _moving_average(total, max(3, round(0.02 * fs)), 4))
+    half = min(max(1, round(0.02 * fs) // 2), (x.shape[1] - 1) // 2)
+    stop = x.shape[1] - 2 * half
+    around = sum(x[:, i : i + stop : step] for i in range(2 * half + 1))
+    fast = np.abs(x[:, half : half + stop : step] - around / np.float32(2 * half + 1))
     middle = fast.shape[1] // 2
     return np.partition(fast, middle, axis=1)[:, middle] / 0.6745
 
 
 def _spread(level: np.ndarray) -> np.ndarray:
     """Distance (leads,) between nearly the smallest and nearly the largest value."""
-    some = level[:, ::4]
-    low, high = round(0.005 * (some.shape[1] - 1)), round(0.995 * (some.shape[1] - 1))
-    ordered = np.partition(some, (low, high), axis=1)
+    last = level.shape[1] - 1
+    low, high = round(0.005 * last), round(0.995 * last)
+    ordered = np.partition(level, (low, high), axis=1)
     return ordered[:, high] - ordered[:, low]
 
 
@@ -209,14 +199,14 @@ def _tones(samples: int, fs: float) -> tuple[np.ndarray, tuple[int, ...]]:
     return np.concatenate([np.cos(turns) * window, np.sin(turns) * window], axis=1).astype(np.float32), mains
 
 
-def _mains(level: np.ndarray, fs: float) -> np.ndarray:
+def _mains(x: np.ndarray, fs: float) -> np.ndarray:
     """Amplitude (leads,) at 50 or 60 Hz above that 3 Hz beside it, mV."""
-    tones, mains = _tones(level.shape[1], fs)
+    tones, mains = _tones(x.shape[1], fs)
     if not mains:
-        return np.zeros(len(level))
-    parts = level.astype(np.float32) @ tones
+        return np.zeros(len(x))
+    parts = (x - x.mean(axis=1, keepdims=True)).astype(np.float32) @ tones
     half = parts.shape[1] // 2
-    amplitude = np.hypot(parts[:, :half], parts[:, half:]).reshape(len(level), len(mains), 3)
+    amplitude = np.hypot(parts[:, :half], parts[:, half:]).reshape(len(x), len(mains), 3)
     return np.maximum(amplitude[:, :, 1] - np.maximum(amplitude[:, :, 0], amplitude[:, :, 2]), 0).max(axis=1)
 
 
@@ -255,12 +245,12 @@ def swapped_electrodes(level: np.ndarray, fs: float) -> str | None:
         level: The standard leads (12, samples), mV, without wander.
         fs: Hz.
     """
-    step = max(1, round(fs / 125))
+    step = max(1, round(fs / SLOW_HZ))
     x = level[:, ::step]
     speed = np.abs(np.diff(x, axis=1, prepend=x[:, :1])).sum(axis=0)
-    speed = _moving_average(_running_total(speed[None]), round(0.1 * fs / step))[0]
+    speed = _moving_average(speed[None], round(0.1 * fs / step))[0]
     beats = speed > 0.35 * np.sort(speed)[round(0.98 * (len(speed) - 1))]
-    rest = _moving_average(_running_total(beats[None]), round(0.06 * fs / step))[0] == 0
+    rest = _moving_average(beats[None].astype(float), round(0.06 * fs / step))[0] == 0
     left = x[10] + x[11]
 
     def agrees(lead: np.ndarray) -> tuple[float, float]:

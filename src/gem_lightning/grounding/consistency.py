@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations, product
 from typing import NamedTuple
 
 from gem_lightning.grounding.claim import Claim
@@ -54,12 +55,23 @@ def conflicts(claims: Sequence[Claim]) -> list[Conflict]:
     """
     firm = [claim for claim in claims if claim.kind in _KINDS and not claim.uncertain]
     found: list[Conflict] = []
-    for i, one in enumerate(firm):
-        for two in firm[i + 1 :]:
-            reason = _reason(one, two) or _reason(two, one)
-            if reason:
-                found.append(Conflict(one, two, reason))
+    for i, j in sorted(_pairs(firm)):
+        reason = _reason(firm[i], firm[j]) or _reason(firm[j], firm[i])
+        if reason:
+            found.append(Conflict(firm[i], firm[j], reason))
     return found
+
+
+def _pairs(firm: Sequence[Claim]) -> set[tuple[int, int]]:
+    """Places of the claims that could exclude each other: of one kind, a finding and its number, rate and RR."""
+    places: dict[str, list[int]] = {}
+    for i, claim in enumerate(firm):
+        places.setdefault(claim.kind, []).append(i)
+    pairs = {pair for kind, own in places.items() if kind != "rr" for pair in combinations(own, 2)}
+    findings = ((i, _RANGES.get(firm[i].finding or "")) for i in places.get("finding", ()))
+    mixed = [(i, j) for i, limits in findings if limits for j in places.get(limits[0], ())]
+    mixed += product(places.get("heart_rate", ()), places.get("rr", ()))
+    return pairs | {(min(pair), max(pair)) for pair in mixed}
 
 
 def _reason(one: Claim, two: Claim) -> str | None:

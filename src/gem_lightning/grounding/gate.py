@@ -168,13 +168,18 @@ def _wrong_beats(text: str, features: EcgFeatures) -> Iterator[Problem]:
 
 def _loose_numbers(text: str, covered: Sequence[tuple[int, int]], findings: Sequence[Any]) -> Iterator[Problem]:
     """Numbers outside every claim that neither name something nor quote the criterion of a finding."""
-    named = [match.span() for match in _NAMES.finditer(text)]
     quotable = frozenset().union(*(_numbers(finding.threshold) for finding in findings))
-    for match in _NUMBER.finditer(text):
-        inside = any(start <= match.start() and match.end() <= end for start, end in (*covered, *named))
-        if not inside and _value(match.group()) not in quotable:
+    loose = [m for m in _NUMBER.finditer(text) if not _inside(m, covered) and _value(m.group()) not in quotable]
+    named = [match.span() for match in _NAMES.finditer(text)] if loose else []
+    for match in loose:
+        if not _inside(match, named):
             around = " ".join(text[max(0, match.start() - 30) : match.end() + 20].split())
             yield Problem("number that cannot be checked", f"The number {match.group()} in {around!r}: leave it out.")
+
+
+def _inside(match: re.Match[str], spans: Sequence[tuple[int, int]]) -> bool:
+    begin, stop = match.span()
+    return any(start <= begin and stop <= end for start, end in spans)
 
 
 @cache
