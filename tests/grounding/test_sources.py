@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from gem_lightning.grounding.sources import (
     SourceRecord,
     missing_files,
 )
-from gem_lightning.grounding.sources_public import Cinc, Code15, Cpsc2018, MimicIvEcg, PtbXl, snomed_words
+from gem_lightning.grounding.sources_public import Chapman, Cinc, Code15, Cpsc2018, MimicIvEcg, PtbXl, snomed_words
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
@@ -140,6 +141,69 @@ def test_cpsc(shared_data, tmp_path):
     assert len(records) == 5
     assert records[0].report == "right bundle branch block; atrial fibrillation"
     assert records[1].report is None
+
+
+def write_xlsx(path: Path, rows: list[dict], shared: bool) -> None:
+    """A minimal workbook: texts in the table of shared strings (as Excel writes them) or in the cells."""
+    texts: list[str] = []
+
+    def cell(value, place):
+        if isinstance(value, int):
+            return f'<c r="{place}"><v>{value}</v></c>'
+        if not shared:
+            return f'<c r="{place}" t="inlineStr"><is><t>{value}</t></is></c>'
+        texts.append(value)
+        return f'<c r="{place}" t="s"><v>{len(texts) - 1}</v></c>'
+
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    cells = [
+        "".join(cell(value, f"{chr(65 + c)}{r + 1}") for c, value in enumerate(line) if value != "")
+        for r, line in enumerate(lines)
+    ]
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    sheet = "".join(f'<row r="{r + 1}">{line}</row>' for r, line in enumerate(cells))
+    with ZipFile(path, "w") as book:
+        book.writestr("xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{sheet}</sheetData></worksheet>")
+        if shared:
+            items = "".join(f"<si><r><t>{text}</t></r></si>" for text in texts)
+            book.writestr("xl/sharedStrings.xml", f"<sst {space}>{items}</sst>")
+
+
+def test_chapman_as_first_published(tmp_path):
+    first = {"FileName": "MUSE_20180113_171327_27000", "Rhythm": "AFIB", "Beat": "RBBB TWC", "PatientAge": 85,
+             "Gender": "MALE", "VentricularRate": 117}  # fmt: skip
+    second = first | {"FileName": "MUSE_2", "Rhythm": "SA", "Beat": "NONE", "PatientAge": 59, "Gender": "FEMALE"}
+    write_xlsx(tmp_path / "Diagnostics.xlsx", [first, second], shared=True)
+    names = {"AFIB": "Atrial Fibrillation", "SI": "Sinus Irregularity "}
+    write_xlsx(
+        tmp_path / "RhythmNames.xlsx", [{"Acronym Name": k, "Full Name": v} for k, v in names.items()], shared=False
+    )
+    write_xlsx(
+        tmp_path / "ConditionNames.xlsx",
+        [{"Acronym Name": " RBBB", "Full Name": "right bundle branch block"}],
+        shared=True,
+    )
+    with pytest.raises(DataError, match=r"ECGData.zip, unpacked.*figshare"):
+        list(Chapman(str(tmp_path)).records())
+    leads = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    raw = np.random.default_rng(0).integers(-900, 900, (5000, 12))
+    (tmp_path / "ECGData").mkdir()
+    table = "\n".join([",".join(leads), *(",".join(map(str, row)) for row in raw)])
+    (tmp_path / "ECGData" / f"{first['FileName']}.csv").write_text(table)
+    source = Chapman(str(tmp_path))
+    one, two = source.records()
+    assert (one.report, one.codes) == (
+        "atrial fibrillation; right bundle branch block; twc", ("AFIB", "RBBB", "TWC"),
+    )  # fmt: skip
+    assert (one.age, one.sex, two.sex, two.report) == (85, "male", "female", "sinus irregularity")
+    record = RecordRef.parse(one.ecg, one.format).mapped(source.paths).read()
+    assert record.fs == 500
+    assert np.allclose(record.signal, raw.T / 1000, atol=1e-6)
+    (missing,) = missing_files(source, source.records())
+    assert "MUSE_2" in str(missing)
+    (tmp_path / "RhythmNames.xlsx").write_bytes(b"no workbook")
+    with pytest.raises(DataError, match="Excel workbook"):
+        list(source.records())
 
 
 def test_code15(tmp_path):

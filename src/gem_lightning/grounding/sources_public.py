@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.sources import Missing, Source, SourceRecord, number_or_none, sex_in_words, table_rows
+from gem_lightning.grounding.spreadsheet import xlsx_rows
 
 
 @dataclass
@@ -224,6 +225,60 @@ class Cpsc2018(Source):
             words = [self.labels[int(float(n)) - 1] for n in numbers if n]
             ecg = self.portable(path.relative_to(root))
             yield SourceRecord(path.stem, ecg, patient=path.stem, report="; ".join(words) or None, codes=tuple(words))
+
+
+@dataclass
+class Chapman(Source):
+    """Chapman–Shaoxing as first published: ``Diagnostics.xlsx`` with the names of its codes, and a CSV each record.
+
+    One record a patient, 500 Hz, microvolts. Its later form with Ningbo (``WFDBRecords``) is read by :class:`Cinc`.
+    Source: Zheng et al., Sci Data 7, 48 (2020).
+
+    Args:
+        denoised: Take ``ECGDataDenoised`` instead of ``ECGData``.
+    """
+
+    prefix: str = "champan-shaoxing"
+    name: str = "Chapman-Shaoxing"
+    licence: str = "CC BY 4.0"
+    home: str = "https://doi.org/10.6084/m9.figshare.c.4560497"
+    denoised: bool = False
+
+    needs: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("Diagnostics.xlsx", "the table of records"),
+        ("RhythmNames.xlsx", "the words of the rhythms"),
+        ("ConditionNames.xlsx", "the words of the other codes"),
+    )
+
+    def check(self) -> list[Missing]:
+        """What the layout lacks; empty when it can be read."""
+        missing = super().check()
+        folder = Path(self.root) / self._signals
+        if Path(self.root).is_dir() and not folder.is_dir():
+            missing.append(Missing(f"the signals ({self._signals}.zip, unpacked)", str(folder)))
+        return missing
+
+    @property
+    def _signals(self) -> str:
+        return "ECGDataDenoised" if self.denoised else "ECGData"
+
+    def _records(self) -> Iterator[SourceRecord]:
+        root = Path(self.root)
+        tables = ("RhythmNames.xlsx", "ConditionNames.xlsx")
+        words = {row["Acronym Name"]: row["Full Name"] for table in tables for row in xlsx_rows(root / table)}
+        words.setdefault("SA", words.get("SI", "SA"))  # sinus irregularity has two names in the published tables
+        for row in xlsx_rows(root / "Diagnostics.xlsx"):
+            codes = tuple(code for code in (row["Rhythm"], *row["Beat"].split()) if code != "NONE")
+            yield SourceRecord(
+                id=row["FileName"],
+                ecg=self.portable(f"{self._signals}/{row['FileName']}.csv"),
+                format="chapman",
+                patient=row["FileName"],
+                age=number_or_none(row["PatientAge"]),
+                sex=sex_in_words(row["Gender"]),
+                report="; ".join(words.get(code, code).lower() for code in codes) or None,
+                codes=codes,
+            )
 
 
 @dataclass

@@ -29,6 +29,7 @@ _READERS = {
     "csv": "arrays",
     "npy": "arrays",
     "npz": "arrays",
+    "chapman": "arrays",
     "aecg": "aecg",
     "sierra": "sierra",
     "muse": "muse",
@@ -37,7 +38,7 @@ _READERS = {
     "edf": "edf",
     "scp": "scp",
 }
-_WITH_OPTIONS = {"csv", "npy", "npz", "code15", "cpsc"}
+_WITH_OPTIONS = {"csv", "npy", "npz", "chapman", "code15", "cpsc"}
 FORMATS: tuple[str, ...] = tuple(_READERS)
 
 

@@ -1,4 +1,4 @@
-"""CSV, NPY and NPZ: numbers without a rate or a unit, which the caller has to give."""
+"""CSV, NPY and NPZ: numbers without a rate or a unit, which the caller or the data set's format has to give."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
     """A table with one column (or row) a lead."""
     stated: dict[str, np.ndarray] = {}
     names: tuple[str, ...] | None = None
-    if format == "csv":
+    if format in ("csv", "chapman"):
         table, names = _csv(source)
     elif format == "npy":
         table = _npy(source.data, source.name)
@@ -28,6 +28,8 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
         stated = _npz(source)
         table = next((stated[key] for key in ("signal", "ecg", "data", "arr_0") if key in stated), np.zeros(0))
         names = tuple(map(str, stated["leads"].ravel())) if "leads" in stated else None
+    if format == "chapman":  # Zheng et al., Sci Data 7, 48 (2020)
+        stated = {"fs": np.array(500), "units": np.array("uV")}
     fs = options.fs if options.fs is not None else _stated(stated, "fs")
     units = options.units if options.units is not None else _stated(stated, "units")
     if fs is None or units is None:
