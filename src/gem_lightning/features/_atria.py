@@ -19,7 +19,9 @@ BEFORE_P = ms(60)  # ... and ends this long before the P wave's usual place
 FLUTTER_PER_S = 1.5  # more waves a second of pause than this are flutter ...
 FLUTTER_MIN = 3  # ... if there are this many
 FLUTTER_HZ = (3.8, 5.4)  # atrial rate of typical flutter, 230 to 320 a minute
-FLUTTER_SHARE = 0.25  # of the power between 3 and 10 Hz lies within 0.35 Hz of the peak
+FLUTTER_SHARE = 0.2  # of the power between 3 and 10 Hz lies within 0.35 Hz of the peak
+STEADY_RR = 0.05  # in flutter most RR intervals equal the one before, within this share ...
+MULTIPLE_RR = 0.15  # ... or all are multiples of the atrial cycle, within this share of it (root mean square)
 MIN_MV = 0.03  # free P waves, root mean square over leads
 FREE_PER_BEAT = 0.8  # fewer free P waves than this per beat are chance resemblances, as in fibrillation
 UNEVEN = 0.08  # distances of free P waves are multiples of one cycle, within this share of it
@@ -41,11 +43,12 @@ class Atria:
 
 
 def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, before: int) -> list[tuple[int, int]]:
-    """From the end of each T wave to ``before`` samples ahead of the next QRS onset; the last to the record's end."""
+    """From the end of each T wave to ``before`` samples ahead of the next QRS onset or the record's end."""
     end = nanmedian(t_off[trusted])
     end = np.where(np.isfinite(end), end, qrs.off + ms(300))
-    start = np.r_[PAD, end + AFTER_T].astype(int)
-    stop = np.r_[qrs.on - before, PAD + views.samples - HALF].astype(int)
+    before_first = qrs.on[0] - np.median(np.diff(qrs.on)) + np.median(end - qrs.on) if len(end) > 1 else PAD
+    start = np.r_[max(before_first, PAD), end + AFTER_T].astype(int)
+    stop = np.r_[qrs.on, PAD + views.samples].astype(int) - before
     return [(a, b) for a, b in zip(start, stop) if b > a]
 
 
@@ -154,6 +157,8 @@ def _peaks(like: np.ndarray, place: np.ndarray, gaps: list[tuple[int, int]]) -> 
 def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs) -> bool:
     """Whether what is left after taking the usual beat away is one steady oscillation at a flutter's rate.
 
+    Coarse fibrillation can look like that for ten seconds, but conducts at random; flutter conducts each n-th wave.
+
     Args:
         views: Filtered signals.
         leads: Rows to look at, best II, III, aVF and V1.
@@ -181,4 +186,13 @@ def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs) -> b
     atrial = (hertz > 3) & (hertz < 10)
     peak = hertz[atrial][power[atrial].argmax()]
     share_at_peak = power[np.abs(hertz - peak) < 0.35].sum() / (power[atrial].sum() + 1e-12)
-    return bool(FLUTTER_HZ[0] <= peak <= FLUTTER_HZ[1] and share_at_peak > FLUTTER_SHARE)
+    at_rate = FLUTTER_HZ[0] <= peak <= FLUTTER_HZ[1] and share_at_peak > FLUTTER_SHARE
+    return bool(at_rate and conducted_in_ratio(np.diff(beats), RATE / peak))
+
+
+def conducted_in_ratio(rr: np.ndarray, cycle: float) -> bool:
+    """Whether RR intervals (n,) are mostly equal, or multiples of a cycle within a tenth of ``cycle``; samples."""
+    if np.median(np.abs(np.diff(rr))) < STEADY_RR * np.median(rr):
+        return True
+    waves = rr / (cycle * np.linspace(0.9, 1.1, 21))[:, None]
+    return bool(rms(waves - np.round(waves), axis=1).min() < MULTIPLE_RR)

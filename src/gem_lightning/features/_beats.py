@@ -72,8 +72,10 @@ def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np
     label[~usual & wider & whole] = "premature_ventricular"
     if len(views.spikes):
         distance = views.spikes[:, 0][None] - beats[:, None]  # (beats, spikes)
-        near = (distance > -SPIKE_BEFORE) & (distance < SPIKE_AFTER)
-        label[near.any(1)] = "paced"
+        paced = ((distance > -SPIKE_BEFORE) & (distance < SPIKE_AFTER)).any(1)
+        if paced.mean() > 0.5:  # of some beats the spike is too small to be seen
+            paced |= np.median(alike[:, paced], axis=1) > SAME_FORM
+        label[paced] = "paced"
     return label
 
 

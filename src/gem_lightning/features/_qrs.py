@@ -10,10 +10,12 @@ from gem_lightning.features._arrays import first_true, held, last_true, running_
 from gem_lightning.features._filters import PAD, RATE, Views, ms
 
 BEFORE, AFTER = ms(170), ms(210)  # window around a beat in which its QRS complex lies
-GLOBAL_ON, GLOBAL_OFF = 0.10, 0.05  # share of the steepest slope at which all leads together leave the baseline
-LEAD_ON, LEAD_OFF = 0.03, 0.03  # the same in one lead
-OWN = 0.5  # weight of a lead's own steepness in that
-BIAS_ON, BIAS_OFF = -2, -2  # samples by which experts mark earlier (LUDB, odd records)
+GLOBAL_ON, GLOBAL_OFF = 0.05, 0.08  # share of the steepest slope at which all leads together leave the baseline ...
+FLOOR = 3.0  # ... and at least so many times what the slope rests at
+LEAD_FLOOR = 4.0  # the same for one lead, whose rest is less steady
+LEAD_ON, LEAD_OFF = 0.02, 0.025  # share of the usual lead's steepest slope that one lead crosses first (last)
+PULL_ON, PULL_OFF = 0.5, 0.8  # how far this crossing draws the lead's edge away from that of all leads
+BIAS_ON, BIAS_OFF = -1.3, -2.4  # samples by which experts mark later (LUDB, odd records)
 MIN_RR = ms(240)  # two beats are never closer: 250 beats a minute
 STRONG = 0.4  # peaks of slope energy above this share of the strongest tell what is typical
 WEAKEST = 0.4  # a beat reaches this share of the typical energy
@@ -86,7 +88,7 @@ def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
     level = np.median(windows(views.clean, on, ms(16), ms(4)), -1)
     deviation = np.abs(windows(views.clean, beats, BEFORE, AFTER) - level[..., None])
     peak = beats - BEFORE + np.where(inside, deviation, -1).argmax(-1)
-    return Qrs(on, off, lead_on + BIAS_ON, peak, lead_off + BIAS_OFF)
+    return Qrs(on, off, lead_on, peak, lead_off)
 
 
 def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,9 +100,13 @@ def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple
     steepest = np.maximum(window[:, core].max(1) - floor, 1e-9)[:, None]
     centre = (core.start + window[:, core].argmax(1))[:, None]
     index = np.arange(window.shape[1])
-    calm = held(window < floor + GLOBAL_ON * steepest, ms(12), forward=False) & (index < centre)
+    calm = held(window < np.maximum(FLOOR * floor, floor + GLOBAL_ON * steepest), ms(12), forward=False) & (
+        index < centre
+    )
     on = last_true(calm)
-    calm = held(window < floor + GLOBAL_OFF * steepest, ms(16), forward=True) & (index > centre)
+    calm = held(window < np.maximum(FLOOR * floor, floor + GLOBAL_OFF * steepest), ms(16), forward=True) & (
+        index > centre
+    )
     off = first_true(calm)
     on = np.where(on < 0, BEFORE - ms(45), on)
     off = np.where(off < 0, BEFORE + ms(55), off)
@@ -113,16 +119,16 @@ def _lead_edges(
     """Per-lead onset and offset (leads, beats) inside the global complex, and that window (beats, width)."""
     slope = np.abs(windows(views.slope, beats, BEFORE, AFTER))  # (leads, beats, width)
     index = np.arange(slope.shape[-1]) + (beats - BEFORE)[:, None]
-    inside = (index >= (on - ms(12))[:, None]) & (index <= (off + ms(14))[:, None])
+    inside = (index >= (on - ms(20))[:, None]) & (index <= (off + ms(24))[:, None])
     slope = np.where(inside, slope, 0)
     floor = np.quantile(np.abs(views.slope[:, PAD : PAD + views.samples : 3]), 0.3, axis=1)[:, None]
-    steepest = np.maximum(slope.max(-1) - floor, 1e-9)
-    usual = np.median(steepest[trusted], axis=0)
-    reach = steepest**OWN * usual ** (1 - OWN)  # the eye's measure is between each lead's own and all leads' steepness
-    first = first_true(slope > (floor + LEAD_ON * reach)[..., None])
-    last = last_true(slope > (floor + LEAD_OFF * reach)[..., None])
+    usual = np.median(np.maximum(slope.max(-1) - floor, 1e-9)[trusted], axis=0)
+    first = first_true(slope > np.maximum(LEAD_FLOOR * floor, floor + LEAD_ON * usual)[..., None])
+    last = last_true(slope > np.maximum(LEAD_FLOOR * floor, floor + LEAD_OFF * usual)[..., None])
     first = np.where(first < 0, on, beats - BEFORE + first)
     last = np.where(last < 0, off, beats - BEFORE + last)
+    first = on + PULL_ON * (first - on) + BIAS_ON
+    last = off + PULL_OFF * (last - off) + BIAS_OFF
     return first, last, inside
 
 

@@ -8,6 +8,7 @@ from gem_lightning.features.schema import Delineation, Rhythm
 
 REGULAR_CV = 0.06  # RR varies less than this share of its mean
 PR_SPREAD_MS = 25.0  # interquartile range of PR below which it is constant
+PAUSE = 1.3  # an RR above this multiple of the usual one is a pause
 PATTERNS = {2: "bigeminy", 3: "trigeminy", 4: "quadrigeminy"}
 
 
@@ -29,7 +30,7 @@ def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
     pr = pr_ms[np.isfinite(pr_ms)]
     quartiles = np.subtract(*np.percentile(pr, [75, 25])) if len(pr) >= 3 else None
     notes = []
-    if len(marks.extra_p) >= 2:
+    if _blocked(marks, rr):
         notes.append("p_free_of_qrs")
     if marks.flutter:
         notes.append("flutter_waves")
@@ -45,6 +46,13 @@ def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
         rmssd_ms=float(np.sqrt(np.mean(step**2))) if len(step) >= 2 else None,
         notes=tuple(notes),
     )
+
+
+def _blocked(marks: Delineation, rr_ms: np.ndarray) -> bool:
+    """Whether P waves without a QRS complex are real: at least two, and they leave pauses or come with half the beats."""
+    count = len(marks.extra_p)
+    pause = len(rr_ms) > 0 and rr_ms.max() > PAUSE * np.median(rr_ms)
+    return count >= 2 and bool(pause or count >= marks.beats / 2)
 
 
 def _pattern(beat_class: np.ndarray) -> str | None:

@@ -48,7 +48,7 @@ def right_form(case: Case) -> tuple[str, ...]:
     rule = limits("rbbb")
     six, one = case.lead("V6"), case.lead("I")
     late_s = [value(lead.s_ms) >= rule["s"] or value(lead.s_ms) > value(lead.r_ms) for lead in (one, six)]
-    if not any(late_s):
+    if not all(late_s):
         return ()
     shown = []
     for name in ("V1", "V2"):
@@ -60,12 +60,12 @@ def right_form(case: Case) -> tuple[str, ...]:
 
 
 def left_form(case: Case) -> bool:
-    """Form of left bundle branch block: no Q and no S laterally, hardly any R in V1."""
-    side = [case.lead(n) for n in ("V5", "V6")]
-    one, first = case.lead("I"), case.lead("V1")
-    no_q = all(value(lead.q_mv) < 0.05 for lead in (one, case.lead("V6")))
-    upright = any(upward(lead) > 1.5 * downward(lead) for lead in (*side, one))
-    return no_q and upright and downward(first) > 2 * upward(first)
+    """Form of left bundle branch block: no Q in I and V6, late R peak laterally, hardly any R in V1."""
+    rule = limits("lbbb")
+    lateral = [case.lead(n) for n in ("I", "V5", "V6")]
+    no_q = all(value(case.lead(n).q_mv) < rule["q"] for n in ("I", "V6"))
+    late = any(upward(x) > downward(x) and value(x.r_peak_ms) > rule["r_peak"] for x in lateral)
+    return no_q and late and downward(case.lead("V1")) > 2 * upward(case.lead("V1"))
 
 
 def bundle_branches(case: Case) -> None:

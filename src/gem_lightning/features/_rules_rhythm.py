@@ -10,7 +10,7 @@ from gem_lightning.features._criteria import Case, limits
 def rhythm_rules(case: Case) -> None:
     """State what the rhythm is; later rules build on it."""
     paced(case)
-    irregular = rr_step(case)
+    irregular = rr_change(case)
     atrial(case, irregular)
     block = av_block(case)
     if not case.has("atrial_fibrillation", "atrial_flutter", "av_block_3"):
@@ -20,18 +20,20 @@ def rhythm_rules(case: Case) -> None:
     pr_interval(case)
 
 
-def rr_step(case: Case) -> float | None:
-    """Median absolute change from one RR to the next over the median RR; premature beats do not move it."""
-    rr = case.features.beats.whole["rr_ms"]
+def rr_change(case: Case) -> float | None:
+    """Root mean square of the change from one RR to the next, as a share of the mean; without ventricular ectopy."""
+    beats = case.features.beats
+    own = ~np.isin(beats.beat_class, ("premature_ventricular", "unknown"))
+    rr = beats.whole["rr_ms"][1:][own[1:] & own[:-1]]
     rr = rr[np.isfinite(rr)]
-    return float(np.median(np.abs(np.diff(rr))) / np.median(rr)) if len(rr) >= 3 else None
+    return float(np.sqrt(np.mean(np.diff(rr) ** 2)) / np.mean(rr)) if len(rr) >= 3 else None
 
 
 def p_share(case: Case) -> float | None:
     """Share of beats with a P wave, not counting ventricular and paced ones, where others are left."""
     beats = case.features.beats
     own = ~np.isin(beats.beat_class, ("premature_ventricular", "paced"))
-    if not own.any():
+    if own.mean() < 0.25:
         return case.features.rhythm.p_per_qrs
     return float(np.isfinite(beats.whole["pr_ms"][own]).mean())
 
@@ -48,15 +50,15 @@ def atrial(case: Case, irregular: float | None) -> None:
     rhythm = case.features.rhythm
     share = p_share(case)
     if "flutter_waves" in rhythm.notes:
-        case.state("atrial_flutter", {"p_per_qrs": share, "rr_step": irregular}, "probable")
+        case.state("atrial_flutter", {"p_per_qrs": share, "rr_change": irregular}, "probable")
         return
     fibrillation = limits("atrial_fibrillation")
     if share is None:
         return
-    uneven = (irregular or 0) > fibrillation["rr_step"] or (rhythm.rr_cv or 0) > fibrillation["rr_cv"]
+    uneven = (irregular or 0) > fibrillation["rr_change"]
     free = "p_free_of_qrs" in rhythm.notes
     if uneven and share < fibrillation["p_share"] and not free:
-        case.state("atrial_fibrillation", {"p_per_qrs": share, "rr_step": irregular, "rr_cv": rhythm.rr_cv})
+        case.state("atrial_fibrillation", {"p_per_qrs": share, "rr_change": irregular, "rr_cv": rhythm.rr_cv})
     if share < limits("p_absent")["p_share"]:
         case.state("p_absent", {"p_per_qrs": share})
 

@@ -90,7 +90,8 @@ def deflections(signal: BeatSignal, on: np.ndarray, off: np.ndarray) -> dict[str
         off: (leads, beats) QRS offset, samples.
 
     Returns:
-        ``q_mv q_ms r_mv r_ms s_mv s_ms r2_mv qrs_mv``, (leads, beats), NaN where absent.
+        ``q_mv q_ms r_mv r_ms s_mv s_ms r2_mv r_peak_ms qrs_mv``, (leads, beats), NaN where absent; ``r_peak_ms`` runs
+        from the onset in the lead to the tallest upward deflection.
     """
     shown = np.isfinite(on) & np.isfinite(off)
     width = int(np.nanmax(off - on, initial=1)) + 1
@@ -128,6 +129,8 @@ def deflections(signal: BeatSignal, on: np.ndarray, off: np.ndarray) -> dict[str
         present = shown & (value > DEFLECTION_MV)
         out[f"{name}_mv"] = np.where(present, value, np.nan)
         out[f"{name}_ms"] = np.where(present, length, np.nan)
+    upright = shown & (top_mv > DEFLECTION_MV)
+    out["r_peak_ms"] = np.where(upright, top * (1000 / signal.fs), np.nan)
     out["r2_mv"] = np.where(shown & (r2_mv > DEFLECTION_MV), r2_mv, np.nan)
     high = np.where(inside, y, -np.inf).max(-1)
     out["qrs_mv"] = np.where(shown, np.maximum(high, 0) + down_mv, np.nan)

@@ -12,8 +12,8 @@ from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, ms, views
 from gem_lightning.features._order import in_order
 from gem_lightning.features._p_wave import find_p
-from gem_lightning.features._qrs import beat_energy, find_beats, find_qrs
-from gem_lightning.features._t_wave import find_t
+from gem_lightning.features._qrs import Qrs, beat_energy, find_beats, find_qrs
+from gem_lightning.features._t_wave import Wave, find_t
 from gem_lightning.features.schema import MARKS, Delineation
 
 MIN_SECONDS = 1.0
@@ -62,22 +62,9 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     beat_class = classify(view, beats, qrs, alike)
     t = find_t(view, trusted, beats, qrs)
     p, atria = find_p(view, trusted, beats, qrs, t.off, ~np.isin(beat_class, ("premature_ventricular", "paced")))
-    if not atria.flutter and not np.isfinite(p.peak).any() and len(beats) >= MIN_BEATS_FLUTTER:
-        rows = np.array([i for i, name in enumerate(record.leads) if trusted[i] and name in FLUTTER_LEADS], int)
-        if len(rows) and not len(atria.extra) and organised(view, rows, beats, qrs):
-            atria = Atria(atria.extra, flutter=True)
-    keep = trusted[:, None]
-    peak = np.where(keep, qrs.peak, np.nan)
-    anchor = nanmedian(peak)
-
-    def steady(marks: np.ndarray, lead_limit: int) -> np.ndarray:
-        return settle(np.where(keep, marks, np.nan), anchor, beat_class, BEAT_LIMIT, lead_limit)
-
-    marks = {
-        "P_on": steady(p.on, P_LIMIT), "P": p.peak, "P_off": steady(p.off, P_LIMIT),
-        "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
-        "T_on": steady(t.on, T_LIMIT), "T": t.peak, "T_off": steady(t.off, T_LIMIT),
-    }  # fmt: skip
+    if not atria.flutter and not np.isfinite(p.peak).any() and not len(atria.extra):
+        atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
+    marks = lead_marks(trusted, beat_class, p, qrs, t)
     marks = {name: to_record(marks[name], view, record) for name in MARKS}
     for wave in WAVES:
         whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
@@ -95,6 +82,31 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         extra_p=np.zeros(0) if atria.flutter else to_record(atria.extra, view, record),
         flutter=atria.flutter,
     )
+
+
+def flutters(
+    record: EcgRecord, view: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, beat_class: np.ndarray
+) -> bool:
+    """Whether the atria flutter in a record without P waves; a pacemaker's rhythm says nothing about it."""
+    rows = np.array([i for i, name in enumerate(record.leads) if trusted[i] and name in FLUTTER_LEADS], int)
+    enough = len(rows) and len(beats) >= MIN_BEATS_FLUTTER and "paced" not in beat_class
+    return bool(enough and organised(view, rows, beats, qrs))
+
+
+def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t: Wave) -> dict[str, np.ndarray]:
+    """Marks (leads, beats) of trusted leads, working samples; those that stand alone are drawn to their neighbours."""
+    peak = np.where(trusted[:, None], qrs.peak, np.nan)
+    anchor = nanmedian(peak)
+
+    def steady(marks: np.ndarray, lead_limit: int) -> np.ndarray:
+        marks = np.where(trusted[:, None], marks, np.nan)
+        return settle(marks, anchor, beat_class, BEAT_LIMIT, lead_limit)
+
+    return {
+        "P_on": steady(p.on, P_LIMIT), "P": p.peak, "P_off": steady(p.off, P_LIMIT),
+        "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
+        "T_on": steady(t.on, T_LIMIT), "T": t.peak, "T_off": steady(t.off, T_LIMIT),
+    }  # fmt: skip
 
 
 def empty(record: EcgRecord, trust: np.ndarray, reason: str) -> Delineation:

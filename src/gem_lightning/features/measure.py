@@ -29,10 +29,19 @@ INTERVALS = {
     "jt_ms": ("QRS_off", "T_off"),
 }
 SUMMARISED = (
-    "p_mv", "p_ms", "pr_ms", "q_mv", "q_ms", "r_mv", "r_ms", "s_mv", "s_ms", "r2_mv", "qrs_mv", "qrs_ms",
-    "t_mv", "t_ms", "qt_ms", "st_slope_mv_s",
+    "p_mv", "p_ms", "pr_ms", "q_mv", "q_ms", "r_mv", "r_ms", "s_mv", "s_ms", "r2_mv", "r_peak_ms", "qrs_mv",
+    "qrs_ms", "t_mv", "t_ms", "qt_ms", "st_slope_mv_s",
 )  # fmt: skip
-RARE = ("q_mv", "q_ms", "r_mv", "r_ms", "s_mv", "s_ms", "r2_mv")  # in fewer than half of the beats: not there
+RARE = (
+    "q_mv",
+    "q_ms",
+    "r_mv",
+    "r_ms",
+    "s_mv",
+    "s_ms",
+    "r2_mv",
+    "r_peak_ms",
+)  # in fewer than half of the beats: not there
 
 
 def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFeatures:

@@ -55,9 +55,9 @@ class BeatTable:
         time_s: (beats,) time of the R peak from the start of the record, s.
         beat_class: (beats,) one of :data:`BEAT_CLASSES` each.
         whole: Global columns (beats,): ``rr_ms`` (to the beat before), ``p_ms pr_ms qrs_ms qt_ms jt_ms``, NaN = absent.
-        by_lead: Columns (leads, beats): ``p_mv p_ms pr_ms q_mv q_ms r_mv r_ms s_mv s_ms r2_mv qrs_mv qrs_ms t_mv
-            t_ms qt_ms st_j_mv st_j40_mv st_j60_mv st_j80_mv st_ms st_slope_mv_s``, NaN = absent. Q and S depths are
-            positive; P and T keep their sign.
+        by_lead: Columns (leads, beats): ``p_mv p_ms pr_ms q_mv q_ms r_mv r_ms s_mv s_ms r2_mv r_peak_ms qrs_mv
+            qrs_ms t_mv t_ms qt_ms st_j_mv st_j40_mv st_j60_mv st_j80_mv st_ms st_slope_mv_s``, NaN = absent. Q and S
+            depths are positive; P and T keep their sign.
         leads: Lead names of the rows.
     """
 
@@ -91,6 +91,7 @@ class LeadFeatures:
     Attributes:
         p_mv, q_mv, r_mv, s_mv, r2_mv, t_mv: Amplitudes, mV; Q and S as positive depths, P and T signed.
         p_ms, q_ms, r_ms, s_ms, qrs_ms, t_ms, qt_ms, pr_ms: Durations, ms.
+        r_peak_ms: R peak time, from the QRS onset to the tallest upward deflection, ms.
         p_form: upright, inverted, biphasic, notched or absent.
         qrs_form: Letters of the deflections, such as qRs, rsR', QS; with ``notched`` or ``delta`` in ``qrs_notes``.
         t_form: upright, inverted, biphasic, flat or absent.
@@ -109,6 +110,7 @@ class LeadFeatures:
     s_mv: float | None = None
     s_ms: float | None = None
     r2_mv: float | None = None
+    r_peak_ms: float | None = None
     qrs_mv: float | None = None
     qrs_ms: float | None = None
     qrs_form: str | None = None
