@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from gem_lightning.data import Mixture
+from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import GemError
 from gem_lightning.generate import generate
 from gem_lightning.grounding.sample import read_samples
@@ -23,17 +25,22 @@ def run(*overrides):
         generate(hydra.compose("generate", overrides=[*overrides, "workers=0"]))
 
 
-def test_samples_then_doctor_then_shards(tmp_path, capsys):
-    run("source.n=6", "source.diagnoses=[sinus,rbbb]", "source.snr_db=28", f"out={tmp_path}/a", "render=default")
+def test_samples_then_doctor_then_shards_without_naming_a_folder_twice(tmp_path, capsys):
+    (tmp_path / "clinic").mkdir()
+    for i in range(6):
+        write_wfdb(simulate(("sinus", "rbbb")[i % 2], seed=i, snr_db=28).record, tmp_path / "clinic" / f"r{i}")
+    run("source=files", f"source.root={tmp_path}/clinic", f"out={tmp_path}/a", "render=default")
     assert "| samples | 6 |" in capsys.readouterr().out
     data = {p.stem: str(p) for p in (tmp_path / "a").glob("*.jsonl") if p.stem in ("train", "val", "test")}
     listed = "{" + ",".join(f"{k}:{v}" for k, v in data.items()) + "}"
-    folders = f"paths={{images:{tmp_path}/a/images}}"
-    run("stage=doctor", f"files={listed}", folders, f"out={tmp_path}/doctor")
+    run("stage=doctor", f"files={listed}", f"out={tmp_path}/doctor")
     assert "6 samples, 0 faults" in capsys.readouterr().out
     assert "<svg" in (tmp_path / "doctor" / "doctor.html").read_text()
     run("stage=shards", f"files={data['train']}", f"out={tmp_path}/shards")
-    assert (tmp_path / "shards" / "index.json").exists()
+    file, shards = Mixture(data["train"]), Mixture(tmp_path / "shards")
+    assert [s.id for s in file] == [s.id for s in shards]
+    assert file[0].ecg == shards[0].ecg == str(tmp_path / "clinic" / "r0.hea")
+    assert file[0].image == shards[0].image
 
 
 def test_the_doctor_s_exit_code(tmp_path, capsys):

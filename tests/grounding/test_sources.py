@@ -222,15 +222,18 @@ def test_folders_lists_and_tables(tmp_path):
     (tmp_path / "b.npz").touch()
     (tmp_path / "notes.md").touch()
     assert [r.id for r in RecordFiles(str(tmp_path)).records()] == ["a/one", "b.npz"]
-    (tmp_path / "list.txt").write_text("# mine\na/one.hea\n\nb.npz\n")
-    assert [r.ecg for r in RecordFiles(str(tmp_path / "list.txt")).records()] == ["a/one.hea", "b.npz"]
+    (tmp_path / "list.txt").write_text("# mine\na/one.hea\n\nb.npz\n/elsewhere/c.npz\n")
+    listed = [r.ecg for r in RecordFiles(str(tmp_path / "list.txt")).records()]
+    assert listed == [f"{tmp_path.name}/a/one.hea", f"{tmp_path.name}/b.npz", "/elsewhere/c.npz"]
     rows = [{"file": "a/one", "pid": 7, "sex": "F", "years": 61, "note": "Sinus rhythm."}]
     write_csv(tmp_path / "table.csv", rows)
     columns = {"ecg": "file", "patient": "pid", "age": "years", "report": "note"}
     source = RecordFiles(str(tmp_path / "table.csv"), columns=columns)
     (record,) = source.records()
-    assert record == SourceRecord("a/one", "a/one", patient="7", age=61, sex="female", report="Sinus rhythm.")
-    assert source.paths == {"": str(tmp_path)}
+    assert record == SourceRecord(
+        "a/one", f"{tmp_path.name}/a/one", patient="7", age=61, sex="female", report="Sinus rhythm."
+    )
+    assert source.paths == {tmp_path.name: str(tmp_path)}
     assert SourceRecord.from_item(record.to_item()) == record
 
 

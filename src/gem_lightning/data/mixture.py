@@ -17,7 +17,7 @@ from gem_lightning.data.order import EpochOrder
 from gem_lightning.data.shard_reader import ShardReader, is_address
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import SampleFile
+from gem_lightning.grounding.sample import SampleFile, known_paths
 from gem_lightning.grounding.sample_table import SampleTable
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequenc
     Args:
         source: ``.json``/``.jsonl``/``.parquet`` file, folder or address of shards, a sequence of samples, or for
             example a ``SimulatedCohort``.
-        paths: Leading folders in the samples to folders here.
+        paths: Leading folders in the samples to folders here, over those noted beside the file (``paths.json``).
 
     Raises:
         DataError: The file is missing, empty or holds no samples.
@@ -42,12 +42,13 @@ def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequenc
         samples = source.samples()
     elif not isinstance(source, (str, os.PathLike)):
         samples = list(source)
-    elif is_address(source) or Path(source).is_dir():
+    elif is_address(source):
         samples = ShardReader(source, paths)
-    elif Path(source).suffix == ".parquet":
-        samples = SampleTable(source, paths)
+    elif Path(source).is_dir():
+        samples = ShardReader(source, known_paths(Path(source, "index.json"), paths))
     else:
-        samples = SampleFile(source, paths)
+        kind = SampleTable if Path(source).suffix == ".parquet" else SampleFile
+        samples = kind(source, known_paths(source, paths))
     if len(samples) == 0:
         raise DataError(f"expected at least one sample, got an empty split: {source}; check its path and filters")
     return samples

@@ -21,7 +21,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, MissingExtraError
-from gem_lightning.grounding.sample import InstructionSample, read_item, sample_items
+from gem_lightning.grounding.sample import PATHS_NOTE, InstructionSample, known_paths, read_item, sample_items
 from gem_lightning.jobs import JobFolder, Progress, run, write_atomically
 
 # magic, bytes of facts, bytes of the rest, leads, rough tokens, Hz, samples
@@ -158,9 +158,10 @@ def write_shards(
         raise DataError(f"expected a file of samples, got nothing at {data}; check data=")
     settings = {"data": data.name, "bytes": data.stat().st_size, "contract": contract}
     folder = JobFolder(out / "job", sample_items(data), settings, ".bin", block, writer=_write_chunk)
-    work = _PackItem(dict(paths or {}), contract)
+    work = _PackItem(known_paths(data, paths), contract)
     progress = run(folder, work, workers, part, parts, show=show)
     if not folder.missing():
+        write_atomically(out / PATHS_NOTE, json.dumps(dict(work.paths)).encode())
         _finish(folder, out, contract)
     return progress
 

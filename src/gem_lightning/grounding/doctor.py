@@ -17,7 +17,7 @@ from gem_lightning.errors import DataError, EcgReadError
 from gem_lightning.grounding.doctor_images import picture_shows, read_picture
 from gem_lightning.grounding.doctor_pairs import between, signature
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
-from gem_lightning.grounding.sample import read_item, sample_items
+from gem_lightning.grounding.sample import known_paths, read_item, sample_items
 from gem_lightning.jobs import JobFolder, Progress, run
 
 SEVERITY = {
@@ -300,9 +300,10 @@ class Doctor:
             raise DataError("expected data=FILE with instruction samples, got none")
         self.files = {None: str(data)} if isinstance(data, str | os.PathLike) else {k: str(v) for k, v in data.items()}
         self.near = near
-        folders = dict(paths or {})
-        if not folders and len(self.files) == 1:
-            folders = {"images": str(Path(next(iter(self.files.values()))).parent / "images")}
+        folders: dict[str, str] = {}
+        for file in self.files.values():
+            folders |= known_paths(file)
+        folders |= dict(paths or {})
         self.check = CheckSample(folders, renderer, threshold, contract, texts)
 
     def examine(self, workers: int | None = None, show: Callable[[Progress], None] | None = None) -> Examination:

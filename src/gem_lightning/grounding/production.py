@@ -19,7 +19,7 @@ from typing import Any
 
 from gem_lightning.grounding.limits import BudgetError
 from gem_lightning.grounding.pipeline import Pipeline
-from gem_lightning.grounding.sample import InstructionSample, write_samples
+from gem_lightning.grounding.sample import PATHS_NOTE, InstructionSample, write_samples
 from gem_lightning.grounding.sources import Source, SourceRecord
 from gem_lightning.grounding.taught import Taught
 from gem_lightning.grounding.teacher import Teacher
@@ -187,7 +187,7 @@ def finish_samples(
     Args:
         out: Folder of the run.
         format: ``json`` (one list, as the original), ``jsonl`` or ``parquet``.
-        source: For its name and licence.
+        source: For its name, its licence and where its folders are (``paths.json``).
         facts: Further entries of the card, such as the teacher's ledger.
     """
     out = Path(out)
@@ -213,6 +213,10 @@ def finish_samples(
         "versions": versions(),
         **(facts or {}),
     }
+    if source is not None:
+        folders = {name: os.path.abspath(place) for name, place in source.paths.items()}
+        folders |= {"images": os.path.abspath(out / "images")}
+        write_atomically(out / PATHS_NOTE, json.dumps(folders, indent=2).encode())
     write_atomically(out / "run_card.json", json.dumps(card, indent=2, ensure_ascii=False, default=str).encode())
     write_atomically(out / "run_card.md", card_text(card).encode())
     rows.unlink()

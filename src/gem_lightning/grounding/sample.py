@@ -22,11 +22,13 @@ __all__ = [
     "RecordRef",
     "SampleFile",
     "append_samples",
+    "known_paths",
     "map_path",
     "read_samples",
     "write_samples",
 ]
 
+PATHS_NOTE = "paths.json"  # beside the files of a run
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 
 
@@ -141,6 +143,13 @@ def read_samples(path: str | os.PathLike[str], paths: Mapping[str, str] | None =
         data = _mapped_file(path)
         for start, end in _spans(data, path):
             yield InstructionSample.from_dict(_parse(data[start:end], path, start)).mapped(paths)
+
+
+def known_paths(file: str | os.PathLike[str], paths: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Leading folders in a file's samples → folders here: what the run that wrote it noted, under the caller's own."""
+    note = Path(file).parent / PATHS_NOTE
+    noted = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    return noted | dict(paths or {})
 
 
 def sample_items(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:

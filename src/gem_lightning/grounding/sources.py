@@ -99,9 +99,9 @@ class Source:
         return {self.prefix: str(self.root)}
 
     def portable(self, below: str | os.PathLike[str]) -> str:
-        """Reference of a file below the root."""
-        below = Path(below).as_posix()
-        return f"{self.prefix}/{below}" if self.prefix else below
+        """Reference of a file below the root; a file elsewhere keeps its absolute path."""
+        path = Path(below)
+        return path.as_posix() if path.is_absolute() or not self.prefix else f"{self.prefix}/{path.as_posix()}"
 
     def check(self) -> list[Missing]:
         """What the layout lacks; empty when it can be read."""
@@ -154,6 +154,7 @@ class RecordFiles(Source):
     :class:`SourceRecord`. Paths in lists and tables are relative to the list's folder.
 
     Args:
+        prefix: Name of the folder in portable references; none takes the folder's own.
         columns: Field of :class:`SourceRecord` → column; unnamed fields are taken where a column has their name.
         format: Format name of the reader, for all.
         suffixes: Files of a folder that are records.
@@ -167,6 +168,7 @@ class RecordFiles(Source):
         self._place, self.columns = Path(self.root), dict(self.columns or {})
         if self._place.is_file():
             self.root = str(self._place.parent)
+        self.prefix = self.prefix or Path(self.root).resolve().name
 
     def check(self) -> list[Missing]:
         """What the layout lacks; empty when it can be read."""
