@@ -51,6 +51,8 @@ def load_tensors(
     Raises:
         CheckpointError: Names or shapes do not fit; nothing is read then. Or a quantised network is to be shared out.
     """
+    if attention is not None:
+        config._attn_implementation = attention
     with torch.device("meta"):
         shell = GemForConditionalGeneration(config)
     wanted = shell.state_dict()
@@ -72,8 +74,6 @@ def load_tensors(
                 "expected whole weights to share out, got quantization; quantised weights cannot be cut: use "
                 "strategy=single or strategy=ddp"
             )
-        if attention is not None:
-            shell.set_attn_implementation(attention)
         load_shared(shell, tensors, dtype, shard)
         return shell.eval()
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}

@@ -95,6 +95,8 @@ class GemModel(GemPreTrainedModel):
         """
         if self.ecg_tower is None or self.ecg_projector is None:
             raise DataError("expected no ecg_values, got some: this model has no ECG tower; leave the ECG out")
+        if not len(ecg_values):  # an ECG of which nothing is kept
+            return self.get_ecg_features(ecg_values.new_zeros(1, *ecg_values.shape[1:]))[:0]
         with _grad_where_needed(self.ecg_tower, ecg_values):
             tokens = self.ecg_tower(ecg_values)
         return self.multi_modal_projector(self.ecg_projector(_as(self.ecg_projector, tokens)))
@@ -119,9 +121,9 @@ class GemModel(GemPreTrainedModel):
         """
         if self.vision_tower is None:
             raise DataError("expected no pixel_values, got some: this model has no image tower; leave the image out")
+        if isinstance(pixel_values, Tensor) and not len(pixel_values):  # an image of which nothing is kept
+            return [self.get_image_features(pixel_values.new_zeros(1, *pixel_values.shape[1:]))[0][:0]]
         images = [image[None] if image.ndim == 3 else image for image in pixel_values]
-        if not images and isinstance(pixel_values, Tensor):  # no image, but the tower is to run
-            images = [pixel_values]
         tiles = torch.cat([image.to(self.vision_tower.device, self.vision_tower.dtype) for image in images])
         layer = self.config.vision_feature_layer
         with _grad_where_needed(self.vision_tower, tiles):
@@ -130,9 +132,6 @@ class GemModel(GemPreTrainedModel):
         if self.config.vision_feature_select == "patch" and features.shape[1] == self.config.patches_per_side**2 + 1:
             features = features[:, 1:]
         features = self.multi_modal_projector(_as(self.multi_modal_projector, features))
-        if not len(tiles):
-            none = features.flatten(0, 1)
-            return [none if self.image_newline is None else torch.cat([none, self.image_newline[None, :][:0]])]
         sizes = [None] * len(images) if image_sizes is None else [(int(w), int(h)) for w, h in image_sizes]
         if len(sizes) != len(images):
             raise DataError(f"expected one size per image, got {len(sizes)} sizes and {len(images)} images")

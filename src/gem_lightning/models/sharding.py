@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from gem_lightning.models.compute import language_layers
 from gem_lightning.models.ecg_transformer import EcgTransformer
 
 # Containers on a parameter's path that are no unit of their own: their children are drawn one by one
@@ -34,7 +34,7 @@ class Sharding:
     reduce_dtype: torch.dtype | None = torch.float32
 
     def __call__(self, model: nn.Module) -> None:
-        """Cut each layer of the language model, each tower and the rest; buffers stay whole and in float32.
+        """Cut each of :func:`sharded_units` and the rest; buffers stay whole and in float32.
 
         Args:
             model: A ``GemForConditionalGeneration``, on the meta device or with weights; changed in place.
@@ -54,10 +54,13 @@ class Sharding:
 
 
 def sharded_units(model: nn.Module) -> list[nn.Module]:
-    """What is gathered and freed as one: layers of the language model, and the towers."""
+    """What is gathered and freed as one: layers of the language model and the image tower, and the ECG tower.
+
+    Sharing out renames a module's class, by which transformers knows what an image tower can record: so its layers.
+    """
     body: Any = model.model
-    towers = (tower for tower in (body.ecg_tower, body.vision_tower) if tower is not None)
-    return [*language_layers(model), *towers]
+    layers = [module for module in body.modules() if isinstance(module, GradientCheckpointingLayer)]
+    return layers if body.ecg_tower is None else [*layers, body.ecg_tower]
 
 
 def load_shared(model: nn.Module, tensors: Mapping[str, Any], dtype: torch.dtype, shard: Sharding) -> None:
