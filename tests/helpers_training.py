@@ -6,6 +6,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Checkpoint
 
+from gem_lightning import lit, models  # noqa: F401 - what every process of a test needs
+from gem_lightning.data import SimulatedCohort
+
+
+def tiny_cohort(folder):
+    """Eight simulated ECGs, made once."""
+    cohort = SimulatedCohort(folder / "cohort", n=8, seed=3, workers=1)
+    cohort.prepare()
+    return cohort
+
 
 def parts(cohort, *overrides):
     """Module and data of experiment=gem_tiny over the given cohort."""
@@ -42,18 +52,16 @@ class StopAfter(lightning.Callback):
 
 def fit(module, data, *callbacks, ckpt_path=None, **options):
     """Train on the CPU without logs and validation; returns the trainer."""
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
-        callbacks=list(callbacks),
-        min_epochs=0,
-        gradient_clip_val=1.0,
-        limit_val_batches=0,
-        **options,
-    )
+    settings = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
+        "min_epochs": 0,
+        "gradient_clip_val": 1.0,
+        "limit_val_batches": 0,
+    }
+    trainer = lightning.Trainer(accelerator="cpu", callbacks=list(callbacks), **settings | options)
     trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
     return trainer

@@ -13,6 +13,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs import write_atomically
 from gem_lightning.lit.checkpoint_files import SUFFIX, in_order, remove
 
@@ -106,7 +107,7 @@ class KeepLast(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save what was learned, where no other process has to join in."""
         step = trainer.global_step
-        if not trainer.training or step == self._saved:
+        if not trainer.training or step == self._saved or isinstance(exception, CheckpointError):
             return
         if trainer.world_size == 1:
             self.save(trainer)
