@@ -62,13 +62,16 @@ class Case:
     ) -> None:
         """Add a finding; numbers in the evidence are rounded, absent ones left out."""
         entry = criteria()["findings"][code]
+        source = criteria()["sources"][entry["source"]]
+        if "ours" in entry:
+            source += f"; set by this library: {', '.join(entry['ours'])}"
         self.found.append(
             Finding(
                 code=code,
                 statement=statement or entry["statement"],
                 evidence={k: round(v, 3) if isinstance(v, float) else v for k, v in evidence.items() if v is not None},
                 threshold=entry["threshold"].format(**entry["limits"]),
-                source=criteria()["sources"][entry["source"]],
+                source=source,
                 certainty=certainty,
                 leads=tuple(leads),
                 snomed=entry["snomed"],

@@ -104,7 +104,7 @@ def views(record: EcgRecord) -> Views:
     """All filtered views of a record of at least half a second."""
     fs, n = record.fs, record.samples
     x, spikes = remove_spikes(fill_gaps(record.signal), fs)
-    x = x - np.median(x, axis=1, keepdims=True)
+    x = x - np.median(x[:, ::8], axis=1, keepdims=True)  # the filters take the rest
     seconds = int(np.ceil(n / fs)) + 2 * PAD // RATE
     length, total = RATE * seconds, round(fs * seconds)
     before = round(PAD * fs / RATE)

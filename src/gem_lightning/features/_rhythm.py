@@ -49,7 +49,7 @@ def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
 
 
 def _blocked(marks: Delineation, rr_ms: np.ndarray) -> bool:
-    """Whether P waves without a QRS complex are real: at least two, and they leave pauses or come with half the beats."""
+    """Whether P waves without a QRS complex are believed: two at least, with pauses or as many as half the beats."""
     count = len(marks.extra_p)
     pause = len(rr_ms) > 0 and rr_ms.max() > PAUSE * np.median(rr_ms)
     return count >= 2 and bool(pause or count >= marks.beats / 2)

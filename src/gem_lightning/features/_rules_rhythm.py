@@ -66,7 +66,7 @@ def atrial(case: Case, irregular: float | None) -> None:
 def av_block(case: Case) -> bool:
     """Second- and third-degree AV block; whether there is one."""
     rhythm, whole = case.features.rhythm, case.features.beats.whole
-    if "p_free_of_qrs" not in rhythm.notes or case.has("atrial_fibrillation", "atrial_flutter"):
+    if "p_free_of_qrs" not in rhythm.notes or case.has("paced_rhythm", "atrial_fibrillation", "atrial_flutter"):
         return False
     pr = whole["pr_ms"][np.isfinite(whole["pr_ms"])]
     spread = float(np.ptp(pr)) if len(pr) else None
@@ -94,10 +94,11 @@ def sinus(case: Case, block: bool) -> None:
     share, axis, rate = p_share(case), features.axis_deg.get("P"), features.heart_rate_bpm
     if share is None or rate is None or share < rule["p_share"]:
         return
-    if axis is not None and not rule["axis_low"] <= axis <= rule["axis_high"]:
+    seen = [amplitude for name in ("I", "II") if (amplitude := case.lead(name).p_mv) is not None]
+    if any(amplitude < 0 for amplitude in seen):
         return
     evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": axis, "pr_ms": features.pr_ms}
-    certainty = "probable" if axis is None or block else "definite"
+    certainty = "definite" if seen and not block else "probable"
     if rate < limits("sinus_bradycardia")["rate"]:
         case.state("sinus_bradycardia", evidence, certainty)
     elif rate > limits("sinus_tachycardia")["rate"]:
@@ -127,7 +128,7 @@ def premature(case: Case) -> None:
     beats = case.features.beats
     for code, name in (("pac", "premature_supraventricular"), ("pvc", "premature_ventricular")):
         here = beats.beat_class == name
-        if here.any() and not (code == "pac" and case.has("atrial_fibrillation")):
+        if here.any() and not (code == "pac" and case.has("atrial_fibrillation", "atrial_flutter")):
             case.state(code, {"count": int(here.sum()), "times_s": [round(float(t), 2) for t in beats.time_s[here]]})
     if case.features.rhythm.pattern == "bigeminy":
         case.state("bigeminy", {"count": int((beats.beat_class != "normal").sum())})

@@ -10,6 +10,7 @@ from gem_lightning.features._filters import fill_gaps
 from gem_lightning.features.schema import ST_POINTS, Delineation
 
 DEFLECTION_MV = 0.025  # a smaller Q, R, S or R' is not told from noise
+J_MARGIN_MS = 7.0  # the J level is read this long after the QRS offset, lest the end of the QRS complex be part of it
 ST_SPAN_MS = 80.0  # the ST slope is taken over this stretch after the J point
 
 
@@ -71,7 +72,7 @@ def beat_columns(signal: BeatSignal, marks: Delineation) -> dict[str, np.ndarray
     }
     shown = np.isfinite(lead["QRS_on"])
     for point in ST_POINTS:
-        shift = every["QRS_off"] + signal.ms(float(point[1:] or 0))
+        shift = every["QRS_off"] + signal.ms(float(point[1:] or J_MARGIN_MS))
         columns[f"st_{point.lower()}_mv"] = np.where(shown, signal.level(shift), np.nan)
     rise = columns["st_j80_mv"] - columns["st_j_mv"]
     columns["st_slope_mv_s"] = rise / (ST_SPAN_MS / 1000)

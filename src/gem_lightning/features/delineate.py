@@ -20,7 +20,7 @@ MIN_SECONDS = 1.0
 MIN_BEATS_FLUTTER = 5
 FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
 BEAT_LIMIT = ms(16)  # a lead's mark strays no further from its usual distance to the beat ...
-P_LIMIT, T_LIMIT = ms(16), ms(32)  # ... and P and T marks no further from the median of all leads
+P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(16), ms(32), ms(24)  # ... and P and T marks from the median of all leads
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
@@ -105,7 +105,7 @@ def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t
     return {
         "P_on": steady(p.on, P_LIMIT), "P": p.peak, "P_off": steady(p.off, P_LIMIT),
         "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
-        "T_on": steady(t.on, T_LIMIT), "T": t.peak, "T_off": steady(t.off, T_LIMIT),
+        "T_on": steady(t.on, T_ON_LIMIT), "T": t.peak, "T_off": steady(t.off, T_OFF_LIMIT),
     }  # fmt: skip
 
 
