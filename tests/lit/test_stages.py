@@ -201,3 +201,17 @@ def test_qlora_learns_in_four_bits_and_goes_on_where_it_stopped(base, data, tmp_
     fit(stage("gem7b_qlora", base, *overrides), data, again, ckpt_path=tmp_path / "two.ckpt")
     assert again.values == whole.values[2:]
     assert answers(Gem.from_pretrained(tmp_path / "model", device="cpu"), data)
+
+
+def test_packed_training_goes_on_where_it_stopped(base, data, tmp_path):
+    cohort = data.sources["train"]
+    whole, first, second = Losses(), Losses(), Losses()
+
+    def packed():
+        return InstructionDataModule(data.processor, cohort, batch_size=1, num_workers=0, pack_to=256, cache=tmp_path)
+
+    fit(stage("gem_lora", base), packed(), whole, steps=5)
+    fit(stage("gem_lora", base), packed(), first, SaveAt(2, tmp_path / "two.ckpt"), steps=5)
+    fit(stage("gem_lora", base), packed(), second, steps=5, ckpt_path=tmp_path / "two.ckpt")
+    assert first.values == whole.values
+    assert second.values == whole.values[2:]

@@ -8,12 +8,16 @@ _HOME_OF = {
     "InstructionDataset": "datasets",
     "LengthBatchSampler": "batching",
     "Mixture": "mixture",
+    "ModalityDropout": "modality",
+    "PackBatchSampler": "packing",
+    "PackingCollator": "packing",
     "ShardReader": "shard_reader",
     "SimulatedCohort": "cohort",
     "generator_for": "batching",
     "open_samples": "mixture",
     "real_token_share": "batching",
     "simulate_sample": "cohort",
+    "token_lengths": "packing",
     "write_shards": "shards",
 }
 __all__ = sorted(_HOME_OF)
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from gem_lightning.data.collate import GemCollator
     from gem_lightning.data.datasets import InstructionDataset
     from gem_lightning.data.mixture import Mixture, open_samples
+    from gem_lightning.data.modality import ModalityDropout
+    from gem_lightning.data.packing import PackBatchSampler, PackingCollator, token_lengths
     from gem_lightning.data.shard_reader import ShardReader
     from gem_lightning.data.shards import write_shards
 

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from gem_lightning.data.batching import generator_for
 from gem_lightning.data.mixture import Mixture
+from gem_lightning.data.modality import ModalityDropout, swap_markers
 from gem_lightning.data.questions import QuestionTemplates, Templates
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.sample import InstructionSample
@@ -38,6 +39,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         seed: Of pictures and questions.
         question: Other words for the first question, see :class:`QuestionTemplates`; None keeps the samples' own.
         unreadable: A sample that cannot be read: ``stop`` raises, ``skip`` warns and puts the next one in its place.
+        modalities: Leaves modalities out and changes their order, see :class:`ModalityDropout`; None keeps them.
     """
 
     def __init__(
@@ -50,11 +52,12 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         seed: int = 0,
         question: Templates | None = None,
         unreadable: str = "stop",
+        modalities: ModalityDropout | None = None,
     ) -> None:
         self.samples, self.processor, self.renderer = samples, processor, renderer
         self.contract, self.max_length, self.seed = contract, max_length, seed
         self.question = None if question is None else QuestionTemplates(question)
-        self.unreadable = unreadable
+        self.unreadable, self.modalities = unreadable, modalities
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -79,18 +82,46 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         sample = self.samples[index]
         draw = generator_for(self.seed, epoch, index)
         try:
+            left_out, swapped = None, False
+            if self.modalities is not None and all(self.holds(sample)):
+                left_out, swapped = self.modalities(generator_for(self.seed, epoch, index, 1))
             record = self.record(sample)
-            image = self.image(sample, record, int(draw.integers(2**31)))
+            look = int(draw.integers(2**31))
+            image = None if left_out == "image" else self.image(sample, record, look)
             turns = sample.conversations if self.question is None else self.question(sample, draw)
             item = self.processor.encode(
-                turns,
-                ecgs=[] if record is None else [record],
+                swap_markers(turns) if swapped else turns,
+                ecgs=[] if record is None or left_out == "ecg" else [record],
                 images=[] if image is None else [image],
                 max_length=self.max_length,
             )
         except (ValueError, OSError) as error:
             raise DataError(f"sample {sample.id!r}: {error}") from error
         return {"id": sample.id, **item}
+
+    def holds(self, sample: InstructionSample) -> tuple[bool, bool]:
+        """Whether a sample has a signal, and a picture (stored, or to be drawn)."""
+        signal = sample.ecg_record is not None or sample.record is not None
+        stored = sample.image_bytes is not None or sample.image is not None
+        return signal, stored or (signal and self.renderer is not None)
+
+    def tokens(self, index: int) -> int:
+        """Length of one sample with all its modalities; neither its signal nor its picture is read.
+
+        Raises:
+            DataError: The pictures differ in their numbers of tokens (stored ones cut into tiles).
+        """
+        sample = self.samples[index]
+        has_ecg, has_image = self.holds(sample)
+        sizes = None
+        if has_image and self.processor.image_mode == "anyres":
+            if self.renderer is None:
+                raise DataError("expected pictures of one number of tokens, got stored ones in tiles; pack_to=null")
+            sizes = [self.renderer.size[::-1]] * sum(turn["value"].count("<image>") for turn in sample.conversations)
+        found = self.processor.tokenize_conversation(
+            sample.conversations, has_ecg, has_image, sizes, max_length=self.max_length
+        )
+        return len(found["input_ids"])
 
     def example(self, index: int) -> dict[str, Any]:
         """One sample for people: ``id, sample, record, image, question, answer``."""

@@ -8,8 +8,16 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from gem_lightning.data import GemCollator, InstructionDataset, LengthBatchSampler, Mixture
-from gem_lightning.lit.step_sampler import ResumableDataModule, StepSampler
+from gem_lightning.data import (
+    GemCollator,
+    InstructionDataset,
+    LengthBatchSampler,
+    Mixture,
+    ModalityDropout,
+    PackingCollator,
+    token_lengths,
+)
+from gem_lightning.lit.step_sampler import PackStepSampler, ResumableDataModule, StepSampler
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +42,12 @@ class InstructionDataModule(ResumableDataModule):
         max_length: Longest sample, tokens; longer ones are cut and counted.
         length_window: Batches whose samples are sorted by length together. 1 sorts nothing: right where the length of
             an answer tells its diagnosis, since batches of one diagnosis teach little.
+        pack_to: Tokens of a row that holds several training samples; a batch then has ``batch_size`` such rows. None
+            pads samples of similar length instead.
+        cache: Folder that keeps the samples' exact lengths, which packing counts at the start.
+        modalities: Leaves modalities of training samples out (:class:`ModalityDropout`); None keeps them.
         num_workers: Loader processes.
-        seed: Of order, pictures and questions.
+        seed: Of order, pictures, questions and modalities.
     """
 
     def __init__(
@@ -53,6 +65,9 @@ class InstructionDataModule(ResumableDataModule):
         batch_size: int = 16,
         max_length: int | None = 4096,
         length_window: int = 50,
+        pack_to: int | None = None,
+        cache: str | None = None,
+        modalities: ModalityDropout | None = None,
         num_workers: int = 1,
         seed: int = 0,
     ) -> None:
@@ -68,6 +83,7 @@ class InstructionDataModule(ResumableDataModule):
         }
         self.paths, self.weights, self.question = paths, weights, question
         self.batch_size, self.length_window = batch_size, length_window
+        self.pack_to, self.cache, self.modalities = pack_to, cache, modalities
         self.num_workers, self.seed = num_workers, seed
         self._datasets: dict[str, InstructionDataset] = {}
 
@@ -92,27 +108,33 @@ class InstructionDataModule(ResumableDataModule):
             )
             if self.share[0] == 0:
                 logger.info("%s: %s", split, samples.report(options["max_length"]))
-            question = self.question if split == "train" else None
-            self._datasets[split] = InstructionDataset(samples, self.processor, question=question, **options)
+            learning = {"question": self.question, "modalities": self.modalities} if split == "train" else {}
+            self._datasets[split] = InstructionDataset(samples, self.processor, **learning, **options)
         return self._datasets[split]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of samples of similar length; goes on where a checkpoint stopped."""
+        """Shuffled batches of samples of similar length, or of packs; goes on where a checkpoint stopped."""
         dataset = self.dataset("train")
         rank, ranks = self.share
-        sampler = StepSampler(
-            dataset.samples.lengths,
-            self.batch_size,
-            seed=self.seed,
-            drop_last=True,
-            window=self.length_window,
-            order=dataset.samples.order(self.seed),
-            rank=rank,
-            ranks=ranks,
-        )
+        options: dict[str, Any] = {
+            "seed": self.seed,
+            "drop_last": True,
+            "window": self.length_window,
+            "order": dataset.samples.order(self.seed),
+            "rank": rank,
+            "ranks": ranks,
+        }
+        sampler: StepSampler | PackStepSampler
+        collate = GemCollator(self.processor)
+        if self.pack_to is None:
+            sampler = StepSampler(dataset.samples.lengths, self.batch_size, **options)
+        else:
+            lengths = token_lengths(dataset, self.cache)
+            sampler = PackStepSampler(lengths, self.batch_size, self.pack_to, **options)
+            collate = PackingCollator(self.processor, self.pack_to)
         sampler.data = self
         logger.info("training on %d samples, %d batches an epoch", len(sampler.order), len(sampler))
-        return self.loader(dataset, sampler, GemCollator(self.processor), self.num_workers)
+        return self.loader(dataset, sampler, collate, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Held-out batches in file order."""

@@ -8,7 +8,7 @@ from typing import Any
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from gem_lightning.data import LengthBatchSampler
+from gem_lightning.data import LengthBatchSampler, PackBatchSampler
 
 
 class ResumableDataModule(LightningDataModule):
@@ -53,7 +53,7 @@ class ResumableDataModule(LightningDataModule):
         self.resumed_at = state["steps_done"]
 
 
-class StepSampler(LengthBatchSampler):
+class _ByStep(LengthBatchSampler):
     """The batch order by the number of optimiser steps done: a restart goes on with the batch that comes next.
 
     Lightning's own count of batches is one short in checkpoints made at a step's end, and of no use at an epoch's end.
@@ -68,3 +68,11 @@ class StepSampler(LengthBatchSampler):
             self.set_epoch(epoch)
             self.start_at(step * together)
         return super().__iter__()
+
+
+class StepSampler(_ByStep, LengthBatchSampler):
+    """Batches of samples of similar length."""
+
+
+class PackStepSampler(_ByStep, PackBatchSampler):
+    """Batches of packs."""

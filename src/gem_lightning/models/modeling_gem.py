@@ -270,6 +270,8 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
             ``loss`` (float32) where labels were given, ``logits`` (B, S, V) where wanted, and the cache.
         """
         kwargs.pop("return_dict", None)
+        if labels is not None:
+            kwargs.setdefault("use_cache", False)  # nothing follows, and packed rows are told apart only without
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
