@@ -86,11 +86,15 @@ def make_samples(cfg: DictConfig) -> None:
 def merge_parts(cfg: DictConfig) -> None:
     """Bring the shards of all parts together; prints what came of it."""
     from gem_lightning.grounding import production
+    from gem_lightning.grounding.taught import NO_ANSWER
 
     if Path(cfg.out, "job").is_dir() and json.loads(Path(cfg.out, "job", "job.json").read_text())["suffix"] == ".jsonl":
         source = _instantiate(cfg.source)
         card = production.finish_samples(cfg.out, cfg.format, source, _teacher_facts(cfg))
         print(production.card_text(card))
+        unanswered = card["reject_reasons"].get(NO_ANSWER, 0)
+        if unanswered:
+            sys.stderr.write(f"{unanswered} without an answer (see rejected.jsonl); run the same again to ask anew\n")
         return
     facts = production.finish_features(cfg.out)
     print(f"{facts['records']} records measured, {facts['broken']} broken (see {cfg.out}/broken.jsonl)")

@@ -168,6 +168,26 @@ def test_a_spent_budget_stops_cleanly_and_a_larger_one_goes_on_without_paying_tw
     assert max(server.paid.values()) == 1
 
 
+def test_what_got_no_answer_is_asked_again_by_the_next_run(tmp_path, texts):
+    away = [True]
+
+    def reply(request, number):
+        return Reply(status=503) if away[0] and number % 3 == 0 else ask(texts, request)
+
+    with LoopbackLLM(reply) as server:
+
+        def teacher():
+            return OpenAITeacher("m", base_url=server.base_url, cache=str(tmp_path / "a.jsonl"), retries=0)
+
+        card = make(tmp_path / "out", teacher())
+        assert card["reject_reasons"] == {"no answer": 4}
+        away[0] = False
+        card = make(tmp_path / "out", teacher())
+    assert (card["samples"], card["rejected"]) == (12, 0)
+    assert len(server.requests) == 16
+    assert max(server.paid.values()) == 1
+
+
 def test_pictures_reach_a_teacher_that_sees(tmp_path, texts):
     with LoopbackLLM(lambda r, n: ask(texts, r)) as server:
         teacher = OpenAITeacher("m", images=True, base_url=server.base_url)

@@ -21,7 +21,7 @@ from gem_lightning.grounding.limits import BudgetError
 from gem_lightning.grounding.pipeline import Pipeline
 from gem_lightning.grounding.sample import PATHS_NOTE, InstructionSample, write_samples
 from gem_lightning.grounding.sources import Source, SourceRecord
-from gem_lightning.grounding.taught import Taught
+from gem_lightning.grounding.taught import NO_ANSWER, Taught
 from gem_lightning.grounding.teacher import Teacher
 from gem_lightning.jobs import (
     JobFolder,
@@ -161,6 +161,7 @@ def run_samples(
 
 
 async def _teach(folder: JobFolder, pipeline: Pipeline, teacher: Teacher, share: Share, show: Show | None) -> Progress:
+    _ask_again(folder, share)
     pool = None
     if share.workers != 0:
         one_thread_each()
@@ -174,6 +175,14 @@ async def _teach(folder: JobFolder, pipeline: Pipeline, teacher: Teacher, share:
         await teacher.close()
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ask_again(folder: JobFolder, share: Share) -> None:
+    """Undo blocks in which the teacher gave no answer: it may be back; what it did answer is not asked again."""
+    undone = set(folder.missing())
+    for block in set(range(share.part, len(folder.spans), share.parts)) - undone:
+        if f'"category": "{NO_ANSWER}"'.encode() in folder.shard(block).read_bytes():
+            folder.shard(block).unlink()
 
 
 def finish_samples(

@@ -15,6 +15,8 @@ from gem_lightning.grounding.prompting import DIALOGUE_SCHEMA, render_prompt
 from gem_lightning.grounding.teacher import Teacher
 from gem_lightning.jobs import failure
 
+NO_ANSWER = "no answer"  # category of the problem
+
 
 class Taught:
     """Blocks of items through a teacher: many records in flight, heavy parts in worker processes.
@@ -47,14 +49,14 @@ class Taught:
         """Ask, check, and ask again with the contradictions named."""
         attempts: list[Row] = []
         turns: Turns = []
-        judged = Judgement((Problem("no answer", ""),))
+        judged = Judgement((Problem(NO_ANSWER, ""),))
         images = [str(Path(self.pipeline.out) / prepared.image)] if prepared.image else []
         for attempt in range(self.pipeline.tries):
             schema = DIALOGUE_SCHEMA if kind == "dialogue" else None
             async with self._turn:
                 answer = await self.teacher.write(messages, schema, images, f"{name}#{attempt}")
             if answer.error is not None:
-                judged = Judgement((Problem("no answer", answer.error),))
+                judged = Judgement((Problem(NO_ANSWER, answer.error),))
                 attempts.append({"text": "", "problems": told(judged.problems)})
                 break
             turns, judged = await self._run(self.pipeline.check, prepared, kind, name, answer.text)
