@@ -9,10 +9,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["helpers_training"])
+_HERE = str(Path(__file__).parent)
 
 
 def start(function: Callable[..., None], *args: Any, ranks: int = 1) -> list[Any]:
@@ -23,6 +25,7 @@ def start(function: Callable[..., None], *args: Any, ranks: int = 1) -> list[Any
     processes = [
         _SERVER.Process(target=_run, args=(function, args, rank, ranks, port), daemon=False) for rank in range(ranks)
     ]
+    os.environ["PYTHONPATH"] = os.pathsep.join([_HERE, os.environ.get("PYTHONPATH", "")])  # where the server looks
     for process in processes:
         process.start()
     return processes

@@ -82,8 +82,8 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         start, self._start = self._start, 0
-        for batch in self.batches(self.epoch)[start:]:
-            yield [(self.epoch, int(i)) for i in batch]
+        epoch = self.epoch  # now: a trainer may set its own count of epochs before the first batch is asked for
+        return ([(epoch, int(i)) for i in batch] for batch in self.batches(epoch)[start:])
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """This rank's batches of an epoch, in order."""
