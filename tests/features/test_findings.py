@@ -24,7 +24,7 @@ def codes(diagnosis: str, seed: int = 1, **parameters) -> set[str]:
     "diagnosis",
     [
         "sinus_bradycardia", "sinus_tachycardia", "sinus_arrhythmia", "atrial_fibrillation", "av_block_1",
-        "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3", "rbbb", "lbbb", "lafb", "lpfb",
+        "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3", "rbbb", "incomplete_rbbb", "lbbb", "lafb", "lpfb",
         "left_axis_deviation", "right_axis_deviation", "lvh", "rvh", "low_voltage", "long_qtc", "short_qtc", "pvc",
         "pac", "bigeminy", "paced_rhythm", "pre_excitation", "st_elevation", "st_depression", "t_inversion",
         "t_peaked",
@@ -32,6 +32,36 @@ def codes(diagnosis: str, seed: int = 1, **parameters) -> set[str]:
 )  # fmt: skip
 def test_simulated_diagnosis_is_found(diagnosis):
     assert diagnosis in codes(diagnosis)
+
+
+@pytest.mark.parametrize("seed", [3, 7])
+def test_growing_pr_is_no_fibrillation(seed):
+    found = codes("av_block_2_mobitz_1", seed=seed)
+    assert "av_block_2_mobitz_1" in found
+    assert "atrial_fibrillation" not in found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_diagnosis_is_not(seed):
+    assert {"rbbb", "lvh"}.isdisjoint(codes("incomplete_rbbb", seed=seed))
+    assert {"lbbb", "lvh"}.isdisjoint(codes("rbbb", seed=seed))
+    assert {"av_block_3", "left_axis_deviation", "atrial_fibrillation"}.isdisjoint(codes("paced_rhythm", seed=seed))
+
+
+def test_fibrillation_needs_an_uneven_rhythm():
+    features = measure(simulate("atrial_fibrillation", seed=2).record)
+    rr = features.beats.whole["rr_ms"]
+    assert "atrial_fibrillation" in {f.code for f in findings(features)}
+    rr[1:] = np.mean(rr[1:])
+    assert "atrial_fibrillation" not in {f.code for f in findings(features)}
+
+
+def test_own_limits_are_named():
+    features = measure(simulate("atrial_fibrillation", seed=2).record)
+    sources = {finding.code: finding.source for finding in findings(features)}
+    assert "set by this library: p_share" in sources["atrial_fibrillation"]
+    for entry in criteria()["findings"].values():
+        assert set(entry.get("ours", ())) <= set(entry["limits"])
 
 
 def test_a_normal_ecg_is_normal():

@@ -17,7 +17,8 @@ MIN_SNR = 1.5  # nor less than this multiple of what differs from beat to beat
 MIN_SNR_UNEVEN = 5.0  # the same where RR varies, so that fibrillation is possible ...
 UNEVEN_RR = 0.1  # ... by more than this share (standard deviation over mean)
 SECOND_PHASE = 0.45  # a second phase of at least this share of the first makes a P wave biphasic
-MIN_LEAD_MV = 0.015  # a lead whose usual P wave is lower shows none
+MIN_LEAD_MV = 0.015  # a lead shows no P wave where the usual beat does not exceed this ...
+LEAD_SNR = 0.9  # ... by less than this multiple of how uncertain its usual beat is
 MIN_LIKENESS = 0.40  # a beat's PQ stretch correlates at least so much with the usual one
 RIGHT, LEFT = steps(36), steps(44)  # length of the trapezium after (before) the steepest point
 BIAS_ON, BIAS_OFF = 0, -2.15  # samples by which experts differ (LUDB, odd records)
@@ -57,7 +58,9 @@ def find_p(
     near = (np.abs(index - middle[:, None]) <= steps(36)) & allowed
     peak = np.where(near, np.abs(deviation), -1).argmax(-1)
     on, off = _ends(deviation, peak)
-    visible = np.abs(usual[:, max(centre - steps(50), 0) : centre + steps(50)]).max(1) > MIN_LEAD_MV
+    around = slice(max(centre - steps(50), 0), centre + steps(50))
+    unrest = np.median(rms(deviation[:, usable, around] - usual[:, None, around], axis=-1), axis=1)  # (leads,)
+    visible = np.abs(usual[:, around]).max(1) > MIN_LEAD_MV + LEAD_SNR * unrest / np.sqrt(usable.sum())
     shown = present & (trusted & visible)[:, None]
 
     def place(index: np.ndarray, bias: float = 0) -> np.ndarray:

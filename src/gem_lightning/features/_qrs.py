@@ -12,6 +12,7 @@ from gem_lightning.features._filters import PAD, RATE, Views, ms
 BEFORE, AFTER = ms(170), ms(210)  # window around a beat in which its QRS complex lies
 GLOBAL_ON, GLOBAL_OFF = 0.05, 0.08  # share of the steepest slope at which all leads together leave the baseline ...
 FLOOR = 3.0  # ... and at least so many times what the slope rests at
+MOST = 0.15  # but never more than this share: in heavy noise the edges lie outside rather than inside the complex
 LEAD_FLOOR = 4.0  # the same for one lead, whose rest is less steady
 LEAD_ON, LEAD_OFF = 0.02, 0.025  # share of the usual lead's steepest slope that one lead crosses first (last)
 PULL_ON, PULL_OFF = 0.5, 0.8  # how far this crossing draws the lead's edge away from that of all leads
@@ -100,14 +101,11 @@ def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple
     steepest = np.maximum(window[:, core].max(1) - floor, 1e-9)[:, None]
     centre = (core.start + window[:, core].argmax(1))[:, None]
     index = np.arange(window.shape[1])
-    calm = held(window < np.maximum(FLOOR * floor, floor + GLOBAL_ON * steepest), ms(12), forward=False) & (
-        index < centre
-    )
-    on = last_true(calm)
-    calm = held(window < np.maximum(FLOOR * floor, floor + GLOBAL_OFF * steepest), ms(16), forward=True) & (
-        index > centre
-    )
-    off = first_true(calm)
+    noise = np.minimum(FLOOR * floor, floor + MOST * steepest)
+    calm = held(window < np.maximum(noise, floor + GLOBAL_ON * steepest), ms(12), forward=False)
+    on = last_true(calm & (index < centre))
+    calm = held(window < np.maximum(noise, floor + GLOBAL_OFF * steepest), ms(16), forward=True)
+    off = first_true(calm & (index > centre))
     on = np.where(on < 0, BEFORE - ms(45), on)
     off = np.where(off < 0, BEFORE + ms(55), off)
     return beats - BEFORE + on, beats - BEFORE + off

@@ -7,8 +7,8 @@ from gem_lightning.features._criteria import Case, downward, limits, upward, val
 
 def conduction_rules(case: Case) -> None:
     """State axis, bundle branch and fascicular blocks, pre-excitation and QT findings."""
-    axis(case)
     if not case.has("paced_rhythm"):
+        axis(case)
         pre_excitation(case)
         if not case.has("pre_excitation"):
             bundle_branches(case)

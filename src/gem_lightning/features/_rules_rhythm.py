@@ -94,8 +94,8 @@ def sinus(case: Case, block: bool) -> None:
     share, axis, rate = p_share(case), features.axis_deg.get("P"), features.heart_rate_bpm
     if share is None or rate is None or share < rule["p_share"]:
         return
-    seen = [amplitude for name in ("I", "II") if (amplitude := case.lead(name).p_mv) is not None]
-    if any(amplitude < 0 for amplitude in seen):
+    seen = [form for name in ("I", "II") if (form := case.lead(name).p_form) not in (None, "absent")]
+    if "inverted" in seen:
         return
     evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": axis, "pr_ms": features.pr_ms}
     certainty = "definite" if seen and not block else "probable"
