@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gem_lightning.entry import main_with_errors
-from gem_lightning.errors import GemError
+from gem_lightning.errors import DataError, GemError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
+
+_STRATEGIES = {"ddp": "ddp", "ShardedStrategy": "fsdp2", "Fsdp1Strategy": "fsdp"}
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -26,8 +28,10 @@ def train(cfg: DictConfig) -> float | None:
         GemError: ``ckpt_path`` names no whole checkpoint, or the devices that are asked for are not there.
         SystemExit: With code 75 where the run was told to stop and saved: start the same command again.
     """
+    check_complete(cfg)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
-    check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
+    if not cfg.dry_run:
+        check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
 
     import lightning
     from hydra.utils import instantiate
@@ -37,6 +41,8 @@ def train(cfg: DictConfig) -> float | None:
     data = instantiate(cfg.data)
     data.prepare_data()
     module = instantiate(cfg.model)
+    if plan_run(cfg, data, module):
+        return None
     trainer = instantiate(
         cfg.trainer,
         callbacks=[instantiate(c) for c in (cfg.callbacks or {}).values() if c],
@@ -85,6 +91,72 @@ def find_checkpoint(name: str | None, folder: str) -> str | None:
     if reason is not None:
         raise GemError(f"expected a whole checkpoint, got {path}: {reason}; ckpt_path=last takes the newest whole one")
     return str(path)
+
+
+def check_complete(cfg: DictConfig) -> None:
+    """Refuse a config with values that only the user can give.
+
+    Raises:
+        GemError: Their names.
+    """
+    from omegaconf import OmegaConf
+
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise GemError(f"expected values for {', '.join(missing)}, got none; add {missing[0]}=... to the command")
+
+
+def plan_run(cfg: DictConfig, data: Any, module: Any) -> bool:
+    """Refuse what cannot work or fit; with ``dry_run``, print the plan.
+
+    Returns:
+        Whether that was all that was asked for.
+
+    Raises:
+        GemError: See :mod:`gem_lightning.lit.plan`.
+    """
+    import torch
+
+    from gem_lightning.lit import GemLitModule
+    from gem_lightning.lit import plan as planning
+
+    if not isinstance(module, GemLitModule):
+        return False
+    cuda = cfg.trainer.accelerator in ("gpu", "cuda") or (
+        torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
+    )
+    devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else max(1, torch.cuda.device_count())
+    strategy = cfg.trainer.strategy if isinstance(cfg.trainer.strategy, str) else cfg.trainer.strategy._target_
+    run = planning.Run(
+        net=module.net_factory.keywords,
+        freeze=module.hparams["freeze"],
+        unfreeze=module.hparams["unfreeze"],
+        optimizer=cfg.model.optimizer._target_,
+        strategy=_STRATEGIES.get(strategy.rpartition(".")[2], "single"),
+        devices=devices * cfg.trainer.num_nodes,
+        precision=cfg.trainer.precision,
+        accumulate=cfg.trainer.accumulate_grad_batches,
+        epochs=cfg.trainer.max_epochs or 1,
+        max_steps=cfg.trainer.max_steps,
+        cuda=cuda or cfg.dry_run,
+    )
+    planning.refuse_what_cannot_work(run)
+    if not cfg.dry_run and not cfg.check_memory:
+        return False
+    others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
+    try:
+        plan = planning.make_plan(run, planning.measure_load(data, run.devices), others if cfg.dry_run else ())
+    except DataError as error:
+        if cfg.dry_run:
+            raise
+        logger.info("memory is not estimated: %s", error)
+        return False
+    if cfg.dry_run:
+        hours = plan.hours(cfg.mfu, cfg.peak_tflops, run.devices)
+        print(f"{plan}\nhours                 {hours:,.2f} at MFU {cfg.mfu:g} of {cfg.peak_tflops:g} TFLOP/s a device")
+        return True
+    planning.refuse_what_does_not_fit(plan, planning.device_memory(cuda))
+    return False
 
 
 def check_devices(accelerator: str, devices: int | str) -> None:

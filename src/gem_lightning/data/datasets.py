@@ -105,8 +105,8 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         stored = sample.image_bytes is not None or sample.image is not None
         return signal, stored or (signal and self.renderer is not None)
 
-    def tokens(self, index: int) -> int:
-        """Length of one sample with all its modalities; neither its signal nor its picture is read.
+    def placeholders(self, index: int) -> dict[str, Any]:
+        """``input_ids`` and ``labels`` of one sample with all its modalities; neither signal nor picture is read.
 
         Raises:
             DataError: The pictures differ in their numbers of tokens (stored ones cut into tiles).
@@ -118,10 +118,9 @@ class InstructionDataset(Dataset[dict[str, Any]]):
             if self.renderer is None:
                 raise DataError("expected pictures of one number of tokens, got stored ones in tiles; pack_to=null")
             sizes = [self.renderer.size[::-1]] * sum(turn["value"].count("<image>") for turn in sample.conversations)
-        found = self.processor.tokenize_conversation(
+        return self.processor.tokenize_conversation(
             sample.conversations, has_ecg, has_image, sizes, max_length=self.max_length
         )
-        return len(found["input_ids"])
 
     def example(self, index: int) -> dict[str, Any]:
         """One sample for people: ``id, sample, record, image, question, answer``."""

@@ -174,7 +174,7 @@ def token_lengths(dataset: Any, cache: str | os.PathLike[str] | None = None) -> 
     if path is not None and path.is_file():
         return np.load(path)
     logger.info("counting the tokens of %d samples", len(dataset))
-    lengths = np.array([dataset.tokens(index) for index in range(len(dataset))], np.int32)
+    lengths = np.array([len(dataset.placeholders(index)["input_ids"]) for index in range(len(dataset))], np.int32)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
 

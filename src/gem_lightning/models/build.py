@@ -107,7 +107,7 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
             return load_processor(tokenizer, **settings)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     settings.setdefault("chat", TEMPLATE if getattr(tokenizer, "chat_template", None) else "llava_v1")
-    config = make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), _switches(arguments))
+    config = make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), switches_of(arguments))
     return GemProcessor.from_config(tokenizer, config, **settings)
 
 
@@ -121,7 +121,8 @@ def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str,
     )
 
 
-def _switches(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def switches_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments of :func:`build_gem`, the fields of :class:`GemConfig`."""
     own = [name for name in inspect.signature(build_gem).parameters if name != "switches"]
     return {name: value for name, value in arguments.items() if name not in own and not name.startswith("_")}
 

@@ -1,0 +1,253 @@
+"""What a run will need, before it costs anything: memory, time, disk; and what cannot work is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from gem_lightning.errors import GemError
+from gem_lightning.lit.optim import freeze_unreached, set_trainable
+from gem_lightning.models.configuration_gem import IGNORE_INDEX
+from gem_lightning.models.estimate import GIB, Memory, Setup, estimate_memory
+from gem_lightning.models.flops import FlopCounter
+from gem_lightning.models.shell import config_for, network_shell
+
+_LOOKED_AT = 64  # samples whose tokens are counted
+_SHARDED = ("fsdp", "fsdp2")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The settings of a run that a plan needs.
+
+    Attributes:
+        net: Arguments of ``build_gem``.
+        freeze, unfreeze: Patterns of parameter names.
+        optimizer: Dotted name of its class.
+        strategy: ``single``, ``ddp``, ``fsdp2`` or ``fsdp``.
+        devices: Processes on all nodes.
+        precision: As Lightning names it.
+        accumulate: Batches a step.
+        epochs, max_steps: Whichever ends first; -1 does not end.
+        cuda: On GPUs.
+    """
+
+    net: Mapping[str, Any]
+    freeze: Sequence[str] = ()
+    unfreeze: Sequence[str] = ()
+    optimizer: str = "torch.optim.AdamW"
+    strategy: str = "single"
+    devices: int = 1
+    precision: str = "32-true"
+    accumulate: int = 1
+    epochs: int = 1
+    max_steps: int = -1
+    cuda: bool = True
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the data bring.
+
+    Attributes:
+        samples: An epoch deals.
+        batches: Of one process in an epoch.
+        rows, length: Of its largest batch.
+        mean: Counts of an average batch, as :func:`gem_lightning.data.collate.count_items` names them.
+        largest: Counts of the largest one.
+    """
+
+    samples: int
+    batches: int
+    rows: int
+    length: int
+    mean: Mapping[str, float]
+    largest: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`make_plan` found.
+
+    Attributes:
+        parameters, trainable: Numbers of weights.
+        memory: Of one process, by (strategy, devices); the run's own comes first.
+        steps: Of the optimiser.
+        flops: Of all steps and devices.
+        checkpoint: Bytes of one checkpoint.
+    """
+
+    parameters: int
+    trainable: int
+    memory: dict[tuple[str, int], Memory]
+    steps: int
+    flops: float
+    checkpoint: float
+
+    def hours(self, mfu: float, peak_tflops: float, devices: int) -> float:
+        """Of the whole run at a share ``mfu`` of the devices' peak."""
+        return self.flops / (mfu * peak_tflops * 1e12 * devices) / 3600
+
+    def __str__(self) -> str:
+        share = self.trainable / self.parameters
+        rows = [
+            f"parameters            {self.parameters / 1e6:,.1f} M, {self.trainable / 1e6:,.1f} M train ({share:.1%})",
+            "memory a process, GiB " + "".join(f"{name:>13}" for name in (*Memory.__dataclass_fields__, "total")),
+        ]
+        for (strategy, devices), memory in self.memory.items():
+            parts = [getattr(memory, name) for name in Memory.__dataclass_fields__]
+            values = "".join(f"{part / GIB:13.2f}" for part in (*parts, memory.total))
+            rows.append(f"  {strategy + ' x ' + str(devices):20}{values}")
+        rows.append(f"steps                 {self.steps:,}")
+        rows.append(f"operations            {self.flops:.3g} FLOP")
+        rows.append(f"disk a checkpoint     {self.checkpoint / GIB:.2f} GiB")
+        return "\n".join(rows)
+
+
+def refuse_what_cannot_work(run: Run) -> None:
+    """Combinations that would fail after the weights are loaded.
+
+    Raises:
+        GemError: Which, and what works instead.
+    """
+    quantised, lora = run.net.get("quantization") is not None, run.net.get("lora") is not None
+    if quantised and run.strategy in _SHARDED:
+        raise GemError(f"expected whole weights for strategy={run.strategy}, got quantised ones; use strategy=ddp")
+    if lora and run.strategy in _SHARDED:
+        raise GemError(f"expected no adapters for strategy={run.strategy}, got lora; use strategy=ddp or single")
+    if quantised and not lora:
+        raise GemError("expected adapters on a quantised model, whose own weights cannot train; set model.net.lora")
+    if quantised and not run.net.get("checkpoint"):
+        raise GemError("expected model.net.checkpoint for a quantised model, got none; name a model's folder")
+    if run.strategy == "fsdp" and not run.cuda:
+        raise GemError("expected GPUs for strategy=fsdp, got none; use fsdp2, which also runs on CPUs")
+
+
+def measure_load(data: Any, devices: int) -> Load:
+    """Look at some samples of a data module's training split, the longest among them; no signal is read.
+
+    Args:
+        data: An ``InstructionDataModule``, prepared.
+        devices: Processes that share an epoch.
+    """
+    dataset = data.dataset("train")
+    processor, rough = dataset.processor, dataset.samples.lengths
+    spread = np.linspace(0, len(dataset) - 1, min(_LOOKED_AT, len(dataset))).astype(int)
+    longest = np.argsort(rough)[-min(data.batch_size, _LOOKED_AT) :]
+    counted = {int(i): _counts(dataset, processor, int(i)) for i in {*spread, *longest}}
+    mean = {name: float(np.mean([counted[int(i)][name] for i in spread])) for name in counted[int(spread[0])]}
+    largest = max((counted[int(i)] for i in longest), key=lambda counts: counts["tokens"])
+    samples = len(dataset.samples.order(data.seed))
+    if data.pack_to is None:
+        rows, length, each = data.batch_size, largest["tokens"], float(data.batch_size)
+        most = {name: value * rows for name, value in largest.items()}
+        batches = samples // (rows * devices)
+    else:
+        rows, length = data.batch_size, data.pack_to
+        each = rows * length * 0.98 / mean["tokens"]
+        most = {name: value * each for name, value in mean.items()}
+        batches = int(samples / (each * devices))
+    return Load(samples, batches, rows, length, {name: value * each for name, value in mean.items()}, most)
+
+
+def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> Plan:
+    """Count and estimate; no weight is read.
+
+    Args:
+        run: Its settings.
+        load: Its data.
+        others: Further (strategy, devices) to show memory for.
+
+    Raises:
+        GemError: The combination cannot work.
+    """
+    refuse_what_cannot_work(run)
+    config = config_for(run.net)
+    layers = config.text_config.num_hidden_layers
+
+    def shell(layers: int | None = None) -> Any:
+        network = network_shell(run.net, config, layers)
+        set_trainable(network, run.freeze, run.unfreeze)
+        freeze_unreached(network)
+        return network
+
+    whole = shell()
+    parameters = {name: p for name, p in whole.named_parameters() if ".original_module." not in name}
+    trainable = sum(p.numel() for p in parameters.values() if p.requires_grad)
+    setup = _setup(run, load)
+    memory = {
+        (strategy, devices): estimate_memory(shell, layers, replace(setup, strategy=strategy, devices=devices))
+        for strategy, devices in [(run.strategy, run.devices), *others]
+    }
+    steps = math.ceil(load.batches / run.accumulate) * (run.epochs if run.epochs > 0 else 10**9)
+    steps = min(steps, run.max_steps) if run.max_steps >= 0 else steps
+    flops = FlopCounter(whole).count(load.mean).total * run.accumulate * run.devices * steps  # type: ignore[arg-type]
+    apart = run.net.get("lora") is not None and run.net.get("checkpoint") is not None
+    kept = [p for p in parameters.values() if p.requires_grad or not apart]
+    disk = sum(p.numel() * p.element_size() for p in kept) + trainable * setup.moments
+    return Plan(sum(p.numel() for p in parameters.values()), trainable, memory, steps, flops, disk)
+
+
+def refuse_what_does_not_fit(plan: Plan, capacity: float) -> None:
+    """Compare a plan with the memory that is there.
+
+    Args:
+        plan: Of the run.
+        capacity: Bytes of one device.
+
+    Raises:
+        GemError: The estimate, by part, where it is more than there is.
+    """
+    memory = next(iter(plan.memory.values()))
+    if memory.total <= capacity:
+        return
+    parts = {name: getattr(memory, name) for name in Memory.__dataclass_fields__}
+    shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size > 0.05 * GIB)
+    raise GemError(
+        f"expected a step that fits into {capacity / GIB:.1f} GiB, got an estimate of {memory.total / GIB:.1f} GiB "
+        f"({shown}); lower data.batch_size or data.max_length, recompute activations "
+        "(model.net.gradient_checkpointing=true), train adapters (experiment=gem7b_lora, gem7b_qlora) or share weights "
+        "out (strategy=fsdp2); check_memory=false starts all the same"
+    )
+
+
+def device_memory(cuda: bool) -> float:
+    """Bytes of this process's GPU, or of the machine."""
+    if cuda:
+        return float(torch.cuda.get_device_properties(0).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _setup(run: Run, load: Load) -> Setup:
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(run.precision))
+    quantised = run.net.get("quantization")
+    return Setup(
+        rows=load.rows,
+        length=load.length,
+        ecgs=round(load.largest["ecgs"]),
+        tiles=round(load.largest["tiles"]),
+        labels=round(load.largest["labels"]),
+        autocast=mixed,
+        accumulate=run.accumulate,
+        moments=2 if "8bit" in run.optimizer else 8,
+        quantised=None if quantised is None else 8 if quantised == "int8" else 4,
+        cuda=run.cuda,
+    )
+
+
+def _counts(dataset: Any, processor: Any, index: int) -> dict[str, int]:
+    found = dataset.placeholders(index)
+    ids = found["input_ids"]
+    return {
+        "tokens": len(ids),
+        "squares": len(ids) ** 2,
+        "labels": sum(label != IGNORE_INDEX for label in found["labels"][1:]),
+        "ecgs": ids.count(processor.ecg_token_id) // processor.ecg_tokens,
+        "tiles": -(-ids.count(processor.image_token_id) // processor.tile_tokens),
+    }

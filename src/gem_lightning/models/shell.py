@@ -1,0 +1,65 @@
+"""A network as it will train, without its weights: for plans and estimates."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from gem_lightning.errors import DataError
+from gem_lightning.models import original
+from gem_lightning.models.build import make_config, switches_of
+from gem_lightning.models.compute import recompute
+from gem_lightning.models.configuration_gem import GemConfig
+from gem_lightning.models.loading import find_folder, recognise
+from gem_lightning.models.lora import add_lora
+from gem_lightning.models.modeling_gem import GemForConditionalGeneration
+
+
+def config_for(arguments: Mapping[str, Any]) -> GemConfig:
+    """The config of the network that :func:`build_gem` makes of these arguments; no weight is read.
+
+    Raises:
+        DataError: The checkpoint is of a kind whose sizes are known only with its weights.
+    """
+    checkpoint = arguments.get("checkpoint")
+    if checkpoint is None:
+        return make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), switches_of(arguments))
+    folder = find_folder(checkpoint)
+    kind = recognise(folder)
+    if kind == "ours":
+        return GemConfig.from_pretrained(folder)
+    if kind in ("original", "adapters"):
+        ecg, vision = (
+            None if isinstance(part, Mapping) or part == "none" else part
+            for part in (arguments.get("ecg"), arguments.get("vision"))
+        )
+        return original.survey(folder, ecg, vision).config
+    raise DataError(f"expected a folder of ours, GEM, PULSE or LLaVA to plan with, got {kind}; convert it first")
+
+
+def network_shell(arguments: Mapping[str, Any], config: GemConfig, layers: int | None = None) -> Any:
+    """The network on the meta device, adapters included.
+
+    Args:
+        arguments: Of :func:`build_gem`.
+        config: From :func:`config_for`.
+        layers: Of the language model; None keeps its number.
+    """
+    config = copy.deepcopy(config)
+    if layers is not None:
+        text = config.text_config
+        text.num_hidden_layers = layers
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:layers]
+    dtype = arguments.get("dtype") or "float32"
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    attention = arguments.get("attention") or "sdpa"
+    with torch.device("meta"):
+        network: Any = GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
+        recompute(network, arguments.get("gradient_checkpointing") or False)
+        if arguments.get("lora") is not None:
+            network = add_lora(network, **arguments["lora"])
+    return network.train()
