@@ -53,7 +53,7 @@ class ChatClient:
     Args:
         model: The endpoint's name of the model.
         base_url: Address up to and including ``/v1``.
-        api_key_env: Environment variable that holds the key, None without one; read when asking, never stored or logged.
+        api_key_env: Environment variable that holds the key, or None; read when asking, never stored or logged.
         cache: File of the answer store; None keeps answers in memory. The ledger and the budget are over this file.
         concurrency: Requests in flight at once.
         temperature: 0 for judging.

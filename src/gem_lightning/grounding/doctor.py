@@ -336,7 +336,8 @@ class Doctor:
     def _items(self) -> Iterator[dict[str, Any]]:
         for split, file in self.files.items():
             for item in sample_items(file):
-                yield item | {"id": f"{split}/{item['id']}", "name": f"item {item['id']}", "split": split}
+                name = f"item {item['id']} of {Path(file).name}"
+                yield item | {"id": name if split is None else f"{split}: {name}", "name": name, "split": split}
 
     @staticmethod
     def _fault(row: Mapping[str, Any], kind: str, words: str) -> dict[str, Any]:

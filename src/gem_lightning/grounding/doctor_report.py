@@ -15,7 +15,8 @@ SHOWN = 200  # faults of one kind on the page; doctor.jsonl has all
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b2430}
 table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
 td,th{border-bottom:1px solid #d8dee6;padding:.3rem .6rem;text-align:left;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}.error{color:#a61b1b}.warning{color:#8a5a00}
+.t{overflow-x:auto}td:last-child:not(.n){overflow-wrap:anywhere}
+.n{text-align:right!important;font-variant-numeric:tabular-nums}.error{color:#a61b1b}.warning{color:#8a5a00}
 summary{cursor:pointer;font-weight:600}svg{max-width:100%;height:auto}"""
 
 
@@ -24,11 +25,11 @@ def page(found: Examination, facts: Mapping[str, Any]) -> str:
     from gem_lightning.grounding.doctor import MEANING, SEVERITY
 
     counts = found.counts()
-    rows = [(SEVERITY[kind], kind.replace("_", " "), MEANING[kind], n) for kind, n in counts.items()]
+    rows = [(SEVERITY[kind], kind.replace("_", " "), n, MEANING[kind]) for kind, n in counts.items()]
     verdict = "No faults." if not rows else f"{len(found.faults)} faults."
     parts = [f"<h1>Instruction data: {found.samples} samples</h1><p>{verdict}</p>"]
     if rows:
-        parts.append(_table(("severity", "kind", "meaning", "count"), rows))
+        parts.append(_table(("severity", "kind", "count", "meaning"), rows))
     parts += [_details(kind, found) for kind in counts]
     parts.append("<h2>Balance and lengths</h2>")
     parts.append(_bars("Findings that the answers state", found.labels))
@@ -37,13 +38,16 @@ def page(found: Examination, facts: Mapping[str, Any]) -> str:
     lengths = [(name, *(facts[name].get(k, "") for k in ("n", "mean", "min", "p5", "median", "p95", "max")))
                for name in ("words", "turns")]  # fmt: skip
     parts.append(_table(("", "n", "mean", "min", "5 %", "median", "95 %", "max"), lengths))
-    head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Doctor</title><style>{_STYLE}</style>"
+    head = "<!doctype html><html lang='en'><meta charset='utf-8'><title>Doctor</title>"
+    head += f"<meta name='viewport' content='width=device-width,initial-scale=1'><style>{_STYLE}</style>"
     return head + "<body>" + "\n".join(part for part in parts if part) + "</body></html>\n"
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     lines = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{html.escape(name)}</th>' for name in header)}</tr>{lines}</table>"
+    sides = [" class='n'" if isinstance(value, int | float) else "" for value in rows[0]]
+    titles = "".join(f"<th{side}>{html.escape(name)}</th>" for name, side in zip(header, sides))
+    return f"<div class='t'><table><tr>{titles}</tr>{lines}</table></div>"
 
 
 def _cell(value: Any) -> str:
@@ -68,6 +72,7 @@ def _bars(title: str, counts: Mapping[str, int]) -> str:
     figure, axes = _axes(title, 0.25 * len(top) + 0.9)
     axes.barh([name.replace("_", " ") for name in top], list(top.values()), color="#2b6cb0")
     axes.invert_yaxis()
+    axes.xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
 
 
@@ -76,6 +81,7 @@ def _histogram(title: str, values: list[int]) -> str:
         return ""
     figure, axes = _axes(title, 2.4)
     axes.hist(values, bins=min(40, max(5, len(set(values)))), color="#2b6cb0")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
 
 

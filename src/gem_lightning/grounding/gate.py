@@ -140,7 +140,8 @@ def _problem(verdict: Any, said: frozenset[str], text: str) -> Problem | None:
     if verdict.verdict == "supported":
         return None
     if verdict.verdict == "contradicted":
-        measured = "" if verdict.measured is None else f" Measured: {verdict.measured}."
+        told = verdict.measured is None or "measured" in verdict.reason
+        measured = "" if told else f" Measured: {verdict.measured}."
         category = "contradicted finding" if claim.kind == "finding" else "contradicted number"
         return Problem(
             category, f"{quote!r} is not what the tracing shows.{measured} {verdict.reason}".strip(), claim.finding
