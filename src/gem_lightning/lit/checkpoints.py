@@ -58,21 +58,18 @@ class KeepLast(Checkpoint):
         self._asked = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Clear away what a kill left half written, and take over the signals.
-
-        Lightning's own handlers call collectives from within a signal.
-        """
+        """Clear away what a kill left half written."""
         if trainer.is_global_zero:
             for path in self.folder.glob(".step-*"):
                 remove(path)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals from Lightning, whose handlers call collectives; what was restored is saved already."""
+        self._saved = self._seen = trainer.global_step
         self._asked = False
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, self._ask)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What was restored need not be saved again."""
-        self._saved = self._seen = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
