@@ -62,7 +62,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def cannot_write(path: Path, error: BaseException) -> CheckpointError:
     """What to say when a checkpoint could not be written."""
-    root = error.__context__ or error
+    failures = [failure for failure, _ in getattr(error, "failures", {}).values()]  # of processes that shared the work
+    root = failures[0] if failures else error.__context__ or error
     reason = root.strerror if isinstance(root, OSError) else str(error).splitlines()[0]
     free = shutil.disk_usage(path.parent).free / 2**30 if path.parent.is_dir() else 0.0
     return CheckpointError(

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from lightning.fabric.strategies.model_parallel import _is_sharded_checkpoint
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, ParallelStrategy
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 
 from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.lit.checkpoint_files import AtomicCheckpointIO, cannot_write, seal, write_sums
@@ -39,7 +40,7 @@ class AtomicShards(ParallelStrategy):
         failure: BaseException | None = None
         try:
             super().save_checkpoint(checkpoint, partial)
-        except Exception as error:  # whatever the writer wraps a full disk in, all processes must get past the barrier
+        except (Exception, CheckpointException) as error:  # all processes must get past the barrier; the latter is none
             failure = error
         if self.reduce_boolean_decision(failure is not None, all=False):
             if self.is_global_zero:
