@@ -85,6 +85,13 @@ def compare(args: argparse.Namespace) -> None:
     print(compare_runs(args.run_a, args.run_b).save(args.out))
 
 
+def export(args: argparse.Namespace) -> None:
+    """Weights of a training checkpoint as a folder that ``Gem.from_pretrained`` reads."""
+    from gem_lightning.lit import export as export_checkpoint
+
+    print(export_checkpoint(args.checkpoint, args.out))
+
+
 def _write(path: Path, data: bytes) -> None:
     from gem_lightning.jobs import write_atomically
 
@@ -123,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("run_a", help="folder that evaluate wrote")
     one.add_argument("run_b", help="another, of the same benchmark")
     one.add_argument("-o", "--out", type=Path, required=True, help="folder for the report")
+
+    one = _command(commands, export, "weights of a training checkpoint, a file or shards, as one model", file=False)
+    one.add_argument("checkpoint", type=Path, help="such as outputs/NAME/checkpoints/step-0000120.ckpt")
+    one.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     return parser
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def export(checkpoint: str | os.PathLike[str], folder: str | os.PathLike[str]) -
     return target
 
 
-def _stored(path: Path, wanted: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _stored(path: Path, wanted: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Names and values of a checkpoint's weights."""
     if path.is_file():
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]

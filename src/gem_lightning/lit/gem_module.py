@@ -31,7 +31,8 @@ class GemLitModule(LightningModule):
     so checkpoints hold no pickled module and load with ``weights_only=True``.
 
     Args:
-        net: Called without arguments, gives the network (``GemForConditionalGeneration`` or a peft wrapper of it).
+        net: Called without arguments (with ``shard=``, see ``build_gem``, where a strategy shares networks out), gives
+            the network: a ``GemForConditionalGeneration`` or a peft wrapper of it.
         optimizer: Called with parameter groups, gives the optimiser.
         lr: Peak learning rate.
         weight_decay: For matrices; biases and norms never decay.
@@ -44,11 +45,11 @@ class GemLitModule(LightningModule):
         nonfinite: ``stop`` or ``skip`` where a loss or gradient is not finite, see :class:`NanGuard`.
     """
 
-    net: nn.Module
+    net: Any
 
     def __init__(
         self,
-        net: Callable[[], nn.Module],
+        net: Callable[..., nn.Module],
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
         lr: float = 2e-5,
         weight_decay: float = 0.0,

@@ -59,11 +59,11 @@ def sharded_units(model: nn.Module) -> list[nn.Module]:
     Sharing out renames a module's class, by which transformers knows what an image tower can record: so its layers.
     """
     body: Any = model.model
-    layers = [module for module in body.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers: list[nn.Module] = [m for m in body.modules() if isinstance(m, GradientCheckpointingLayer)]
     return layers if body.ecg_tower is None else [*layers, body.ecg_tower]
 
 
-def load_shared(model: nn.Module, tensors: Mapping[str, Any], dtype: torch.dtype, shard: Sharding) -> None:
+def load_shared(model: Any, tensors: Mapping[str, Any], dtype: torch.dtype, shard: Sharding) -> None:
     """Share out a network of meta tensors and fill it, one whole tensor (or drawn layer) in memory at a time.
 
     Args:
