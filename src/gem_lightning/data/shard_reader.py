@@ -15,6 +15,7 @@ import numpy as np
 from gem_lightning.data.shards import FACTS, LENGTHS, unpack
 from gem_lightning.errors import DataError, MissingExtraError
 from gem_lightning.grounding.instruction import InstructionSample
+from gem_lightning.grounding.sample_table import cache_folder
 
 _PATIENCE = 600.0  # s that another process may take to fetch one chunk
 _ADDRESSES = ("s3://", "gs://", "azure://", "r2://", "hf://", "local:")
@@ -101,8 +102,7 @@ def is_address(folder: Any) -> bool:
 def _cache_folder(address: str, cache: str | os.PathLike[str] | None) -> Path:
     import hashlib
 
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gem-lightning", "shards")
-    folder = Path(cache or home) / hashlib.sha256(address.encode()).hexdigest()[:16]
+    folder = Path(cache or cache_folder("shards")) / hashlib.sha256(address.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

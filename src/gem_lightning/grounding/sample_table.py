@@ -66,6 +66,11 @@ def open_table(path: str) -> SampleTable:
     return SampleTable(path)
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of ours for what can be made again: ``$XDG_CACHE_HOME/gem-lightning/name``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gem-lightning", name)
+
+
 def _unpacked(path: Path) -> Path:
     """The Arrow copy of a Parquet file; made where it is not there yet."""
     import pyarrow as pa
@@ -77,7 +82,7 @@ def _unpacked(path: Path) -> Path:
         raise DataError(f"expected a file of samples, got nothing at {path}; check the path")
     state = path.stat()
     what = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gem-lightning", "tables")
+    folder = cache_folder("tables")
     place = folder / f"{path.stem}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.arrow"
     if not place.exists():
         folder.mkdir(parents=True, exist_ok=True)
