@@ -128,7 +128,7 @@ def plan_run(cfg: DictConfig, data: Any, module: Any) -> bool:
     devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else max(1, torch.cuda.device_count())
     strategy = cfg.trainer.strategy if isinstance(cfg.trainer.strategy, str) else cfg.trainer.strategy._target_
     run = planning.Run(
-        net=module.net_factory.keywords,
+        net=getattr(module.net_factory, "keywords", {}),
         freeze=module.hparams["freeze"],
         unfreeze=module.hparams["unfreeze"],
         optimizer=cfg.model.optimizer._target_,
