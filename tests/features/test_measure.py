@@ -130,6 +130,15 @@ def test_two_leads_have_no_axis_without_a_pair():
     assert set(features.leads) == {"II", "V1"}
 
 
+def test_variability_is_neurokits_over_normal_intervals():
+    nk = pytest.importorskip("neurokit2")
+    features = measure(simulate("sinus", seed=2).record)  # every beat is normal
+    peaks = np.round(features.beats.time_s * 1000).astype(int)
+    theirs = nk.hrv_time(peaks, sampling_rate=1000)
+    assert features.rhythm.sdnn_ms == pytest.approx(theirs["HRV_SDNN"][0], abs=1)
+    assert features.rhythm.rmssd_ms == pytest.approx(theirs["HRV_RMSSD"][0], abs=1)
+
+
 def test_fourteen_sequences_per_lead():
     features = measure(simulate("pvc", seed=3).record)
     table = to_measurements(features)

@@ -69,7 +69,10 @@ def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np
     label[early] = "premature_supraventricular"
     whole = (beats > PAD + ms(100)) & (beats < PAD + views.samples - ms(140))
     label[~usual & whole] = "unknown"
-    label[~usual & wider & whole] = "premature_ventricular"
+    wide = ~usual & wider & whole
+    if wide.any():  # noise can hide the width of one beat, hardly its form
+        wide |= ~usual & whole & (alike[:, wide].max(1) > SAME_FORM)
+    label[wide] = "premature_ventricular"
     if len(views.spikes):
         distance = views.spikes[:, 0][None] - beats[:, None]  # (beats, spikes)
         paced = ((distance > -SPIKE_BEFORE) & (distance < SPIKE_AFTER)).any(1)

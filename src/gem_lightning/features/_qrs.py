@@ -12,6 +12,8 @@ from gem_lightning.features._filters import PAD, RATE, Views, ms
 BEFORE, AFTER = ms(170), ms(210)  # window around a beat in which its QRS complex lies
 GLOBAL_ON, GLOBAL_OFF = 0.05, 0.08  # share of the steepest slope at which all leads together leave the baseline ...
 FLOOR = 3.0  # ... and at least so many times what the slope rests at
+BODY = 0.2  # a slope of this share near the steepest one belongs to the complex, whatever rests between them
+BODY_FLOOR = 2.5  # ... if it is this many times what the slope rests at
 MOST = 0.15  # but never more than this share: in heavy noise the edges lie outside rather than inside the complex
 LEAD_FLOOR = 4.0  # the same for one lead, whose rest is less steady
 LEAD_ON, LEAD_OFF = 0.02, 0.025  # share of the usual lead's steepest slope that one lead crosses first (last)
@@ -19,7 +21,7 @@ PULL_ON, PULL_OFF = 0.5, 0.8  # how far this crossing draws the lead's edge away
 BIAS_ON, BIAS_OFF = -1.3, -2.4  # samples by which experts mark later (LUDB, odd records)
 MIN_RR = ms(240)  # two beats are never closer: 250 beats a minute
 STRONG = 0.4  # peaks of slope energy above this share of the strongest tell what is typical
-WEAKEST = 0.4  # a beat reaches this share of the typical energy
+WEAKEST = 0.28  # a beat reaches this share of the typical energy
 REFRACTORY = ms(360)  # closer than this, a weak second peak is the T wave
 
 
@@ -101,11 +103,14 @@ def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple
     steepest = np.maximum(window[:, core].max(1) - floor, 1e-9)[:, None]
     centre = (core.start + window[:, core].argmax(1))[:, None]
     index = np.arange(window.shape[1])
+    steep = (window > np.maximum(BODY_FLOOR * floor, floor + BODY * steepest)) & (np.abs(index - centre) <= ms(90))
+    steep[np.arange(len(steep)), centre[:, 0]] = True
+    first, last = first_true(steep)[:, None], last_true(steep)[:, None]  # a notch between them is no end
     noise = np.minimum(FLOOR * floor, floor + MOST * steepest)
     calm = held(window < np.maximum(noise, floor + GLOBAL_ON * steepest), ms(12), forward=False)
-    on = last_true(calm & (index < centre))
+    on = last_true(calm & (index < first))
     calm = held(window < np.maximum(noise, floor + GLOBAL_OFF * steepest), ms(16), forward=True)
-    off = first_true(calm & (index > centre))
+    off = first_true(calm & (index > last))
     on = np.where(on < 0, BEFORE - ms(45), on)
     off = np.where(off < 0, BEFORE + ms(55), off)
     return beats - BEFORE + on, beats - BEFORE + off
