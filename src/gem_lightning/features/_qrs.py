@@ -11,14 +11,14 @@ from gem_lightning.features._filters import PAD, RATE, Views, ms
 
 BEFORE, AFTER = ms(170), ms(210)  # window around a beat in which its QRS complex lies
 GLOBAL_ON, GLOBAL_OFF = 0.05, 0.08  # share of the steepest slope at which all leads together leave the baseline ...
-FLOOR = 3.0  # ... and at least so many times what the slope rests at
-BODY = 0.2  # a slope of this share near the steepest one belongs to the complex, whatever rests between them
+FLOOR = 3.0  # ... and at least so many times what the slope rests at ...
+MOST = 0.15  # ... up to this share: in heavy noise the edges lie outside rather than inside the complex
+BODY = 0.2  # a slope of this share near the steepest one belongs to the complex, whatever rests between them ...
 BODY_FLOOR = 2.5  # ... if it is this many times what the slope rests at
-MOST = 0.15  # but never more than this share: in heavy noise the edges lie outside rather than inside the complex
 LEAD_FLOOR = 4.0  # the same for one lead, whose rest is less steady
 LEAD_ON, LEAD_OFF = 0.02, 0.025  # share of the usual lead's steepest slope that one lead crosses first (last)
 PULL_ON, PULL_OFF = 0.5, 0.8  # how far this crossing draws the lead's edge away from that of all leads
-BIAS_ON, BIAS_OFF = -1.3, -2.4  # samples by which experts mark later (LUDB, odd records)
+BIAS_ON, BIAS_OFF = -1.3, -2.4  # samples by which experts mark from there; negative is earlier (LUDB, odd records)
 MIN_RR = ms(240)  # two beats are never closer: 250 beats a minute
 STRONG = 0.4  # peaks of slope energy above this share of the strongest tell what is typical
 WEAKEST = 0.28  # a beat reaches this share of the typical energy
