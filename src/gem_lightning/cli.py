@@ -41,11 +41,10 @@ def measure(args: argparse.Namespace) -> None:
 def render(args: argparse.Namespace) -> None:
     """Draw one record on 12-lead paper."""
     from gem_lightning.ecg import read_ecg
-    from gem_lightning.present.html import png_bytes
     from gem_lightning.render import EcgRenderer
 
-    picture = EcgRenderer(layout=args.layout, dpi=args.dpi)(read_ecg(args.file))
-    _write(args.out, png_bytes(picture.image))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    print(EcgRenderer(layout=args.layout, dpi=args.dpi).save(read_ecg(args.file), args.out))
 
 
 def check(args: argparse.Namespace) -> None:
@@ -68,7 +67,7 @@ def interpret(args: argparse.Namespace) -> None:
     from gem_lightning.present.html import interpretation_html
 
     record = read_ecg(args.file)
-    found = Gem.from_pretrained(args.model).interpret(record, question=args.question)
+    found = Gem.from_pretrained(args.model).interpret(args.file, question=args.question)
     if args.out is None:
         print(found.claims.to_terminal())
         return
@@ -113,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="everything measured, as JSON")
 
     one = _command(commands, render, "draw a record on 12-lead paper")
-    one.add_argument("-o", "--out", type=Path, required=True, help="PNG file to write")
+    one.add_argument("-o", "--out", type=Path, required=True, help="file to write: .png, .jpg, .svg or .pdf")
     one.add_argument("--layout", default="3x4+1", help="such as 3x4+1, 6x2, 12x1 (default: %(default)s)")
     one.add_argument("--dpi", type=float, default=150, help="dots per inch (default: %(default)s)")
 

@@ -120,7 +120,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
     return seen
 
 

@@ -58,7 +58,7 @@ def make_features(cfg: DictConfig) -> None:
     else:
         source = _instantiate(cfg.source)
         folder = production.open_features_job(source, cfg.out, _settings(cfg), cfg.limit, cfg.block or 256)
-        production.run_features(folder, source.paths, _share(cfg), show_progress())
+        production.run_features(folder, source.paths, _share(cfg), show_progress(), cfg.contract)
     if cfg.parts == 1 or cfg.cluster:
         merge_parts(cfg)
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gem_lightning.ecg.listing import list_records
 from gem_lightning.entry import main_with_errors
 from gem_lightning.errors import EcgReadError, GemError
 from gem_lightning.jobs import write_atomically
@@ -57,7 +58,7 @@ def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Pa
 
     record = read_ecg(path)
     drawing = EcgRenderer(size=PAGE)(record).image  # for people; the model may see a smaller one
-    found = gem.interpret(record, question=cfg.question, max_new_tokens=cfg.max_new_tokens)
+    found = gem.interpret(path, question=cfg.question, max_new_tokens=cfg.max_new_tokens)
     page = interpretation_html(
         found.text,
         found.claims,
@@ -87,9 +88,7 @@ def find_records(place: str) -> list[tuple[str, Path]]:
         return [("example", Path(str(pydicom.examples.get_path("waveform"))))]
     path = Path(place)
     if path.is_dir():
-        data = {".dat", ".txt", ".csv", ".json", ".html", ".md"}  # a .dat is read through its header
-        files = [f for f in sorted(path.rglob("*")) if f.is_file() and f.suffix.lower() not in data]
-        return [("-".join(f.relative_to(path).with_suffix("").parts), f) for f in files]
+        return [(name.replace("/", "-"), file) for name, file in list_records(path)]
     if not path.exists() and not path.with_suffix(".hea").exists():
         raise EcgReadError(f"expected an ECG file or a folder, got nothing at {place}; check the path")
     return [(path.stem, path)]

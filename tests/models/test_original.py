@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from gem_lightning.errors import CheckpointError
 from gem_lightning.models import Gem, load_gem, load_original, save_original
+from gem_lightning.models.gem import modalities
 from gem_lightning.models.loading import recognise
 
 CLIP, COCA = "clip-vit-tiny-patch14-336", "coca_tiny.json"
@@ -111,10 +112,10 @@ class TestWhichTowerWeightsCount:
 
 def test_bases_without_ecg_parts_get_fresh_ones_and_say_so(copied, golden, caplog, signal):
     folder = copied(without=["model.ecg_"], mm_ecg_tower=None, ecg_projector_type=None)
-    model, processor = load_original(folder, ecg_tower=golden / "ecg_coca_tiny" / "cpt_wfep_epoch_20.pt")
+    model, _ = load_original(folder, ecg_tower=golden / "ecg_coca_tiny" / "cpt_wfep_epoch_20.pt")
     assert model.config.fresh_parts == ["ecg_projector"]
     assert "no weights for the ecg_projector" in caplog.text
-    assert Gem(model, processor, renderer=object()).modalities == ("image",)
+    assert modalities(model.config) == ("image",)
     assert torch.isfinite(model.model.ecg_projector.weight).all()
 
 

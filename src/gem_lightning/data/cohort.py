@@ -15,6 +15,7 @@ import numpy as np
 
 from gem_lightning.ecg.pack import SUFFIX, PackWriter
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.grounding.instruction import DEFAULT_QUESTION
 from gem_lightning.grounding.sample import InstructionSample, SampleFile, write_samples
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class SimulatedCohort:
         seed: Of the whole cohort.
         diagnoses: Drawn in turn, so that the cohort is balanced.
         snr_db: Lowest and highest signal-to-noise ratio, dB.
+        wander_mv: Lowest and highest baseline wander, mV (root mean square).
         style: Of the composed texts (see :func:`gem_lightning.grounding.compose`).
         question: First human turn; the signal and picture come before it.
         workers: Processes; 0 uses all cores.
@@ -57,13 +59,15 @@ class SimulatedCohort:
         seed: int,
         diagnoses: Sequence[str] = DIAGNOSES,
         snr_db: tuple[float, float] = (20.0, 35.0),
+        wander_mv: tuple[float, float] = (0.0, 0.2),
         style: str = "brief",
-        question: str = "Interpret this ECG.",
+        question: str = DEFAULT_QUESTION,
         workers: int = 0,
     ) -> None:
         self.folder = Path(folder)
         self.n, self.seed, self.diagnoses = n, seed, tuple(diagnoses)
         self.snr_db = (float(snr_db[0]), float(snr_db[1]))
+        self.wander_mv = (float(wander_mv[0]), float(wander_mv[1]))
         self.style, self.question, self.workers = style, question, workers
 
     def prepare(self) -> None:
@@ -93,7 +97,7 @@ class SimulatedCohort:
     def _name(self) -> str:
         import hashlib
 
-        what = repr((self.n, self.seed, self.diagnoses, self.snr_db, self.style, self.question))
+        what = repr((self.n, self.seed, self.diagnoses, self.snr_db, self.wander_mv, self.style, self.question))
         return f"simulated-{self.n}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
     def _simulate_all(self) -> Iterator[tuple[EcgRecord, dict[str, Any]]]:
@@ -104,6 +108,7 @@ class SimulatedCohort:
             seed=self.seed,
             diagnoses=self.diagnoses,
             snr_db=self.snr_db,
+            wander_mv=self.wander_mv,
             style=self.style,
             question=self.question,
         )
@@ -119,8 +124,9 @@ def simulate_sample(
     seed: int,
     diagnoses: Sequence[str] = DIAGNOSES,
     snr_db: tuple[float, float] = (20.0, 35.0),
+    wander_mv: tuple[float, float] = (0.0, 0.2),
     style: str = "brief",
-    question: str = "Interpret this ECG.",
+    question: str = DEFAULT_QUESTION,
 ) -> tuple[EcgRecord, dict[str, Any]]:
     """One simulated record and its instruction sample as a row without its ``ecg`` reference.
 
@@ -133,7 +139,8 @@ def simulate_sample(
 
     diagnosis = diagnoses[index % len(diagnoses)]
     draw = np.random.default_rng([seed, index])
-    made = simulate(diagnosis, seed=int(draw.integers(2**31)), snr_db=float(draw.uniform(*snr_db)))
+    noise = {"snr_db": float(draw.uniform(*snr_db)), "wander_mv": float(draw.uniform(*wander_mv))}
+    made = simulate(diagnosis, seed=int(draw.integers(2**31)), **noise)
     features = measure(made.record)
     found = findings(features)
     text = compose(features, found, seed=int(draw.integers(2**31)), style=style)

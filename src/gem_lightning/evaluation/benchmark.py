@@ -23,6 +23,7 @@ import numpy as np
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.features.schema import plain
+from gem_lightning.grounding.instruction import RecordRef
 from gem_lightning.grounding.jsonlines import AppendLog
 from gem_lightning.jobs import write_atomically
 from gem_lightning.present.evaluation_report import EvaluationReport
@@ -42,6 +43,8 @@ class Query:
         image: uint8 (H, W, 3), or None: the predictor draws one from the record if it needs one.
         options: Answers whose likelihoods are wanted, where the model can give them.
         withhold: Modalities that must not be used: ``signal`` or ``image``.
+        source: Where ``record`` was read from, for a model that wants it as the original reads it; None for a record
+            that is not the file's.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Query:
     image: np.ndarray | None = None
     options: tuple[str, ...] = ()
     withhold: tuple[str, ...] = ()
+    source: RecordRef | None = None
 
 
 @dataclass(frozen=True)

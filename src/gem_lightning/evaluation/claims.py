@@ -60,7 +60,7 @@ class ClaimsBenchmark:
         answers = answer_all(
             predictor,
             self.records.names,
-            lambda name: Query(name, self.question, self.records.read(name)),
+            lambda name: Query(name, self.question, self.records.read(name), source=self.records.reference(name)),
             pathlib.Path(out) / "predictions.jsonl",
             progress,
         )
@@ -69,24 +69,26 @@ class ClaimsBenchmark:
     def score(self, answers: Mapping[str, Prediction], model: str = "model") -> Result:
         """Check texts by record id; a record without a text counts as one without claims."""
         reports: dict[str, Any] = {}
-        shuffled: dict[str, Any] = {}
+        measured: dict[str, Any] = {}
         unreadable: dict[str, str] = {}
-        before = None
         for name in self.records.names:
             text = answers[name].text if name in answers else ""
             try:
-                features = measure(self.records.read(name))
+                measured[name] = measure(self.records.read(name))
             except GemError as error:
                 unreadable[name] = str(error)
                 continue
-            reports[name] = verify(text, features, self.tolerance)
-            if before is not None:
-                shuffled[name] = verify(text, before, self.tolerance)
-            before = features
+            reports[name] = verify(text, measured[name], self.tolerance)
+        elsewhere = {name: self.records.another(name) for name in reports} if len(reports) > 1 else {}
+        shuffled = [
+            verify(answers[name].text if name in answers else "", measured[other], self.tolerance)
+            for name, other in elsewhere.items()
+            if other in measured
+        ]
         groups = self.records.patients(list(reports))
         known = groups if any(groups) else None
         figures = claim_figures(list(reports.values()), known, self.draws)
-        chance = claim_figures(list(shuffled.values()), None, 0) if shuffled else {}
+        chance = claim_figures(shuffled, None, 0) if shuffled else {}
         figures["precision_on_another_record"] = chance.get("precision", {}).get("value")
         figures |= {
             "by_kind": _by_kind(reports.values()),

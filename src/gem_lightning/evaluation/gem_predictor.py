@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from gem_lightning.ecg.preprocess import gem
+from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
 from gem_lightning.evaluation.benchmark import Prediction, Query
-from gem_lightning.evaluation.predictors import DEFAULT_QUESTION
+from gem_lightning.grounding.instruction import DEFAULT_QUESTION
+from gem_lightning.models.gem import modalities
 
 
 class GemPredictor:
@@ -25,6 +28,9 @@ class GemPredictor:
         question: Asked where a query has none.
         batch_size: Queries at a time.
         max_new_tokens: Longest answer.
+
+    Raises:
+        DataError: No part of the network that could look at a record was trained.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class GemPredictor:
         max_new_tokens: int = 512,
     ) -> None:
         self.model, self.processor, self.renderer, self.name = model, processor, renderer, name
+        self.looks_at = modalities(model.config)
         self.question, self.batch_size, self.max_new_tokens = question, batch_size, max_new_tokens
 
     def predict(self, query: Query) -> Prediction:
@@ -66,13 +73,19 @@ class GemPredictor:
                 on_prediction(query, Prediction(text, likelihoods))
 
     def _example(self, query: Query) -> dict[str, Any]:
-        record = None if "signal" in query.withhold else query.record
+        record = self._as_trained(query) if "ecg" in self.looks_at and "signal" not in query.withhold else None
         image: np.ndarray | None = None
-        if "image" not in query.withhold:
+        if "image" in self.looks_at and "image" not in query.withhold:
             image = query.image
             if image is None and query.record is not None and self.renderer is not None:
                 image = self.renderer(query.record).image
         return {"question": query.question or self.question, "record": record, "image": image}
+
+    def _as_trained(self, query: Query) -> EcgRecord | None:
+        """The record under the network's contract; one that is not a file's any more keeps the standard lead order."""
+        if query.record is None or self.processor.contract == "clean":
+            return query.record
+        return gem(query.record) if query.source is None else query.source.read(contract=self.processor.contract)
 
     def _likelihoods(self, example: dict[str, Any], options: tuple[str, ...]) -> dict[str, float]:
         """Probability of each option as the whole answer, exp of the sum over its tokens."""

@@ -14,6 +14,7 @@ from gem_lightning.ecg.leads import limb_leads, swap_electrodes
 from gem_lightning.ecg.noise import recording_noise
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.evaluation.benchmark import Query
+from gem_lightning.grounding.instruction import DEFAULT_QUESTION
 
 Apply = Callable[[Query, EcgRecord, np.random.Generator], Query]  # the query, another patient's record, randomness
 
@@ -32,7 +33,6 @@ HISTORIES = {
         "Chest pain for one hour; the referring doctor sees ST elevation. ",
     ),
 }
-DEFAULT_QUESTION = "Interpret this 12-lead ECG."
 
 
 @dataclass(frozen=True)

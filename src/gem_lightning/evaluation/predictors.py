@@ -11,8 +11,7 @@ from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation.benchmark import Prediction, Predictor, Query
 from gem_lightning.evaluation.predictions import prediction_id, prediction_text, read_rows
 from gem_lightning.grounding.client import ChatClient, ChatRequest
-
-DEFAULT_QUESTION = "Interpret this 12-lead ECG."
+from gem_lightning.grounding.instruction import DEFAULT_QUESTION
 
 
 def as_predictor(model: Any, name: str | None = None) -> Predictor:

@@ -58,9 +58,20 @@ class RecordSet:
         Raises:
             EcgReadError: It cannot be read.
         """
+        return self.reference(name).read()
+
+    def reference(self, name: str) -> RecordRef:
+        """Where the record of an id lies."""
         assert isinstance(self.source, Source)
         found = self._found[name]
-        return RecordRef.parse(found.ecg, found.format).mapped(self.source.paths).read()
+        return RecordRef.parse(found.ecg, found.format).mapped(self.source.paths)
+
+    def another(self, name: str) -> str:
+        """The next record that is not known to be the same patient's; the next one where all are."""
+        at = self.names.index(name)
+        others = [*self.names[at + 1 :], *self.names[:at]] or [name]
+        patient = self.groups.get(name)
+        return next((other for other in others if patient is None or self.groups.get(other) != patient), others[0])
 
     def patients(self, names: list[str]) -> list[str | None]:
         """Patient of each name, None where unknown."""

@@ -89,12 +89,10 @@ class RobustnessBenchmark:
         if kind == CLEAN:
             return query
         # Randomness belongs to the record, not to the step's id.
-        made = perturb(replace(query, id=record), kind, int(step), self.records.read(self._next(record)), self.seed)
+        made = perturb(
+            replace(query, id=record), kind, int(step), self.records.read(self.records.another(record)), self.seed
+        )
         return replace(made, id=name)
-
-    def _next(self, record: str) -> str:
-        names = self.records.names
-        return names[(names.index(record) + 1) % len(names)]
 
     def score(self, answers: Mapping[str, Prediction], model: str = "model") -> Result:
         """Compare the texts; ids as in :meth:`query`."""

@@ -184,7 +184,7 @@ def _findings(
     truth: dict[str, SimulatedEcg], said: dict[str, Said], draws: int
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """F1 of asserted findings over the codes that the simulator decides; others are counted as undecided."""
-    codes = sorted(decidable())
+    codes = sorted(decidable() | {code for ecg in truth.values() for code in ecg.diagnoses})
     place = {code: i for i, code in enumerate(codes)}
     true = np.zeros((len(truth), len(codes)), bool)
     stated = np.zeros_like(true)

@@ -51,7 +51,7 @@ class SampleQueries:
                 f"expected the picture {sample.image}, got no such file; say where the samples' folders lie: "
                 "benchmark.folders={FOLDER: PATH}"
             )
-        return Query(name, question or sample.question, record, picture, options)
+        return Query(name, question or sample.question, record, picture, options, source=sample.record)
 
     def case(self, kind: str, name: str, text: str, note: str) -> Case:
         """A case for a report: the picture and coloured claims where the record is here."""

@@ -15,6 +15,8 @@ from gem_lightning.errors import DataError
 _KNOWN = ("id", "image", "ecg", "ecg_format", "conversations", "machine_measurements", "report", "features")
 _ID_NAMES = ("id", "question_id", "No")
 _INDEX_MARK = "::"
+DEFAULT_QUESTION = "Interpret this ECG."
+"""What is asked where nobody says otherwise: in training on simulated ECGs, of a model, by a benchmark."""
 _CHARACTERS_PER_TOKEN = 4
 
 

@@ -117,9 +117,11 @@ def open_features_job(
     return JobFolder(Path(out) / "job", items, settings, ".parquet", block, features_schema())
 
 
-def run_features(folder: JobFolder, paths: Mapping[str, str], share: Share, show: Show | None = None) -> Progress:
+def run_features(
+    folder: JobFolder, paths: Mapping[str, str], share: Share, show: Show | None = None, contract: str = "clean"
+) -> Progress:
     """Work through this share of a features job."""
-    return run(folder, FeatureRow(paths), share.workers, share.part, share.parts, share.limit_s, show)
+    return run(folder, FeatureRow(paths, contract), share.workers, share.part, share.parts, share.limit_s, show)
 
 
 def finish_features(out: str | os.PathLike[str]) -> dict[str, Any]:

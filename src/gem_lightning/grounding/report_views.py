@@ -69,7 +69,7 @@ def to_html(report: ClaimReport, record: EcgRecord | None = None) -> str:
 
 
 def _line(verdict: Verdict) -> str:
-    name = verdict.claim.finding or verdict.claim.kind
+    name = f"{'no ' if verdict.claim.negated else ''}{verdict.claim.finding or verdict.claim.kind}"
     source = f" [{verdict.tolerance_source}]" if verdict.tolerance_source else ""
     return f"{_SIGN[verdict.verdict]} {name.replace('_', ' ')}: {verdict.verdict}; {verdict.reason}{source}"
 

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
-
-ECG_SUFFIXES = (".hea", ".dcm", ".xml", ".scp", ".edf", ".ecg", ".csv", ".npy", ".npz", ".mat")
 
 
 @dataclass(frozen=True)
@@ -178,11 +177,8 @@ class RecordFiles(Source):
 
     def _records(self) -> Iterator[SourceRecord]:
         if self._place.is_dir():
-            files = sorted(p for p in self._place.rglob("*") if p.suffix.lower() in self.suffixes)
-            twins = {p.with_suffix("") for p in files if p.suffix == ".hea"}
-            for path in files:
-                if path.suffix == ".hea" or path.with_suffix("") not in twins:
-                    yield self._record(path.relative_to(self._place).as_posix())
+            for _, path in list_records(self._place, self.suffixes):
+                yield self._record(path.relative_to(self._place).as_posix())
         elif self._place.suffix == ".txt":
             lines = self._place.read_text().splitlines()
             yield from (self._record(line.strip()) for line in lines if line.strip() and not line.startswith("#"))

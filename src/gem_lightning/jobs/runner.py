@@ -180,11 +180,11 @@ def _run_pool(
         try:
             while queue or flying:
                 while queue and len(flying) < 2 * workers:
-                    block = queue.pop()
-                    flying[pool.submit(_run_block, block)] = block
-                for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                    count(future.result())
-                    del flying[future]
+                    future = pool.submit(_run_block, queue[-1])  # it may raise: the block stays in the queue
+                    flying[future] = queue.pop()
+                for done in wait(flying, return_when=FIRST_COMPLETED).done:
+                    count(done.result())
+                    del flying[done]
         except BrokenProcessPool:
             for future, block in flying.items():
                 if future.done() and future.exception() is None:

@@ -13,6 +13,7 @@ import torch
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
+from gem_lightning.grounding.instruction import DEFAULT_QUESTION
 from gem_lightning.models.generation import generate_texts
 from gem_lightning.models.loading import load_gem
 from gem_lightning.models.processing_gem import GemProcessor
@@ -20,9 +21,29 @@ from gem_lightning.models.processing_gem import GemProcessor
 if TYPE_CHECKING:
     from gem_lightning.features import EcgFeatures
     from gem_lightning.grounding import ClaimReport
+    from gem_lightning.models.configuration_gem import GemConfig
 
-DEFAULT_QUESTION = "Please interpret this 12-lead ECG."
 RecordLike = EcgRecord | str | os.PathLike | bytes
+
+
+def modalities(config: GemConfig) -> tuple[str, ...]:
+    """What a model can look at: ``ecg``, ``image``; a part that was drawn at random does not count.
+
+    Raises:
+        DataError: Nothing.
+    """
+    fresh = set(config.fresh_parts or ())
+    able = []
+    if config.ecg_config is not None and not fresh & {"ecg_tower", "ecg_projector", "multi_modal_projector"}:
+        able.append("ecg")
+    if config.vision_config is not None and not fresh & {"vision_tower", "multi_modal_projector"}:
+        able.append("image")
+    if not able:
+        raise DataError(
+            f"expected a model with a trained tower, got one whose {sorted(fresh)} were drawn at random; "
+            "train it first, or pass ecg_tower= and vision_tower="
+        )
+    return tuple(able)
 
 
 @dataclass(frozen=True)
@@ -129,7 +150,7 @@ class Gem:
         clean = [self._read(record, "clean") for record in records]
         seen = clean if self.processor.contract == "clean" else [self._read(record, "gem") for record in records]
         pictures = list(images) if images is not None else [self.renderer(record).image for record in clean]
-        looks_at = self.modalities
+        looks_at = modalities(self.model.config)
         examples = [
             {"question": question or DEFAULT_QUESTION}
             | ({"record": record} if "ecg" in looks_at else {})
@@ -142,27 +163,6 @@ class Gem:
             Interpretation(text, verify(text, measured), measured, picture)
             for text, measured, picture in zip(texts, features, pictures, strict=True)
         ]
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """What the model can look at: ``ecg``, ``image``; a part that was drawn at random does not count.
-
-        Raises:
-            DataError: Nothing.
-        """
-        config = self.model.config
-        fresh = set(config.fresh_parts or ())
-        able = []
-        if config.ecg_config is not None and not fresh & {"ecg_tower", "ecg_projector", "multi_modal_projector"}:
-            able.append("ecg")
-        if config.vision_config is not None and not fresh & {"vision_tower", "multi_modal_projector"}:
-            able.append("image")
-        if not able:
-            raise DataError(
-                f"expected a model with a trained tower, got one whose {sorted(fresh)} were drawn at random; "
-                "train it first, or pass ecg_tower= and vision_tower="
-            )
-        return tuple(able)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write model, processor, generation settings and a model card."""

@@ -137,6 +137,8 @@ def _measurements(features: EcgFeatures, device: dict[str, Any]) -> list[dict[st
                 "device": _number(device_value, "ms"),
             }
         )
+    if device.get("qtc_ms") is not None:
+        rows.append({"name": "QTc, formula not stated", "value": "–", "device": _number(device["qtc_ms"], " ms", "")})
     for wave, value in features.axis_deg.items():
         device_value = device.get(f"{wave.lower()}_axis_deg")
         rows.append(
@@ -148,7 +150,7 @@ def _measurements(features: EcgFeatures, device: dict[str, Any]) -> list[dict[st
 def _verdict_row(verdict: Any, text: str) -> dict[str, str]:
     start, end = verdict.claim.span
     return {
-        "quote": text[start:end],
+        "quote": f"{'no ' if verdict.claim.negated else ''}{text[start:end]}",
         "evidence": verdict.reason or "",
         "verdict": verdict.verdict,
     }

@@ -12,6 +12,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import RenderError
+from gem_lightning.jobs import write_atomically
 from gem_lightning.render.artifacts import draw_amounts, find_artifacts, generator, spoil
 from gem_lightning.render.font import draw_text
 from gem_lightning.render.geometry import Box, Geometry, RenderedEcg, Text, Trace
@@ -167,9 +168,9 @@ class EcgRenderer:
         """
         path = Path(path)
         if path.suffix.lower() == ".svg":
-            path.write_text(self.svg(record), encoding="utf-8")
+            write_atomically(path, self.svg(record).encode())
         elif path.suffix.lower() == ".pdf":
-            path.write_bytes(self.pdf(record))
+            write_atomically(path, self.pdf(record))
         else:
             self(record, seed).save(path)
         return path

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gem_lightning.ecg.listing import list_records
 from gem_lightning.ecg.readers import read_ecg
 from gem_lightning.errors import RenderError
 from gem_lightning.jobs import JobFolder, Progress, run, write_atomically
 from gem_lightning.render.draw import EcgRenderer
 
 _SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
-_COMPANIONS = (".dat", ".mat")  # of a WFDB record, for which its header stands
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def render_folder(
     if suffix not in _SUFFIXES:
         raise RenderError(f"expected a suffix out of {', '.join(_SUFFIXES)}, got {suffix!r}")
     renderer = renderer or EcgRenderer()
-    items = [{"id": name, "path": str(path), "index": k} for k, (name, path) in enumerate(_records(source))]
+    items = [{"id": name, "path": path, "index": k} for k, (name, path) in enumerate(_records(source))]
     if not items:
         raise RenderError(f"expected records in {source}, found none")
     settings = {"renderer": _fingerprint(renderer), "suffix": suffix, "seed": seed}
@@ -87,18 +87,13 @@ def render_folder(
     return run(job, RenderFile(renderer, str(target), suffix, seed), workers, show=show)
 
 
-def _records(source: str | Path | Iterable[str | Path]) -> list[tuple[str, Path]]:
+def _records(source: str | Path | Iterable[str | Path]) -> list[tuple[str, str]]:
     """(name, path) of each record, sorted; of a WFDB record only the header."""
     if isinstance(source, (str, Path)):
-        root = Path(source)
-        files = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
-        headers = {p.with_suffix("") for p in files if p.suffix == ".hea"}
-        files = [p for p in files if p.suffix not in _COMPANIONS or p.with_suffix("") not in headers]
-        named = [(p.relative_to(root), p) for p in files]
-    else:
-        named = [(Path(Path(p).name), Path(p)) for p in source]
-    short = [str(name.with_suffix("")) for name, _ in named]
-    return [(s if short.count(s) == 1 else str(name), p) for s, (name, p) in zip(short, named)]
+        return [(name, str(path)) for name, path in list_records(source)]
+    files = [Path(p) for p in source]
+    short = [p.stem for p in files]
+    return [(s if short.count(s) == 1 else p.name, str(p)) for s, p in zip(short, files)]
 
 
 def _fingerprint(renderer: EcgRenderer) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gem_lightning.errors import RenderError
+from gem_lightning.jobs import write_atomically
 
 Box = tuple[float, float, float, float]
 
@@ -172,7 +173,7 @@ class RenderedEcg:
             RenderError: Another suffix (SVG and PDF are drawn from the record: ``EcgRenderer.save``).
         """
         path = Path(path)
-        path.write_bytes(self.encode(path.suffix.lower(), quality))
+        write_atomically(path, self.encode(path.suffix.lower(), quality))
         return path
 
     def encode(self, suffix: str = ".png", quality: int = 92) -> bytes:

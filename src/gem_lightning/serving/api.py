@@ -9,7 +9,9 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, UploadFile
 from fastapi.responses import HTMLResponse
 
-from gem_lightning.ecg import EcgReadError, EcgRecord, read_ecg
+from gem_lightning.ecg import EcgRecord, read_ecg
+from gem_lightning.ecg.listing import list_records
+from gem_lightning.errors import GemError
 from gem_lightning.present.html import environment, interpretation_html, style_sheet
 
 
@@ -28,9 +30,14 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
     one_at_a_time = threading.Lock()
 
     def interpret(files: list[UploadFile], question: str | None) -> tuple[EcgRecord, Any]:
-        record = read_upload(files, max_upload_mb)
-        with one_at_a_time:
-            return record, gem.interpret(record, question=question or None)
+        with tempfile.TemporaryDirectory() as folder:
+            path = store_upload(files, Path(folder), max_upload_mb)
+            try:
+                record = read_ecg(path)
+                with one_at_a_time:
+                    return record, gem.interpret(path, question=question or None)
+            except GemError as error:
+                raise HTTPException(422, str(error)) from None
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
@@ -51,24 +58,25 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
     return app
 
 
-def read_upload(files: list[UploadFile], max_upload_mb: int) -> EcgRecord:
-    """The record in an upload.
+def store_upload(files: list[UploadFile], folder: Path, max_upload_mb: int) -> Path:
+    """Write an upload's files into ``folder``; the one to read is returned.
 
     Raises:
-        HTTPException: 413 for too large an upload, 422 for one that is no 12-lead ECG.
+        HTTPException: 413 for too large an upload, 422 for several recordings or a name that no file can have.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        paths, size = [], 0
-        for file in files:
-            data = file.file.read(max_upload_mb * 1_000_000 + 1 - size)
-            size += len(data)
-            if size > max_upload_mb * 1_000_000:
-                raise HTTPException(413, f"expected at most {max_upload_mb} MB, got more; send one record")
-            path = Path(folder) / Path(file.filename or "upload").name
-            path.write_bytes(data)
-            paths.append(path)
-        header = next((p for p in paths if p.suffix.lower() == ".hea"), paths[0])
-        try:
-            return read_ecg(header)
-        except EcgReadError as error:
-            raise HTTPException(422, str(error)) from None
+    size = 0
+    for file in files:
+        data = file.file.read(max_upload_mb * 1_000_000 + 1 - size)
+        size += len(data)
+        if size > max_upload_mb * 1_000_000:
+            raise HTTPException(413, f"expected at most {max_upload_mb} MB, got more; send one record")
+        name = Path(file.filename or "upload").name
+        if name in ("", ".."):
+            raise HTTPException(422, f"expected a file's name, got {file.filename!r}; rename the file")
+        (folder / name).write_bytes(data)
+    names = [path for _, path in list_records(folder)] or sorted(folder.iterdir())[:1]
+    if len(names) != 1:
+        raise HTTPException(
+            422, f"expected one recording, got {', '.join(path.name for path in names)}; send them one by one"
+        )
+    return names[0]
