@@ -120,10 +120,10 @@ def main(arguments=None):
     """Print one JSON line a style and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--samples", type=int, default=48)
+    parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--mean-words", type=int, default=120)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args(arguments)
     device, dtype = ("cuda", torch.bfloat16) if options.full else ("cpu", torch.float32)
     torch.manual_seed(0)

@@ -138,7 +138,7 @@ class _Sizes:
         quantised = _quantised_names(network) if setup.quantised else set()
         weights = optimizer = gradients = copies = outside = 0.0
         for name, parameter in network.named_parameters():
-            size = parameter.numel() * parameter.element_size()
+            size: float = parameter.numel() * parameter.element_size()
             if name in quantised:
                 size = parameter.numel() * (_NF4 if setup.quantised == 4 else 1)
             weights += size
@@ -269,6 +269,6 @@ def _without_data(network: nn.Module) -> None:
             if value is not None:
                 empty = torch.empty(value.shape, dtype=value.dtype)
                 module._parameters[name] = nn.Parameter(empty, requires_grad=value.requires_grad)
-        for name, value in module._buffers.items():
-            if value is not None:
-                module._buffers[name] = torch.empty(value.shape, dtype=value.dtype)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
