@@ -15,7 +15,7 @@ from gem_lightning.ecg.leads import LIMB_FROM_I_II
 from gem_lightning.ecg.record import LEADS, EcgRecord
 
 FLAT_MV = 0.01
-"""Spread (5th to 99.5th percentile, less wander) below which a lead shows no heart."""
+"""Spread (0.5th to 99.5th percentile, less wander) below which a lead shows no heart."""
 NOISE_CARE_MV, NOISE_LOST_MV = 0.04, 0.15
 """Root mean square above about 25 Hz between the QRS complexes."""
 MAINS_CARE_MV = 0.03
