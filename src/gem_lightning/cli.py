@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     try:
         args.run(args)
-    except (GemError, FileNotFoundError) as error:
+    except (GemError, OSError) as error:
         sys.stderr.write(f"gem-lightning: {error}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
@@ -55,7 +55,9 @@ def check(args: argparse.Namespace) -> None:
 
     text = sys.stdin.read() if args.text == "-" else args.text
     report = verify(text, measure_record(read_ecg(args.file)))
-    print(report.to_json() if args.json else report.to_terminal())
+    print(report.to_json() if args.json else report.to_terminal(color=sys.stdout.isatty()))
+    if not report.verdicts:
+        sys.stderr.write("gem-lightning: the text makes no statement that can be checked\n")
     if any(v.verdict == "contradicted" for v in report.verdicts):
         raise SystemExit(1)
 
@@ -69,11 +71,9 @@ def interpret(args: argparse.Namespace) -> None:
     record = read_ecg(args.file)
     found = Gem.from_pretrained(args.model).interpret(args.file, question=args.question)
     if args.out is None:
-        print(found.claims.to_terminal())
+        print(found.claims.to_terminal(color=sys.stdout.isatty()))
         return
-    page = interpretation_html(
-        found.text, found.claims, found.features, found.image, record, provenance=f"model {args.model}"
-    )
+    page = interpretation_html(found.text, found.claims, found.features, None, record, provenance=f"model {args.model}")
     _write(args.out, page.encode())
 
 

@@ -99,6 +99,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
     for cause in chain:
         if isinstance(cause, GemError | FileNotFoundError):
             return str(cause)
+        if isinstance(cause, FileExistsError | NotADirectoryError | PermissionError):
+            return f"expected to write to {cause.filename}, got {cause.strerror}; name another folder"
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             text = str(cause).strip()

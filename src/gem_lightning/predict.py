@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PAGE = (1275, 1650)  # letter paper at 150 dpi
-
 
 def predict(cfg: DictConfig) -> None:
     """Write one page and one JSON file per record; a record that cannot be read is named and passed over.
@@ -54,16 +52,14 @@ def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Pa
     """Interpret one file; write ``target``.html and ``target``.json, each whole or not at all."""
     from gem_lightning.ecg import read_ecg
     from gem_lightning.present.html import interpretation_html
-    from gem_lightning.render import EcgRenderer
 
     record = read_ecg(path)
-    drawing = EcgRenderer(size=PAGE)(record).image  # for people; the model may see a smaller one
     found = gem.interpret(path, question=cfg.question, max_new_tokens=cfg.max_new_tokens)
     page = interpretation_html(
         found.text,
         found.claims,
         found.features,
-        drawing,
+        None,  # drawn for people; the model may have seen a smaller one
         record,
         provenance=f"model {cfg.weights}, record {path.name}.",
         extra_tables=held_out_tables(cfg.held_out),

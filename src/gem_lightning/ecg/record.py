@@ -33,6 +33,9 @@ class EcgRecord:
     meta: dict[str, Any] = field(default_factory=dict)
     quality: Any = None
 
+    def __repr__(self) -> str:
+        return f"EcgRecord({len(self.leads)} leads, {self.seconds:.1f} s at {self.fs:g} Hz, {self.meta})"
+
     def __post_init__(self) -> None:
         signal = np.ascontiguousarray(self.signal, dtype=np.float32)
         if signal.ndim != 2:

@@ -117,6 +117,8 @@ def _write_items(manifest: Path, items: Iterable[Item]) -> None:
                     raise JobError(f"expected unique ids, got {item['id']!r} twice; remove the double or rename it")
                 seen.add(key)
                 file.write(json.dumps(item, ensure_ascii=False, default=str) + "\n")
+        if not seen:
+            raise JobError("expected at least one item of work, got none; check the source, its folder and its limit")
 
     write_atomically(manifest, write)
 

@@ -62,6 +62,9 @@ class Interpretation:
     features: EcgFeatures
     image: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Interpretation({self.text!r}, {len(self.claims.verdicts)} claims checked)"
+
 
 class Gem:
     """A network, its processor and a renderer. Research software, not a medical device.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gem_lightning.grounding import ClaimReport
 
 HERE = Path(__file__).parent
+PAGE = (1000, 1294)  # px of the drawn page
 VERDICTS = ("supported", "contradicted", "unverifiable")
 _LEAD_COLUMNS = {"P, mV": "p_mv", "Q, mV": "q_mv", "R, mV": "r_mv", "S, mV": "s_mv", "T, mV": "t_mv"}
 _QUANTITIES = (
@@ -61,7 +62,7 @@ def interpretation_html(
     text: str,
     claims: ClaimReport,
     features: EcgFeatures,
-    image: np.ndarray,
+    image: np.ndarray | None,
     record: EcgRecord,
     title: str = "ECG interpretation",
     provenance: str = "",
@@ -73,7 +74,7 @@ def interpretation_html(
         text: What the model wrote.
         claims: Its claims against ``features``.
         features: Measured from ``record``.
-        image: uint8 (H, W, 3) picture of the record.
+        image: uint8 (H, W, 3) picture of the record; None draws it.
         record: Source of everything above.
         title: Heading of the page.
         provenance: Which model, in the footer.
@@ -83,6 +84,10 @@ def interpretation_html(
 
     from markupsafe import Markup
 
+    from gem_lightning.ecg.quality import quality
+    from gem_lightning.features import findings
+    from gem_lightning.render import EcgRenderer
+
     counts = Counter(v.verdict for v in claims.verdicts)
     device = record.meta.get("device_measurements") or {}
     template = environment().get_template("interpretation.html.jinja")
@@ -91,8 +96,10 @@ def interpretation_html(
         subtitle=_subtitle(record),
         style=Markup(style_sheet()),
         counts=[(word, counts[word]) for word in VERDICTS if counts[word]],
-        image=base64.b64encode(png_bytes(image)).decode(),
+        image=base64.b64encode(png_bytes(EcgRenderer(size=PAGE)(record).image if image is None else image)).decode(),
         text=Markup(claims.to_html(record)),
+        quality=quality(record),
+        findings=findings(features, age=record.meta.get("age"), sex=record.meta.get("sex")),
         device=bool(device),
         measurements=_measurements(features, device),
         verdicts=[_verdict_row(v, text) for v in claims.verdicts],

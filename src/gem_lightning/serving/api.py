@@ -46,9 +46,7 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
     @app.post("/report", response_class=HTMLResponse)
     def report(files: list[UploadFile], question: str = "") -> str:
         record, found = interpret(files, question)
-        return interpretation_html(
-            found.text, found.claims, found.features, found.image, record, provenance=f"model {name}"
-        )
+        return interpretation_html(found.text, found.claims, found.features, None, record, provenance=f"model {name}")
 
     @app.post("/interpret")
     def interpret_json(files: list[UploadFile], question: str = "") -> dict[str, Any]:
