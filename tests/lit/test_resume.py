@@ -85,6 +85,23 @@ def test_killed_at_twenty_random_steps(home):
     assert len(kept) <= 3  # the last two and the best; nothing half written
 
 
+class Interrupt(lightning.Callback):
+    """Ctrl-C while the validation after the second epoch runs."""
+
+    def on_validation_batch_end(self, trainer, *_):
+        if trainer.global_step == 8:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_validation_keeps_the_epoch(home):
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(home, "interrupted", "one", Interrupt())
+    assert newest_whole(home / "interrupted" / "kept").name == "step-0000008.ckpt"
+    run(home, "interrupted", "one")
+    same_as_unkilled(home, "interrupted")
+
+
 @pytest.mark.slow
 def test_killed_while_streaming_shards(home):
     begin = lambda name: start(_streamed, home, name)  # noqa: E731

@@ -104,7 +104,7 @@ class KeepLast(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save what was learned, where no other process has to join in."""
         step = trainer.global_step
-        if not trainer.training or step == self._saved or isinstance(exception, CheckpointError):
+        if trainer.state.fn != "fit" or step == self._saved or isinstance(exception, CheckpointError):
             return
         if trainer.world_size == 1:
             self.save(trainer)
