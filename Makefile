@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY)  ## virtual environment, locked packages, this package in editable mode
 
-demo: $(READY)  ## train a small GEM on simulated ECGs, judge it, interpret a real ECG (about 8 minutes on 2 cores)
+demo: $(READY)  ## train a small GEM on simulated ECGs, judge it, interpret a real ECG (about 7 minutes on 2 cores)
 	@echo "==> 1/3 simulate, measure, describe, train: outputs/demo"
 	@$(BIN)/python -m gem_lightning.train experiment=quickstart
 	@echo "==> 2/3 held-out ECGs, beside an untrained network and the commonest answer"
