@@ -71,11 +71,18 @@ class SimulatedCohort:
         self.style, self.question, self.workers = style, question, workers
 
     def prepare(self) -> None:
-        """Make the cohort unless it is there."""
+        """Make the cohort unless it is there; of several processes one makes it and the others wait."""
         if self.path.exists():
             return
-        logger.info("simulating, measuring and describing %d ECGs into %s", self.n, self.folder)
+        from filelock import FileLock
+
         self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            if not self.path.exists():
+                self._make()
+
+    def _make(self) -> None:
+        logger.info("simulating, measuring and describing %d ECGs into %s", self.n, self.folder)
         pack = self.folder / f"{self._name}{SUFFIX}"
         samples = []
         with PackWriter(pack, self.n) as writer:
