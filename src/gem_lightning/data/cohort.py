@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +106,7 @@ class SimulatedCohort:
         return f"simulated-{self.n}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
     def _simulate_all(self) -> Iterator[tuple[EcgRecord, dict[str, Any]]]:
+        from joblib import Parallel, delayed
         from tqdm import tqdm
 
         job = partial(
@@ -119,11 +118,10 @@ class SimulatedCohort:
             style=self.style,
             question=self.question,
         )
-        workers = self.workers or os.cpu_count() or 1
-        # Spawned, not forked: the parent may hold threads of torch or Arrow.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            made = pool.map(job, range(self.n), chunksize=16)
-            yield from tqdm(made, desc=f"cohort of {self.n}", total=self.n, unit="ECG", mininterval=1)
+        # Fresh processes, as the parent may hold threads of torch or Arrow; inside a sweep's worker, threads.
+        pool = Parallel(self.workers or -1, batch_size=16, return_as="generator")
+        made = pool(delayed(job)(index) for index in range(self.n))
+        yield from tqdm(made, desc=f"cohort of {self.n}", total=self.n, unit="ECG", mininterval=1)
 
 
 def simulate_sample(
