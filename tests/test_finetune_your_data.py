@@ -13,29 +13,7 @@ from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.features import measure
 from gem_lightning.grounding import compose
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
-
-SIZES = {
-    "llm": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "vocab_size": 640,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 2,
-    },
-    "ecg": {"patch_size": 500, "width": 64, "layers": 1, "head_width": 32, "output_dim": 32},
-    "vision": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 56,
-        "patch_size": 28,
-    },
-    "vision_feature_layer": -1,
-}
+from helpers_sizes import TINY
 
 
 def run(folder, module, *arguments):
@@ -58,8 +36,8 @@ def test_records_and_reports_to_a_judged_model(tmp_path):
             write_wfdb(ecg.record, tmp_path / "ecgs" / f"{number:03d}")
             table.writerow([f"ecgs/{number:03d}.hea", compose(measure(ecg.record), seed=number, style="brief"), number])
     torch.manual_seed(0)
-    build_gem(**SIZES).save_pretrained(tmp_path / "base")
-    build_processor(tiny_tokenizer(), SIZES).save_pretrained(tmp_path / "base")
+    build_gem(**TINY).save_pretrained(tmp_path / "base")
+    build_processor(tiny_tokenizer(), TINY).save_pretrained(tmp_path / "base")
 
     mine = ("source=files", "source.root=reports.csv", "source.columns={ecg: path, report: report, patient: patient}")
     run(tmp_path, "generate", *mine, "teacher=compose", "out=mine", "workers=1", "splits={val: 0.25, test: 0.0}")

@@ -12,28 +12,11 @@ from gem_lightning.errors import GemError
 from gem_lightning.lit import InstructionDataModule, SaveFinished
 from gem_lightning.lit.optim import parameter_groups, set_trainable
 from gem_lightning.models import Gem, build_gem, build_processor, tiny_tokenizer
+from helpers_sizes import TINY
 
-SIZES = {
-    "llm": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "vocab_size": 640,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 2,
-    },
-    "ecg": {"patch_size": 500, "width": 64, "layers": 1, "head_width": 32, "output_dim": 32},
-    "vision": {
-        "hidden_size": 64,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 56,
-        "patch_size": 28,
-    },
-    "vision_feature_layer": -1,
+SIZES = TINY | {
+    "llm": TINY["llm"] | {"num_hidden_layers": 2},
+    "vision": TINY["vision"] | {"hidden_size": 64},
 }
 PROJECTORS = ("model.ecg_projector.", "model.multi_modal_projector.")
 

@@ -14,21 +14,9 @@ from gem_lightning.lit import GemLitModule, InstructionDataModule, SampleTexts, 
 from gem_lightning.lit.nan_guard import NanGuard
 from gem_lightning.lit.sample_texts import text_figures
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+from helpers_sizes import TINY
 
-SIZES = {
-    "llm": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "vocab_size": 640,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 2,
-    },
-    "ecg": {"patch_size": 500, "width": 64, "layers": 1, "head_width": 32, "output_dim": 32},
-    "vision": "none",
-}
+SIZES = TINY | {"vision": "none"}
 
 
 @pytest.fixture(scope="module")

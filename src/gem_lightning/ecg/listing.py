@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,5 +19,11 @@ def list_records(root: str | os.PathLike[str], suffixes: Sequence[str] = ECG_SUF
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
     headers = {p.with_suffix("") for p in files if p.suffix == ".hea"}
     below = [p.relative_to(root) for p in files if p.suffix == ".hea" or p.with_suffix("") not in headers]
-    short = [p.with_suffix("").as_posix() for p in below]
-    return [(s if short.count(s) == 1 else p.as_posix(), root / p) for s, p in zip(short, below)]
+    return list(zip(short_names(below), (root / p for p in below)))
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Each path without its suffix, or with it where another would share the name."""
+    short = [path.with_suffix("").as_posix() for path in paths]
+    count = Counter(short)
+    return [name if count[name] == 1 else path.as_posix() for name, path in zip(short, paths)]

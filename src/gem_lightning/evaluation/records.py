@@ -68,10 +68,10 @@ class RecordSet:
 
     def another(self, name: str) -> str:
         """The next record that is not known to be the same patient's; the next one where all are."""
-        at = self.names.index(name)
-        others = [*self.names[at + 1 :], *self.names[:at]] or [name]
-        patient = self.groups.get(name)
-        return next((other for other in others if patient is None or self.groups.get(other) != patient), others[0])
+        at, count, patient = self.names.index(name), len(self.names), self.groups.get(name)
+        others = (self.names[(at + step) % count] for step in range(1, count))
+        following = self.names[(at + 1) % count]
+        return next((other for other in others if patient is None or self.groups.get(other) != patient), following)
 
     def patients(self, names: list[str]) -> list[str | None]:
         """Patient of each name, None where unknown."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gem_lightning.ecg.listing import list_records
+from gem_lightning.ecg.listing import list_records, short_names
 from gem_lightning.ecg.readers import read_ecg
 from gem_lightning.errors import RenderError
 from gem_lightning.jobs import JobFolder, Progress, run, write_atomically
@@ -92,8 +92,7 @@ def _records(source: str | Path | Iterable[str | Path]) -> list[tuple[str, str]]
     if isinstance(source, (str, Path)):
         return [(name, str(path)) for name, path in list_records(source)]
     files = [Path(p) for p in source]
-    short = [p.stem for p in files]
-    return [(s if short.count(s) == 1 else p.name, str(p)) for s, p in zip(short, files)]
+    return list(zip(short_names([Path(p.name) for p in files]), map(str, files)))
 
 
 def _fingerprint(renderer: EcgRenderer) -> str:
