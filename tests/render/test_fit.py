@@ -9,7 +9,7 @@ import pytest
 
 from gem_lightning.errors import RenderError
 from gem_lightning.render import EcgRenderer, RenderWarning, image_fit, load_ecg_image
-from gem_lightning.render.fit import _warn_of_crop, anyres, gem, letterbox
+from gem_lightning.render.fit import _warn_of_crop, anyres, letterbox
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_gem_warns_once_of_the_crop(record):
     page = EcgRenderer(size=(336, 435))(record)
     _warn_of_crop.cache_clear()
     with pytest.warns(RenderWarning, match="32 mm"):
-        square = gem(page.image)
+        square = image_fit(page.image, "gem")[0]
     assert np.array_equal(square, page.image[:, 49 : 49 + 336])
     assert (435 - 336) / 2 / page.geometry.px_per_mm == pytest.approx(32, abs=0.3)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gem_lightning.ecg.preprocess import fit_length
 from gem_lightning.errors import DataError
 
 Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
@@ -248,12 +249,13 @@ def fit_signal(
     Returns:
         (leads, samples) float32, a new array.
     """
-    known = np.nan_to_num(signal[:, :samples], nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+    fitted = fit_length(signal, samples)
+    recorded = fitted[:, : signal.shape[1]]  # what is filled up stays 0
     if mean is not None:
-        known = known - np.asarray(mean, np.float32)[:, None]
+        recorded -= np.asarray(mean, np.float32)[:, None]
     if std is not None:
-        known = known / np.asarray(std, np.float32)[:, None]
-    return np.pad(known, ((0, 0), (0, samples - known.shape[1])))
+        recorded /= np.asarray(std, np.float32)[:, None]
+    return fitted
 
 
 def _inside(start: np.ndarray, end: np.ndarray, samples: int) -> np.ndarray:

@@ -77,12 +77,17 @@ def clean(record: EcgRecord, fs: float = CLEAN_FS, leads: str = "12") -> EcgReco
 
 def gem(record: EcgRecord) -> EcgRecord:
     """The original GEM's input: rows and rate as in the file, NaN and inf as 0, zero-padded or cut to 5,000 samples."""
-    signal = np.nan_to_num(record.signal[:, :GEM_SAMPLES], nan=0.0, posinf=0.0, neginf=0.0)
     if not np.isfinite(record.signal).any():
         raise EcgReadError("expected at least one known sample, got only NaN; the recording holds no signal")
-    padded = np.zeros((len(signal), GEM_SAMPLES), dtype=np.float32)
-    padded[:, : signal.shape[1]] = signal
-    return record.with_signal(padded)
+    return record.with_signal(fit_length(record.signal, GEM_SAMPLES))
+
+
+def fit_length(signal: np.ndarray, samples: int) -> np.ndarray:
+    """A signal (leads, T) as float32 (leads, samples), a new array: the end cut or filled with 0, NaN and inf as 0."""
+    fitted = np.zeros((len(signal), samples), dtype=np.float32)
+    kept = signal[:, :samples]
+    fitted[:, : kept.shape[1]] = np.nan_to_num(kept, nan=0.0, posinf=0.0, neginf=0.0)
+    return fitted
 
 
 def bridge_gaps(signal: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

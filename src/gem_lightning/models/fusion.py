@@ -8,29 +8,7 @@ import torch
 from torch import Tensor
 
 from gem_lightning.errors import DataError
-
-
-def best_grid(size: tuple[int, int], pinpoints: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The canvas that keeps most of an image's resolution, and of these the one that wastes least.
-
-    Source: LLaVA-1.6, ``select_best_resolution``, with its integer truncation.
-
-    Args:
-        size: (width, height) of the image, pixels.
-        pinpoints: Canvases to choose from; the first number of each pair is compared with the width.
-
-    Returns:
-        (width, height) of the canvas, pixels.
-    """
-    width, height = size
-
-    def merit(canvas: Sequence[int]) -> tuple[int, int]:
-        scale = min(canvas[0] / width, canvas[1] / height)
-        used = min(int(width * scale) * int(height * scale), width * height)
-        return used, -(canvas[0] * canvas[1] - used)
-
-    best = max(pinpoints, key=merit)
-    return int(best[0]), int(best[1])
+from gem_lightning.render.fit import best_grid
 
 
 def kept_window(size: tuple[int, int], grid: tuple[int, int]) -> tuple[slice, slice]:

@@ -18,6 +18,7 @@ from gem_lightning.models.fusion import count_image_tokens
 from gem_lightning.models.placeholders import expand_markers, read_messages, share_out, without_markers
 from gem_lightning.models.signals import signal_values
 from gem_lightning.models.tiles import CLIP_MEAN, CLIP_STD, Picture, image_tiles, normalise
+from gem_lightning.render.fit import best_grid
 
 
 class GemProcessor(ProcessorMixin):
@@ -304,8 +305,6 @@ class GemProcessor(ProcessorMixin):
             return 1
         if size is None:
             raise DataError("expected image_sizes for anyres, got none; pass (width, height) per picture")
-        from gem_lightning.models.fusion import best_grid
-
         width, height = best_grid(size, self.image_grid_pinpoints or [])
         return 1 + (width // self.image_size) * (height // self.image_size)
 

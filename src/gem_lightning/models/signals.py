@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.ecg.preprocess import clean
+from gem_lightning.ecg.preprocess import clean, fit_length
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 
@@ -32,7 +32,4 @@ def signal_values(ecg: Any, samples: int = 5000, sampling_rate: float = 500.0, c
         signal = np.asarray(ecg, dtype=np.float32)
     if signal.ndim != 2 or 0 in signal.shape:
         raise DataError(f"expected an ECG of shape (leads, samples), got {signal.shape}; pass one record at a time")
-    values = np.zeros((signal.shape[0], samples), dtype=np.float32)
-    kept = signal[:, :samples]
-    values[:, : kept.shape[1]] = np.nan_to_num(kept, nan=0.0, posinf=0.0, neginf=0.0)
-    return values
+    return fit_length(signal, samples)

@@ -43,8 +43,6 @@ def gem(image: np.ndarray, size: int = 336) -> np.ndarray:
     """
     image = _checked(image)
     height, width = image.shape[:2]
-    if max(height, width) > 1.05 * min(height, width):
-        _warn_of_crop()
     if height < width:
         image = _resize(image, size, int(size * width / height))
     else:
@@ -62,7 +60,7 @@ def anyres(image: np.ndarray, size: int = 336, grid: Sequence[Sequence[int]] = G
         grid: Allowed (width, height) of the cut picture, px.
     """
     image = _checked(image)
-    width, height = best_resolution((image.shape[1], image.shape[0]), grid)
+    width, height = best_grid((image.shape[1], image.shape[0]), grid)
     across, down = width / image.shape[1], height / image.shape[0]
     if across < down:
         inner = (min(int(np.ceil(image.shape[0] * across)), height), width)
@@ -76,31 +74,62 @@ def anyres(image: np.ndarray, size: int = 336, grid: Sequence[Sequence[int]] = G
     return np.concatenate([stretch(image, size)[None], tiles])
 
 
-def best_resolution(size: tuple[int, int], grid: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The (width, height) of ``grid`` that keeps most of a picture's pixels and wastes least."""
-    best, most, least = (0, 0), -1, float("inf")
-    for width, height in grid:
-        scale = min(width / size[0], height / size[1])
-        kept = min(int(size[0] * scale) * int(size[1] * scale), size[0] * size[1])
-        waste = width * height - kept
-        if kept > most or (kept == most and waste < least):
-            best, most, least = (int(width), int(height)), kept, waste
-    return best
+def best_grid(size: tuple[int, int], grid: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The canvas that keeps most of a picture's resolution, and of these the one that wastes least.
+
+    Source: LLaVA-1.6, ``select_best_resolution``, with its integer truncation.
+
+    Args:
+        size: (width, height) of the picture, px.
+        grid: Canvases to choose from; the first number of each pair is compared with the width.
+
+    Returns:
+        (width, height) of the canvas, px.
+    """
+    width, height = size
+
+    def merit(canvas: Sequence[int]) -> tuple[int, int]:
+        scale = min(canvas[0] / width, canvas[1] / height)
+        kept = min(int(width * scale) * int(height * scale), width * height)
+        return kept, kept - canvas[0] * canvas[1]
+
+    best = max(grid, key=merit)
+    return int(best[0]), int(best[1])
 
 
-_WAYS: dict[str, Callable[..., np.ndarray]] = {"letterbox": letterbox, "stretch": stretch, "gem": gem, "anyres": anyres}
-
-
-def image_fit(image: np.ndarray, how: str = "letterbox", size: int = 336) -> np.ndarray:
+def image_fit(
+    image: np.ndarray,
+    how: str = "letterbox",
+    size: int = 336,
+    grid: Sequence[Sequence[int]] = GRID,
+    fill: Sequence[int] = CLIP_MEAN_COLOR,
+    warn: bool = True,
+) -> np.ndarray:
     """A picture (H, W, 3) as tiles (n, size, size, 3), uint8; one tile for all but ``anyres``.
 
+    Args:
+        image: uint8 RGB.
+        how: :func:`letterbox`, :func:`stretch`, :func:`gem` or :func:`anyres`.
+        size: Side of a tile, px.
+        grid: Canvases of ``anyres``, px.
+        fill: Colour of the sides that ``letterbox`` adds.
+        warn: Say once what ``gem`` cuts off; False where the weights were trained so.
+
     Raises:
-        RenderError: ``how`` is none of letterbox, stretch, gem, anyres, or the picture is not uint8 RGB.
+        RenderError: ``how`` is something else, or the picture is not uint8 RGB.
     """
-    if how not in _WAYS:
-        raise RenderError(f"expected image_fit out of {', '.join(_WAYS)}, got {how!r}")
-    tiles = _WAYS[how](image, size)
-    return tiles if tiles.ndim == 4 else tiles[None]
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "letterbox": lambda: letterbox(image, size, fill)[None],
+        "stretch": lambda: stretch(image, size)[None],
+        "gem": lambda: gem(image, size)[None],
+        "anyres": lambda: anyres(image, size, grid),
+    }
+    if how not in ways:
+        raise RenderError(f"expected image_fit out of {', '.join(ways)}, got {how!r}")
+    tiles = ways[how]()
+    if warn and how == "gem" and max(image.shape[:2]) > 1.05 * min(image.shape[:2]):
+        _warn_of_crop()
+    return tiles
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
@@ -122,8 +151,8 @@ def _warn_of_crop() -> None:
     from gem_lightning.render.draw import RenderWarning
 
     warnings.warn(
-        "image_fit='gem' keeps the middle square only: a letter page loses about 32 mm on each side, lead names and "
+        "image_fit 'gem' keeps the middle square only: a letter page loses about 32 mm on each side, lead names and "
         "calibration pulses included; use letterbox unless the weights were trained so",
         RenderWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
