@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 
 def windows(signal: np.ndarray, centre: np.ndarray, before: int, after: int, step: int = 1) -> np.ndarray:
@@ -18,7 +19,20 @@ def windows(signal: np.ndarray, centre: np.ndarray, before: int, after: int, ste
     Returns:
         (leads, beats, (before + after) / step).
     """
-    return signal[:, centre[:, None] + np.arange(-before, after, step)]
+    width = before + after
+    lead, sample = signal.strides
+    every = as_strided(  # (leads, starts, width / step); only the rows that are picked are copied
+        signal,
+        (len(signal), signal.shape[1] - width + 1, -(-width // step)),
+        (lead, sample, step * sample),
+        writeable=False,
+    )
+    return every[:, centre - before]
+
+
+def share_true(mask: np.ndarray) -> np.ndarray:
+    """Share of true values along the last axis."""
+    return np.count_nonzero(mask, axis=-1) / mask.shape[-1]
 
 
 def first_true(mask: np.ndarray) -> np.ndarray:
@@ -52,7 +66,21 @@ def held(mask: np.ndarray, count: int, forward: bool) -> np.ndarray:
 
 def at(x: np.ndarray, index: np.ndarray) -> np.ndarray:
     """One value per window: (leads, beats, width) at index (leads, beats) gives (leads, beats)."""
-    return np.take_along_axis(x, index[..., None], -1)[..., 0]
+    return x.reshape(-1, x.shape[-1])[np.arange(index.size), index.reshape(-1)].reshape(index.shape)
+
+
+def quantile(x: np.ndarray, share: float) -> np.ndarray:
+    """``np.quantile`` along the last axis of an array without NaN, by partition: several times faster on small ones."""
+    place = share * (x.shape[-1] - 1)
+    low = int(place)
+    high = min(low + 1, x.shape[-1] - 1)
+    part = np.partition(x, (low, high), axis=-1)
+    return part[..., low] + (place - low) * (part[..., high] - part[..., low])
+
+
+def median(x: np.ndarray) -> np.ndarray:
+    """Median along the last axis of an array without NaN."""
+    return quantile(x, 0.5)
 
 
 def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -62,11 +90,9 @@ def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
     """
     if x.shape[axis] == 0:
         return np.full(np.delete(x.shape, axis), np.nan)
-    ordered = np.moveaxis(np.sort(x, axis=axis), axis, -1)
-    count = np.isfinite(ordered).sum(-1)
-    upper = at(ordered, np.minimum(count // 2, ordered.shape[-1] - 1))
-    lower = at(ordered, np.maximum((count - 1) // 2, 0))
-    return np.where(count > 0, (lower + upper) / 2, np.nan)
+    ordered = np.sort(np.moveaxis(x, axis, -1), axis=-1)
+    count = np.asarray(np.count_nonzero(ordered == ordered, axis=-1))
+    return (at(ordered, np.maximum(count - 1, 0) // 2) + at(ordered, np.minimum(count // 2, x.shape[axis] - 1))) / 2
 
 
 def rms(x: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -88,12 +114,12 @@ def settle(marks: np.ndarray, anchor: np.ndarray, kind: np.ndarray, beat_limit: 
         lead_limit: Samples; 0 leaves leads alone.
     """
     offset = marks - anchor
-    for name in np.unique(kind):
+    for name in set(kind.tolist()):
         here = kind == name
-        if here.sum() >= 3:
+        if np.count_nonzero(here) >= 3:
             middle = nanmedian(offset[:, here], axis=1)[:, None]
-            offset[:, here] = np.clip(offset[:, here], middle - beat_limit, middle + beat_limit)
+            offset[:, here] = np.minimum(np.maximum(offset[:, here], middle - beat_limit), middle + beat_limit)
     if lead_limit:
         middle = nanmedian(offset)
-        offset = np.clip(offset, middle - lead_limit, middle + lead_limit)
+        offset = np.minimum(np.maximum(offset, middle - lead_limit), middle + lead_limit)
     return offset + anchor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from gem_lightning.features._arrays import nanmedian, rms
 from gem_lightning.features._filters import PAD, RATE, Views, ms
@@ -66,15 +67,14 @@ def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.n
     x = views.p[trusted][:, ::STEP]
     width = pattern.shape[1]
     pattern = pattern - pattern.mean(1, keepdims=True)
-    # Sums over windows by cumulative sums and one matrix product a lag: (leads, places) each.
     places = x.shape[1] - width + 1
-    product = np.zeros(places)
-    for lag in range(width):
-        product += pattern[:, lag] @ x[:, lag : lag + places]
-    total = np.cumsum(np.pad(x, ((0, 0), (1, 0))).astype(np.float64), axis=1)
-    square = np.cumsum(np.pad(x**2, ((0, 0), (1, 0))).astype(np.float64), axis=1)
+    lagged = pattern.T @ x  # (lags, samples); a place's product is the sum along a diagonal
+    lag, sample = lagged.strides
+    product = as_strided(lagged, (width, places), (lag + sample, sample), writeable=False).sum(0)
+    total = np.cumsum(np.pad(x, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
+    square = np.cumsum(np.pad(np.einsum("ls,ls->s", x, x), (1, 0)), dtype=np.float64)
     mean = total[:, width:] - total[:, :-width]
-    energy = (square[:, width:] - square[:, :-width] - mean**2 / width).sum(0)
+    energy = square[width:] - square[:-width] - np.einsum("ls,ls->s", mean, mean) / width
     norm = np.sum(pattern**2)
     like = product / np.sqrt(np.maximum(energy, 1e-9) * norm + 1e-12)
     size = product / (norm + 1e-12)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy import fft
 
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.features._arrays import median
 from gem_lightning.features._spikes import remove_spikes
 
 RATE = 500  # working rate of all wave finders, Hz
@@ -104,7 +105,7 @@ def views(record: EcgRecord) -> Views:
     """All filtered views of a record of at least half a second."""
     fs, n = record.fs, record.samples
     x, spikes = remove_spikes(fill_gaps(record.signal), fs)
-    x = x - np.median(x[:, ::8], axis=1, keepdims=True)  # the filters take the rest
+    x = x - median(x[:, ::8])[:, None]  # the filters take the rest
     seconds = int(np.ceil(n / fs)) + 2 * PAD // RATE
     length, total = RATE * seconds, round(fs * seconds)
     before = round(PAD * fs / RATE)

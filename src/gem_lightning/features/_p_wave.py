@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gem_lightning.features._arrays import at, nanmedian, rms, windows
+from gem_lightning.features._arrays import at, median, nanmedian, rms, windows
 from gem_lightning.features._atria import Atria, between_beats, free_p
 from gem_lightning.features._filters import PAD, Views
 from gem_lightning.features._qrs import Qrs, rr_samples
@@ -83,7 +83,7 @@ def _deviation(
     allowed = (index >= first[:, None]) & (index <= last)
     signal = windows(views.p, qrs.on, STEP * SPAN, 0, STEP)
     left = at(signal, np.broadcast_to(first, signal.shape[:2]))[..., None]
-    right = np.median(signal[..., SPAN - steps(24) : SPAN - steps(6)], -1)[..., None]
+    right = median(signal[..., SPAN - steps(24) : SPAN - steps(6)])[..., None]
     share = np.clip((index - first[:, None]) / (last - first)[:, None], 0, 1)
     return np.where(allowed, signal - (share * right + (1 - share) * left), 0), allowed
 

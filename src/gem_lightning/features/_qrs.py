@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gem_lightning.features._arrays import first_true, held, last_true, running_mean, windows
+from gem_lightning.features._arrays import first_true, held, last_true, median, quantile, running_mean, windows
 from gem_lightning.features._filters import PAD, RATE, Views, ms
 
 BEFORE, AFTER = ms(170), ms(210)  # window around a beat in which its QRS complex lies
@@ -45,8 +45,8 @@ def beat_energy(views: Views, trusted: np.ndarray) -> np.ndarray:
     """Slope energy of all trusted leads, (samples,): each scaled to its own steep parts, noisy leads weigh less."""
     slope = np.abs(views.beat[trusted])
     coarse = slope[:, PAD : PAD + views.samples : 4]
-    slope = np.minimum(slope / (np.quantile(coarse, 0.98, axis=1)[:, None] + 1e-9), 1.0)
-    restless = np.median(slope[:, PAD : PAD + views.samples : 4], axis=1)
+    slope = np.minimum(slope / (quantile(coarse, 0.98)[:, None] + 1e-9), 1.0)
+    restless = median(slope[:, PAD : PAD + views.samples : 4])
     weight = 1 / (0.03 + restless) ** 2
     return running_mean(weight @ slope / weight.sum(), ms(90))
 
@@ -70,8 +70,8 @@ def find_beats(views: Views, energy: np.ndarray) -> np.ndarray:
     if not len(peaks):
         return peaks
     height = inside[peaks]
-    floor = np.quantile(inside, 0.3)
-    typical = np.median(height[height > STRONG * np.quantile(height, 0.95)])
+    floor = quantile(inside, 0.3)
+    typical = median(height[height > STRONG * quantile(height, 0.95)])
     peaks = peaks[height > floor + WEAKEST * (typical - floor)]
     beats: list[int] = []
     for peak in peaks:
@@ -88,7 +88,7 @@ def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
     """Onset, peak and offset of every QRS complex, over all leads and in each lead."""
     on, off = _global_edges(views, trusted, beats)
     lead_on, lead_off, inside = _lead_edges(views, trusted, beats, on, off)
-    level = np.median(windows(views.clean, on, ms(16), ms(4)), -1)
+    level = median(windows(views.clean, on, ms(16), ms(4)))
     deviation = np.abs(windows(views.clean, beats, BEFORE, AFTER) - level[..., None])
     peak = beats - BEFORE + np.where(inside, deviation, -1).argmax(-1)
     return Qrs(on, off, lead_on, peak, lead_off)
@@ -97,7 +97,7 @@ def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
 def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the slope of all leads together rises from and returns to its floor, (beats,) each."""
     slope = np.sqrt(np.mean(np.square(views.slope[trusted]), axis=0))
-    floor = np.quantile(slope[PAD : PAD + views.samples : 3], 0.25)
+    floor = quantile(slope[PAD : PAD + views.samples : 3], 0.25)
     window = windows(slope[None], beats, BEFORE, AFTER)[0]  # (beats, width)
     core = slice(BEFORE - ms(70), BEFORE + ms(70))
     steepest = np.maximum(window[:, core].max(1) - floor, 1e-9)[:, None]
@@ -124,7 +124,7 @@ def _lead_edges(
     index = np.arange(slope.shape[-1]) + (beats - BEFORE)[:, None]
     inside = (index >= (on - ms(20))[:, None]) & (index <= (off + ms(24))[:, None])
     slope = np.where(inside, slope, 0)
-    floor = np.quantile(np.abs(views.slope[:, PAD : PAD + views.samples : 3]), 0.3, axis=1)[:, None]
+    floor = quantile(np.abs(views.slope[:, PAD : PAD + views.samples : 3]), 0.3)[:, None]
     usual = np.median(np.maximum(slope.max(-1) - floor, 1e-9)[trusted], axis=0)
     first = first_true(slope > np.maximum(LEAD_FLOOR * floor, floor + LEAD_ON * usual)[..., None])
     last = last_true(slope > np.maximum(LEAD_FLOOR * floor, floor + LEAD_OFF * usual)[..., None])

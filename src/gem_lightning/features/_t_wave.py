@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gem_lightning.features._arrays import at, rms, windows
+from gem_lightning.features._arrays import at, median, rms, windows
 from gem_lightning.features._filters import PAD, RATE, Views, ms
 from gem_lightning.features._qrs import Qrs, rr_samples
 
@@ -62,7 +62,7 @@ def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wa
     start = qrs.off
     _, rr = rr_samples(beats)
     limit = _limit(views, beats, qrs, rr)
-    level = np.median(windows(views.t, qrs.on, ms(20), 0), -1)
+    level = median(windows(views.t, qrs.on, ms(20), 0))
     following = np.concatenate([level[:, 1:], level[:, -1:]], axis=1)
     slope_to_next = (following - level) / np.maximum(rr, 1)
     line = level[..., None] + slope_to_next[..., None] * (STEP * np.arange(SPAN, dtype=np.float32))

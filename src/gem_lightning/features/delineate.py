@@ -6,7 +6,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
-from gem_lightning.features._arrays import at, nanmedian, settle
+from gem_lightning.features._arrays import at, median, nanmedian, quantile, settle, share_true
 from gem_lightning.features._atria import Atria, organised
 from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, ms, views
@@ -129,20 +129,20 @@ def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
     0 where a lead is mostly unknown, flat, clipped, out of range, or restless like noise while the others are not;
     else 1 less the share of its usual slope in its steepest slope.
     """
-    signal = record.signal[:, :: max(1, round(record.fs / 250))]
+    signal = np.ascontiguousarray(record.signal[:, :: max(1, round(record.fs / 250))])
     known = np.isfinite(signal)
     filled = signal if known.all() else np.where(known, signal, 0)
-    top, low, middle = filled.max(1), filled.min(1), np.median(filled[:, ::4], axis=1)
+    top, low, middle = filled.max(1), filled.min(1), median(filled[:, ::4])
     far = 0.2 * (top - low)
-    clipped = np.where(top - middle > far, (filled == top[:, None]).mean(1), 0)
-    clipped = np.maximum(clipped, np.where(middle - low > far, (filled == low[:, None]).mean(1), 0))
+    clipped = np.where(top - middle > far, share_true(filled == top[:, None]), 0)
+    clipped = np.maximum(clipped, np.where(middle - low > far, share_true(filled == low[:, None]), 0))
     swing = np.ptp(view.clean[:, PAD : PAD + view.samples : 2], axis=1)
-    still = (np.abs(np.diff(filled, axis=1)) < 1e-6).mean(1)
+    still = share_true(np.abs(filled[:, 1:] - filled[:, :-1]) < 1e-6)
     slope = np.abs(view.beat[:, PAD : PAD + view.samples : 4])
-    restless = np.median(slope, axis=1) / (np.quantile(slope, 0.98, axis=1) + 1e-9)
-    sound = (known.mean(1) > 0.9) & (clipped < 0.1) & (swing > 0.05) & (swing < 60) & (still < 0.8)
+    restless = median(slope) / (quantile(slope, 0.98) + 1e-9)
+    sound = (share_true(known) > 0.9) & (clipped < 0.1) & (swing > 0.05) & (swing < 60) & (still < 0.8)
     if sound.any():
-        sound &= ~((restless > 0.24) & (restless > 2.5 * np.median(restless[sound])))
+        sound &= ~((restless > 0.24) & (restless > 2.5 * median(restless[sound])))
     return np.where(sound, np.clip(1 - restless, 0.05, 1), 0.0)
 
 
