@@ -14,6 +14,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import EcgReadError
+from gem_lightning.jobs import replace_folder
 
 SUFFIX = ".ecgpack"
 _COUNTS = 32767
@@ -74,8 +75,7 @@ class PackWriter:
         np.save(self._partial / "gains.npy", self._gains)
         leads, fs, _samples = self._shape
         (self._partial / "index.json").write_text(json.dumps({"leads": leads, "fs": fs, "meta": self._meta}))
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._partial.rename(self.folder)
+        replace_folder(self._partial, self.folder)
 
 
 def write_pack(records: Iterable[EcgRecord], folder: str | os.PathLike[str], n: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gem_lightning.errors import GemError
 from gem_lightning.evaluation.judge import Asks, Calibration, Judge, JudgeCase, agreement, calibrate
+from gem_lightning.jobs import write_atomically
 from gem_lightning.present.evaluation_report import EvaluationReport, number, with_interval
 from gem_lightning.present.html import Table
 
@@ -72,9 +73,7 @@ def _write(path: pathlib.Path, judge: Judge, answers: dict[str, str], errors: di
         {"id": name, "judge": judge.label, "answer": text, **({"error": errors[name]} if name in errors else {})}
         for name, text in answers.items()
     ]
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
 def add_judges(report: EvaluationReport, title: str, judged: dict[str, Any], published: Sequence[Table] = ()) -> None:

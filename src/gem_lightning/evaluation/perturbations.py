@@ -12,6 +12,7 @@ import numpy as np
 
 from gem_lightning.ecg.leads import limb_leads, swap_electrodes
 from gem_lightning.ecg.noise import recording_noise
+from gem_lightning.ecg.preprocess import clean
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.evaluation.benchmark import Query
 from gem_lightning.grounding.instruction import DEFAULT_QUESTION
@@ -89,17 +90,7 @@ def _noise(snr_db: float = np.inf, wander_mv: float = 0.0) -> Apply:
 
 def _rate(fs: float) -> Apply:
     """Recorded at a lower sampling rate; the record says so."""
-
-    def resample(record: EcgRecord, rng: np.random.Generator) -> EcgRecord:
-        from fractions import Fraction
-
-        from scipy.signal import resample_poly
-
-        step = Fraction(fs / record.fs).limit_denominator(1000)
-        signal = resample_poly(np.nan_to_num(record.signal), step.numerator, step.denominator, axis=1)
-        return record.with_signal(signal.astype(np.float32), fs=record.fs * float(step))
-
-    return _on_signal(resample)
+    return _on_signal(lambda record, rng: clean(record, fs))
 
 
 def _gain(factor: float) -> Apply:

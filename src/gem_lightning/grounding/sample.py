@@ -6,7 +6,6 @@ import json
 import mmap
 import os
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef, map_path
 from gem_lightning.grounding.sample_table import JSON_COLUMNS, open_table, table_samples
+from gem_lightning.jobs import write_atomically
 
 __all__ = [
     "InstructionSample",
@@ -191,12 +191,13 @@ def write_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[
     if path.suffix not in writers:
         raise DataError(f"expected a file name ending in {', '.join(writers)}, got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    count = 0
+
+    def write(temporary: Path) -> None:
+        nonlocal count
         count = writers[path.suffix](samples, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    write_atomically(path, write)
     return count
 
 
@@ -208,7 +209,6 @@ def _write_json(samples: Iterable[InstructionSample], path: Path) -> int:
             file.write((",\n" if count else "\n") + json.dumps(sample.to_dict(), ensure_ascii=False))
             count += 1
         file.write("\n]\n")
-        _sync(file)
     return count
 
 
@@ -218,7 +218,6 @@ def _write_jsonl(samples: Iterable[InstructionSample], path: Path) -> int:
         for sample in samples:
             file.write(json.dumps(sample.to_dict(), ensure_ascii=False) + "\n")
             count += 1
-        _sync(file)
     return count
 
 
@@ -241,14 +240,7 @@ def _write_parquet(samples: Iterable[InstructionSample], path: Path) -> int:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []
         writer.write_table(pa.Table.from_pylist(rows, schema))
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
     return count
-
-
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def append_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[str]) -> int:
@@ -264,7 +256,8 @@ def append_samples(samples: Iterable[InstructionSample], path: str | os.PathLike
         end = _end_of_last_line(file)
         file.truncate(end)
         file.write("".join(lines).encode())
-        _sync(file)
+        file.flush()
+        os.fsync(file.fileno())
     return len(lines)
 
 

@@ -12,7 +12,8 @@ finished, and any number of machines can share the folder (or bring their folder
 """
 
 from gem_lightning.jobs.array import run_array
-from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row, write_atomically
+from gem_lightning.jobs.files import replace_folder, write_atomically
+from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row
 from gem_lightning.jobs.merge import merge
 from gem_lightning.jobs.progress import Progress, duration
 from gem_lightning.jobs.runner import failure, follow_parent, one_thread_each, run, run_async, work_through
@@ -28,6 +29,7 @@ __all__ = [
     "follow_parent",
     "merge",
     "one_thread_each",
+    "replace_folder",
     "run",
     "run_array",
     "run_async",

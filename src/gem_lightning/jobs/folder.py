@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gem_lightning.errors import GemError
+from gem_lightning.jobs.files import write_atomically
 
 Row = dict[str, Any]
 Item = dict[str, Any]
@@ -142,22 +142,6 @@ def _block_spans(manifest: Path, block: int) -> list[tuple[int, int, int]]:
                 spans.append((start, position, count))
                 start, count = position, 0
     return [*spans, (start, position, count)] if count else spans
-
-
-def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
-    """Write beside ``path`` under a temporary name, flush to disk, rename: a reader sees all of it or none."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        if callable(content):
-            content(temporary)
-        else:
-            temporary.write_bytes(content)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_parquet(path: Path, rows: Sequence[Row], schema: Any) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gem_lightning.jobs.folder import JobError, JobFolder, write_atomically
+from gem_lightning.jobs.files import write_atomically
+from gem_lightning.jobs.folder import JobError, JobFolder
 
 
 def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], partial: bool = False) -> int:

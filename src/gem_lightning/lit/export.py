@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gem_lightning.errors import CheckpointError
+from gem_lightning.jobs import replace_folder
 from gem_lightning.lit.checkpoint_files import damage
 from gem_lightning.models.card import write_card
 from gem_lightning.models.configuration_gem import GemConfig
@@ -68,7 +69,7 @@ class SaveFinished(Callback):
         else:
             save_trained(net, partial)
             _processor(trainer).save_pretrained(partial)
-        _replace_folder(partial, self.folder)
+        replace_folder(partial, self.folder)
         logger.info("finished model: %s", self.folder)
 
 
@@ -97,7 +98,7 @@ def export(checkpoint: str | os.PathLike[str], folder: str | os.PathLike[str]) -
     shutil.copytree(shell, partial)
     _write_weights(_stored(path, wanted), partial, True)
     write_card(network, partial)
-    _replace_folder(partial, target)
+    replace_folder(partial, target)
     return target
 
 
@@ -182,12 +183,3 @@ def _mark_trained(net: Any) -> None:
     learned = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
     fresh = net.config.fresh_parts or []
     net.config.fresh_parts = [part for part in fresh if not any(f".{part}." in f".{name}" for name in learned)] or None
-
-
-def _replace_folder(new: Path, old: Path) -> None:
-    retired = old.with_name(f".{old.name}.retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    if old.exists():
-        old.rename(retired)
-    new.rename(old)
-    shutil.rmtree(retired, ignore_errors=True)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from gem_lightning.errors import CheckpointError, GemError
+from gem_lightning.jobs import replace_folder
 from gem_lightning.lit.checkpoint_files import AtomicCheckpointIO, cannot_write, seal, write_sums
 from gem_lightning.models.convert import check_fit
 from gem_lightning.models.sharding import Sharding
@@ -48,9 +49,7 @@ class AtomicShards(ParallelStrategy):
             raise cannot_write(final, failure or OSError("another process could not write"))
         self._seal(partial)
         if self.is_global_zero:
-            if final.exists():
-                shutil.rmtree(final)
-            partial.rename(final)
+            replace_folder(partial, final)
         self.barrier()
 
     def _seal(self, folder: Path) -> None:

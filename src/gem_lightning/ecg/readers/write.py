@@ -10,6 +10,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import EcgReadError
+from gem_lightning.jobs import write_atomically
 
 _COUNTS_PER_MV = 1000.0
 _UNKNOWN = -32768
@@ -44,9 +45,9 @@ def write_wfdb(record: EcgRecord, path: str | os.PathLike[str]) -> Path:
         first = int(row[0]) if len(row) else 0
         lines.append(f"{name}.dat 16 {gain:.10g}(0)/mV 16 0 {first} {_checksum(row)} 0 {lead}")
     lines += [f"# {key.capitalize()}: {record.meta[key]}" for key in ("age", "sex") if key in record.meta]
-    _replace(target.with_name(name + ".dat"), np.ascontiguousarray(counts.T).tobytes())
+    write_atomically(target.with_name(name + ".dat"), np.ascontiguousarray(counts.T).tobytes())
     header = target.with_name(name + ".hea")
-    _replace(header, ("\n".join(lines) + "\n").encode("ascii"))
+    write_atomically(header, ("\n".join(lines) + "\n").encode("ascii"))
     return header
 
 
@@ -54,13 +55,3 @@ def _checksum(row: np.ndarray) -> int:
     """The 16-bit signed sum that a header holds."""
     total = int(row.astype(np.int64).sum()) & 0xFFFF
     return total - 0x10000 if total >= 0x8000 else total
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside and rename, so that no half-written file is left."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
