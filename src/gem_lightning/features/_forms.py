@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import numpy as np
 
 from gem_lightning.features._arrays import nanmedian
@@ -22,8 +24,8 @@ DELTA_SHARE = 0.18  # ... at less than this share of the steepest slope
 
 def qrs_form(q: float, r: float, s: float, r2: float) -> str | None:
     """Letters of the deflections, such as ``qRs``, ``rsR'`` or ``QS``; amplitudes in mV, NaN where absent."""
-    sizes = np.nan_to_num([q, r, s, r2])
-    largest = sizes.max()
+    sizes = [0.0 if isnan(size) else size for size in (q, r, s, r2)]
+    largest = max(sizes)
     if largest <= DEFLECTION_MV:
         return None
     if sizes[1] <= DEFLECTION_MV and sizes[3] <= DEFLECTION_MV:
@@ -55,9 +57,10 @@ def qrs_notes(average: np.ndarray, margin: int, fs: float) -> list[tuple[str, ..
     start = np.abs(slope[:, margin : margin + early])
     rise = np.abs(average[:, margin + early] - average[:, margin]) if average.shape[1] > margin + early else None
     notes = []
-    for i, row in enumerate(body):
+    notched = _notched(body)
+    for i in range(len(body)):
         found = []
-        if _notched(row):
+        if notched[i]:
             found.append("notched")
         slow = steepest[i] > 0 and start[i].max(initial=0) < DELTA_SHARE * 2 * steepest[i]
         if rise is not None and slow and rise[i] > 0.1 and start[i].mean() > 0.03 * steepest[i]:
@@ -66,18 +69,18 @@ def qrs_notes(average: np.ndarray, margin: int, fs: float) -> list[tuple[str, ..
     return notes
 
 
-def _notched(y: np.ndarray) -> bool:
-    """Whether the complex turns back on its way without crossing the baseline."""
-    turn = np.flatnonzero(np.diff(np.sign(np.diff(y)))) + 1
-    if len(turn) < 3:
-        return False
-    height = y[turn]
-    need = max(NOTCH_MV, NOTCH_SHARE * float(np.ptp(y)))
-    step = np.abs(np.diff(height))
-    same_side = np.sign(height[1:]) == np.sign(height[:-1])
-    inner = same_side & (step >= need)
+def _notched(y: np.ndarray) -> np.ndarray:
+    """(leads,) whether each lead's complex (leads, width) turns back on its way without crossing the baseline."""
+    rising = np.sign(np.diff(y, axis=1))
+    lead, turn = np.nonzero(rising[:, 1:] != rising[:, :-1])
+    height = y[lead, turn + 1]
+    need = np.maximum(NOTCH_MV, NOTCH_SHARE * np.ptp(y, axis=1))[lead]
+    same_side = (np.sign(height[1:]) == np.sign(height[:-1])) & (lead[1:] == lead[:-1])
+    inner = same_side & (np.abs(np.diff(height)) >= need[1:])
     # A notch is a retreat and a return, both deep enough, on one side of the baseline.
-    return bool((inner[1:] & inner[:-1]).any())
+    found = np.zeros(len(y), bool)
+    found[lead[1:-1][inner[1:] & inner[:-1]]] = True
+    return found
 
 
 def wave_form(phases: tuple[float, float], peak: float, flat: float) -> str:

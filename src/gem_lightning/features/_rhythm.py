@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gem_lightning.features._arrays import quantile
 from gem_lightning.features.schema import Delineation, Rhythm
 
 REGULAR_CV = 0.06  # RR varies less than this share of its mean
@@ -28,7 +29,7 @@ def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
     step = step[np.isfinite(step)]
     cv = float(np.std(rr) / np.mean(rr)) if len(rr) >= 2 else None
     pr = pr_ms[np.isfinite(pr_ms)]
-    quartiles = np.subtract(*np.percentile(pr, [75, 25])) if len(pr) >= 3 else None
+    quartiles = quantile(pr, 0.75) - quantile(pr, 0.25) if len(pr) >= 3 else None
     notes = []
     if _blocked(marks, rr):
         notes.append("p_free_of_qrs")

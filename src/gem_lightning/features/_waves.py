@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.features._arrays import at, first_true, last_true
+from gem_lightning.features._arrays import at, first_true, last_true, median
 from gem_lightning.features._filters import fill_gaps
 from gem_lightning.features.schema import ST_POINTS, Delineation
 
@@ -33,11 +33,8 @@ class BeatSignal:
         known = np.isfinite(onset)
         index = np.arange(-self.ms(20), -self.ms(4) + 1)
         at_onset = np.clip(onset[known].round().astype(int)[:, None] + index, 0, record.samples - 1)
-        level = np.median(signal[:, at_onset], -1)  # (leads, known beats)
-        where = onset[known] - self.ms(12)
-        grid = np.arange(record.samples)
-        base = np.stack([np.interp(grid, where, row) for row in level]) if known.any() else 0.0
-        self.signal = signal - base
+        level = median(signal[:, at_onset])  # (leads, known beats)
+        self.signal = signal - level @ hats(onset[known] - self.ms(12), record.samples) if known.any() else signal
         self.samples = record.samples
 
     def ms(self, milliseconds: float) -> int:
@@ -47,10 +44,30 @@ class BeatSignal:
     def level(self, marks: np.ndarray, half_ms: float = 4) -> np.ndarray:
         """Mean (leads, beats), mV, within ``half_ms`` of marks (leads, beats) or (beats,); NaN where no mark is."""
         marks = np.broadcast_to(marks, (len(self.signal), marks.shape[-1]))
-        centre = np.where(np.isfinite(marks), marks, 0).round().astype(int)
-        index = centre[..., None] + np.arange(-self.ms(half_ms), self.ms(half_ms) + 1)
-        value = np.take_along_axis(self.signal[:, None], np.clip(index, 0, self.samples - 1), -1).mean(-1)
-        return np.where(np.isfinite(marks) & (marks <= self.samples - 1), value, np.nan)
+        shown = np.isfinite(marks)
+        half = self.ms(half_ms)
+        value = self.cut(np.where(shown, marks, 0).round().astype(int) - half, 2 * half + 1).mean(-1)
+        return np.where(shown & (marks <= self.samples - 1), value, np.nan)
+
+    def cut(self, start: np.ndarray, width: int) -> np.ndarray:
+        """Stretches (leads, beats, width), mV, from ``start`` (leads, beats) on; moved inwards at the record's ends."""
+        width = min(width, self.samples)
+        start = np.minimum(np.maximum(start, 0), self.samples - width)
+        start = start + self.samples * np.arange(len(start))[:, None]  # in the flattened signal
+        return self.signal.take(start[..., None] + np.arange(width))
+
+
+def hats(knots: np.ndarray, samples: int) -> np.ndarray:
+    """Weights (knots, samples) of a straight line from knot to knot, level before the first and after the last."""
+    grid = np.arange(samples)
+    if len(knots) == 1:
+        return np.ones((1, samples))
+    left = np.clip(np.searchsorted(knots, grid, side="right") - 1, 0, len(knots) - 2)
+    share = np.clip((grid - knots[left]) / np.diff(knots)[left], 0, 1)
+    weights = np.zeros((len(knots), samples))
+    weights[left, grid] = 1 - share
+    weights[left + 1, grid] = share
+    return weights
 
 
 def beat_columns(signal: BeatSignal, marks: Delineation) -> dict[str, np.ndarray]:
@@ -95,11 +112,9 @@ def deflections(signal: BeatSignal, on: np.ndarray, off: np.ndarray) -> dict[str
         from the onset in the lead to the tallest upward deflection.
     """
     shown = np.isfinite(on) & np.isfinite(off)
-    width = int(np.nanmax(off - on, initial=1)) + 1
-    start = np.where(shown, on, 0).round().astype(int)
     last = np.where(shown, off - on, 0).round().astype(int)[..., None]
-    i = np.arange(width)
-    y = np.take_along_axis(signal.signal[:, None], np.clip(start[..., None] + i, 0, signal.samples - 1), -1)
+    y = signal.cut(np.where(shown, on, 0).round().astype(int), int(last.max(initial=0)) + 1)
+    i = np.arange(y.shape[-1])
     inside = i <= last
 
     def extreme(sign: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +123,8 @@ def deflections(signal: BeatSignal, on: np.ndarray, off: np.ndarray) -> dict[str
         index = np.where(allowed, sign * y, -np.inf).argmax(-1)
         return index, np.maximum(sign * at(y, index), 0)
 
-    zero, end = np.zeros_like(start), last[..., 0]
+    end = last[..., 0]
+    zero = np.zeros_like(end)
     top, top_mv = extreme(1, zero, end)
     dip, dip_mv = extreme(-1, zero, top)
     first, first_mv = extreme(1, zero, dip)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import _forms
-from gem_lightning.features._arrays import nanmedian
+from gem_lightning.features._arrays import median, nanmedian
 from gem_lightning.features._axes import frontal_axis, transition, voltages
 from gem_lightning.features._rhythm import rhythm
 from gem_lightning.features._waves import BeatSignal, beat_columns
@@ -68,7 +70,7 @@ def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFea
     mean_rr = float(rr.mean()) if len(rr) else None
     return EcgFeatures(
         heart_rate_bpm=60000 / mean_rr if mean_rr else None,
-        rr_ms=_number(np.median(rr)) if len(rr) else None,
+        rr_ms=_number(median(rr)) if len(rr) else None,
         p_ms=middle["p_ms"],
         pr_ms=middle["pr_ms"],
         qrs_ms=middle["qrs_ms"],
@@ -107,7 +109,7 @@ def corrected_qt(qt_ms: float | None, rr_ms: float | None) -> dict[str, float | 
 
 def _number(value: float) -> float | None:
     """A plain float, None for NaN."""
-    return float(value) if np.isfinite(value) else None
+    return float(value) if isfinite(value) else None
 
 
 def _intervals(marks: Delineation) -> dict[str, np.ndarray]:
@@ -165,7 +167,8 @@ def _phases(signal: BeatSignal, marks: Delineation, wave: str, counted: np.ndarr
     shown = np.isfinite(on) & np.isfinite(off)
     share = np.linspace(0, 1, 17)
     place = np.where(shown, on, 0)[..., None] + share * np.where(shown, off - on, 0)[..., None]
-    y = np.take_along_axis(signal.signal[:, None], place.round().astype(int), -1)
+    lead = signal.samples * np.arange(len(place))[:, None, None]
+    y = signal.signal.take(lead + place.round().astype(int))
     if wave == "P":
         y = y - y[..., :1]
     y = np.where(shown[..., None], y, np.nan)
@@ -187,10 +190,10 @@ def _axes(
             out[wave] = None
             continue
         place = (on[shown, None] + share * (off - on)[shown, None]).round().astype(int)
-        y = signal.signal[limb][:, place]  # (leads, beats, points)
+        y = signal.signal[np.array(limb)[:, None, None], place]  # (leads, beats, points)
         if wave == "P":
             y = y - y[..., :1]
-        net = np.median(y.mean(-1), axis=1)
+        net = median(y.mean(-1))
         out[wave] = frontal_axis({marks.leads[i]: float(v) for i, v in zip(limb, net)})
     return out
 
