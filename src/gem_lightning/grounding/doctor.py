@@ -210,7 +210,7 @@ class CheckSample:
         if measured.features.reason is not None:
             yield "quality", measured.features.reason
             return
-        judged = Gate(max_words=10**6, min_claims=0, all_numbers=False).judge(answers, measured.features, (), report)
+        judged = Gate(max_words=10**6, min_claims=0, all_numbers=False).judge(answers, measured.features, None, report)
         for problem in judged.problems:
             if problem.category.startswith("contradicted"):
                 yield "contradicted", problem.words

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from gem_lightning.features.schema import EcgFeatures
+from gem_lightning.features.schema import EcgFeatures, Finding
 
 # Words by which a text gives away that it was written from something other than the tracing.
 _SOURCES = re.compile(
@@ -84,19 +84,24 @@ class Gate:
     report_rules: bool = True
 
     def judge(
-        self, text: str, features: EcgFeatures, findings: Sequence[Any] = (), report: str | None = None
+        self, text: str, features: EcgFeatures, findings: Sequence[Finding] | None = None, report: str | None = None
     ) -> Judgement:
         """Check one text.
 
         Args:
             text: What the teacher wrote.
             features: Of the record.
-            findings: Of the record; the numbers of their criteria may be quoted.
+            findings: Of the record, for the patient's age and sex; the numbers of their criteria may be quoted. None
+                asks :func:`gem_lightning.features.findings`.
             report: The clinician's report, or None.
         """
         from gem_lightning.grounding.verification import verify
 
-        checked = verify(text, features)
+        if findings is None:
+            from gem_lightning.features import findings as find
+
+            findings = find(features)
+        checked = verify(text, features, findings=findings)
         said = report_codes(report) if self.report_rules else frozenset()
         problems = list(self._form(text))
         claims = {"supported": 0, "contradicted": 0, "unverifiable": 0}
