@@ -314,6 +314,24 @@ def test_compare_refuses_what_does_not_compare(tmp_path):
         compare(tmp_path / "a.json", tmp_path / "b.json")
 
 
+def test_compare_refuses_other_settings_and_other_records_under_the_same_ids(tmp_path):
+    def run(folder, seed=1, question=None):
+        for i in range(2):
+            write_wfdb(simulate("sinus", seed=seed + i).record, tmp_path / "records" / f"r{i}")
+        benchmark = ClaimsBenchmark(tmp_path / "records", question, draws=0)
+        predictor = as_predictor(lambda record, question=None: "Sinus rhythm, rate 72 bpm.", folder)
+        benchmark(predictor, tmp_path / folder).save(tmp_path / folder)
+        return tmp_path / folder
+
+    (tmp_path / "records").mkdir()
+    first = run("first")
+    assert compare(first, run("second")).figures["precision"]["n"] == 2
+    with pytest.raises(DataError, match="question: None and 'Report'"):
+        compare(first, run("asked", question="Report"))
+    with pytest.raises(DataError, match="other content under 2 of 2 ids, such as 'r0'"):
+        compare(first, run("others", seed=7))
+
+
 def test_as_predictor_refuses_what_cannot_answer():
     with pytest.raises(DataError, match="interpret"):
         as_predictor(3)

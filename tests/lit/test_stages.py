@@ -11,7 +11,7 @@ from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
 from gem_lightning.lit import InstructionDataModule, SaveFinished
 from gem_lightning.lit.optim import parameter_groups, set_trainable
-from gem_lightning.models import Gem, build_gem, build_processor, tiny_tokenizer
+from gem_lightning.models import Gem, build_gem, build_processor, generate_texts, tiny_tokenizer
 from helpers_sizes import TINY
 
 SIZES = TINY | {
@@ -120,7 +120,7 @@ def test_patterns_that_reach_nothing_are_refused(base):
 
 
 def answers(gem, data):
-    return gem.processor.generate_texts(gem.model, data.examples(4), max_new_tokens=24)
+    return generate_texts(gem.model, gem.processor, data.examples(4), max_new_tokens=24)
 
 
 def test_adapters_end_as_a_folder_that_loads(base, data, tmp_path):

@@ -10,6 +10,7 @@ killed run goes on where it stopped:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -96,6 +97,9 @@ class Result:
         report: The same for people; its first table is the headline.
         columns: Identity of each figure that depends on a judge: figures of different identities are never compared.
         groups: Patient of each record id, where known.
+        settings: What shapes questions and scores: runs that differ here are not compared.
+        data: Record id to :func:`fingerprint` of what was asked about: other content under the same id is another
+            record.
     """
 
     benchmark: str
@@ -105,6 +109,8 @@ class Result:
     per_record: dict[str, dict[str, float]] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; ``table`` is the headline table."""
@@ -117,6 +123,8 @@ class Result:
                 "per_record": self.per_record,
                 "columns": self.columns,
                 "groups": self.groups,
+                "settings": self.settings,
+                "data": self.data,
                 "table": tables[0] if tables else {"title": self.benchmark, "header": [], "rows": [], "note": ""},
                 "tables": tables,
             }
@@ -130,6 +138,17 @@ class Result:
         write_atomically(folder / "report.md", self.report.to_markdown().encode())
         write_atomically(folder / "report.html", self.report.to_html().encode())
         return folder / "report.html"
+
+
+def fingerprint(content: EcgRecord | str) -> str:
+    """Short digest of a record's signal, leads and rate, or of a text."""
+    digest = hashlib.blake2b(digest_size=8)
+    if isinstance(content, str):
+        digest.update(content.encode())
+    else:
+        digest.update(f"{content.leads} {content.fs}".encode())
+        digest.update(np.ascontiguousarray(content.signal).tobytes())
+    return digest.hexdigest()
 
 
 def answer_all(

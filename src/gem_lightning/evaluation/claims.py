@@ -13,7 +13,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import GemError
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all
+from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
 from gem_lightning.evaluation.records import RecordSet
 from gem_lightning.evaluation.said import draw_page, pick_cases
 from gem_lightning.evaluation.statistics import Interval, bootstrap_sums
@@ -71,10 +71,12 @@ class ClaimsBenchmark:
         reports: dict[str, Any] = {}
         measured: dict[str, Any] = {}
         unreadable: dict[str, str] = {}
+        data: dict[str, str] = {}
         for name in self.records.names:
             text = answers[name].text if name in answers else ""
             try:
-                measured[name] = measure(self.records.read(name))
+                record = self.records.read(name)
+                measured[name], data[name] = measure(record), fingerprint(record)
             except GemError as error:
                 unreadable[name] = str(error)
                 continue
@@ -105,7 +107,9 @@ class ClaimsBenchmark:
             "coverage": {n: r.coverage for n, r in reports.items() if r.coverage is not None},
         }
         report = self._report(figures, model, reports, precision)
-        return Result(self.name, model, figures, report, per_record, groups=dict(self.records.groups))
+        settings = {"question": self.question, "tolerance": self.tolerance}
+        facts: dict[str, Any] = {"groups": dict(self.records.groups), "settings": settings, "data": data}
+        return Result(self.name, model, figures, report, per_record, **facts)
 
     def _report(
         self, figures: dict[str, Any], model: str, reports: dict[str, Any], precision: dict[str, float]

@@ -26,11 +26,12 @@ def compare(run_a: str | os.PathLike[str], run_b: str | os.PathLike[str], seed: 
         ``figures``: name to the test, with p values also adjusted for their number (Holm).
 
     Raises:
-        DataError: A folder without results, different benchmarks, or nothing in common.
+        DataError: A folder without results, different benchmarks, settings or records, or nothing in common.
     """
     a, b = _results(run_a), _results(run_b)
     if a["benchmark"] != b["benchmark"]:
         raise DataError(f"expected two runs of one benchmark, got {a['benchmark']!r} and {b['benchmark']!r}")
+    _check_alike(a, b)
     figures: dict[str, Any] = {}
     left_out = sorted(set(a["per_record"]) ^ set(b["per_record"]))
     groups = {**b["groups"], **a["groups"]}
@@ -58,6 +59,25 @@ def _results(run: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"expected the results of `evaluate` at {path}, found none; give the folder of a run")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _check_alike(a: dict[str, Any], b: dict[str, Any]) -> None:
+    """Refuse what would not be a paired comparison; results of older versions do not say and are let through."""
+    settings = [run.get("settings", {}) for run in (a, b)]
+    unlike = [
+        f"{name}: {settings[0][name]!r} and {settings[1][name]!r}"
+        for name in settings[0]
+        if name in settings[1] and settings[0][name] != settings[1][name]
+    ]
+    if unlike:
+        raise DataError(f"expected two runs with the same settings, got {'; '.join(unlike)}; run one of them again")
+    data = [run.get("data", {}) for run in (a, b)]
+    changed = [name for name in data[0] if name in data[1] and data[0][name] != data[1][name]]
+    if changed:
+        raise DataError(
+            f"expected the same records in both runs, got other content under {len(changed)} of "
+            f"{len(data[0].keys() & data[1].keys())} ids, such as {changed[0]!r}; run both on the same data"
+        )
 
 
 def _report(a: dict[str, Any], b: dict[str, Any], figures: dict[str, Any], left_out: list[str]) -> EvaluationReport:

@@ -54,9 +54,7 @@ class GemPredictor:
         return found[0]
 
     def predict_many(self, queries: Iterable[Query], on_prediction: Callable[[Query, Prediction], None]) -> None:
-        """Answer several; a query that cannot be put becomes a prediction with its error."""
-        from gem_lightning.models.generation import generate_texts
-
+        """Answer several; a query that cannot be answered becomes a prediction with its error."""
         for batch in _batches(queries, self.batch_size):
             examples, askable = [], []
             for query in batch:
@@ -65,12 +63,24 @@ class GemPredictor:
                     askable.append(query)
                 except GemError as error:
                     on_prediction(query, Prediction("", error=str(error)))
-            texts = generate_texts(
-                self.model, self.processor, examples, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size
-            )
-            for query, example, text in zip(askable, examples, texts, strict=True):
-                likelihoods = self._likelihoods(example, query.options) if query.options else None
-                on_prediction(query, Prediction(text, likelihoods))
+            for query, prediction in zip(askable, self._answers(askable, examples), strict=True):
+                on_prediction(query, prediction)
+
+    def _answers(self, queries: list[Query], examples: list[dict[str, Any]]) -> list[Prediction]:
+        """Predictions of a batch; where one of it cannot be answered, each is asked alone."""
+        from gem_lightning.models.generation import generate_texts
+
+        limits = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
+        try:
+            texts = generate_texts(self.model, self.processor, examples, **limits)
+            return [
+                Prediction(text, self._likelihoods(example, query.options) if query.options else None)
+                for query, example, text in zip(queries, examples, texts, strict=True)
+            ]
+        except GemError as error:
+            if len(queries) == 1:
+                return [Prediction("", error=str(error))]
+        return [self._answers([query], [example])[0] for query, example in zip(queries, examples)]
 
     def _example(self, query: Query) -> dict[str, Any]:
         record = self._as_trained(query) if "ecg" in self.looks_at and "signal" not in query.withhold else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation import grounding
-from gem_lightning.evaluation.benchmark import Predictor, Progress, Result, answer_all
+from gem_lightning.evaluation.benchmark import Predictor, Progress, Result, answer_all, fingerprint
 from gem_lightning.evaluation.judge import Asks
 from gem_lightning.evaluation.judging import add_judges, run_judges
 from gem_lightning.evaluation.predictions import patient_of, read_rows
@@ -97,6 +97,8 @@ class GroundingBenchmark:
         judged = run_judges(self.judges, "grounding", cases, out, prompts, groups, self.draws)
         result.figures |= judged
         result.groups |= {name: p for name, p in groups.items() if p is not None}
+        result.settings |= {"question": self.question}
+        result.data |= {case.id: fingerprint(case.reference) for case in cases}
         for label, found in judged["judges"].items():
             for criterion in found.get("means", {}):
                 column = f"{criterion}, {label}"

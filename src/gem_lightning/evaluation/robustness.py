@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all
+from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
 from gem_lightning.evaluation.perturbations import HISTORIES, PERTURBATIONS, Perturbation, perturb
 from gem_lightning.evaluation.records import RecordSet
 from gem_lightning.evaluation.said import kept, read_text
@@ -96,7 +96,10 @@ class RobustnessBenchmark:
 
     def score(self, answers: Mapping[str, Prediction], model: str = "model") -> Result:
         """Compare the texts; ids as in :meth:`query`."""
-        features = {name: measure(self.records.read(name)) for name in self.records.names}
+        features, data = {}, {}
+        for name in self.records.names:
+            record = self.records.read(name)
+            features[name], data[name] = measure(record), fingerprint(record)
         clean = {name: read_text(_text(answers, f"{CLEAN}/0/{name}")) for name in features}
         rows = {name: (clean[name], verify(_text(answers, f"{CLEAN}/0/{name}"), features[name])) for name in features}
         precision = {name: checked.precision for name, (_, checked) in rows.items()}
@@ -111,8 +114,12 @@ class RobustnessBenchmark:
                 row |= self._special(kind, label, texts, clean, features)
                 figures[kind][label] = row
         per_record = {"clean claim precision": {name: p for name, p in precision.items() if p is not None}}
-        groups = dict(self.records.groups)
-        return Result(self.name, model, figures, self._report(figures, model), per_record, groups=groups)
+        facts: dict[str, Any] = {
+            "groups": dict(self.records.groups),
+            "settings": {"question": self.question},
+            "data": data,
+        }
+        return Result(self.name, model, figures, self._report(figures, model), per_record, **facts)
 
     def _figures(self, rows: dict[str, Any], clean: dict[str, Any], features: Any, given: Any) -> dict[str, Any]:
         counts = [(r.count("supported"), r.count("supported") + r.count("contradicted")) for _, r in rows.values()]

@@ -14,7 +14,7 @@ import numpy as np
 
 from gem_lightning.ecg import DIAGNOSES, SimulatedEcg, simulate
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all
+from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
 from gem_lightning.evaluation.said import QUANTITIES, Said, kept, read_text
 from gem_lightning.evaluation.simulator_report import simulator_report
 from gem_lightning.evaluation.statistics import bootstrap_sums, mean_interval, ratio
@@ -107,7 +107,9 @@ class SimulatorBenchmark:
         }
         texts = {name: answers[name].text if name in answers else "" for name in first}
         report = simulator_report(figures, model, truth, said, texts, f1, self.cases)
-        return Result(self.name, model, figures, report, {**errors, "finding F1": f1})
+        settings = {"seed": self.seed, "diagnoses": self.diagnoses, "question": self.question, **self.options}
+        data = {name: fingerprint(ecg.record) for name, ecg in truth.items()}
+        return Result(self.name, model, figures, report, {**errors, "finding F1": f1}, settings=settings, data=data)
 
     def _change(
         self, answers: dict[str, Prediction], truth: dict[str, SimulatedEcg], said: dict[str, Said]

@@ -12,7 +12,7 @@ import numpy as np
 
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation import strict, suite_report
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all
+from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
 from gem_lightning.evaluation.ecgbench import score
 from gem_lightning.evaluation.judge import Asks, JudgeCase
 from gem_lightning.evaluation.judging import add_judges, run_judges
@@ -161,6 +161,7 @@ class EcgBench:
                 progress,
             )
             gold = [sample.to_dict() for sample in samples]
+            result.data |= {str(s.id): fingerprint(f"{s.question}\n{s.answer}") for s in samples}
             result.groups |= {str(g["id"]): p for g in gold if (p := patient_of(g)) is not None}
             if task.kind == "judged":
                 judged[name] = self._judged(task, samples, answers, pathlib.Path(out) / name)

@@ -267,12 +267,6 @@ class GemProcessor(ProcessorMixin):
             batch["image_sizes"] = torch.tensor([size for item in items for size in item.get("image_sizes", ())])
         return BatchFeature(batch)
 
-    def generate_texts(self, model: Any, examples: Sequence[Mapping[str, Any]], **settings: Any) -> list[str]:
-        """Answers for examples with ``question`` and, where they have them, ``record`` and ``image``."""
-        from gem_lightning.models.generation import generate_texts
-
-        return generate_texts(model, self, examples, **settings)
-
     def _tokens(
         self,
         conversation: Sequence[Message],
