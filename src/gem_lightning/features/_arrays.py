@@ -45,9 +45,16 @@ def last_true(mask: np.ndarray) -> np.ndarray:
     return np.where(mask.any(-1), mask.shape[-1] - 1 - mask[..., ::-1].argmax(-1), -1)
 
 
+def sums(x: np.ndarray) -> np.ndarray:
+    """Sums of the first 0, 1, ... values along the last axis, double precision: one longer than ``x``."""
+    out = np.zeros((*x.shape[:-1], x.shape[-1] + 1))
+    np.cumsum(x, axis=-1, out=out[..., 1:])
+    return out
+
+
 def running_mean(x: np.ndarray, width: int) -> np.ndarray:
     """Centred moving average of a 1-D array; the ends average what there is."""
-    total = np.concatenate([[0.0], np.cumsum(x, dtype=np.float64)])
+    total = sums(x)
     i = np.arange(len(x))
     start, stop = np.clip(i - width // 2, 0, len(x)), np.clip(i - width // 2 + width, 0, len(x))
     return (total[stop] - total[start]) / np.maximum(stop - start, 1)
@@ -93,6 +100,20 @@ def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
     ordered = np.sort(np.moveaxis(x, axis, -1), axis=-1)
     count = np.asarray(np.count_nonzero(ordered == ordered, axis=-1))
     return (at(ordered, np.maximum(count - 1, 0) // 2) + at(ordered, np.minimum(count // 2, x.shape[axis] - 1))) / 2
+
+
+def gradient(x: np.ndarray) -> np.ndarray:
+    """``np.gradient`` along the last axis: central differences, one-sided at the ends."""
+    out = np.empty_like(x)
+    np.subtract(x[..., 2:], x[..., :-2], out=out[..., 1:-1])
+    out[..., 1:-1] /= 2
+    out[..., 0], out[..., -1] = x[..., 1] - x[..., 0], x[..., -1] - x[..., -2]
+    return out
+
+
+def sign_of(x: np.ndarray) -> np.ndarray:
+    """-1 or 1 (..., 1), single precision, to make waves (..., width) upright."""
+    return np.where(x < 0, np.float32(-1), np.float32(1))[..., None]
 
 
 def rms(x: np.ndarray, axis: int = 0) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gem_lightning.features._arrays import nanmedian, rms
+from gem_lightning.features._arrays import median, nanmedian, rms, sums
 from gem_lightning.features._filters import PAD, RATE, Views, ms
 from gem_lightning.features._qrs import Qrs
 
@@ -47,7 +47,7 @@ def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, befor
     """From the end of each T wave to ``before`` samples ahead of the next QRS onset or the record's end."""
     end = nanmedian(t_off[trusted])
     end = np.where(np.isfinite(end), end, qrs.off + ms(300))
-    before_first = qrs.on[0] - np.median(np.diff(qrs.on)) + np.median(end - qrs.on) if len(end) > 1 else PAD
+    before_first = qrs.on[0] - median(np.diff(qrs.on)) + median(end - qrs.on) if len(end) > 1 else PAD
     start = np.r_[max(before_first, PAD), end + AFTER_T].astype(int)
     stop = np.r_[qrs.on, PAD + views.samples].astype(int) - before
     return [(a, b) for a, b in zip(start, stop) if b > a]
@@ -71,8 +71,7 @@ def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.n
     lagged = pattern.T @ x  # (lags, samples); a place's product is the sum along a diagonal
     lag, sample = lagged.strides
     product = as_strided(lagged, (width, places), (lag + sample, sample), writeable=False).sum(0)
-    total = np.cumsum(np.pad(x, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
-    square = np.cumsum(np.pad(np.einsum("ls,ls->s", x, x), (1, 0)), dtype=np.float64)
+    total, square = sums(x), sums(np.einsum("ls,ls->s", x, x))
     mean = total[:, width:] - total[:, :-width]
     energy = square[width:] - square[:-width] - np.einsum("ls,ls->s", mean, mean) / width
     norm = np.sum(pattern**2)

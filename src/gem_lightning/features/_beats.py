@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
-from gem_lightning.features._arrays import windows
+from gem_lightning.features._arrays import median, quantile, windows
 from gem_lightning.features._filters import PAD, RATE, Views, ms
 from gem_lightning.features._qrs import Qrs
 
@@ -35,17 +33,17 @@ def likeness(views: Views, trusted: np.ndarray, beats: np.ndarray) -> np.ndarray
 def doubt(views: Views, trusted: np.ndarray, beats: np.ndarray, energy: np.ndarray, alike: np.ndarray) -> str | None:
     """Why these candidates are no heart beats, or None where they are."""
     inside = energy[PAD : PAD + views.samples]
-    typical = np.median(energy[beats])
+    typical = median(energy[beats])
     if len(beats) < 3:
-        calm = np.quantile(inside, 0.3) / typical
+        calm = quantile(inside, 0.3) / typical
         return "no QRS complex stands out from the noise" if calm > QUIET_FAST else None
-    slow = np.diff(views.t[trusted, ::4], axis=1) * (RATE / 4)
+    slow = np.diff(views.t[trusted, ::4], axis=1) * np.float32(RATE / 4)
     smooth = np.sqrt(np.mean(views.beat[trusted, ::4] ** 2) / (np.mean(slow**2) + 1e-12))
-    gap = np.median([energy[a:b].min() for a, b in pairwise(beats)]) / typical
+    gap = median(np.minimum.reduceat(energy[: beats[-1]], beats[:-1])) / typical
     others = alike - 2 * np.eye(len(beats))
-    if len(beats) >= 4 and np.median(others.max(1)) < ALIKE:
+    if len(beats) >= 4 and median(others.max(1)) < ALIKE:
         return "noise: no two QRS candidates are alike"
-    fast = np.median(np.diff(beats)) < FAST
+    fast = median(np.diff(beats)) < FAST
     if gap > (QUIET_FAST if fast else QUIET_BETWEEN) or (smooth < SMOOTH and gap > QUIET_SMOOTH):
         return "continuous activity without distinct QRS complexes, as in ventricular fibrillation or noise"
     return None
@@ -62,8 +60,8 @@ def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np
     label = np.full(count, "normal", dtype=object)
     width = (qrs.off - qrs.on).astype(float)
     group = _usual_group(alike, width)
-    usual = np.median(alike[:, group], axis=1) > OTHER_FORM
-    base = float(np.median(width[usual])) if usual.any() else 0.0
+    usual = median(alike[:, group]) > OTHER_FORM
+    base = float(median(width[usual])) if usual.any() else 0.0
     early = _early(beats, usual)
     wider = (width > base + WIDER) & (width > WIDE)
     label[early] = "premature_supraventricular"
@@ -77,7 +75,7 @@ def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np
         distance = views.spikes[:, 0][None] - beats[:, None]  # (beats, spikes)
         paced = ((distance > -SPIKE_BEFORE) & (distance < SPIKE_AFTER)).any(1)
         if paced.mean() > 0.5:  # of some beats the spike is too small to be seen
-            paced |= np.median(alike[:, paced], axis=1) > SAME_FORM
+            paced |= median(alike[:, paced]) > SAME_FORM
         label[paced] = "paced"
     return label
 
@@ -87,7 +85,7 @@ def _usual_group(alike: np.ndarray, width: np.ndarray) -> np.ndarray:
     same = alike > SAME_FORM
     size = same.sum(1)
     candidates = np.flatnonzero(size >= 0.8 * size.max())
-    typical = [np.median(width[same[i]]) for i in candidates]
+    typical = [median(width[same[i]]) for i in candidates]
     return same[candidates[int(np.argmin(typical))]]
 
 
@@ -98,10 +96,10 @@ def _early(beats: np.ndarray, usual: np.ndarray) -> np.ndarray:
     if len(rr) < 3:
         return early
     plain = rr[usual[1:] & usual[:-1]]
-    reference = float(np.median(plain)) if len(plain) >= 3 else float(np.mean(rr))
+    reference = float(median(plain)) if len(plain) >= 3 else float(np.mean(rr))
     early[1:] = rr < EARLY * reference
     steady = rr[~early[1:] & ~np.r_[False, early[1:-1]]]
-    if len(steady) >= 3 and np.median(np.abs(steady - np.median(steady))) > 0.06 * np.median(steady):
+    if len(steady) >= 3 and median(np.abs(steady - median(steady))) > 0.06 * median(steady):
         return np.zeros(len(beats), bool)
     # Two early beats in a row of the usual form are a faster rhythm, not two premature beats.
     run = early & (np.r_[False, early[:-1]] | np.r_[early[1:], False]) & usual

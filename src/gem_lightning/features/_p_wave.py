@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gem_lightning.features._arrays import at, median, nanmedian, rms, windows
+from gem_lightning.features._arrays import at, gradient, median, nanmedian, rms, sign_of, windows
 from gem_lightning.features._atria import Atria, between_beats, free_p
 from gem_lightning.features._filters import PAD, Views
 from gem_lightning.features._qrs import Qrs, rr_samples
@@ -44,7 +44,7 @@ def find_p(
     usable = (allowed.mean(1) > 0.3) & usual_beats & (start > PAD)
     if not usable.any():
         return none, free_p(views, trusted, qrs, t_off)
-    usual = np.median(deviation[:, usable], axis=1)  # (leads, SPAN)
+    usual = median(deviation[:, usable].swapaxes(1, 2))  # (leads, SPAN)
     present = _present(deviation[trusted], usual[trusted], usable, beats)
     if not present.any():
         return none, free_p(views, trusted, qrs, t_off)
@@ -59,7 +59,7 @@ def find_p(
     peak = np.where(near, np.abs(deviation), -1).argmax(-1)
     on, off = _ends(deviation, peak)
     around = slice(max(centre - steps(50), 0), centre + steps(50))
-    unrest = np.median(rms(deviation[:, usable, around] - usual[:, None, around], axis=-1), axis=1)  # (leads,)
+    unrest = median(rms(deviation[:, usable, around] - usual[:, None, around], axis=-1))  # (leads,)
     visible = np.abs(usual[:, around]).max(1) > MIN_LEAD_MV + LEAD_SNR * unrest / np.sqrt(usable.sum())
     shown = present & (trusted & visible)[:, None]
 
@@ -84,7 +84,7 @@ def _deviation(
     signal = windows(views.p, qrs.on, STEP * SPAN, 0, STEP)
     left = at(signal, np.broadcast_to(first, signal.shape[:2]))[..., None]
     right = median(signal[..., SPAN - steps(24) : SPAN - steps(6)])[..., None]
-    share = np.clip((index - first[:, None]) / (last - first)[:, None], 0, 1)
+    share = np.clip((index - first[:, None]) / (last - first)[:, None], 0, 1).astype(np.float32)
     return np.where(allowed, signal - (share * right + (1 - share) * left), 0), allowed
 
 
@@ -94,7 +94,7 @@ def _present(deviation: np.ndarray, usual: np.ndarray, usable: np.ndarray, beats
     shape = usual.reshape(-1)
     likeness = flat @ shape / (np.linalg.norm(flat, axis=1) * np.linalg.norm(shape) + 1e-12)
     height = rms(usual).max()
-    unrest = np.sqrt(np.median(np.mean((deviation[:, usable] - usual[:, None]) ** 2, axis=(0, 2))))
+    unrest = np.sqrt(median(np.mean((deviation[:, usable] - usual[:, None]) ** 2, axis=(0, 2))))
     rr = np.diff(beats)[usable[1:] & usable[:-1]]
     uneven = len(rr) >= 3 and np.std(rr) > UNEVEN_RR * np.mean(rr)
     enough = height > max(MIN_MV, (MIN_SNR_UNEVEN if uneven else MIN_SNR) * unrest)
@@ -108,7 +108,7 @@ def _ends(deviation: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     def end(wave: np.ndarray, top: np.ndarray, length: int) -> np.ndarray:
         """End of the wave after its last phase."""
-        sign = np.where(at(wave, top) < 0, -1.0, 1.0)[..., None]
+        sign = sign_of(at(wave, top))
         later = (index > top[..., None]) & (index <= top[..., None] + steps(60))
         dip = np.where(later, -sign * wave, -np.inf).argmax(-1)
         second = np.abs(at(wave, dip)) > SECOND_PHASE * np.abs(at(wave, top))
@@ -116,7 +116,7 @@ def _ends(deviation: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarr
         top = np.where(second, dip, top)
         upright = wave * np.where(second[..., None], -sign, sign)
         falling = (index >= top[..., None] + steps(4)) & (index <= top[..., None] + steps(70))
-        steepest = np.where(falling, -np.gradient(upright, axis=-1), -np.inf).argmax(-1)
+        steepest = np.where(falling, -gradient(upright), -np.inf).argmax(-1)
         return trapezium_end(upright, steepest, np.minimum(steepest + length, mirror))
 
     return mirror - end(deviation[..., ::-1], mirror - peak, LEFT), end(deviation, peak, RIGHT)

@@ -125,7 +125,7 @@ def _lead_edges(
     inside = (index >= (on - ms(20))[:, None]) & (index <= (off + ms(24))[:, None])
     slope = np.where(inside, slope, 0)
     floor = quantile(np.abs(views.slope[:, PAD : PAD + views.samples : 3]), 0.3)[:, None]
-    usual = np.median(np.maximum(slope.max(-1) - floor, 1e-9)[trusted], axis=0)
+    usual = median(np.maximum(slope.max(-1) - floor, 1e-9)[trusted].T)
     first = first_true(slope > np.maximum(LEAD_FLOOR * floor, floor + LEAD_ON * usual)[..., None])
     last = last_true(slope > np.maximum(LEAD_FLOOR * floor, floor + LEAD_OFF * usual)[..., None])
     first = np.where(first < 0, on, beats - BEFORE + first)
@@ -138,5 +138,5 @@ def _lead_edges(
 def rr_samples(beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """RR before and after each beat (beats,), samples; the median where there is no neighbour, else one second."""
     rr = np.diff(beats)
-    usual = np.median(rr) if len(rr) else RATE
+    usual = median(rr) if len(rr) else RATE
     return np.r_[usual, rr].astype(float), np.r_[rr, usual].astype(float)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gem_lightning.features._arrays import at, median, rms, windows
+from gem_lightning.features._arrays import at, gradient, median, rms, sign_of, windows
 from gem_lightning.features._filters import PAD, RATE, Views, ms
 from gem_lightning.features._qrs import Qrs, rr_samples
 
@@ -51,8 +51,9 @@ def trapezium_end(y: np.ndarray, steepest: np.ndarray, reach: np.ndarray) -> np.
     Returns:
         (...) index of the end.
     """
-    index = np.arange(y.shape[-1])
-    area = (at(y, steepest)[..., None] - y) * (2 * reach[..., None] - index - steepest[..., None])
+    index = np.arange(y.shape[-1], dtype=np.int32)
+    base = (2 * reach - steepest).astype(np.float32)[..., None] - index.astype(np.float32)
+    area = (at(y, steepest)[..., None] - y) * base
     allowed = (index >= steepest[..., None]) & (index <= reach[..., None])
     return np.where(allowed, area, -np.inf).argmax(-1)
 
@@ -68,8 +69,7 @@ def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wa
     line = level[..., None] + slope_to_next[..., None] * (STEP * np.arange(SPAN, dtype=np.float32))
     deviation = windows(views.t, start, 0, STEP * SPAN, STEP) - line  # (leads, beats, SPAN)
     peak, bend = _peak(deviation, trusted, limit)
-    sign = np.where(bend < 0, np.float32(-1), np.float32(1))[..., None]
-    off, on = _ends(deviation * sign, peak, limit)
+    off, on = _ends(deviation * sign_of(bend), peak, limit)
     last = PAD + views.samples
     present = (np.abs(bend) > MIN_MV) & (start + STEP * limit < last) & (limit > START) & trusted[:, None]
 
@@ -96,7 +96,7 @@ def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> tupl
     index = np.arange(SPAN)
     before = np.maximum(index - REACH, steps(40))
     after = np.minimum(index + REACH, SPAN - 1)
-    bend = deviation - (deviation[..., before] + deviation[..., after]) / 2
+    bend = deviation - (deviation.take(before, axis=-1) + deviation.take(after, axis=-1)) / 2
     allowed = (index >= START) & (index < limit[:, None])
     centre = np.where(allowed, rms(bend[trusted]), -1).argmax(1)
     low = np.maximum(centre - steps(90), START)
@@ -105,14 +105,14 @@ def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> tupl
     sharpest = np.where(near, np.abs(bend), -1).argmax(-1)
     most = at(bend, sharpest)
     close = near & (np.abs(index - sharpest[..., None]) <= steps(40))
-    peak = np.where(close, deviation * np.where(most < 0, -1, 1)[..., None], -np.inf).argmax(-1)
+    peak = np.where(close, deviation * sign_of(most), -np.inf).argmax(-1)
     return peak, most
 
 
 def _ends(upright: np.ndarray, peak: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Offset and onset (leads, beats) after the QRS complex of T waves made upright."""
     index = np.arange(SPAN)
-    slope = np.gradient(upright, axis=-1)
+    slope = gradient(upright)
     last = np.minimum(np.minimum(peak + steps(220), limit + steps(40)), SPAN - 1)
     falling = (index >= peak[..., None] + steps(8)) & (index <= np.minimum(peak + steps(130), last)[..., None])
     steepest = np.where(falling, -slope, -np.inf).argmax(-1)
