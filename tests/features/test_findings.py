@@ -7,11 +7,16 @@ import re
 import numpy as np
 import pytest
 
-from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.ecg import truth
+from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulate import simulate
 from gem_lightning.errors import GemError
-from gem_lightning.features import findings, from_mimic_csv, measure
-from gem_lightning.features._criteria import criteria
+from gem_lightning.features import _atria, findings, from_mimic_csv, measure
+from gem_lightning.features._axes import scale_error
+from gem_lightning.features._criteria import TO_SCALE, Case, criteria, limits
+from gem_lightning.features._rules_conduction import minnesota_form, strauss_form
+from gem_lightning.features._rules_muscle import contiguous
+from gem_lightning.features.schema import LeadFeatures
 
 
 def codes(diagnosis: str, seed: int = 1, **parameters) -> set[str]:
@@ -59,7 +64,7 @@ def test_fibrillation_needs_an_uneven_rhythm():
 def test_own_limits_are_named():
     features = measure(simulate("atrial_fibrillation", seed=2).record)
     sources = {finding.code: finding.source for finding in findings(features)}
-    assert "set by this library: p_share" in sources["atrial_fibrillation"]
+    assert "set by this library: rr_change, p_share" in sources["atrial_fibrillation"]
     for entry in criteria()["findings"].values():
         assert set(entry.get("ours", ())) <= set(entry["limits"])
 
@@ -113,9 +118,119 @@ def test_nothing_measured_means_nothing_found():
 def test_criteria_are_complete():
     data = criteria()
     for code, entry in data["findings"].items():
-        assert entry["source"] in data["sources"], code
+        keys = entry["source"] if isinstance(entry["source"], list) else [entry["source"]]
+        assert set(keys) <= set(data["sources"]), code
         assert entry["threshold"].format(**entry["limits"])
         assert entry["snomed"] is None or entry["snomed"].isdigit()
+
+
+def test_every_source_is_used():
+    data = criteria()
+    named = [entry["source"] for entry in data["findings"].values()]
+    used = {key for keys in named for key in (keys if isinstance(keys, list) else [keys])}
+    assert used == set(data["sources"])
+
+
+def test_truth_and_findings_share_their_limits():
+    long, short = limits("long_qtc"), limits("short_qtc")
+    assert {"M": long["m"], "F": long["f"]} == truth.LONG_QTC_MS
+    assert short["high"] == truth.SHORT_QTC_MS
+    for code, (low, high) in truth.AXES_DEG.items():
+        assert (limits(code)["low"], limits(code)["high"]) == (low, high)
+    flutter = limits("atrial_flutter")
+    assert flutter["per_s"] == _atria.FLUTTER_PER_S
+    assert (flutter["rate_low"], flutter["rate_high"]) == pytest.approx([60 * f for f in _atria.FLUTTER_HZ])
+
+
+def test_truth_and_findings_share_what_is_contiguous():
+    case = Case(measure(simulate("sinus").record), 60, "M")
+    pairs = {frozenset(pair) for pair in truth._CONTIGUOUS}
+    for i, one in enumerate(LEADS):
+        for other in LEADS[i + 1 :]:
+            found = contiguous(case, lambda name, _, pair=(one, other): name in pair, 2)
+            assert bool(found) == ({one, other} in pairs), (one, other)
+
+
+def test_st_truth_follows_sex_and_age():
+    level = {lead: {"J": 0.18 if lead in ("V2", "V3") else 0.0, "J80": 0.0} for lead in LEADS}
+    assert truth._st_codes(level, 60, "F") == {"st_elevation"}
+    assert truth._st_codes(level, 60, "M") == set()
+    level["V2"]["J"] = level["V3"]["J"] = 0.22
+    assert truth._st_codes(level, 60, "M") == {"st_elevation"}
+    assert truth._st_codes(level, 30, "M") == set()
+
+
+@pytest.mark.parametrize(
+    ("angle", "code"),
+    [(-170, "extreme_axis_deviation"), (-91, "extreme_axis_deviation"), (-90, "left_axis_deviation"),
+     (-31, "left_axis_deviation"), (-30, "normal_axis"), (90, "normal_axis"), (91, "right_axis_deviation"),
+     (180, "right_axis_deviation")],
+)  # fmt: skip
+def test_every_axis_has_one_name(angle, code):
+    features = measure(simulate("sinus", seed=1).record)
+    features.axis_deg["QRS"] = angle
+    axes = {f.code for f in findings(features) if "axis" in f.code}
+    assert axes == {code}
+
+
+def test_turned_limb_leads_have_an_extreme_axis():
+    record = simulate("sinus", seed=1, axis_deg=40).record
+    turned = record.signal.copy()
+    turned[:6] *= -1
+    assert "extreme_axis_deviation" in {f.code for f in findings(measure(record.with_signal(turned)))}
+
+
+def test_leads_scaled_one_by_one_make_voltages_doubtful():
+    record = simulate("lvh", seed=1, snr_db=20).record
+    certain = {f.code: f for f in findings(measure(record), 60, "M")}
+    scaled = measure(record.with_signal(record.signal / np.ptp(record.signal, axis=1, keepdims=True)))
+    doubted = {f.code: f for f in findings(scaled, 60, "M")}
+    assert certain["normal_axis"].certainty == "definite"
+    for finding in doubted.values():
+        if criteria()["findings"][finding.code].get("voltage"):
+            assert finding.certainty == "possible"
+            assert finding.evidence["limb_leads_scale_error"] > TO_SCALE
+    assert doubted["sinus_rhythm"].certainty == "definite"
+
+
+def test_scale_error_sees_factors_and_not_noise():
+    rng = np.random.default_rng(0)
+    sim = simulate("sinus", seed=3)
+    onset, offset = (int(sim.global_marks[name][2]) for name in ("QRS_on", "QRS_off"))
+    beat = sim.record.signal[:, onset - 10 : offset + 10]
+    trust = np.ones(12)
+    assert scale_error(beat, LEADS, trust) < 1e-3
+    assert scale_error(beat + rng.normal(0, 0.01, beat.shape), LEADS, trust) < TO_SCALE
+    beat = beat * np.where(np.array(LEADS) == "aVF", 1.4, 1.0)[:, None]
+    assert scale_error(beat, LEADS, trust) > TO_SCALE
+    assert scale_error(beat, LEADS, np.where(np.array(LEADS) == "aVF", 0.0, 1.0)) < 1e-3
+    assert scale_error(beat[6:], LEADS[6:], trust[6:]) is None
+
+
+def test_block_by_strauss_may_keep_q_waves():
+    features = measure(simulate("lbbb", seed=2, qrs_ms=160).record)
+    notched = LeadFeatures(q_mv=0.1, r_mv=0.8, r2_mv=0.7, qrs_notes=("notched",))
+    features.leads.update(dict.fromkeys(("I", "aVL", "V6"), notched))
+    assert "lbbb" in {f.code for f in findings(features, 60, "M")}
+    assert not strauss_form(Case(measure(simulate("sinus", seed=2).record), 60, "M"))
+
+
+def test_minnesota_asks_for_r_prime_above_r():
+    features = measure(simulate("sinus", seed=2).record)
+    features.leads["V1"] = LeadFeatures(r_mv=0.15, s_mv=0.6, r2_mv=0.25)
+    assert minnesota_form(Case(features, None, None)) == ("V1",)
+    stated = {f.code: f.certainty for f in findings(features)}
+    assert stated["incomplete_rbbb"] == "possible"
+    features.leads["V1"] = LeadFeatures(r_mv=0.25, s_mv=0.6, r2_mv=0.2)
+    assert "incomplete_rbbb" not in {f.code for f in findings(features)}
+
+
+def test_a_q_wave_is_no_s_wave():
+    features = measure(simulate("sinus", seed=2).record)
+    features.leads["III"] = LeadFeatures(q_mv=2.5, r_mv=0.1, qrs_mv=2.6, qrs_form="Qr")
+    assert "lvh" not in {f.code for f in findings(features, 60, "M")}
+    features.leads["III"] = LeadFeatures(q_mv=2.5, qrs_mv=2.5, qrs_form="QS")
+    assert "lvh" in {f.code for f in findings(features, 60, "M")}
 
 
 def test_mimic_row():

@@ -150,7 +150,7 @@ def simulate(
         record=EcgRecord(signal, fs, LEADS, meta),
         marks=known.marks,
         global_marks=known.global_marks,
-        diagnoses=truth.diagnoses(codes, known.parameters, values["sex"], schedule.atrial_rate, territory),
+        diagnoses=truth.diagnoses(codes, known.parameters, values["age"], values["sex"], territory),
         parameters={f.name: getattr(heart, f.name) for f in fields(heart)} | facts,
         beat_class=known.beat_class,
         extra_p=known.extra_p,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,20 @@ _WALLS = {
     "anterolateral": ("anterior", "lateral"),
     "inferolateral": ("inferior", "lateral"),
 }
-_CONTIGUOUS = (("II", "III", "aVF"), ("aVL", "I", "V5", "V6"), ("V1", "V2", "V3", "V4", "V5", "V6"))
+# Contiguous leads: any two of a wall, and neighbours on the chest. These and the limits below are the findings' own
+# (features/criteria.yaml; tests/features holds the two together).
+_CONTIGUOUS = (
+    *combinations(("II", "III", "aVF"), 2),
+    *combinations(("I", "aVL", "V5", "V6"), 2),
+    *pairwise(("V1", "V2", "V3", "V4", "V5", "V6")),
+)
+LONG_QTC_MS = {"M": 450.0, "F": 460.0}
+SHORT_QTC_MS = 360.0
+AXES_DEG = {
+    "extreme_axis_deviation": (-180, -90),
+    "left_axis_deviation": (-90, -30),
+    "right_axis_deviation": (90, 180),
+}
 
 
 @dataclass(frozen=True)
@@ -150,14 +163,12 @@ def _amplitudes(beat: Beat, has_p: bool) -> dict[str, dict[str, float]]:
     return table
 
 
-def diagnoses(
-    codes: frozenset[str], facts: dict[str, Any], sex: str, atrial_rate: float | None, territory: str
-) -> tuple[str, ...]:
+def diagnoses(codes: frozenset[str], facts: dict[str, Any], age: float, sex: str, territory: str) -> tuple[str, ...]:
     """All finding codes that are true: what was asked for, and what rate, axis, PR, QTc and territory make of it."""
     found = set(codes) - {"sinus", "sinus_rhythm", "sinus_bradycardia", "sinus_tachycardia"}
     other = {"atrial_fibrillation", "atrial_flutter", "av_block_3", "paced_rhythm"} & found
     if not other:
-        rate = atrial_rate or facts["heart_rate"] or 75.0
+        rate = facts["atrial_rate"] or facts["heart_rate"] or 75.0
         found.add("sinus_bradycardia" if rate < 60 else "sinus_tachycardia" if rate > 100 else "sinus_rhythm")
     if not other & {"av_block_3"} and (facts["pr_ms"] or 0) > 200 and "av_block_2_mobitz_1" not in found:
         found.add("av_block_1")
@@ -165,15 +176,13 @@ def diagnoses(
         found.add("pvc")
     axis = facts["axis_deg"]["QRS"]
     if "paced_rhythm" not in found:
-        found |= (
-            {"left_axis_deviation"} if -90 < axis < -30 else {"right_axis_deviation"} if 90 < axis <= 180 else set()
-        )
-    bazett, fridericia = facts["qtc_ms"]["bazett"], facts["qtc_ms"]["fridericia"]
-    if bazett and bazett > (460 if sex == "F" else 450) and fridericia > 450:
-        found.add("long_qtc")
+        found |= {name for name, (low, high) in AXES_DEG.items() if low < axis < high}
+    qtc = facts["qtc_ms"]["fridericia"]
+    if qtc:
+        found |= {"long_qtc"} if qtc >= LONG_QTC_MS[sex] else {"short_qtc"} if qtc <= SHORT_QTC_MS else set()
     secondary = {"lbbb", "paced_rhythm", "pre_excitation"} & found
     if not secondary and {"st_elevation", "st_depression"} & found:
-        found |= _st_codes(facts["st_mv"])
+        found |= _st_codes(facts["st_mv"], age, sex)
     if {"st_elevation", "pathological_q"} & set(codes):
         found |= {f"mi_{wall}" for wall in _WALLS[territory]}
     if found == {"sinus_rhythm"}:
@@ -181,11 +190,11 @@ def diagnoses(
     return tuple(sorted(found))
 
 
-def _st_codes(st_mv: dict[str, dict[str, float]]) -> set[str]:
-    """Two contiguous leads 0.1 mV up (0.2 mV in V2, V3) or 0.05 mV down (universal definition of MI, 2018)."""
+def _st_codes(st_mv: dict[str, dict[str, float]], age: float, sex: str) -> set[str]:
+    """Two contiguous leads up or down (universal definition of MI, 2018): 0.1 mV up, by sex and age in V2 and V3."""
     level = {lead: points["J"] for lead, points in st_mv.items()}
-    up = {lead for lead, mv in level.items() if mv >= (0.2 if lead in ("V2", "V3") else 0.1)}
-    down = {lead for lead, mv in level.items() if mv <= -0.05}
-    pairs = [set(pair) for group in _CONTIGUOUS for pair in pairwise(group)]
-    codes = {"st_elevation"} if any(pair <= up for pair in pairs) else set()
-    return codes | ({"st_depression"} if any(pair <= down for pair in pairs) else set())
+    chest = 0.15 if sex == "F" else 0.25 if age < 40 else 0.2
+    up = {lead for lead, mv in level.items() if lead != "aVR" and mv >= (chest if lead in ("V2", "V3") else 0.1)}
+    down = {lead for lead, mv in level.items() if mv <= -0.05 and st_mv[lead]["J80"] <= -0.05}
+    codes = {"st_elevation"} if any({*pair} <= up for pair in _CONTIGUOUS) else set()
+    return codes | ({"st_depression"} if any({*pair} <= down for pair in _CONTIGUOUS) else set())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gem_lightning.ecg.leads import LIMB_FROM_I_II
+from gem_lightning.ecg.record import LEADS
 from gem_lightning.features.schema import LeadFeatures
 
 PRECORDIAL = ("V1", "V2", "V3", "V4", "V5", "V6")
@@ -33,15 +35,47 @@ def frontal_axis(values: dict[str, float]) -> float | None:
     return 180.0 if angle <= -180 else angle
 
 
+def scale_error(average: np.ndarray, names: tuple[str, ...], trust: np.ndarray) -> float | None:
+    """How far the limb leads contradict each other because their amplitudes have no common scale.
+
+    III, aVR, aVL and aVF follow from I and II (Einthoven, Goldberger). Where each lead was scaled by itself they still
+    are sums of I and II, but with other factors: what other factors explain of the misfit, root mean square, as a share
+    of the six leads' own. Noise and leads recorded at different times fit no factors.
+
+    Args:
+        average: (leads, width) mean QRS complex, mV.
+        names: Lead names of the rows.
+        trust: (leads,) 0 where a lead is not to be used.
+
+    Returns:
+        The share; None without I, II and one more trusted limb lead.
+    """
+    rows = {name: average[i] for i, name in enumerate(names) if trust[i] > 0}
+    others = [name for name in LEADS[2:6] if name in rows]
+    if not ({"I", "II"} <= set(rows) and others):
+        return None
+    base = np.stack([rows["I"], rows["II"]])
+    derived = np.stack([rows[name] for name in others])
+    base, derived = (x - x.mean(1, keepdims=True) for x in (base, derived))
+    law = LIMB_FROM_I_II[[LEADS.index(name) for name in others]] @ base
+    fit = derived @ np.linalg.pinv(base) @ base
+    size = np.sqrt(np.mean(np.square(np.concatenate([base, derived]))))
+    explained = np.mean(np.square(derived - law)) - np.mean(np.square(derived - fit))
+    return float(np.sqrt(max(explained, 0.0)) / size) if size > 0 else None
+
+
+def s_depth(lead: LeadFeatures) -> float:
+    """Depth of the S wave, mV: of the whole complex where that is a QS, never of a Q wave that an R wave follows."""
+    return lead.s_mv or (lead.q_mv or 0.0 if lead.qrs_form == "QS" else 0.0)
+
+
 def transition(leads: dict[str, LeadFeatures]) -> str | None:
     """First precordial lead whose R wave exceeds its S wave."""
     for name in PRECORDIAL:
         lead = leads.get(name)
         if lead is None or lead.qrs_mv is None:
             continue
-        up = max(lead.r_mv or 0.0, lead.r2_mv or 0.0)
-        down = lead.s_mv or (lead.q_mv or 0.0 if lead.qrs_form == "QS" else 0.0)
-        if up > down:
+        if max(lead.r_mv or 0.0, lead.r2_mv or 0.0) > s_depth(lead):
             return name
     return None
 
@@ -60,9 +94,7 @@ def voltages(leads: dict[str, LeadFeatures]) -> dict[str, float | None]:
 
     def down(name: str) -> float | None:
         lead = leads.get(name)
-        if lead is None or lead.qrs_mv is None:
-            return None
-        return max(lead.s_mv or 0.0, (lead.q_mv or 0.0) if lead.qrs_form == "QS" else 0.0)
+        return None if lead is None or lead.qrs_mv is None else s_depth(lead)
 
     def add(*terms: float | None) -> float | None:
         return None if any(t is None for t in terms) else float(sum(t for t in terms if t is not None))

@@ -9,6 +9,7 @@ from typing import Any
 
 from gem_lightning.features.schema import EcgFeatures, Finding, LeadFeatures
 
+TO_SCALE = 0.05  # limb leads whose QRS complexes miss each other's sums by more (features.scale_error) are not to scale
 LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
 CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -26,6 +27,13 @@ def criteria() -> dict[str, Any]:
 def limits(code: str) -> dict[str, Any]:
     """The numbers of one criterion."""
     return criteria()["findings"][code]["limits"]
+
+
+def citation(entry: dict[str, Any]) -> str:
+    """Where a criterion comes from, and which of its limits this library set."""
+    keys = entry["source"] if isinstance(entry["source"], list) else [entry["source"]]
+    text = "; ".join(criteria()["sources"][key] for key in keys)
+    return text + (f"; set by this library: {', '.join(entry['ours'])}" if "ours" in entry else "")
 
 
 @dataclass
@@ -60,18 +68,22 @@ class Case:
         leads: tuple[str, ...] = (),
         statement: str | None = None,
     ) -> None:
-        """Add a finding; numbers in the evidence are rounded, absent ones left out."""
+        """Add a finding; numbers in the evidence are rounded, absent ones left out.
+
+        What amplitudes decide is no more than possible where the limb leads contradict each other in amplitude; the
+        evidence then says so.
+        """
         entry = criteria()["findings"][code]
-        source = criteria()["sources"][entry["source"]]
-        if "ours" in entry:
-            source += f"; set by this library: {', '.join(entry['ours'])}"
+        if entry.get("voltage") and value(self.features.scale_error) > TO_SCALE:
+            certainty = "possible"
+            evidence = evidence | {"limb_leads_scale_error": self.features.scale_error}
         self.found.append(
             Finding(
                 code=code,
                 statement=statement or entry["statement"],
                 evidence={k: round(v, 3) if isinstance(v, float) else v for k, v in evidence.items() if v is not None},
                 threshold=entry["threshold"].format(**entry["limits"]),
-                source=source,
+                source=citation(entry),
                 certainty=certainty,
                 leads=tuple(leads),
                 snomed=entry["snomed"],

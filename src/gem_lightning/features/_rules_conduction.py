@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gem_lightning.features._criteria import Case, downward, limits, upward, value
+from gem_lightning.features.schema import LeadFeatures
 
 
 def conduction_rules(case: Case) -> None:
@@ -22,14 +23,13 @@ def axis(case: Case) -> None:
     angle = case.features.axis_deg.get("QRS")
     if angle is None:
         return
-    left, right, normal = (limits(c) for c in ("left_axis_deviation", "right_axis_deviation", "normal_axis"))
-    evidence = {"qrs_axis_deg": angle}
-    if left["low"] <= angle < left["high"]:
-        case.state("left_axis_deviation", evidence)
-    elif right["low"] < angle <= right["high"]:
-        case.state("right_axis_deviation", evidence)
-    elif normal["low"] <= angle <= normal["high"]:
-        case.state("normal_axis", evidence)
+    if angle < limits("extreme_axis_deviation")["high"]:
+        code = "extreme_axis_deviation"
+    elif angle < limits("left_axis_deviation")["high"]:
+        code = "left_axis_deviation"
+    else:
+        code = "right_axis_deviation" if angle > limits("right_axis_deviation")["low"] else "normal_axis"
+    case.state(code, {"qrs_axis_deg": angle})
 
 
 def pre_excitation(case: Case) -> None:
@@ -59,6 +59,26 @@ def right_form(case: Case) -> tuple[str, ...]:
     return tuple(shown)
 
 
+def minnesota_form(case: Case) -> tuple[str, ...]:
+    """V1 or V2 where R' is taller than R, as in the Minnesota code's incomplete right bundle branch block."""
+    least = limits("incomplete_rbbb")["r_prime"]
+    leads = ((name, case.lead(name)) for name in ("V1", "V2"))
+    return tuple(n for n, lead in leads if value(lead.r2_mv) >= least and value(lead.r2_mv) > value(lead.r_mv))
+
+
+def strauss_form(case: Case) -> bool:
+    """Strauss' left bundle branch block: long, rS or QS in V1 and V2, notched in two leads; Q waves may remain."""
+    rule, qrs = limits("lbbb"), value(case.features.qrs_ms)
+    notched = [n for n in ("I", "aVL", "V1", "V2", "V5", "V6") if split(case.lead(n))]
+    septal = all(downward(case.lead(n)) > 2 * upward(case.lead(n)) for n in ("V1", "V2"))
+    return septal and len(notched) >= rule["leads"] and qrs >= rule["strict_f" if case.sex == "F" else "strict_m"]
+
+
+def split(lead: LeadFeatures) -> bool:
+    """Whether an upright complex has two peaks."""
+    return upward(lead) > downward(lead) and ("notched" in lead.qrs_notes or value(lead.r2_mv) > 0)
+
+
 def left_form(case: Case) -> bool:
     """Form of left bundle branch block: no Q in I and V6, late R peak laterally, hardly any R in V1."""
     rule = limits("lbbb")
@@ -74,8 +94,8 @@ def bundle_branches(case: Case) -> None:
     if qrs is None:
         return
     evidence = {"qrs_ms": qrs}
-    right, left = right_form(case), left_form(case)
-    if qrs >= limits("lbbb")["qrs"] and left:
+    right, left, narrow = right_form(case), left_form(case), minnesota_form(case)
+    if (qrs >= limits("lbbb")["qrs"] and left) or (strauss_form(case) and not right):
         case.state("lbbb", evidence)
     elif qrs >= limits("rbbb")["qrs"] and right:
         case.state("rbbb", evidence, leads=right)
@@ -85,6 +105,8 @@ def bundle_branches(case: Case) -> None:
         case.state("incomplete_lbbb", evidence, "possible")
     elif qrs >= limits("ivcd")["qrs"]:
         case.state("ivcd", evidence)
+    elif narrow:
+        case.state("incomplete_rbbb", evidence, "possible", leads=narrow)
     elif right:
         case.state("rsr_prime", evidence, leads=right)
 
@@ -94,18 +116,24 @@ def fascicles(case: Case) -> None:
     angle, qrs = case.features.axis_deg.get("QRS"), case.features.qrs_ms
     if angle is None or qrs is None or case.has("lbbb"):
         return
-    evidence = {"qrs_axis_deg": angle, "qrs_ms": qrs}
-    front, back = limits("lafb"), limits("lpfb")
-    wide = case.has("rbbb")
-    one, high, three, foot = (case.lead(n) for n in ("I", "aVL", "III", "aVF"))
-    if qrs >= front["qrs"] and not wide:
+    front, back, first = limits("lafb"), limits("lpfb"), case.lead("V1")
+    if qrs >= front["qrs"] and not case.has("rbbb"):
         return
-    leftward = value(high.r_mv) > downward(high) and value(three.s_mv) > value(three.r_mv)
-    rightward = value(one.s_mv) > value(one.r_mv) and value(three.q_mv) > 0 and value(foot.r_mv) > downward(foot)
+    high = case.lead("aVL")
+    evidence = {"qrs_axis_deg": angle, "qrs_ms": qrs, "r_peak_aVL_ms": high.r_peak_ms}
+    leftward = q_then_r(high) and value(high.r_peak_ms) >= front["r_peak"]
     if front["axis_low"] <= angle <= front["axis_high"] and leftward:
         case.state("lafb", evidence)
-    elif back["axis_low"] < angle <= back["axis_high"] and rightward:
-        case.state("lpfb", evidence, "possible")
+    rightward = all(0 < value(case.lead(n).r_mv) < value(case.lead(n).s_mv) for n in ("I", "aVL"))
+    rightward = rightward and all(q_then_r(case.lead(n)) for n in ("III", "aVF"))
+    dominant = upward(first) > downward(first) and not case.has("rbbb")
+    if back["axis_low"] < angle <= back["axis_high"] and rightward and not dominant:
+        case.state("lpfb", {"qrs_axis_deg": angle, "qrs_ms": qrs}, "possible")
+
+
+def q_then_r(lead: LeadFeatures) -> bool:
+    """A qR complex: a Q wave and a taller R wave, which also exceeds what follows it."""
+    return 0 < value(lead.q_mv) < value(lead.r_mv) and value(lead.r_mv) > value(lead.s_mv)
 
 
 def width(case: Case) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import ge, gt
 
+from gem_lightning.features._axes import s_depth
 from gem_lightning.features._criteria import CHEST, LIMB, Case, criteria, downward, limits, upward, value
 from gem_lightning.features.schema import LeadFeatures
+
+# Neighbours on the chest that belong to two territories; on their own they count as anterior.
+BORDERS = {("V2", "V3"): {"septal", "anterior"}, ("V4", "V5"): {"anterior", "lateral"}}
 
 
 def muscle_rules(case: Case) -> None:
@@ -25,20 +30,16 @@ def muscle_rules(case: Case) -> None:
 
 
 def contiguous(case: Case, shows: Callable[[str, LeadFeatures], bool], count: int) -> dict[str, tuple[str, ...]]:
-    """Territories with at least ``count`` leads that show something (V1-V4 also count across their border)."""
+    """Territories with at least ``count`` leads that show something; chest leads also count across a border."""
     found = {}
     for territory, names in criteria()["territories"].items():
         leads = tuple(n for n in names if n in case.features.leads and shows(n, case.lead(n)))
         if len(leads) >= count:
             found[territory] = leads
-    if not {"septal", "anterior"} & set(found) and all(shows(n, case.lead(n)) for n in ("V2", "V3")):
-        found["anterior"] = ("V2", "V3")
+    for pair, sides in BORDERS.items():
+        if not sides & set(found) and all(shows(n, case.lead(n)) for n in pair):
+            found["anterior"] = pair
     return found
-
-
-def across(found: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """All leads of all territories, once each."""
-    return tuple(dict.fromkeys(lead for leads in found.values() for lead in leads))
 
 
 def _in(territory: str, leads: Iterable[str]) -> str:
@@ -68,25 +69,24 @@ def hypertrophy(case: Case) -> None:
     female = case.sex == "F"
     cornell = value(sums.get("cornell"))
     product = cornell * value(case.features.qrs_ms)
+    one, three = case.lead("I"), case.lead("III")
+    lewis = upward(one) + s_depth(three) - s_depth(one) - upward(three)
     met = {
-        "sokolow_lyon_mv": (value(sums.get("sokolow_lyon")), rule["sokolow"]),
-        "r_avl_mv": (value(sums.get("sokolow_lyon_avl")), rule["avl"]),
-        "cornell_mv": (cornell, rule["cornell_f" if female else "cornell_m"]),
-        "cornell_product_mv_ms": (product + (0.6 * value(case.features.qrs_ms) if female else 0), rule["product"]),
-        "lewis_mv": (
-            upward(case.lead("I")) + downward(case.lead("III")) - downward(case.lead("I")) - upward(case.lead("III")),
-            rule["lewis"],
-        ),
-        "peguero_mv": (value(sums.get("peguero")), rule["peguero_f" if female else "peguero_m"]),
+        "sokolow_lyon_mv": (value(sums.get("sokolow_lyon")), ge, rule["sokolow"]),
+        "r_avl_mv": (value(sums.get("sokolow_lyon_avl")), gt, rule["avl"]),
+        "cornell_mv": (cornell, gt, rule["cornell_f" if female else "cornell_m"]),
+        "cornell_product_mv_ms": (product + (0.6 * value(case.features.qrs_ms) if female else 0), gt, rule["product"]),
+        "lewis_mv": (lewis, ge, rule["lewis"]),
+        "peguero_mv": (value(sums.get("peguero")), ge, rule["peguero_f" if female else "peguero_m"]),
     }
-    evidence = {name: number for name, (number, limit) in met.items() if number >= limit}
+    evidence = {name: number for name, (number, reaches, limit) in met.items() if reaches(number, limit)}
     points = romhilt_estes(case)
     if points >= rule["points"]:
         evidence["romhilt_estes_points"] = float(points)
     if evidence and not (case.age is not None and case.age < 18):
         case.state("lvh", evidence, "probable" if len(evidence) > 1 else "possible")
     rule, first, angle = limits("rvh"), case.lead("V1"), case.features.axis_deg.get("QRS")
-    dominant = upward(first) >= rule["r_v1"] and upward(first) > downward(first)
+    dominant = upward(first) >= rule["r_v1"] and upward(first) > s_depth(first)
     right = angle is not None and angle > rule["axis"]
     if (dominant or value(sums.get("rvh")) > rule["sum"]) and right and not case.has("rbbb"):
         shown = {"r_v1_mv": upward(first), "rvh_sum_mv": sums.get("rvh"), "qrs_axis_deg": angle}
@@ -94,15 +94,14 @@ def hypertrophy(case: Case) -> None:
 
 
 def romhilt_estes(case: Case) -> int:
-    """Romhilt and Estes' point score (1968), without the intrinsicoid deflection; 4 points are probable hypertrophy."""
-    voltage = max(
-        (max(upward(case.lead(n)), downward(case.lead(n))) for n in ("I", "II", "III", "aVL", "aVF")), default=0
-    )
-    chest = max(downward(case.lead("V1")), downward(case.lead("V2")), upward(case.lead("V5")), upward(case.lead("V6")))
+    """Romhilt and Estes' point score (1968); 4 points are probable hypertrophy."""
+    voltage = max(max(upward(case.lead(n)), s_depth(case.lead(n))) for n in LIMB)
+    chest = max(s_depth(case.lead("V1")), s_depth(case.lead("V2")), upward(case.lead("V5")), upward(case.lead("V6")))
     strain = any(value(case.lead(n).t_mv) < -0.1 and upward(case.lead(n)) >= 0.5 for n in ("V5", "V6"))
     angle = case.features.axis_deg.get("QRS")
     points = 3 * (voltage >= 2.0 or chest >= 3.0) + 3 * strain + 3 * case.has("left_atrial_enlargement")
     points += 2 * (angle is not None and angle <= -30)
+    points += any(value(case.lead(n).r_peak_ms) >= 50 for n in ("V5", "V6"))  # intrinsicoid deflection
     return points + (value(case.features.qrs_ms) >= 90)
 
 
@@ -212,8 +211,9 @@ def infarction(case: Case) -> None:
     for territory in criteria()["territories"]:
         names = set(criteria()["territories"][territory])
 
-        def of(code: str, names: set[str] = names) -> tuple[str, ...]:
-            return tuple(n for f in case.found if f.code == code for n in f.leads if n in names)
+        def of(code: str, names: set[str] = names, border: bool = territory == "anterior") -> tuple[str, ...]:
+            shown = (f.leads for f in case.found if f.code == code)
+            return tuple(n for leads in shown if set(leads) <= names or (border and leads in BORDERS) for n in leads)
 
         q, st = of("pathological_q"), of("st_elevation")
         if len(q) >= 2:
@@ -235,8 +235,11 @@ def benign_elevation(case: Case) -> None:
         case.state("pericarditis", {f"st_j_{n}_mv": st[n]["J"] for n in raised}, "possible", raised)
     if case.features.qrs_ms is None or case.features.qrs_ms >= early["qrs"]:
         return
-    ends = ("II", "III", "aVF", "I", "aVL", "V4", "V5", "V6")
-    shown = tuple(n for n in ends if value(st.get(n, {}).get("J")) >= early["level"]
-                  and case.lead(n).st_form in ("concave", "upsloping"))  # fmt: skip
-    if len(shown) >= early["leads"] and not case.has("t_inversion"):
+
+    def lifted(name: str, lead: LeadFeatures) -> bool:
+        raised = name not in ("aVR", "V1", "V2", "V3") and value(st.get(name, {}).get("J")) >= early["level"]
+        return raised and not value(lead.s_mv) and lead.st_form in ("concave", "upsloping")
+
+    shown = tuple(n for leads in contiguous(case, lifted, early["leads"]).values() for n in leads)
+    if shown and not case.has("t_inversion"):
         case.state("early_repolarization", {f"st_j_{n}_mv": st[n]["J"] for n in shown}, "possible", shown)

@@ -9,7 +9,7 @@ import numpy as np
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import _forms
 from gem_lightning.features._arrays import median, nanmedian
-from gem_lightning.features._axes import frontal_axis, transition, voltages
+from gem_lightning.features._axes import frontal_axis, scale_error, transition, voltages
 from gem_lightning.features._rhythm import rhythm
 from gem_lightning.features._waves import BeatSignal, beat_columns
 from gem_lightning.features.delineate import delineate
@@ -64,13 +64,14 @@ def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFea
     by_lead = beat_columns(signal, marks)
     beats = BeatTable(nanmedian(marks.marks["R"]) / marks.fs, marks.beat_class, whole, by_lead, marks.leads)
     counted = _counted(marks)
-    leads, st = _leads(signal, marks, by_lead, counted)
+    average, margin = _forms.average_qrs(signal, marks, counted)
+    leads, st = _leads(signal, marks, by_lead, counted, _forms.qrs_notes(average, margin, signal.fs))
     middle = {name: _number(float(nanmedian(whole[name][counted]))) for name in INTERVALS}
     rr = whole["rr_ms"][np.isfinite(whole["rr_ms"])]
     mean_rr = float(rr.mean()) if len(rr) else None
     return EcgFeatures(
         heart_rate_bpm=60000 / mean_rr if mean_rr else None,
-        rr_ms=_number(median(rr)) if len(rr) else None,
+        rr_ms=float(median(rr)) if len(rr) else None,
         p_ms=middle["p_ms"],
         pr_ms=middle["pr_ms"],
         qrs_ms=middle["qrs_ms"],
@@ -85,6 +86,7 @@ def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFea
         voltages_mv=voltages(leads),
         ranges={n: (float(np.nanmin(c)), float(np.nanmax(c))) for n, c in whole.items() if np.isfinite(c).any()},
         transition=transition(leads),
+        scale_error=scale_error(average, marks.leads, marks.trust),
         fs=record.fs,
         seconds=record.seconds,
     )
@@ -133,7 +135,11 @@ def _counted(marks: Delineation) -> np.ndarray:
 
 
 def _leads(
-    signal: BeatSignal, marks: Delineation, by_lead: dict[str, np.ndarray], counted: np.ndarray
+    signal: BeatSignal,
+    marks: Delineation,
+    by_lead: dict[str, np.ndarray],
+    counted: np.ndarray,
+    notes: list[tuple[str, ...]],
 ) -> tuple[dict[str, LeadFeatures], dict[str, dict[str, float | None]]]:
     """Every lead summarised over the beats that count, and its ST levels."""
     names = [*SUMMARISED, *(f"st_{p.lower()}_mv" for p in ST_POINTS)]
@@ -143,7 +149,6 @@ def _leads(
     for k, name in enumerate(names):
         if name in RARE:
             middle[name] = np.where(often[k], middle[name], np.nan)
-    notes = _forms.qrs_notes(*_forms.average_qrs(signal, marks, counted), signal.fs)
     p_phases, t_phases = (_phases(signal, marks, wave, counted) for wave in ("P", "T"))
     leads, st = {}, {}
     for i, lead in enumerate(marks.leads):

@@ -164,6 +164,8 @@ class EcgFeatures:
         voltages_mv: Named voltage sums, mV (``sokolow_lyon``, ``cornell``, ...).
         ranges: (smallest, largest) over beats of ``rr_ms pr_ms qrs_ms qt_ms p_ms``.
         transition: First precordial lead whose R exceeds its S, or None.
+        scale_error: How far the limb leads' QRS complexes miss Einthoven's and Goldberger's laws for want of a common
+            scale, as a share of their size; 0 where they agree, None where it cannot be told.
         fs, seconds: Of the record measured.
         reason: Why nothing could be measured, else None.
     """
@@ -184,6 +186,7 @@ class EcgFeatures:
     voltages_mv: dict[str, float | None] = field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     transition: str | None = None
+    scale_error: float | None = None
     fs: float = 500.0
     seconds: float = 10.0
     reason: str | None = None

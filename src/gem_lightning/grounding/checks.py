@@ -255,6 +255,7 @@ _RECORD_CHECKS: dict[str, Callable[[EcgFeatures], Margin | None]] = {
     "normal_axis": lambda f: _axis(f, "low", "high", "normal_axis"),
     "left_axis_deviation": lambda f: _axis(f, "low", "high", "left_axis_deviation"),
     "right_axis_deviation": lambda f: _axis(f, "low", 200.0, "right_axis_deviation", wrap=True),
+    "extreme_axis_deviation": lambda f: _axis(f, "low", "high", "extreme_axis_deviation"),
     "narrow_qrs": _narrow,
     "wide_qrs": _wide,
     "normal_pr": _normal_pr,

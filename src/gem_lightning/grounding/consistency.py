@@ -12,6 +12,7 @@ from gem_lightning.grounding.tolerance import default_tolerance
 #: Findings that exclude each other.
 _EXCLUSIVE: tuple[frozenset[str], ...] = (
     frozenset(("normal_axis", "left_axis_deviation", "right_axis_deviation")),
+    frozenset(("normal_axis", "extreme_axis_deviation")),
     frozenset(("narrow_qrs", "wide_qrs")),
     frozenset(("normal_pr", "prolonged_pr")),
     frozenset(("normal_pr", "av_block_1")),
@@ -25,6 +26,7 @@ _RANGES: dict[str, tuple[str, float, float]] = {
     "normal_axis": ("axis_qrs", -30, 90),
     "left_axis_deviation": ("axis_qrs", -180, -30),
     "right_axis_deviation": ("axis_qrs", 90, 180),
+    "extreme_axis_deviation": ("axis_qrs", -180, -90),
     "narrow_qrs": ("qrs", 0, 120),
     "wide_qrs": ("qrs", 120, 400),
     "normal_pr": ("pr", 120, 200),

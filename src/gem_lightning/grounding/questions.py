@@ -34,13 +34,13 @@ _LOCATED = ("st_elevation", "st_depression", "t_inversion", "pathological_q")
 _STATES = {
     "PR interval": ("normal_pr", ("prolonged_pr",)),
     "QRS duration": ("narrow_qrs", ("wide_qrs",)),
-    "QRS axis": ("normal_axis", ("left_axis_deviation", "right_axis_deviation")),
+    "QRS axis": ("normal_axis", ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation")),
     "corrected QT interval": ("normal_qtc", ("long_qtc", "short_qtc")),
 }
 _CHOICES = (
     (*RHYTHMS[1:],),
     ("rbbb", "lbbb", "incomplete_rbbb", "lafb", "ivcd"),
-    ("normal_axis", "left_axis_deviation", "right_axis_deviation"),
+    ("normal_axis", "left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation"),
     ("av_block_1", "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3"),
 )
 

@@ -9,7 +9,7 @@ from gem_lightning.grounding.claim import Claim
 from gem_lightning.grounding.facts import Facts, Stated, Statement, point, says
 from gem_lightning.grounding.phrases import Phrases, join, sentence
 
-_AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "normal_axis")
+_AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation", "normal_axis")
 _URGENT = frozenset(("st_elevation", "av_block_3", "av_block_2_mobitz_2", "mi_inferior", "mi_anterior", "mi_lateral"))
 #: The number that carries a conclusion.
 _EVIDENCE = {
@@ -22,6 +22,7 @@ _EVIDENCE = {
     "short_qtc": ("qtc", "QTc"),
     "left_axis_deviation": ("axis_qrs", "QRS axis"),
     "right_axis_deviation": ("axis_qrs", "QRS axis"),
+    "extreme_axis_deviation": ("axis_qrs", "QRS axis"),
     "lafb": ("axis_qrs", "QRS axis"),
     "left_atrial_enlargement": ("p_duration", "P wave duration"),
 }
