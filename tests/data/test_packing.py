@@ -112,6 +112,22 @@ def test_lengths_are_exact_and_kept(cohort, tiny_gem, tmp_path):
     assert token_lengths(shorter, tmp_path).max() == 60
 
 
+def simulated_lengths(count):
+    """Tokens of interpretations of simulated ECGs at a 7B's sizes: nearly alike, eight of them just above 8,192."""
+    return np.random.default_rng(1).normal(1036, 50, count).clip(890, 1230).astype(int)
+
+
+@pytest.mark.parametrize("count", [40, 120, 200, 1000])
+def test_real_tokens_in_small_epochs_too(count):
+    lengths = simulated_lengths(count)
+    sampler = PackBatchSampler(lengths, 1, 8192, seed=3)
+    dealt = [np.concatenate(sampler.batches(epoch)) for epoch in range(6)]
+    for indices in dealt:
+        assert lengths[indices].sum() / (8192 * len(sampler)) >= 0.97
+        assert len(np.unique(indices)) >= 0.9 * count
+    assert len(np.unique(np.concatenate(dealt))) == count  # what an epoch leaves out is dealt in another
+
+
 def test_what_cannot_be_packed_is_said(lengths, cohort, tiny_gem):
     with pytest.raises(DataError, match="pack_to"):
         PackBatchSampler(lengths, 1, 1000)

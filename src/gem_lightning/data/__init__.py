@@ -17,7 +17,7 @@ _HOME_OF = {
     "open_samples": "mixture",
     "real_token_share": "batching",
     "simulate_sample": "cohort",
-    "token_lengths": "packing",
+    "token_lengths": "lengths",
     "write_shards": "shards",
 }
 __all__ = sorted(_HOME_OF)
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from gem_lightning.data.cohort import SimulatedCohort, simulate_sample
     from gem_lightning.data.collate import GemCollator
     from gem_lightning.data.datasets import InstructionDataset
+    from gem_lightning.data.lengths import token_lengths
     from gem_lightning.data.mixture import Mixture, open_samples
     from gem_lightning.data.modality import ModalityDropout
-    from gem_lightning.data.packing import PackBatchSampler, PackingCollator, token_lengths
+    from gem_lightning.data.packing import PackBatchSampler, PackingCollator
     from gem_lightning.data.shard_reader import ShardReader
     from gem_lightning.data.shards import write_shards
 

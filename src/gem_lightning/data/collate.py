@@ -50,7 +50,8 @@ def count_items(items: Sequence[dict[str, Any]], padded: int) -> dict[str, int]:
 
     Returns:
         ``samples``; ``tokens`` without and ``padded`` with padding; ``squares``, the sum of the squared lengths;
-        ``labels`` that are learnt; ``ecgs``; image ``tiles``; samples that were ``cut`` at ``max_length``.
+        ``labels`` that are learnt; ``ecgs``; image ``tiles``; samples that were ``cut`` at ``max_length``, or
+        ``skipped`` in favour of these.
     """
     lengths = [len(item["input_ids"]) for item in items]
     return {
@@ -62,4 +63,5 @@ def count_items(items: Sequence[dict[str, Any]], padded: int) -> dict[str, int]:
         "ecgs": sum(len(item.get("ecg_values", ())) for item in items),
         "tiles": sum(len(tiles) for item in items for tiles in item.get("pixel_values", ())),
         "cut": sum(bool(item.get("cut")) for item in items),
+        "skipped": sum(item.get("skipped", 0) for item in items),
     }

@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from gem_lightning.data.batching import generator_for
+from gem_lightning.data.lengths import too_long
 from gem_lightning.data.mixture import Mixture
 from gem_lightning.data.modality import ModalityDropout, swap_markers
 from gem_lightning.data.questions import QuestionTemplates, Templates
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_IN_A_ROW = 16  # unreadable samples that are passed over before something else must be wrong
+LONG_SAMPLES = ("cut", "skip", "stop")
+_IN_A_ROW = 16  # samples that are passed over before something else must be wrong
 
 
 class InstructionDataset(Dataset[dict[str, Any]]):
@@ -35,11 +37,16 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         processor: A ``GemProcessor``.
         renderer: Draws the record; None takes the sample's stored picture.
         contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
-        max_length: Longest sample in tokens; the end of a longer one is cut and ``cut`` says so. None keeps all.
+        max_length: Longest sample in tokens; None keeps all.
+        long_samples: A longer one: ``cut`` takes its end off (``cut`` of the item says so), ``skip`` warns and puts the
+            next one in its place, ``stop`` raises.
         seed: Of pictures and questions.
         question: Other words for the first question, see :class:`QuestionTemplates`; None keeps the samples' own.
         unreadable: A sample that cannot be read: ``stop`` raises, ``skip`` warns and puts the next one in its place.
         modalities: Leaves modalities out and changes their order, see :class:`ModalityDropout`; None keeps them.
+
+    Raises:
+        DataError: ``long_samples`` is none of the three.
     """
 
     def __init__(
@@ -53,11 +60,19 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         question: Templates | None = None,
         unreadable: str = "stop",
         modalities: ModalityDropout | None = None,
+        long_samples: str = "cut",
     ) -> None:
+        if long_samples not in LONG_SAMPLES:
+            raise DataError(f"expected long_samples={' or '.join(LONG_SAMPLES)}, got {long_samples!r}")
         self.samples, self.processor, self.renderer = samples, processor, renderer
         self.contract, self.max_length, self.seed = contract, max_length, seed
         self.question = None if question is None else QuestionTemplates(question)
-        self.unreadable, self.modalities = unreadable, modalities
+        self.unreadable, self.modalities, self.long_samples = unreadable, modalities, long_samples
+
+    @property
+    def cut_at(self) -> int | None:
+        """Tokens after which a sample is cut; None where none is."""
+        return self.max_length if self.long_samples == "cut" else None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -65,18 +80,28 @@ class InstructionDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Tokens and labels of one sample, with its signal and picture where it has them.
 
+        ``skipped`` is how many samples before it were passed over.
+
         Raises:
-            DataError: The sample's record or picture cannot be read; the message names the sample.
+            DataError: The sample's record or picture cannot be read, or it is too long; the message names the sample.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         for place in range(index, index + _IN_A_ROW):
             try:
-                return self._item(epoch, place % len(self))
+                item = self._item(epoch, place % len(self))
             except DataError as error:
                 if self.unreadable == "stop":
                     raise
-                logger.warning("%s; the next sample takes its place", error)
-        raise DataError(f"{_IN_A_ROW} samples in a row cannot be read, from index {index} on; the warnings say why")
+                fault = str(error)
+            else:
+                tokens = len(item["input_ids"])
+                if self.max_length is None or tokens <= self.max_length:
+                    return item | {"skipped": place - index}
+                if self.long_samples == "stop":
+                    raise DataError(too_long(item["id"], tokens, self.max_length))
+                fault = f"sample {item['id']!r}: {tokens:,} tokens, which is more than {self.max_length:,}"
+            logger.warning("%s; the next sample takes its place", fault)
+        raise DataError(f"{_IN_A_ROW} samples in a row cannot be used, from index {index} on; the warnings say why")
 
     def _item(self, epoch: int, index: int) -> dict[str, Any]:
         sample = self.samples[index]
@@ -93,7 +118,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
                 swap_markers(turns) if swapped else turns,
                 ecgs=[] if record is None or left_out == "ecg" else [record],
                 images=[] if image is None else [image],
-                max_length=self.max_length,
+                max_length=self.cut_at,
             )
         except (ValueError, OSError) as error:
             raise DataError(f"sample {sample.id!r}: {error}") from error
@@ -105,8 +130,12 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         stored = sample.image_bytes is not None or sample.image is not None
         return signal, stored or (signal and self.renderer is not None)
 
-    def placeholders(self, index: int) -> dict[str, Any]:
+    def placeholders(self, index: int, whole: bool = False) -> dict[str, Any]:
         """``input_ids`` and ``labels`` of one sample with all its modalities; neither signal nor picture is read.
+
+        Args:
+            index: Of the sample.
+            whole: Before any cut.
 
         Raises:
             DataError: The pictures differ in their numbers of tokens (stored ones cut into tiles).
@@ -119,7 +148,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
                 raise DataError("expected pictures of one number of tokens, got stored ones in tiles; pack_to=null")
             sizes = [self.renderer.size[::-1]] * sum(turn["value"].count("<image>") for turn in sample.conversations)
         return self.processor.tokenize_conversation(
-            sample.conversations, has_ecg, has_image, sizes, max_length=self.max_length
+            sample.conversations, has_ecg, has_image, sizes, max_length=None if whole else self.cut_at
         )
 
     def example(self, index: int) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Part:
         lengths: (kept,) rough tokens.
         gone: What is missing, in words, a sample each.
         weight: Passes an epoch makes through it.
+        long: Samples that were left out because they are too long.
     """
 
     name: str
@@ -73,10 +74,18 @@ class Part:
     lengths: np.ndarray
     gone: tuple[str, ...]
     weight: float
+    long: int = 0
 
     def __str__(self) -> str:
-        left_out = f" ({len(self.gone):,} without their files left out)" if self.gone else ""
-        return f"{self.name} {len(self.kept):,} x {self.weight:g}{left_out}"
+        reasons = {"without their files": len(self.gone), "too long": self.long}
+        left_out = " and ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+        return f"{self.name} {len(self.kept):,} x {self.weight:g}" + (f" ({left_out} left out)" if left_out else "")
+
+    @property
+    def chunks(self) -> np.ndarray | None:
+        """(chunks,) how many of the kept samples lie in front of each chunk's end; None where there are no chunks."""
+        ends = self.samples.chunks if isinstance(self.samples, ShardReader) else None
+        return None if ends is None else np.searchsorted(self.kept, ends)
 
 
 class Mixture(Sequence[InstructionSample]):
@@ -120,10 +129,13 @@ class Mixture(Sequence[InstructionSample]):
                 f"{len(gone):,} samples have no file: {'; '.join(gone[:5])}{' …' if len(gone) > 5 else ''}; "
                 "map their folders with paths=, or leave them out with unreadable=skip"
             )
-        self.lengths = np.concatenate([part.lengths for part in self.parts])
-        self._starts = np.cumsum([0, *(len(part.kept) for part in self.parts)])
+        self._count()
         if len(self) == 0:
             raise DataError(f"expected at least one sample, got none whose files are there: {'; '.join(gone[:5])}")
+
+    def _count(self) -> None:
+        self.lengths = np.concatenate([part.lengths for part in self.parts])
+        self._starts = np.cumsum([0, *(len(part.kept) for part in self.parts)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -136,17 +148,37 @@ class Mixture(Sequence[InstructionSample]):
         part = self.parts[number]
         return part.samples[int(part.kept[index - self._starts[number]])]
 
+    def leave_out(self, long: Iterable[int]) -> None:
+        """Forget samples that are too long; the indices of the others close up.
+
+        Args:
+            long: Their indices.
+
+        Raises:
+            DataError: No other sample is left.
+        """
+        stays = np.ones(len(self), bool)
+        stays[list(long)] = False
+        if not stays.any():
+            raise DataError(f"expected a sample that is not too long, got {len(self):,} long ones; raise max_length")
+        parts = []
+        for part, start, end in zip(self.parts, self._starts, self._starts[1:]):
+            mine = stays[start:end]
+            some = {"kept": part.kept[mine], "lengths": part.lengths[mine], "long": int((~mine).sum())}
+            parts.append(replace(part, **some))
+        self.parts = parts
+        self._count()
+
     def order(self, seed: int) -> EpochOrder:
         """How epochs deal the samples."""
-        chunks = [part.samples.chunks if isinstance(part.samples, ShardReader) else None for part in self.parts]
+        chunks = [part.chunks for part in self.parts]
         return EpochOrder([len(part.kept) for part in self.parts], [part.weight for part in self.parts], chunks, seed)
 
-    def report(self, max_length: int | None = None) -> str:
+    def report(self) -> str:
         """What was found, in one line: samples of each part, what is missing, lengths."""
         low, middle, high, most = (round(v) for v in np.percentile(self.lengths, [5, 50, 95, 100]))
-        words = f"{', '.join(map(str, self.parts))}; texts of about {low}-{high} tokens (5-95 %), median {middle}, "
-        longer = 0 if max_length is None else int((self.lengths > max_length).sum())
-        return words + f"longest {most}" + (f"; {longer:,} longer than {max_length:,} are cut" if longer else "")
+        words = f"texts of about {low}-{high} tokens (5-95 %), median {middle}, longest {most}"
+        return f"{', '.join(map(str, self.parts))}; {words}"
 
 
 def _name(source: Any) -> str:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import bisect
-import hashlib
-import logging
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,47 +12,58 @@ import torch
 from gem_lightning.data.batching import LengthBatchSampler
 from gem_lightning.data.collate import GemCollator
 from gem_lightning.errors import DataError
-from gem_lightning.jobs import write_atomically
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 
-logger = logging.getLogger(__name__)
+_LOOKED_AT = 32  # samples among which a pack looks for what fills it
+_OVER = 8  # one pack in so many, the last ones, goes on to the next window
 
 
 def pack_lengths(lengths: np.ndarray, room: int) -> list[np.ndarray]:
-    """Indices of samples by pack.
+    """Indices of samples by pack, nearly as few packs as there can be.
 
-    A pack begins with samples of middling length and ends with the longest that fits; where all samples are long
-    against the room, that wastes half of what first-fit by falling length does.
+    A pack begins with the sample of middling length; to it come those that fill it best (a subset sum), of up to 32
+    samples spread over the lengths that are left, short ones first. Beginning with the longest would use up what fills
+    packs exactly, and leave samples of middling length of which a pack holds one too few.
 
     Args:
         lengths: (samples,) tokens, none above ``room``.
         room: Tokens of a pack.
     """
-    pool = sorted((int(length), index) for index, length in enumerate(lengths))
-    beyond = len(pool)
+    tokens = [int(length) for length in lengths]
+    pool = sorted(range(len(tokens)), key=lambda index: (tokens[index], index))
     packs = []
     while pool:
-        left, pack = room, []
-        while pool and pool[0][0] <= left:
-            shortest = pool[0][0]
-            fit = bisect.bisect_right(pool, (left, beyond))
-            fit_and_one_more = bisect.bisect_right(pool, (left - shortest, beyond))
-            if left < 2 * shortest or not fit_and_one_more:
-                place = fit - 1
-            else:
-                place = fit_and_one_more // 2 if left >= room / 2 else fit_and_one_more - 1
-            length, index = pool.pop(place)
-            pack.append(index)
-            left -= length
+        pack = [pool.pop(len(pool) // 2)]
+        left = room - tokens[pack[0]]
+        fit = bisect.bisect_right(pool, left, key=tokens.__getitem__)
+        looked = min(fit, _LOOKED_AT)
+        places = [(2 * k + 1) * fit // (2 * looked) for k in range(looked)]
+        filling = _best_fill([tokens[pool[place]] for place in places], left)
+        pack += [pool.pop(places[k]) for k in reversed(filling)]
         packs.append(np.array(pack))
     return packs
+
+
+def _best_fill(sizes: Sequence[int], room: int) -> list[int]:
+    """Places of ``sizes`` whose sum is the largest within ``room``, ascending; early ones where there is a choice."""
+    bounded = (1 << room + 1) - 1
+    reached = [1]  # bit s of the k-th number: some of the first k sizes sum to s
+    for size in sizes:
+        reached.append((reached[-1] | reached[-1] << size) & bounded)
+    total, chosen = reached[-1].bit_length() - 1, []
+    for place in reversed(range(len(sizes))):
+        if not reached[place] >> total & 1:
+            chosen.append(place)
+            total -= sizes[place]
+    return chosen[::-1]
 
 
 class PackBatchSampler(LengthBatchSampler):
     """Batches of packs, otherwise as :class:`LengthBatchSampler`: a pure function of (seed, epoch).
 
     Every epoch has as many batches as the first one: packs beyond them are left out, packs that lack are dealt twice
-    (a few in a thousand).
+    (a few in a thousand). So are samples left out that would leave an epoch's last pack half empty, other ones each
+    epoch.
 
     Args:
         lengths: (samples,) exact tokens, see :func:`token_lengths`.
@@ -103,11 +110,28 @@ class PackBatchSampler(LengthBatchSampler):
         span = max(1, int(self.window * self.batch_size * self.ranks * self.pack_to / mean))
         draw = np.random.default_rng([self.seed, epoch])
         packs: list[np.ndarray] = []
+        over = order[:0]  # what a window could not pack well is packed with the next one
         for start in range(0, len(order), span):
-            window = order[start : start + span]
-            made = [window[pack] for pack in pack_lengths(self.lengths[window], self.pack_to)]
-            packs += [made[i] for i in draw.permutation(len(made))]
+            window = np.concatenate([over, order[start : start + span]])
+            if start + span < len(order):
+                made = pack_lengths(self.lengths[window], self.pack_to)
+                kept = len(made) - len(made) // _OVER
+                over = window[np.concatenate(made[kept:])] if made[kept:] else order[:0]
+                made = made[:kept]
+            else:
+                made = self._last_packs(window)
+            packs += [window[made[i]] for i in draw.permutation(len(made))]
         return packs
+
+    def _last_packs(self, window: np.ndarray) -> list[np.ndarray]:
+        """Packs of an epoch's last samples; of these, the end is left out where it would not fill a pack."""
+        tokens = np.cumsum(self.lengths[window])
+        whole = int(tokens[-1]) // self.pack_to
+        for share in (0.99, 0.98, 0.97, 0.95):
+            made = pack_lengths(self.lengths[window[tokens <= share * whole * self.pack_to]], self.pack_to)
+            if whole and len(made) <= whole:
+                return made
+        return pack_lengths(self.lengths[window], self.pack_to)
 
 
 class PackingCollator(GemCollator):
@@ -158,29 +182,3 @@ class PackingCollator(GemCollator):
                 start = end
             positions[row, start:] = torch.arange(self.pack_to - start)
         return batch | {"input_ids": ids, "labels": labels, "position_ids": positions}
-
-
-def token_lengths(dataset: Any, cache: str | os.PathLike[str] | None = None) -> np.ndarray:
-    """(samples,) exact tokens of every sample, without reading signals or pictures.
-
-    Args:
-        dataset: An ``InstructionDataset``.
-        cache: Folder that keeps the numbers for the next run over the same samples; None counts anew.
-    """
-    settings = dataset.processor.to_dict() if hasattr(dataset.processor, "to_dict") else {}
-    facts = repr((len(dataset), dataset.max_length, dataset.renderer is None, sorted(map(str, settings.items()))))
-    key = hashlib.sha256(facts.encode() + dataset.samples.lengths.tobytes()).hexdigest()[:12]
-    path = None if cache is None else Path(cache) / f"tokens-{key}.npy"
-    if path is not None and path.is_file():
-        return np.load(path)
-    logger.info("counting the tokens of %d samples", len(dataset))
-    lengths = np.array([len(dataset.placeholders(index)["input_ids"]) for index in range(len(dataset))], np.int32)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-        def write(target: Path) -> None:
-            with target.open("wb") as file:
-                np.save(file, lengths)
-
-        write_atomically(path, write)
-    return lengths

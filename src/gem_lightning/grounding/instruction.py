@@ -17,7 +17,7 @@ _ID_NAMES = ("id", "question_id", "No")
 _INDEX_MARK = "::"
 DEFAULT_QUESTION = "Interpret this ECG."
 """What is asked where nobody says otherwise: in training on simulated ECGs, of a model, by a benchmark."""
-_CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class InstructionSample:
     @property
     def rough_tokens(self) -> int:
         """About as many tokens as its turns have; only the order of lengths matters where it is used."""
-        return sum(len(turn["value"]) for turn in self.conversations) // _CHARACTERS_PER_TOKEN
+        return sum(len(turn["value"]) for turn in self.conversations) // CHARACTERS_PER_TOKEN
 
     def read_record(self, **options: Any) -> EcgRecord | None:
         """The record that the file carries, else the one that ``ecg`` names; None for a sample without a signal.

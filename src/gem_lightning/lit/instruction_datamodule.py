@@ -17,6 +17,7 @@ from gem_lightning.data import (
     PackingCollator,
     token_lengths,
 )
+from gem_lightning.data.lengths import settle_long_samples
 from gem_lightning.lit.step_sampler import PackStepSampler, ResumableDataModule, StepSampler
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ class InstructionDataModule(ResumableDataModule):
         unreadable: What a sample does whose record or picture is missing or broken: ``stop`` the run, or ``skip``.
         contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
         batch_size: Samples a step and process.
-        max_length: Longest sample, tokens; longer ones are cut and counted.
+        max_length: Longest sample, tokens.
+        long_samples: Longer ones: ``cut`` off their end, ``skip`` them, or ``stop`` the run; how many there are is said
+            at the start and logged.
         length_window: Batches whose samples are sorted by length together. 1 sorts nothing: right where the length of
             an answer tells its diagnosis, since batches of one diagnosis teach little.
         pack_to: Tokens of a row that holds several training samples; a batch then has ``batch_size`` such rows. None
@@ -64,6 +67,7 @@ class InstructionDataModule(ResumableDataModule):
         contract: str = "clean",
         batch_size: int = 16,
         max_length: int | None = 4096,
+        long_samples: str = "cut",
         length_window: int = 50,
         pack_to: int | None = None,
         cache: str | None = None,
@@ -78,6 +82,7 @@ class InstructionDataModule(ResumableDataModule):
             "renderer": renderer,
             "contract": contract,
             "max_length": max_length,
+            "long_samples": long_samples,
             "unreadable": unreadable,
             "seed": seed,
         }
@@ -106,10 +111,11 @@ class InstructionDataModule(ResumableDataModule):
                 drawn=options["renderer"] is not None,
                 unreadable=options["unreadable"],
             )
-            if self.share[0] == 0:
-                logger.info("%s: %s", split, samples.report(options["max_length"]))
             learning = {"question": self.question, "modalities": self.modalities} if split == "train" else {}
             self._datasets[split] = InstructionDataset(samples, self.processor, **learning, **options)
+            long = settle_long_samples(self._datasets[split])
+            if self.share[0] == 0:
+                logger.info("%s: %s; %s", split, samples.report(), long)
         return self._datasets[split]
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -43,7 +43,7 @@ class Throughput(Callback):
     def __init__(self, every_n_steps: int = 20, peak_tflops: float | None = None) -> None:
         self.every_n_steps = every_n_steps
         self.peak = None if peak_tflops is None else peak_tflops * 1e12
-        self.cut = 0  # samples cut at max_length since the run (re)started
+        self.changed = {"cut": 0, "skipped": 0}  # samples since the run (re)started
         self._flops: FlopCounter | None = None
         self._reset(time.perf_counter())
 
@@ -67,7 +67,8 @@ class Throughput(Callback):
         counts = batch.get("counts") or _plain_counts(batch)
         for name in self._sums:
             self._sums[name] += counts[name]
-        self.cut += counts.get("cut", 0)
+        for name in self.changed:
+            self.changed[name] += counts.get(name, 0)
         if self._flops is not None:
             self._operations += self._flops.count(counts).total
         self._steps += 1
@@ -86,7 +87,7 @@ class Throughput(Callback):
             "speed/tokens_per_s": self._sums["tokens"] / elapsed,
             "speed/real_token_share": self._sums["tokens"] / self._sums["padded"],
             "speed/data_wait_share": self._waited / elapsed,
-            "data/cut_samples": float(self.cut),
+            **{f"data/{name}_samples": float(count) for name, count in self.changed.items()},
             "memory/peak_gib": _peak_bytes(device) / 2**30,
         }
         if self._operations:
