@@ -200,6 +200,7 @@ def _pipeline(cfg: DictConfig, source: Any, teacher: Any) -> Any:
         renderer=_instantiate(cfg.get("render")),
         source=source.name,
         teacher=teacher.name,
+        attached=teacher.sees_images,
         **{name: cfg[name] for name in names},
     )
 

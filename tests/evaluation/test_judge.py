@@ -118,15 +118,16 @@ def test_agreement_of_judges():
 
 
 def test_a_local_model_answers_the_same_requests(tmp_path, monkeypatch):
-    from gem_lightning.evaluation.local_judge import LocalClient
+    from gem_lightning.grounding.answers import Answer
+    from gem_lightning.grounding.local import LocalClient
 
     asked = []
 
     def write(self, chats):
         asked.extend(chats)
-        return [answer(0.5) for _ in chats]
+        return [Answer(answer(0.5)) for _ in chats]
 
-    monkeypatch.setattr("gem_lightning.grounding.teacher.LocalTeacher.answer", write)
+    monkeypatch.setattr("gem_lightning.grounding.local.LocalClient.write", write)
     for _ in range(2):
         judge = Judge(LocalClient("folder/some-model", cache=tmp_path / "a.jsonl", batch_size=2))
         found = judge.judge([JudgeCase(str(i), f"text {i}", "known") for i in range(5)])

@@ -67,6 +67,7 @@ class Pipeline:
         contract: Signal contract of the reader.
         source: Name of the data set, for the samples' metadata.
         teacher: Name of the teacher, for the samples' metadata.
+        attached: The teacher is sent the pictures, and its prompt says so.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Pipeline:
     contract: str = "clean"
     source: str = "records"
     teacher: str = "compose"
+    attached: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(KINDS))
@@ -288,7 +290,7 @@ class Pipeline:
             record.report,
             record.age,
             record.sex,
-            image=prepared.image is not None,
+            image=self.attached and prepared.image is not None,
             max_words=self.gate.max_words,
         )
         own = self.prompt_file if kind == "interpretation" else None

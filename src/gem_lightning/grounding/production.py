@@ -164,6 +164,8 @@ def run_samples(
 
 async def _teach(folder: JobFolder, pipeline: Pipeline, teacher: Teacher, share: Share, show: Show | None) -> Progress:
     _ask_again(folder, share)
+    if folder.missing(share.part, share.parts):
+        teacher.open()  # before one_thread_each: a model in this process may use all cores
     pool = None
     if share.workers != 0:
         one_thread_each()

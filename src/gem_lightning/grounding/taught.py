@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gem_lightning.grounding.teacher import Teacher
 from gem_lightning.jobs import failure
 
 NO_ANSWER = "no answer"  # category of the problem
+CUT_OFF = Problem("cut off", "It breaks off before its end: write it shorter.")
 
 
 class Taught:
@@ -60,6 +62,8 @@ class Taught:
                 attempts.append({"text": "", "problems": told(judged.problems)})
                 break
             turns, judged = await self._run(self.pipeline.check, prepared, kind, name, answer.text)
+            if answer.cut:
+                judged = replace(judged, problems=(CUT_OFF, *judged.problems))
             attempts.append({"text": answer.text, "problems": told(judged.problems)})
             if judged.accepted:
                 break

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gem_lightning.errors import DataError
+from gem_lightning.grounding.answers import Answer, ChatRequest
 from gem_lightning.grounding.client import ChatClient, ChatError
+from gem_lightning.grounding.local import LocalClient
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,12 @@ class Written:
     Args:
         text: The words; empty with an error.
         error: Why there are none, or None.
+        cut: The answer was longer than it may be and breaks off.
     """
 
     text: str
     error: str | None = None
+    cut: bool = False
 
 
 class Teacher:
@@ -33,6 +37,9 @@ class Teacher:
     offline = False
     sees_images = False
     at_once = 1  # questions that it works on at the same time
+
+    def open(self) -> None:
+        """Make ready, once and before anything is read; raises where the teacher cannot be had."""
 
     async def write(
         self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, images: Sequence[Any], tag: str
@@ -80,9 +87,7 @@ class OpenAITeacher(Teacher):
             if error.fatal:
                 raise
             return Written("", str(error))
-        if not answer.text.strip():
-            return Written("", f"empty answer ({answer.finish_reason})")
-        return Written(answer.text)
+        return _written(answer)
 
     def facts(self) -> dict[str, Any]:
         """Model, address and the ledger."""
@@ -149,79 +154,70 @@ class LocalTeacher(Teacher):
 
     Args:
         model: Folder or hub name.
+        cache: File in which every answer is kept as it is made; None keeps them in memory.
         batch_size: Questions a batch.
         max_new_tokens: Longest answer, tokens.
-        device: ``auto``, ``cpu``, ``cuda`` …
-        dtype: Of the weights, such as ``bfloat16``.
+        device, dtype: See :class:`gem_lightning.grounding.local.LocalClient`.
         patience: How long a batch waits to fill, s.
     """
 
     def __init__(
         self,
         model: str,
+        cache: str | None = None,
         batch_size: int = 8,
         max_new_tokens: int = 512,
         device: str = "auto",
         dtype: str = "auto",
         patience: float = 0.05,
     ) -> None:
-        self.name, self.at_once = model, 2 * batch_size
-        self.batch_size, self.max_new_tokens, self.patience = batch_size, max_new_tokens, patience
-        self.device, self.dtype = device, dtype
-        self._loaded: Any = None
-        self._waiting: list[tuple[list[dict[str, Any]], asyncio.Future[str]]] = []
+        self.client = LocalClient(model, cache, batch_size, max_new_tokens, device, dtype)
+        self.name, self.at_once, self.patience = self.client.model, 2 * batch_size, patience
+        self._waiting: list[tuple[ChatRequest, asyncio.Future[Answer]]] = []
         self._worker: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Load the model: before worker processes start and before the first record is read."""
+        self.client.open()
 
     async def write(
         self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, images: Sequence[Any], tag: str
     ) -> Written:
         """One answer, from the next batch."""
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append((messages, answer))
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((ChatRequest(messages, tag=tag), future))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.ensure_future(self._work())
-        return Written(await answer)
+        return _written(await future)
 
     async def _work(self) -> None:
         while self._waiting:
-            if len(self._waiting) < self.batch_size:
+            if len(self._waiting) < self.client.batch_size:
                 await asyncio.sleep(self.patience)
-            batch, self._waiting = self._waiting[: self.batch_size], self._waiting[self.batch_size :]
+            size = self.client.batch_size
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            requests, futures = zip(*batch)
             try:
-                texts = await asyncio.to_thread(self.answer, [messages for messages, _ in batch])
+                answers = await asyncio.to_thread(self.client.answer, requests)
             except Exception as error:
-                for _, future in batch:
-                    future.set_exception(error)
+                for future in futures:
+                    if not future.done():  # the run was stopped meanwhile
+                        future.set_exception(error)
                 continue
-            for (_, future), text in zip(batch, texts):
-                future.set_result(text)
+            for future, answer in zip(futures, answers):
+                if not future.done():
+                    future.set_result(answer)
 
-    def answer(self, chats: Sequence[list[dict[str, Any]]]) -> list[str]:
-        """Greedy answers to a batch of chats."""
-        import torch
+    def facts(self) -> dict[str, Any]:
+        """Model, device, dtype and the ledger."""
+        return {"teacher": self.name, **self.client.facts(), "ledger": self.client.ledger.to_dict()}
 
-        tokenizer, model = self._load()
-        prompts = [tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in chats]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-        with torch.inference_mode():
-            ids = model.generate(
-                **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-            )
-        return tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    async def close(self) -> None:
+        """Close the store."""
+        self.client.store.close()
 
-    def _load(self) -> Any:
-        if self._loaded is None:
-            import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
 
-            device = self.device
-            if device == "auto":
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-            tokenizer = AutoTokenizer.from_pretrained(self.name, padding_side="left")
-            if tokenizer.chat_template is None:
-                raise DataError(f"expected a chat model with a chat template, got {self.name}; take an instruct model")
-            tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-            model: Any = AutoModelForCausalLM.from_pretrained(self.name, dtype=self.dtype)
-            model = model.to(device).eval()
-            self._loaded = (tokenizer, model)
-        return self._loaded
+def _written(answer: Answer) -> Written:
+    if answer.error is None and not answer.text.strip():
+        return Written("", f"empty answer ({answer.finish_reason})")
+    return Written(answer.text, answer.error, cut=answer.finish_reason == "length")
