@@ -164,8 +164,9 @@ class Mixture(Sequence[InstructionSample]):
         parts = []
         for part, start, end in zip(self.parts, self._starts, self._starts[1:]):
             mine = stays[start:end]
-            some = {"kept": part.kept[mine], "lengths": part.lengths[mine], "long": int((~mine).sum())}
-            parts.append(replace(part, **some))
+            parts.append(
+                replace(part, kept=part.kept[mine], lengths=part.lengths[mine], long=part.long + int((~mine).sum()))
+            )
         self.parts = parts
         self._count()
 

@@ -16,6 +16,7 @@ from gem_lightning.lit.optim import freeze_unreached, set_trainable
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.estimate import GIB, Memory, Setup, estimate_memory
 from gem_lightning.models.flops import FlopCounter
+from gem_lightning.models.loss import check_loss
 from gem_lightning.models.shell import config_for, network_shell
 
 _LOOKED_AT = 64  # samples whose tokens are counted
@@ -125,6 +126,7 @@ def refuse_what_cannot_work(run: Run) -> None:
         raise GemError("expected adapters on a quantised model, whose own weights cannot train; set model.net.lora")
     if quantised and not run.net.get("checkpoint"):
         raise GemError("expected model.net.checkpoint for a quantised model, got none; name a model's folder")
+    check_loss(run.net.get("loss", "auto"), "cuda" if run.cuda else "cpu")
     if run.strategy == "fsdp" and not run.cuda:
         raise GemError("expected GPUs for strategy=fsdp, got none; use fsdp2, which also runs on CPUs")
 

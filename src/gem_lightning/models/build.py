@@ -20,6 +20,7 @@ from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.convert import LLM_LAYOUT, PARTS, parts_of, translate
 from gem_lightning.models.loading import find_folder, load_gem, load_processor
 from gem_lightning.models.lora import add_lora
+from gem_lightning.models.loss import check_loss
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.sharding import Sharding
@@ -39,6 +40,7 @@ def build_gem(
     attention: str = "sdpa",
     gradient_checkpointing: bool | int | str = False,
     compile: bool | str = False,
+    loss: str = "auto",
     shard: Sharding | None = None,
     **switches: Any,
 ) -> Any:
@@ -60,6 +62,8 @@ def build_gem(
         gradient_checkpointing: Recompute activations in the backward pass, see
             :func:`gem_lightning.models.compute.recompute`.
         compile: ``torch.compile`` each layer of the language model; a text names the backend.
+        loss: ``auto``: Liger's fused kernel on a GPU where it is installed, else chunks; ``chunked``; or ``liger``, an
+            error where it cannot run.
         shard: Shares the network out over processes, see :class:`gem_lightning.models.sharding.Sharding`.
         **switches: Further fields of :class:`GemConfig`.
 
@@ -67,6 +71,7 @@ def build_gem(
         A ``GemForConditionalGeneration`` in training mode, or the peft wrapper of one.
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    check_loss(loss)
     if checkpoint is not None:
         tower, images = (None if isinstance(part, Mapping) or part == "none" else part for part in (ecg, vision))
         model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention, shard=shard)
@@ -76,6 +81,7 @@ def build_gem(
     else:
         model = _assemble(llm, ecg, vision, dtype, attention, switches, shard)
     model.config.fresh_parts = None  # what was drawn at random is about to be trained
+    model.token_loss = loss
     recompute(model, gradient_checkpointing)
     if lora is not None:
         if shard is not None:

@@ -215,8 +215,12 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
 
     Args:
         config: Sizes and switches.
+
+    Attributes:
+        token_loss: How the loss is computed on this machine, see :func:`gem_lightning.models.loss.next_token_loss`.
     """
 
+    token_loss = "auto"
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: GemConfig) -> None:
@@ -287,7 +291,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         loss = logits = None
         if labels is not None:
             vocab, chunk = self.config.text_config.vocab_size, self.config.loss_chunk_mib
-            loss = next_token_loss(hidden, labels, self.lm_head, vocab, chunk, num_items_in_batch)
+            loss = next_token_loss(hidden, labels, self.lm_head, vocab, chunk, num_items_in_batch, self.token_loss)
         if return_logits or (return_logits is None and (labels is None or not self.training)):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden[:, keep])
