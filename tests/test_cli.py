@@ -4,8 +4,10 @@ import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 
+import gem_lightning as gl
 from gem_lightning.cli import main
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.evaluation.predictors import FilePredictor
@@ -22,6 +24,20 @@ def test_measure(ecg, capsys):
     assert "QRS" in capsys.readouterr().out
     main(["measure", ecg, "--json"])
     assert json.loads(capsys.readouterr().out)["qrs_ms"] > 110
+
+
+def test_a_file_that_holds_no_rate_is_read_as_told(tmp_path, capsys):
+    record = simulate("rbbb", seed=3).record
+    rows = record.signal[::-1].T * 1000
+    np.savetxt(tmp_path / "ecg.csv", rows, delimiter=",")
+    with pytest.raises(SystemExit) as end:
+        main(["measure", str(tmp_path / "ecg.csv")])
+    assert end.value.code == 2
+    assert "--fs 500 --units mV" in capsys.readouterr().err
+    names = ",".join(reversed(record.leads))
+    main(["measure", str(tmp_path / "ecg.csv"), "--fs", "500", "--units", "uV", "--leads", names, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["qrs_ms"] == pytest.approx(gl.measure(record).qrs_ms, abs=0.1)
 
 
 def test_render(ecg, tmp_path, capsys):

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from gem_lightning.errors import GemError
 
@@ -28,7 +29,7 @@ def measure(args: argparse.Namespace) -> None:
     from gem_lightning.features import findings
     from gem_lightning.features import measure as measure_record
 
-    record = read_ecg(args.file)
+    record = read_ecg(args.file, **_reading(args))
     features = measure_record(record)
     if args.json:
         print(features.to_json())
@@ -44,7 +45,7 @@ def render(args: argparse.Namespace) -> None:
     from gem_lightning.render import EcgRenderer
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    print(EcgRenderer(layout=args.layout, dpi=args.dpi).save(read_ecg(args.file), args.out))
+    print(EcgRenderer(layout=args.layout, dpi=args.dpi).save(read_ecg(args.file, **_reading(args)), args.out))
 
 
 def check(args: argparse.Namespace) -> None:
@@ -54,7 +55,7 @@ def check(args: argparse.Namespace) -> None:
     from gem_lightning.grounding import verify
 
     text = sys.stdin.read() if args.text == "-" else args.text
-    report = verify(text, measure_record(read_ecg(args.file)))
+    report = verify(text, measure_record(read_ecg(args.file, **_reading(args))))
     print(report.to_json() if args.json else report.to_terminal(color=sys.stdout.isatty()))
     if not report.verdicts:
         sys.stderr.write("gem-lightning: the text makes no statement that can be checked\n")
@@ -68,8 +69,9 @@ def interpret(args: argparse.Namespace) -> None:
     from gem_lightning.models import Gem
     from gem_lightning.present.html import interpretation_html
 
-    record = read_ecg(args.file)
-    found = Gem.from_pretrained(args.model).interpret(args.file, question=args.question)
+    reading = _reading(args)
+    record = read_ecg(args.file, **reading)
+    found = Gem.from_pretrained(args.model).interpret(args.file, question=args.question, reading=reading)
     if args.out is None:
         print(found.claims.to_terminal(color=sys.stdout.isatty()))
         return
@@ -89,6 +91,11 @@ def export(args: argparse.Namespace) -> None:
     from gem_lightning.lit import export as export_checkpoint
 
     print(export_checkpoint(args.checkpoint, args.out))
+
+
+def _reading(args: argparse.Namespace) -> dict[str, Any]:
+    """What the user says about a file that does not say it itself, for ``read_ecg``."""
+    return {"fs": args.fs, "units": args.units, "lead_names": args.leads.split(",") if args.leads else None}
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -142,6 +149,12 @@ def _command(
     one: argparse.ArgumentParser = commands.add_parser(run.__name__, help=help_text, description=help_text)
     if file:
         one.add_argument("file", help="any ECG file: WFDB header, DICOM, ...")
+        told = one.add_argument_group("for files that do not hold it (CSV, NPY, NPZ)")
+        told.add_argument("--fs", type=float, metavar="HZ", help="sampling rate")
+        told.add_argument("--units", help="of the samples: mV, uV, nV or V")
+        told.add_argument(
+            "--leads", metavar="I,II,...", help="names of the columns, in order, where the first line lacks them"
+        )
     one.set_defaults(run=run)
     return one
 

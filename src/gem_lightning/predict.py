@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def predict(cfg: DictConfig) -> None:
-    """Write one page and one JSON file per record; a record that cannot be read is named and passed over.
+    """Write one page and one JSON file per record; a record that cannot be interpreted is named and passed over.
 
     Raises:
         GemError: No record could be interpreted.
@@ -32,20 +32,21 @@ def predict(cfg: DictConfig) -> None:
 
     gem = Gem.from_pretrained(cfg.weights, renderer=instantiate(cfg.render), device=cfg.device)
     out = Path(cfg.out)
-    done = 0
+    done, why = 0, ""
     for number, (name, path) in enumerate(records, 1):
         stem = "report" if len(records) == 1 else name
         try:
             page = interpret_to_page(gem, path, out / stem, cfg)
-        except EcgReadError as error:
+        except GemError as error:
             if len(records) == 1:
                 raise
-            logger.warning("%d/%d %s: passed over: %s", number, len(records), name, error)
+            why = str(error)
+            logger.warning("%d/%d %s: passed over: %s", number, len(records), name, why)
             continue
         done += 1
         logger.info("%d/%d %s", number, len(records), page)
     if not done:
-        raise GemError(f"expected at least one readable ECG in {cfg.record}, got none of {len(records)}")
+        raise GemError(f"expected an ECG to interpret in {cfg.record}, got none of {len(records)}; the last: {why}")
 
 
 def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Path:
@@ -53,8 +54,9 @@ def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Pa
     from gem_lightning.ecg import read_ecg
     from gem_lightning.present.html import interpretation_html
 
-    record = read_ecg(path)
-    found = gem.interpret(path, question=cfg.question, max_new_tokens=cfg.max_new_tokens)
+    told = dict(cfg.reading)
+    record = read_ecg(path, **told)
+    found = gem.interpret(path, question=cfg.question, max_new_tokens=cfg.max_new_tokens, reading=told)
     page = interpretation_html(
         found.text,
         found.claims,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +119,7 @@ class Gem:
         question: str | None = None,
         image: np.ndarray | None = None,
         max_new_tokens: int = 512,
+        reading: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Interpretation:
         """Ask about one record.
@@ -128,6 +129,7 @@ class Gem:
             question: What to ask; None asks for an interpretation.
             image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
             max_new_tokens: Longest answer.
+            reading: What a file does not say itself, for ``read_ecg``: ``fs``, ``units``, ``lead_names``.
             **settings: For ``generate``, such as ``do_sample=True``.
 
         Raises:
@@ -135,7 +137,7 @@ class Gem:
             DataError: The model has no trained part that could look at a record.
         """
         images = None if image is None else [image]
-        return self.interpret_many([record], question, images, max_new_tokens, **settings)[0]
+        return self.interpret_many([record], question, images, max_new_tokens, reading=reading, **settings)[0]
 
     def interpret_many(
         self,
@@ -144,14 +146,16 @@ class Gem:
         images: Sequence[np.ndarray] | None = None,
         max_new_tokens: int = 512,
         batch_size: int = 8,
+        reading: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> list[Interpretation]:
         """:meth:`interpret` for several records at a time; each gets the answer it would get alone."""
         from gem_lightning.features.measure import measure
         from gem_lightning.grounding.claims import verify
 
-        clean = [self._read(record, "clean") for record in records]
-        seen = clean if self.processor.contract == "clean" else [self._read(record, "gem") for record in records]
+        told = reading or {}
+        clean = [_read(record, "clean", told) for record in records]
+        seen = clean if self.processor.contract == "clean" else [_read(record, "gem", told) for record in records]
         pictures = list(images) if images is not None else [self.renderer(record).image for record in clean]
         looks_at = modalities(self.model.config)
         examples = [
@@ -177,9 +181,11 @@ class Gem:
         self.model.push_to_hub(repo_id, **options)
         self.processor.push_to_hub(repo_id, **options)
 
-    def _read(self, record: RecordLike, contract: str) -> EcgRecord:
-        if isinstance(record, EcgRecord):
-            return record
-        from gem_lightning.ecg import read_ecg
 
-        return read_ecg(Path(record) if isinstance(record, (str, os.PathLike)) else record, contract=contract)
+def _read(record: RecordLike, contract: str, reading: Mapping[str, Any]) -> EcgRecord:
+    if isinstance(record, EcgRecord):
+        return record
+    from gem_lightning.ecg import read_ecg
+
+    place = Path(record) if isinstance(record, (str, os.PathLike)) else record
+    return read_ecg(place, contract=contract, **reading)
