@@ -62,7 +62,7 @@ def test_an_oracle_scores_all_on_the_simulator(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert page.count("data:image/jpeg") == 2
+    assert page.count("data:image/webp") == 2
 
 
 def test_a_parrot_is_found_out_on_the_simulator(tmp_path):

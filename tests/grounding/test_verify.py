@@ -157,6 +157,17 @@ def test_report_figures_and_views(normal, records):
     assert "Third degree AV block[✗]" in report.to_terminal(color=False)
 
 
+def test_what_is_not_read_as_a_claim_is_marked(records):
+    _, features, _ = records[0]
+    text = "Rate 70 bpm. The heart sits like 1.5 <b>bananas</b>. PR 0.16 s; nothing else of note\nSummary:"
+    report = verify(text, features)
+    unread = ["The heart sits like 1.5 <b>bananas</b>.", "nothing else of note"]
+    assert [text[a:b] for a, b in report.unread] == unread
+    assert report.to_html().count('class="unread"') == 2
+    assert "1.5 &lt;b&gt;bananas" in report.to_html()
+    assert [line[25:] for line in report.to_terminal().splitlines() if "not read as a claim" in line] == unread
+
+
 def test_coverage_counts_what_is_said(records):
     _, features, found = next(r for r in records if "lbbb" in {f.code for f in r[2]})
     assert verify("LBBB.", features).coverage < 1

@@ -38,6 +38,10 @@ def test_verdicts_and_measurements_are_on_the_page(page):
         assert f"<td>{lead}</td>" in page
 
 
+def test_a_page_is_small_enough_for_a_mail(page):
+    assert len(page) < 600_000
+
+
 def test_text_of_a_model_cannot_carry_markup(page):
     assert "<script>" not in page
 

@@ -46,7 +46,7 @@ def test_wfdb_is_uploaded_as_header_and_signal(client, tmp_path):
     write_wfdb(simulate("sinus", seed=1).record, tmp_path / "a")
     page = client.post("/report", files=upload(*sorted(tmp_path.iterdir())))
     assert page.status_code == 200
-    assert "data:image/png;base64" in page.text
+    assert "data:image/webp;base64" in page.text
 
 
 def test_what_is_no_ecg_is_refused_with_the_reason(client):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.grounding.consistency import Conflict
 from gem_lightning.grounding.judge import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
+from gem_lightning.grounding.scanner import sentences
 
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
@@ -63,6 +64,19 @@ class ClaimReport:
         return tuple(lead for lead in LEADS if lead in named)
 
     @property
+    def unread(self) -> list[tuple[int, int]]:
+        """(start, end) of each sentence in which no claim was found: what it says is not checked."""
+        claimed = [verdict.claim.span for verdict in self.verdicts]
+        found = []
+        for start, sentence in sentences(self.text):
+            words = sentence.strip()
+            a = start + sentence.index(words)
+            b = a + len(words)
+            if len(words.split()) > 1 and not any(low < b and a < high for low, high in claimed):
+                found.append((a, b))
+        return found
+
+    @property
     def by_kind(self) -> dict[str, dict[str, int]]:
         """Counts of verdicts by kind of claim."""
         table: dict[str, dict[str, int]] = {}
@@ -93,6 +107,7 @@ class ClaimReport:
                 }
                 for v in self.verdicts
             ],
+            "unread": [list(span) for span in self.unread],
             "conflicts": [
                 {"first": list(c.first.span), "second": list(c.second.span), "reason": c.reason} for c in self.conflicts
             ],

@@ -19,6 +19,7 @@ _STYLE = (
     ".claims .supported{background:#e3f4e6;border-color:#2e7d32}"
     ".claims .contradicted{background:#fde3e1;border-color:#c62828}"
     ".claims .unverifiable{background:#eeeeee;border-color:#757575}"
+    ".claims .unread{border-bottom:2px dotted #8a94a3;cursor:help}"
     ".claims .tip{display:none;position:absolute;left:0;top:1.7em;z-index:9;background:#fff;color:#222;"
     "border:1px solid #999;border-radius:4px;padding:6px 8px;font-size:12px;line-height:1.4;width:300px;"
     "box-shadow:0 2px 8px #0003}"
@@ -51,9 +52,9 @@ def worst(verdicts: list[Verdict]) -> str:
 
 def to_html(report: ClaimReport, record: EcgRecord | None = None) -> str:
     """One self-contained ``<div>`` with its style; hover or focus shows the evidence."""
-    parts, position = [], 0
+    parts, position, unread = [], 0, report.unread
     for start, end, verdicts in spans(report):
-        parts.append(escape(report.text[position:start]))
+        parts.append(_between(report.text, position, start, unread))
         tips = "<br>".join(escape(_line(v)) for v in verdicts)
         strip = _strip(report, record, verdicts) if record is not None else ""
         kind = worst(verdicts)
@@ -63,9 +64,20 @@ def to_html(report: ClaimReport, record: EcgRecord | None = None) -> str:
             f'<span class="tip">{tips}{strip}</span></span>'
         )
         position = end
-    parts.append(escape(report.text[position:]))
+    parts.append(_between(report.text, position, len(report.text), unread))
     body = "".join(parts).replace("\n", "<br>")
     return f'<div class="claims"><style>{_STYLE}</style><p>{body}</p>{_footer(report)}</div>'
+
+
+def _between(text: str, start: int, end: int, unread: list[tuple[int, int]]) -> str:
+    """The text between two claims; sentences that hold none say that they are not checked."""
+    parts = []
+    for a, b in unread:
+        if start <= a and b <= end:
+            words = f'<span class="unread" title="not read as a claim: not checked">{escape(text[a:b])}</span>'
+            parts += [escape(text[start:a]), words]
+            start = b
+    return "".join([*parts, escape(text[start:end])])
 
 
 def _line(verdict: Verdict) -> str:
@@ -122,7 +134,7 @@ def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> s
 
 
 def to_terminal(report: ClaimReport, color: bool = True) -> str:
-    """The text with marked claims, then one line for each claim that is not supported."""
+    """The text with marked claims, then a line for each claim that is not supported and for what is not checked."""
     parts, position = [], 0
     for start, end, verdicts in spans(report):
         kind, piece = worst(verdicts), report.text[start:end]
@@ -133,4 +145,5 @@ def to_terminal(report: ClaimReport, color: bool = True) -> str:
     lines = ["".join(parts)]
     lines += [f"  {_line(v)}" for v in report.verdicts if v.verdict != SUPPORTED]
     lines += [f"  ! {conflict.reason}" for conflict in report.conflicts]
+    lines += [f"  – not read as a claim: {report.text[a:b]}" for a, b in report.unread]
     return "\n".join(lines)

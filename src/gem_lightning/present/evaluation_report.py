@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.present.html import Table, environment, style_sheet
+from gem_lightning.present.html import Table, environment, picture_url, style_sheet
 
 # Okabe and Ito's colours: told apart by colour-blind readers and in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -110,8 +110,8 @@ class EvaluationReport:
             .render(
                 report=self,
                 style=Markup(style_sheet()),
-                curves=[(curve, _data_url(draw_curve(curve), "svg+xml")) for curve in self.curves],
-                cases=[(case, _image(case), Markup(case.marked) if case.marked else None) for case in self.cases],
+                curves=[(curve, _svg_url(draw_curve(curve))) for curve in self.curves],
+                cases=[(case, *_shown(case)) for case in self.cases],
                 version=version("gem-lightning"),
             )
         )
@@ -159,18 +159,15 @@ def _point(series: Series, x: float) -> str:
     return f"{series.y[i]:.3g}"
 
 
-def _image(case: Case) -> str | None:
-    """The picture as JPEG: a tenth of a PNG's size, and paper has no sharp colours to lose."""
-    if case.image is None:
-        return None
-    import cv2
+def _shown(case: Case) -> tuple[str | None, Any]:
+    """Picture and marked text for the page, None where there are none."""
+    from markupsafe import Markup
 
-    _, data = cv2.imencode(".jpg", case.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return _data_url(data.tobytes(), "jpeg")
+    return None if case.image is None else picture_url(case.image), Markup(case.marked) if case.marked else None
 
 
-def _data_url(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def _svg_url(data: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}"
 
 
 def draw_curve(curve: Curve) -> bytes:
