@@ -97,9 +97,12 @@ def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
     """
     if x.shape[axis] == 0:
         return np.full(np.delete(x.shape, axis), np.nan)
-    ordered = np.sort(np.moveaxis(x, axis, -1), axis=-1)
+    x = np.moveaxis(x, axis, -1)
+    if not np.isnan(x).any():
+        return median(x)
+    ordered = np.sort(x, axis=-1)
     count = np.asarray(np.count_nonzero(ordered == ordered, axis=-1))
-    return (at(ordered, np.maximum(count - 1, 0) // 2) + at(ordered, np.minimum(count // 2, x.shape[axis] - 1))) / 2
+    return (at(ordered, np.maximum(count - 1, 0) // 2) + at(ordered, np.minimum(count // 2, x.shape[-1] - 1))) / 2
 
 
 def gradient(x: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ class BeatSignal:
 
     def __init__(self, record: EcgRecord, marks: Delineation) -> None:
         self.fs = record.fs
-        signal = fill_gaps(record.signal).astype(np.float64)
+        signal = fill_gaps(record.signal)
         onset = marks.global_marks["QRS_on"]
         known = np.isfinite(onset)
         index = np.arange(-self.ms(20), -self.ms(4) + 1)
@@ -61,10 +61,10 @@ def hats(knots: np.ndarray, samples: int) -> np.ndarray:
     """Weights (knots, samples) of a straight line from knot to knot, level before the first and after the last."""
     grid = np.arange(samples)
     if len(knots) == 1:
-        return np.ones((1, samples))
+        return np.ones((1, samples), np.float32)
     left = np.clip(np.searchsorted(knots, grid, side="right") - 1, 0, len(knots) - 2)
     share = np.clip((grid - knots[left]) / np.diff(knots)[left], 0, 1)
-    weights = np.zeros((len(knots), samples))
+    weights = np.zeros((len(knots), samples), np.float32)
     weights[left, grid] = 1 - share
     weights[left + 1, grid] = share
     return weights

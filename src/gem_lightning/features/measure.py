@@ -178,7 +178,7 @@ def _phases(signal: BeatSignal, marks: Delineation, wave: str, counted: np.ndarr
         y = y - y[..., :1]
     y = np.where(shown[..., None], y, np.nan)
     middle = nanmedian(y, axis=1)
-    return [(float(np.max(row)), float(np.min(row))) for row in middle]
+    return list(zip(middle.max(-1).tolist(), middle.min(-1).tolist()))
 
 
 def _axes(
