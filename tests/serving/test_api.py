@@ -7,19 +7,24 @@ import pytest
 from fastapi.testclient import TestClient
 
 from gem_lightning.ecg import simulate, write_wfdb
+from gem_lightning.features import measure
 from gem_lightning.serving.api import build_app
 
 
 @pytest.fixture(scope="module")
 def client(tiny_gem):
-    gem = tiny_gem
-    ask = gem.interpret
+    ask = tiny_gem.interpret
 
     class Short:
-        def interpret(self, record, question=None):
-            return ask(record, question, max_new_tokens=4)
+        def interpret(self, record, question=None, reading=None):
+            asked.append(question)
+            return ask(record, question, max_new_tokens=4, reading=reading)
 
     return TestClient(build_app(Short(), name="tiny", max_upload_mb=1))
+
+
+asked = []
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 def upload(*paths):
@@ -47,6 +52,39 @@ def test_wfdb_is_uploaded_as_header_and_signal(client, tmp_path):
     page = client.post("/report", files=upload(*sorted(tmp_path.iterdir())))
     assert page.status_code == 200
     assert "data:image/webp;base64" in page.text
+
+
+def test_a_question_is_asked_and_shown(client):
+    path = pydicom.examples.get_path("waveform")
+    page = client.post("/report", files=upload(path), data={"question": " Is the <axis> normal? ", "fs": ""})
+    assert asked[-1] == "Is the <axis> normal?"
+    assert "Asked: Is the &lt;axis&gt; normal?" in page.text
+    client.post("/interpret", files=upload(path), data={"question": "  "})
+    assert asked[-1] is None
+
+
+def test_a_table_is_read_with_the_rate_and_unit_that_the_form_says(client):
+    record = simulate("sinus", seed=1).record
+    text = "\n".join(",".join(f"{1000 * v:.1f}" for v in row) for row in record.signal[::-1].T)
+    files = [("files", ("a.csv", text.encode()))]
+    told = {"fs": "500", "units": "uV", "leads": ",".join(record.leads[::-1])}
+    answer = client.post("/interpret", files=files, data=told)
+    assert abs(answer.json()["features"]["rr_ms"] - measure(record).rr_ms) < 2
+    assert "units=" in client.post("/interpret", files=files).json()["detail"]
+
+
+def test_people_read_a_sentence_where_programs_read_json(client):
+    wrong = [("files", ("note.txt", b"hello"))]
+    page = client.post("/report", files=wrong, headers=BROWSER)
+    assert page.status_code == 422
+    assert "That did not work:</strong> expected" in page.text
+    assert 'type="file"' in page.text  # and can try again at once
+    assert client.post("/report", files=wrong).json()["detail"].startswith("expected")
+    big = [("files", ("a.dcm", bytes(1_000_001)))]
+    assert "at most 1 MB" in client.post("/report", files=big, headers=BROWSER).text
+    path = upload(pydicom.examples.get_path("waveform"))
+    assert "fs: " in client.post("/report", files=path, data={"fs": "fast"}, headers=BROWSER).text
+    assert "Not Found" in client.get("/elsewhere", headers=BROWSER).text
 
 
 def test_what_is_no_ecg_is_refused_with_the_reason(client):

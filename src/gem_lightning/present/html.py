@@ -67,6 +67,8 @@ def interpretation_html(
     title: str = "ECG interpretation",
     provenance: str = "",
     extra_tables: tuple[Table, ...] = (),
+    question: str = "",
+    again: str = "",
 ) -> str:
     """The page as text.
 
@@ -79,6 +81,8 @@ def interpretation_html(
         title: Heading of the page.
         provenance: Which model, in the footer.
         extra_tables: Shown at the end, for example how the model did on held-out ECGs.
+        question: What the model was asked, where it was not the usual interpretation.
+        again: Address of the page that takes the next record; empty where there is none.
     """
     from importlib.metadata import version
 
@@ -106,6 +110,8 @@ def interpretation_html(
         lead_columns=[*_LEAD_COLUMNS, "ST at J, mV", "QRS", "T"],
         leads=_lead_rows(features),
         extra_tables=extra_tables,
+        question=question,
+        again=again,
         version=version("gem-lightning"),
         provenance=provenance,
     )

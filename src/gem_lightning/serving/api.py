@@ -4,56 +4,105 @@
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, UploadFile
+from fastapi import FastAPI, Form, HTTPException, Request, Response, UploadFile
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from gem_lightning.ecg import EcgRecord, read_ecg
 from gem_lightning.ecg.listing import list_records
 from gem_lightning.errors import GemError
+from gem_lightning.grounding.instruction import DEFAULT_QUESTION
 from gem_lightning.present.html import environment, interpretation_html, style_sheet
+
+Text = Annotated[str, Form()]
+Rate = Annotated[float | None, Form()]
 
 
 def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
     """An application around one loaded model.
 
     Routes: ``GET /`` the upload page; ``POST /report`` the page of one record; ``POST /interpret`` the same as JSON.
-    A record of several files (WFDB's header and signal) is uploaded in one request.
+    A record of several files (WFDB's header and signal) is uploaded in one request. A mistake is a sentence on the
+    upload page for browsers and ``{"detail": sentence}`` for programs.
 
     Args:
         gem: A ``Gem``; used by one request at a time.
         name: Of the model, for the pages' footer.
         max_upload_mb: Largest upload, MB.
     """
-    app = FastAPI(title="gem-lightning", description="Research software, not a medical device.")
+    # FastAPI's own pages of documentation load scripts from elsewhere; this application asks nobody.
+    app = FastAPI(
+        title="gem-lightning", description="Research software, not a medical device.", docs_url=None, redoc_url=None
+    )
     one_at_a_time = threading.Lock()
 
-    def interpret(files: list[UploadFile], question: str | None) -> tuple[EcgRecord, Any]:
+    def upload_page(error: str = "") -> str:
+        facts = {"style": style_sheet(), "model": name, "usual": DEFAULT_QUESTION, "error": error}
+        return environment().get_template("upload.html.jinja").render(**facts)
+
+    def interpret(
+        files: list[UploadFile], question: str, fs: float | None, units: str, leads: str
+    ) -> tuple[EcgRecord, Any]:
+        reading = {"fs": fs, "units": units or None, "lead_names": leads.split(",") if leads else None}
         with tempfile.TemporaryDirectory() as folder:
             path = store_upload(files, Path(folder), max_upload_mb)
             try:
-                record = read_ecg(path)
+                record = read_ecg(path, **reading)
                 with one_at_a_time:
-                    return record, gem.interpret(path, question=question or None)
+                    return record, gem.interpret(path, question=question.strip() or None, reading=reading)
             except GemError as error:
                 raise HTTPException(422, str(error)) from None
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
-        return environment().get_template("upload.html.jinja").render(style=style_sheet(), model=name)
+        return upload_page()
 
     @app.post("/report", response_class=HTMLResponse)
-    def report(files: list[UploadFile], question: str = "") -> str:
-        record, found = interpret(files, question)
-        return interpretation_html(found.text, found.claims, found.features, None, record, provenance=f"model {name}")
+    def report(
+        files: list[UploadFile], question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
+    ) -> str:
+        record, found = interpret(files, question, fs, units, leads)
+        return interpretation_html(
+            found.text,
+            found.claims,
+            found.features,
+            None,  # drawn for people; the model may have seen a smaller one
+            record,
+            provenance=f"model {name}",
+            question=question.strip(),
+            again="./",
+        )
 
     @app.post("/interpret")
-    def interpret_json(files: list[UploadFile], question: str = "") -> dict[str, Any]:
-        _, found = interpret(files, question)
+    def interpret_json(
+        files: list[UploadFile], question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
+    ) -> dict[str, Any]:
+        _, found = interpret(files, question, fs, units, leads)
         return {"text": found.text, "claims": found.claims.to_dict(), "features": found.features.to_dict()}
 
+    @app.exception_handler(AnyHTTPException)
+    async def refused(request: Request, error: AnyHTTPException) -> Response:
+        if _is_browser(request):
+            return HTMLResponse(upload_page(str(error.detail)), error.status_code)
+        return await http_exception_handler(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        if _is_browser(request):
+            wrong = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+            return HTMLResponse(upload_page(f"expected a file and fields that can be read, got {wrong}"), 422)
+        return await request_validation_exception_handler(request, error)
+
     return app
+
+
+def _is_browser(request: Request) -> bool:
+    """Whether somebody looks at the answer: programs do not ask for HTML."""
+    return "text/html" in request.headers.get("accept", "")
 
 
 def store_upload(files: list[UploadFile], folder: Path, max_upload_mb: int) -> Path:
