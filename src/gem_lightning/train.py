@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ def train(cfg: DictConfig) -> float | None:
         SystemExit: With code 75 where the run was told to stop and saved: start the same command again.
     """
     check_complete(cfg)
+    join_tasks(cfg.trainer.devices)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
     if not cfg.dry_run:
         check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
@@ -45,8 +47,8 @@ def train(cfg: DictConfig) -> float | None:
         return None
     trainer = instantiate(
         cfg.trainer,
-        callbacks=[instantiate(c) for c in (cfg.callbacks or {}).values() if c],
-        logger=[instantiate(log) for log in (cfg.logger or {}).values() if log],
+        callbacks=[instantiate(c) for c in (cfg.get("callbacks") or {}).values() if c],
+        logger=[instantiate(log) for log in (cfg.get("logger") or {}).values() if log],
         default_root_dir=cfg.paths.output,
     )
     if cfg.validate_first and checkpoint is None:
@@ -59,8 +61,40 @@ def train(cfg: DictConfig) -> float | None:
     return None if loss is None else float(loss)
 
 
+def join_tasks(devices: int | str) -> None:
+    """Let the tasks of submitit's local executor find each other; torchrun and SLURM do so themselves.
+
+    Raises:
+        GemError: There are more or fewer tasks than devices, or a sweep of runs of several processes has no launcher
+            that starts them.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+        tasks, number = int(os.environ["SUBMITIT_LOCAL_NTASKS"]), os.environ["SUBMITIT_LOCAL_LOCALID"]
+        if isinstance(devices, int) and devices != tasks:
+            raise GemError(f"expected a task a device, got hydra.launcher.tasks_per_node={tasks}, {devices=}")
+        if tasks > 1:
+            port = 20000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 20000
+            os.environ |= {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": str(tasks), "NODE_RANK": "0"}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return
+    started = any(name in os.environ for name in ("LOCAL_RANK", "SLURM_PROCID"))
+    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if isinstance(devices, int) and devices > 1 and sweeps and not started:
+        raise GemError(
+            f"expected a launcher that starts {devices} processes a run, got -m alone; add "
+            f"hydra/launcher=submitit_slurm (or submitit_local) hydra.launcher.tasks_per_node={devices}"
+        )
+
+
 def _hush() -> None:
-    """Lightning prints each message twice under Hydra's logging, among them advertisements."""
+    """Lightning prints each message twice under Hydra's logging, among them advertisements; one process speaks."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        logging.getLogger("gem_lightning").setLevel(logging.WARNING)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -46,7 +46,7 @@ def test_exactly_the_long_ones_are_found_and_the_short_ones_not_tokenised(datase
 
 def test_a_long_sample_loses_its_end(dataset):
     samples = dataset(max_length=90)
-    assert settle_long_samples(samples) == "4 samples longer than 90 tokens lose their end"
+    assert settle_long_samples(samples) == "4 longer than 90 tokens: cut off there"
     counts = GemCollator(samples.processor)([samples[i] for i in range(20)])["counts"]
     assert (counts["cut"], counts["skipped"]) == (4, 0)
     assert len(samples[2]["input_ids"]) == 90
@@ -54,7 +54,7 @@ def test_a_long_sample_loses_its_end(dataset):
 
 def test_long_samples_are_left_out(dataset, caplog):
     samples = dataset(max_length=90, long_samples="skip")
-    assert settle_long_samples(samples) == "4 samples longer than 90 tokens are left out"
+    assert settle_long_samples(samples) == "4 longer than 90 tokens: left out"
     assert [s.id for s in samples.samples] == [f"s{i}" for i in range(20) if i not in LONG]
     assert len(samples.samples.lengths) == len(samples) == 16
     assert "16 x 1 (4 too long left out)" in samples.samples.report()
@@ -65,7 +65,7 @@ def test_long_samples_are_left_out(dataset, caplog):
 
 def test_one_that_only_a_question_makes_long_gives_way_as_it_is_read(dataset, caplog):
     samples = dataset([sample(0, 1), sample(1, 9)], max_length=120, long_samples="skip", question="Well? " * 12)
-    assert settle_long_samples(samples).startswith("0 samples")
+    assert settle_long_samples(samples) == "none longer than 120 tokens"
     item = samples[1]
     assert (item["id"], item["skipped"]) == ("s0", 1)
     assert GemCollator(samples.processor)([item])["counts"]["skipped"] == 1
@@ -99,6 +99,6 @@ def test_a_run_says_at_its_start_what_becomes_of_them(tiny_gem, caplog):
     module = InstructionDataModule(tiny_gem.processor, SAMPLES, SAMPLES[:3], long_samples="skip", **options)
     assert len(module.train_dataloader()) == 4 and len(module.val_dataloader()) == 1
     assert "list 16 x 1 (4 too long left out)" in caplog.text
-    assert "1 samples longer than 90 tokens are left out" in caplog.text
+    assert "1 longer than 90 tokens: left out" in caplog.text
     with pytest.raises(DataError, match="'s2'"):
         InstructionDataModule(tiny_gem.processor, SAMPLES, long_samples="stop", **options).train_dataloader()

@@ -86,8 +86,9 @@ def settle_long_samples(dataset: Any) -> str:
         raise DataError(f"{too_long(dataset.samples[index].id, tokens, limit)} ({len(found):,} samples are so long)")
     if found and policy == "skip":
         dataset.samples.leave_out(found)
-    fate = {"cut": "lose their end", "skip": "are left out", "stop": "were found"}[policy]
-    return f"{len(found):,} samples longer than {limit:,} tokens {fate}"
+    if not found:
+        return f"none longer than {limit:,} tokens"
+    return f"{len(found):,} longer than {limit:,} tokens: {'cut off there' if policy == 'cut' else 'left out'}"
 
 
 def too_long(name: Any, tokens: int, limit: int) -> str:

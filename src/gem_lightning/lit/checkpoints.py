@@ -35,7 +35,8 @@ class KeepLast(Checkpoint):
     """Keeps the last checkpoints of a run (``step-0000120.ckpt``) and the best one, which ``best.json`` names.
 
     SIGTERM, or SIGUSR1 (as SLURM's ``--signal``), at any process: all of them finish the step, save, and exit with
-    code 75. After Ctrl-C or an error a run on one process saves the state after its last finished step.
+    code 75. At SIGUSR2 where submitit listens to it, they save, and submitit queues the job again. After Ctrl-C or an
+    error a run on one process saves the state after its last finished step.
 
     Args:
         dirpath: The run's folder of checkpoints.
@@ -55,7 +56,8 @@ class KeepLast(Checkpoint):
         self.every_n_steps, self.keep, self.monitor = every_n_steps, max(1, keep), monitor
         self._saved = self._seen = -1  # steps
         self._better: float | None = None  # a score to be written with the checkpoint it belongs to
-        self._asked = False
+        self._asked = 0  # the signal that asked to stop
+        self._requeue: Any = None  # submitit's own handler
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Clear away what a kill left half written."""
@@ -66,9 +68,11 @@ class KeepLast(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals from Lightning, whose handlers call collectives; what was restored is saved already."""
         self._saved = self._seen = trainer.global_step
-        self._asked = False
+        self._asked = 0
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            listener = signal.getsignal(signal.SIGUSR2)
+            self._requeue = listener if callable(listener) else None
+            for number in (*_SIGNALS, *([signal.SIGUSR2] if self._requeue else [])):
                 signal.signal(number, self._ask)
 
     def on_train_batch_end(
@@ -79,8 +83,10 @@ class KeepLast(Checkpoint):
         if step == self._seen:  # gradients of this step are still being accumulated
             return
         self._seen = step
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+        if trainer.strategy.reduce_boolean_decision(self._asked != 0, all=False):
             self.save(trainer)
+            if trainer.strategy.reduce_boolean_decision(self._asked == signal.SIGUSR2, all=False) and self._requeue:
+                self._requeue(signal.SIGUSR2, None)
             raise Preempted
         if self.every_n_steps and step % self.every_n_steps == 0 and not _epoch_ends(trainer):
             self.save(trainer)
@@ -138,7 +144,7 @@ class KeepLast(Checkpoint):
         self._better = None
 
     def _ask(self, number: int, frame: Any) -> None:
-        self._asked = True
+        self._asked = number
 
 
 def _epoch_ends(trainer: Trainer) -> bool:

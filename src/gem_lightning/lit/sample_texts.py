@@ -52,7 +52,8 @@ class SampleTexts(Callback):
         texts = generate_texts(pl_module.net, data.processor, examples, max_new_tokens=self.max_new_tokens)
         features = [_measured(example) for example in examples]
         figures = text_figures(texts, [example["answer"] for example in examples], features)
-        pl_module.log_dict({f"val/claims/{name}": value for name, value in figures.items()}, batch_size=1)
+        logged = {f"val/claims/{name}": value for name, value in figures.items()}
+        pl_module.log_dict(logged, batch_size=1, sync_dist=trainer.world_size > 1)
         if trainer.is_global_zero:
             rows = list(zip(examples, texts, features))[: self.shown]
             _show(trainer, rows)
