@@ -350,3 +350,18 @@ def test_cohorts_are_balanced_and_apart():
     train, held_out = (list(simulate_cohort(6, seed=seed, diagnoses=kinds, seconds=4)) for seed in (0, 1))
     assert ["atrial_fibrillation" in ecg.diagnoses for ecg in train] == [False, False, True] * 2
     assert not {ecg.parameters["seed"] for ecg in train} & {ecg.parameters["seed"] for ecg in held_out}
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"qrs_ms": 50}, "qrs_ms from 60 to 240, got 50"),
+        ({"p_ms": 150, "pr_ms": 140}, "p_ms from 30 to 134, got 150"),
+        ({"qt_ms": 180, "qrs_ms": 150}, "qt_ms from 210 to 800"),
+        ({"heart_rate": 5}, "heart_rate from 15"),
+    ],
+)
+def test_what_cannot_be_drawn_as_asked_is_refused_with_the_range(asked, told):
+    with pytest.raises(DataError, match=told):
+        simulate("sinus", seed=1, **asked)
+    assert simulate("sinus", seed=1, qrs_ms=60).parameters["qrs_ms"] == 60

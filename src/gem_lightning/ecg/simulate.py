@@ -72,6 +72,15 @@ _HEALTHY: dict[str, tuple[float, float]] = {
     "every": (3, 5),
 }
 _OTHERS = ("territory", "snr_db", "wander_mv", "mains_hz", "ratio", "escape", "qt_ms", "t_axis_deg", "age", "sex")
+# What can be asked for and is then exactly so; beyond, waves would run into each other.
+_POSSIBLE: dict[str, tuple[float, float]] = {
+    "heart_rate": (15, 350),
+    "pr_ms": (40, 600),
+    "p_ms": (30, 180),
+    "qrs_ms": (60, 240),
+    "qt_ms": (160, 800),
+    "qtc_ms": (200, 800),
+}
 DIAGNOSES: tuple[str, ...] = tuple(
     sorted({"sinus", *RHYTHMS, *_RANGES, "st_elevation", "st_depression", "t_inversion", "pathological_q"})
 )
@@ -121,7 +130,8 @@ def simulate(
             ventricular), ``snr_db`` (None is clean), ``wander_mv``, ``mains_hz``, ``age``, ``sex`` (M or F).
 
     Raises:
-        DataError: An unknown diagnosis or parameter, two rhythms at once, or a duration too short for a beat.
+        DataError: An unknown diagnosis or parameter, a value that no beat can have, two rhythms at once, or a duration
+            too short for a beat.
     """
     codes = _codes(diagnosis)
     values, extra = _values(codes, seed, parameters)
@@ -215,25 +225,33 @@ def _values(codes: frozenset[str], seed: int, parameters: dict[str, Any]) -> tup
     values["age"] = parameters.get("age", int(rng.integers(19, 92)))
     values["sex"] = parameters.get("sex", "MF"[int(rng.integers(2))])
     extra = {name: value for name, value in parameters.items() if name in _OTHERS and value is not None}
-    return values | {name: value for name, value in parameters.items() if name in _HEALTHY}, extra
+    values |= {name: value for name, value in parameters.items() if name in _HEALTHY}
+    _check_given(parameters, values)
+    return values, extra
+
+
+def _check_given(given: dict[str, Any], values: dict[str, Any]) -> None:
+    """Refuse what would have to be changed to be drawn."""
+    for name, (low, high) in _POSSIBLE.items():
+        low = max(low, values["qrs_ms"] + 60) if name == "qt_ms" else low  # room for a T wave
+        high = min(high, values["pr_ms"] - 6) if name == "p_ms" else high
+        if given.get(name) is not None and not low <= given[name] <= high:
+            raise DataError(f"expected {name} from {low:g} to {high:g}, got {given[name]:g}; choose one in between")
 
 
 def _heart(codes: frozenset[str], values: dict[str, Any], extra: dict[str, Any]) -> Heart:
     """Intervals that fit each other and the rate."""
-    v = dict(values)
-    if "pre_excitation" not in codes and "qrs_ms" not in extra:
-        v["qrs_ms"] = max(v["qrs_ms"], 60.0)
-    rr = 60.0 / v["heart_rate"]
-    widened = 0.3 * max(0.0, v["qrs_ms"] - 100) if "short_qtc" not in codes else 0.0
-    qt = extra.get("qt_ms", (v["qtc_ms"] + widened) * rr**0.42)
-    p_ms = min(v["p_ms"], v["pr_ms"] - 6)
+    rr = 60.0 / values["heart_rate"]
+    widened = 0.3 * max(0.0, values["qrs_ms"] - 100) if "short_qtc" not in codes else 0.0
+    qt = extra.get("qt_ms", (values["qtc_ms"] + widened) * rr**0.42)
+    p_ms = min(values["p_ms"], values["pr_ms"] - 6)
     wave = np.clip(0.44 * qt, 95, 210)
-    t_axis = extra.get("t_axis_deg", v["axis_deg"] * 0.6 + 14 + v["t_turn_deg"])
+    t_axis = extra.get("t_axis_deg", values["axis_deg"] * 0.6 + 14 + values["t_turn_deg"])
     return Heart(
-        **{f.name: float(v[f.name]) for f in fields(Heart) if f.name in v and f.name != "p_ms"},
+        **{f.name: float(values[f.name]) for f in fields(Heart) if f.name in values and f.name != "p_ms"},
         p_ms=float(p_ms),
         qt_ms=float(qt),
-        t_ms=float(min(wave, qt - v["qrs_ms"] - 15)),
+        t_ms=float(min(wave, qt - values["qrs_ms"] - 15)),
         t_axis_deg=float(t_axis),
     )
 
