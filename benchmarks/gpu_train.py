@@ -13,38 +13,23 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
 import torch
 from torch import nn
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+
 from gem_lightning.lit.optim import set_trainable
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
 from gem_lightning.models.flops import FlopCounter
+from helpers_sizes import FULL, TINY
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, from the makers' data sheets
-TINY = {
-    "llm": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "vocab_size": 640,
-        "max_position_embeddings": 2048,
-    },
-    "ecg": {"patch_size": 500, "width": 64, "layers": 1, "head_width": 32, "output_dim": 32},
-    "vision": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 56,
-        "patch_size": 14,
-    },
-}
-FULL = {"llm": {"model_type": "llama", "max_position_embeddings": 4096, "vocab_size": 32000}}
 FROZEN = ["model.ecg_tower.*", "model.vision_tower.*"]
 TEXT, ANSWER = 400, 300  # tokens of a sample's text, and of these its answer
 

@@ -12,38 +12,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 import resource
+import sys
 import time
 
 import numpy as np
 import torch
 from torch import nn
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+
 from gem_lightning.data import GemCollator, PackingCollator
 from gem_lightning.data.packing import pack_lengths
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
-
-TINY = {
-    "llm": {
-        "hidden_size": 256,
-        "intermediate_size": 688,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "vocab_size": 32000,
-        "max_position_embeddings": 4096,
-    },
-    "ecg": {"patch_size": 50, "width": 128, "layers": 2, "head_width": 32, "output_dim": 64},
-    "vision": {
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "image_size": 112,
-        "patch_size": 14,
-    },
-    "vision_feature_layer": -1,
-}
-FULL = {"llm": {"model_type": "llama", "max_position_embeddings": 4096, "vocab_size": 32000}}
+from helpers_sizes import FULL, SMALL
 
 
 def samples(processor, count, mean_words, draw):
@@ -127,7 +110,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     device, dtype = ("cuda", torch.bfloat16) if options.full else ("cpu", torch.float32)
     torch.manual_seed(0)
-    sizes = FULL if options.full else TINY
+    sizes = FULL if options.full else SMALL
     with torch.device(device):
         network = build_gem(**sizes, dtype=str(dtype).removeprefix("torch."))
     for name, parameter in network.named_parameters():

@@ -1,5 +1,6 @@
-"""The smallest network that has every part, for tests that build, save and train one."""
+"""Sizes of networks for tests and benchmarks."""
 
+# The smallest that has every part.
 TINY = {
     "llm": {
         "hidden_size": 64,
@@ -22,3 +23,28 @@ TINY = {
     },
     "vision_feature_layer": -1,
 }
+
+# Large enough that layers cost more than what is around them, on a CPU.
+SMALL = {
+    "llm": {
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+    },
+    "ecg": {"patch_size": 50, "width": 128, "layers": 2, "head_width": 32, "output_dim": 64},
+    "vision": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 112,
+        "patch_size": 14,
+    },
+    "vision_feature_layer": -1,
+}
+
+# A 7 B GEM, with the published towers.
+FULL = {"llm": {"model_type": "llama", "max_position_embeddings": 4096, "vocab_size": 32000}}
