@@ -11,6 +11,7 @@ from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulate import simulate
 from gem_lightning.errors import GemError
 from gem_lightning.features import Delineation, delineate
+from gem_lightning.features._arrays import agree, held
 from gem_lightning.features._atria import conducted_in_ratio
 from gem_lightning.features.schema import MARKS
 
@@ -35,7 +36,7 @@ def clean():
 
 @pytest.mark.parametrize(
     ("name", "bias", "sd"),
-    [("P_on", 6, 3.5), ("P_off", 6.5, 4.5), ("QRS_on", 6.2, 3), ("QRS_off", 6, 3), ("T_on", 6, 3), ("T_off", 6, 3)],
+    [("P_on", 6, 3), ("P_off", 6.3, 3.6), ("QRS_on", 6, 3), ("QRS_off", 6, 3), ("T_on", 6, 3), ("T_off", 6, 3)],
 )
 def test_boundaries_of_clean_simulated_beats(clean, name, bias, sd):
     error = np.concatenate([errors_ms(found, sim.marks, name) for sim, found in clean])
@@ -50,6 +51,33 @@ def test_qrs_edges_hold_in_noise():
         error = np.concatenate([errors_ms(marks, sim.marks, name) for sim, marks in found])
         assert abs(error.mean()) <= 8
         assert error.std() <= 15
+
+
+@pytest.mark.parametrize("seed", [1, 3, 6])
+def test_two_steep_parts_of_a_wide_complex_are_one(seed):
+    sim = simulate("lbbb", seed=seed, snr_db=25)
+    found = delineate(sim.record).global_marks
+    length = np.nanmedian(found["QRS_off"] - found["QRS_on"]) * 1000 / 500
+    assert length == pytest.approx(sim.parameters["qrs_ms"], abs=15)
+
+
+def test_small_differences_between_leads_go_and_large_ones_stay():
+    marks = np.array([[100.0, np.nan], [101.0, 50.0], [99.0, 50.0], [100.0, 50.0], [120.0, np.nan]])
+    drawn = agree(marks, near=4)
+    assert np.array_equal(np.isnan(drawn), np.isnan(marks))
+    assert np.abs(drawn[:4, 0] - 100).max() < 0.3
+    assert drawn[4, 0] == pytest.approx(120, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 8])
+def test_held_is_a_run_of_so_many(count):
+    mask = np.random.default_rng(count).random((3, 40)) < 0.7
+    for forward in (True, False):
+        plain = np.zeros_like(mask)
+        for i in range(40):
+            start = i if forward else i - count + 1
+            plain[:, i] = (0 <= start <= 40 - count) and mask[:, start : start + count].all(1)
+        assert np.array_equal(held(mask, count, forward), plain)
 
 
 @pytest.mark.parametrize("diagnosis", ["pvc", "bigeminy"])
@@ -73,7 +101,7 @@ def test_p_waves_in_heavy_noise_are_real():
                 apart = np.abs(ours[:, None] - theirs[None]).min(1, initial=np.inf)
                 right, wrong = right + np.sum(apart <= 75), wrong + np.sum(apart > 75)
     assert right > 200
-    assert wrong <= 0.04 * (right + wrong)  # all in aVL of one patient, whose P wave is just below what counts
+    assert wrong <= 0.01 * (right + wrong)
 
 
 def test_every_beat_is_found_once(clean):

@@ -16,7 +16,9 @@ EXPAND = np.zeros((12, 8))
 EXPAND[:6, :2] = LIMB_FROM_I_II
 EXPAND[6:, 2:] = np.eye(6)
 
-_VISIBLE_MV = {"P": 0.015, "QRS": 0.03, "T": 0.02}
+# From here on a wave counts. P: below what a reader sees (15 to 20 µV), so that whoever finds a P wave that is there,
+# but hardly, has not invented it.
+_VISIBLE_MV = {"P": 0.010, "QRS": 0.03, "T": 0.02}
 _GRID_MS = 0.5
 
 

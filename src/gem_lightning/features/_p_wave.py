@@ -21,7 +21,7 @@ MIN_LEAD_MV = 0.015  # a lead shows no P wave where the usual beat does not exce
 LEAD_SNR = 0.9  # ... by less than this multiple of how uncertain its usual beat is
 MIN_LIKENESS = 0.40  # a beat's PQ stretch correlates at least so much with the usual one
 RIGHT, LEFT = steps(36), steps(44)  # length of the trapezium after (before) the steepest point
-BIAS_ON, BIAS_OFF = 0, -2.15  # samples by which experts differ (LUDB, odd records)
+BIAS_ON, BIAS_OFF = 0, -2.0  # samples by which experts differ (LUDB, odd records)
 
 
 def find_p(

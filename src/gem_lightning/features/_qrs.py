@@ -14,11 +14,15 @@ GLOBAL_ON, GLOBAL_OFF = 0.05, 0.08  # share of the steepest slope at which all l
 FLOOR = 3.0  # ... and at least so many times what the slope rests at ...
 MOST = 0.15  # ... up to this share: in heavy noise the edges lie outside rather than inside the complex
 BODY = 0.2  # a slope of this share near the steepest one belongs to the complex, whatever rests between them ...
+FAR_BODY = 0.4  # ... and further off, as in bundle branch block, one of this share
 BODY_FLOOR = 2.5  # ... if it is this many times what the slope rests at
-LEAD_FLOOR = 4.0  # the same for one lead, whose rest is less steady
-LEAD_ON, LEAD_OFF = 0.02, 0.025  # share of the usual lead's steepest slope that one lead crosses first (last)
-PULL_ON, PULL_OFF = 0.5, 0.8  # how far this crossing draws the lead's edge away from that of all leads
-BIAS_ON, BIAS_OFF = -1.3, -2.4  # samples by which experts mark from there; negative is earlier (LUDB, odd records)
+LEAD_BODY = 0.35  # a lead's own steep part: this share of its steepest slope
+LEAD_ON, LEAD_OFF = 0.015, 0.025  # one lead rests below this share of the usual lead's steepest slope ...
+LEAD_FLOOR = 3.0  # ... or this many times what its slope rests at ...
+HOLD_ON, HOLD_OFF = ms(12), ms(16)  # ... for so long
+NEAR_ON, NEAR_OFF = (ms(24), ms(60)), (ms(60), ms(24))  # no lead's edge is further before (after) that of all leads
+PULL_ON, PULL_OFF = 0.6, 0.8  # how far a lead's own edge draws its mark away from that of all leads
+BIAS_ON, BIAS_OFF = -0.37, -2.6  # samples by which experts mark from there; negative is earlier (LUDB, odd records)
 MIN_RR = ms(240)  # two beats are never closer: 250 beats a minute
 STRONG = 0.4  # peaks of slope energy above this share of the strongest tell what is typical
 WEAKEST = 0.28  # a beat reaches this share of the typical energy
@@ -103,7 +107,9 @@ def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple
     steepest = np.maximum(window[:, core].max(1) - floor, 1e-9)[:, None]
     centre = (core.start + window[:, core].argmax(1))[:, None]
     index = np.arange(window.shape[1])
-    steep = (window > np.maximum(BODY_FLOOR * floor, floor + BODY * steepest)) & (np.abs(index - centre) <= ms(90))
+    apart = np.abs(index - centre)
+    steep = (window > np.maximum(BODY_FLOOR * floor, floor + BODY * steepest)) & (apart <= ms(90))
+    steep |= (window > np.maximum(BODY_FLOOR * floor, floor + FAR_BODY * steepest)) & (apart <= ms(140))
     steep[np.arange(len(steep)), centre[:, 0]] = True
     first, last = first_true(steep)[:, None], last_true(steep)[:, None]  # a notch between them is no end
     noise = np.minimum(FLOOR * floor, floor + MOST * steepest)
@@ -119,20 +125,28 @@ def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple
 def _lead_edges(
     views: Views, trusted: np.ndarray, beats: np.ndarray, on: np.ndarray, off: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per-lead onset and offset (leads, beats) inside the global complex, and that window (beats, width)."""
+    """Per-lead onset and offset (leads, beats) near those of all leads, and the window of both (beats, width).
+
+    From a lead's own steep part outwards, its complex ends where the slope comes to rest. A lead without a steep part
+    has the edges of all leads.
+    """
     slope = np.abs(windows(views.slope, beats, BEFORE, AFTER))  # (leads, beats, width)
-    index = np.arange(slope.shape[-1]) + (beats - BEFORE)[:, None]
-    inside = (index >= (on - ms(20))[:, None]) & (index <= (off + ms(24))[:, None])
-    slope = np.where(inside, slope, 0)
+    index = np.arange(slope.shape[-1])
+    place = index + (beats - BEFORE)[:, None]
+    within = (place >= on[:, None]) & (place <= off[:, None])
     floor = quantile(np.abs(views.slope[:, PAD : PAD + views.samples : 3]), 0.3)[:, None]
-    usual = median(np.maximum(slope.max(-1) - floor, 1e-9)[trusted].T)
-    first = first_true(slope > np.maximum(LEAD_FLOOR * floor, floor + LEAD_ON * usual)[..., None])
-    last = last_true(slope > np.maximum(LEAD_FLOOR * floor, floor + LEAD_OFF * usual)[..., None])
-    first = np.where(first < 0, on, beats - BEFORE + first)
-    last = np.where(last < 0, off, beats - BEFORE + last)
-    first = on + PULL_ON * (first - on) + BIAS_ON
-    last = off + PULL_OFF * (last - off) + BIAS_OFF
-    return first, last, inside
+    own = np.maximum(np.where(within, slope, 0).max(-1) - floor, 1e-9)
+    usual = median(own[trusted].T)
+    low, high = (np.maximum(LEAD_FLOOR * floor, floor + share * usual) for share in (LEAD_ON, LEAD_OFF))
+    steep = within & (slope > np.maximum(high, floor + LEAD_BODY * own)[..., None])
+    first, last = first_true(steep)[..., None], last_true(steep)[..., None]
+    before = last_true(held(slope < low[..., None], HOLD_ON, forward=False) & (index < first))
+    after = first_true(held(slope < high[..., None], HOLD_OFF, forward=True) & (index > last))
+    none = first[..., 0] < 0
+    early = np.where(none | (before < 0), 0, np.clip(before + beats - BEFORE - on, -NEAR_ON[0], NEAR_ON[1]))
+    late = np.where(none | (after < 0), 0, np.clip(after + beats - BEFORE - off, -NEAR_OFF[0], NEAR_OFF[1]))
+    inside = (place >= (on - ms(20))[:, None]) & (place <= (off + ms(24))[:, None])
+    return on + PULL_ON * early + BIAS_ON, off + PULL_OFF * late + BIAS_OFF, inside
 
 
 def rr_samples(beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

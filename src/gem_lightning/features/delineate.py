@@ -6,7 +6,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
-from gem_lightning.features._arrays import at, median, nanmedian, quantile, settle, share_true
+from gem_lightning.features._arrays import agree, at, median, nanmedian, quantile, settle, share_true
 from gem_lightning.features._atria import Atria, organised
 from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, ms, views
@@ -21,6 +21,9 @@ MIN_BEATS_FLUTTER = 5
 FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
 BEAT_LIMIT = ms(16)  # a lead's mark strays no further from its usual distance to the beat ...
 P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(16), ms(32), ms(24)  # ... and P and T marks from the median of all leads
+P_NEAR = ms(8)  # P marks nearer than this to that median mostly differ by chance
+# How many of twelve leads are left out at either end for the marks of the whole beat; those of QRS differ most.
+LEFT_OUT = {"P_on": 2, "P_off": 2, "QRS_on": 4, "QRS_off": 4, "T_on": 3, "T_off": 3}
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
@@ -103,7 +106,7 @@ def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t
         return settle(marks, anchor, beat_class, BEAT_LIMIT, lead_limit)
 
     return {
-        "P_on": steady(p.on, P_LIMIT), "P": p.peak, "P_off": steady(p.off, P_LIMIT),
+        "P_on": agree(steady(p.on, P_LIMIT), P_NEAR), "P": p.peak, "P_off": agree(steady(p.off, P_LIMIT), P_NEAR),
         "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
         "T_on": steady(t.on, T_ON_LIMIT), "T": t.peak, "T_off": steady(t.off, T_OFF_LIMIT),
     }  # fmt: skip
@@ -153,21 +156,20 @@ def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:
 
 
 def global_marks(marks: dict[str, np.ndarray], trusted: np.ndarray) -> dict[str, np.ndarray]:
-    """Per beat, the quarter-way earliest onset, the quarter-way latest offset and the median peak over trusted leads.
+    """Per beat, an early onset, a late offset and the median peak over trusted leads.
 
-    The very first onset and last offset over leads grow with the number of leads and with noise; quartiles do not, and
-    agree with what electrocardiographs report (docs/features.md).
+    The very first onset and last offset over leads grow with the number of leads and with noise; those that leave a
+    share of the leads out (:data:`LEFT_OUT`) do not, and agree with what electrocardiographs report (docs/features.md).
     """
     out = {}
     for name in MARKS:
         column = np.sort(marks[name][trusted], axis=0)  # NaN sorts last
         count = np.isfinite(column).sum(0)
-        if name.endswith("_on"):
-            pick = count // 4
-        elif name.endswith("_off"):
-            pick = np.maximum(count - 1 - count // 4, 0)
-        else:
+        if name not in LEFT_OUT:
             out[name] = nanmedian(column)
             continue
+        pick = count * LEFT_OUT[name] // 12
+        if name.endswith("_off"):
+            pick = np.maximum(count - 1 - pick, 0)
         out[name] = at(column.T, np.minimum(pick, len(column) - 1))
     return out

@@ -21,7 +21,7 @@ class Delineation:
 
     Attributes:
         marks: One float array (leads, beats) per name of :data:`MARKS`, in samples; NaN where the wave is absent.
-        global_marks: The same names, (beats,): early onset and late offset (quartiles) over trusted leads.
+        global_marks: The same names, (beats,): early onset and late offset over trusted leads.
         beat_class: (beats,) one of :data:`BEAT_CLASSES` each.
         trust: (leads,) 0 (not used) to 1.
         fs: Sampling rate of the marks, Hz.
