@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
-import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,35 +26,6 @@ def start(function: Callable[..., None], *args: Any, ranks: int = 1) -> list[Any
     for process in processes:
         process.start()
     return processes
-
-
-def finish(processes: list[Any]) -> list[int]:
-    """Wait for all; gives their exit codes."""
-    for process in processes:
-        process.join(600)
-    return [process.exitcode for process in processes]
-
-
-def killed_at_random(begin: Callable[[], list[Any]], progress: Callable[[], int], total: int, kills: int) -> None:
-    """Begin, kill -9 at a random point of the work, and so on ``kills`` times; then run to the end.
-
-    Args:
-        begin: Starts the processes.
-        progress: Units of work finished so far, over all starts.
-        total: Units of the whole; the kills fall at random into as many equal parts of the first nine tenths of it.
-    """
-    rng = random.Random(0)
-    for kill in range(kills):
-        target = 0.9 * total * (kill + rng.random()) / kills
-        processes = begin()
-        while all(process.is_alive() for process in processes) and progress() < target:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.02))
-        assert all(process.is_alive() for process in processes), f"ended before kill {kill + 1} of {kills}"
-        for process in processes:
-            os.kill(process.pid, signal.SIGKILL)
-        finish(processes)
-    assert finish(begin()) == [0] * len(processes)
 
 
 def _run(function: Callable[..., None], args: tuple, rank: int, ranks: int, port: int) -> None:

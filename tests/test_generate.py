@@ -15,7 +15,7 @@ from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import GemError
 from gem_lightning.generate import generate
 from gem_lightning.grounding.sample import read_samples
-from helpers_kill import killed_at_random
+from helpers_kill import command_of, killed_at_random
 from helpers_llm_server import LoopbackLLM
 
 
@@ -105,7 +105,9 @@ def test_an_array_of_local_jobs(tmp_path):
 @pytest.mark.slow
 def test_features_killed_at_twenty_random_moments(tmp_path):
     overrides = ("stage=features", "source.n=600", f"out={tmp_path}", "block=5", "workers=2")
-    killed_at_random(command(*overrides), lambda: len(list(tmp_path.glob("**/shards/*.parquet"))), total=120)
+    killed_at_random(
+        command_of(*command(*overrides)), lambda: len(list(tmp_path.glob("**/shards/*.parquet"))), total=120
+    )
     rows = pq.read_table(tmp_path / "features.parquet", columns=["id"])["id"].to_pylist()
     assert rows == [f"simulated-{i}" for i in range(600)]
 
@@ -123,7 +125,7 @@ def test_a_taught_run_killed_at_twenty_random_moments_pays_each_answer_once(tmp_
             "source.n=250", "source.diagnoses=[sinus,rbbb,lvh]", "source.snr_db=28", f"out={tmp_path}", "block=5",
             "workers=1", "teacher=openai", f"teacher.base_url={server.base_url}", f"teacher.concurrency={concurrency}",
         )  # fmt: skip
-        killed_at_random(command(*overrides), lambda: len(server.paid), total=250, kills=kills)
+        killed_at_random(command_of(*command(*overrides)), lambda: len(server.paid), total=250, kills=kills)
     card = json.loads((tmp_path / "run_card.json").read_text())
     assert card["samples"] + card["rejected"] == card["records"] == 250
     ids = [s.id for split in card["samples_by_split"] for s in read_samples(tmp_path / f"{split}.jsonl")]

@@ -9,7 +9,7 @@ from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation import grounding
 from gem_lightning.evaluation.judge import SCHEMES, Judge, JudgeCase, agreement, calibrate, panel
 from gem_lightning.grounding.client import ChatClient
-from helpers_kill import killed_at_random
+from helpers_kill import command_of, killed_at_random
 from helpers_llm_server import LoopbackLLM, Reply
 
 WORDS = re.compile(r"[a-z]+(?:-[a-z]+)*|\d+(?:\.\d+)?")
@@ -153,7 +153,7 @@ def test_killed_twenty_times_every_judgement_once_and_paid_once(tmp_path):
     cache, out, n = tmp_path / "answers.jsonl", tmp_path / "out.json", 400
     with LoopbackLLM(lambda request, i: answer(0.5), latency=0.02) as server:
         command = [sys.executable, "-c", WORKER, server.base_url, str(cache), str(out), str(n)]
-        killed_at_random(command, lambda: len(server.paid), total=n)
+        killed_at_random(command_of(*command), lambda: len(server.paid), total=n)
         answers, ledger = json.loads(out.read_text())
     assert list(answers) == [str(i) for i in range(n)] or set(answers) == {str(i) for i in range(n)}
     assert ledger["answers"] == n

@@ -9,7 +9,7 @@ import pytest
 
 from gem_lightning.errors import GemError
 from gem_lightning.grounding.client import AnswerStore, ChatClient, ChatError, ChatRequest
-from helpers_kill import killed_at_random
+from helpers_kill import command_of, killed_at_random
 from helpers_llm_server import LoopbackLLM, Reply
 
 
@@ -222,7 +222,7 @@ def test_killed_twenty_times_each_answer_once_and_paid_once(tmp_path):
     cache, out, n = tmp_path / "a.jsonl", tmp_path / "out.json", 400
     with LoopbackLLM(lambda r, i: "re " + words(r), latency=0.02) as server:
         command = [sys.executable, "-c", WORKER, server.base_url, str(cache), str(out), str(n)]
-        killed_at_random(command, lambda: len(server.paid), total=n)
+        killed_at_random(command_of(*command), lambda: len(server.paid), total=n)
         *answers, ledger = json.loads(out.read_text())
     assert answers == [[str(i), f"re {i}"] for i in range(n)]
     rows = [json.loads(line) for line in cache.read_bytes().splitlines() if line.strip().endswith(b"}")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gem_lightning.jobs import JobFolder, merge
-from helpers_kill import killed_at_random
+from helpers_kill import command_of, killed_at_random
 
 SCRIPT = """
 import sys, time
@@ -53,7 +53,9 @@ def test_spawned_workers(tmp_path):
 def test_killed_at_twenty_random_moments(tmp_path):
     count = 6000
     shards = tmp_path / "job" / "shards"
-    killed_at_random(command(tmp_path, count), lambda: len(list(shards.glob("*.parquet"))), total=count // 16)
+    killed_at_random(
+        command_of(*command(tmp_path, count)), lambda: len(list(shards.glob("*.parquet"))), total=count // 16
+    )
     check(tmp_path, count)
     assert not list(shards.glob(".*.tmp"))
     assert JobFolder(tmp_path / "job").missing() == []

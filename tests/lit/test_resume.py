@@ -16,7 +16,8 @@ from gem_lightning.grounding.sample import write_samples
 from gem_lightning.lit import AtomicCheckpointIO, KeepLast, ShardedStrategy
 from gem_lightning.lit.checkpoint_files import damage, in_order, newest_whole
 from gem_lightning.train import check_devices, find_checkpoint
-from helpers_processes import finish, killed_at_random, start
+from helpers_kill import exit_codes, killed_at_random
+from helpers_processes import start
 from helpers_training import fit, parts, tiny_cohort
 
 STEPS = 60
@@ -72,14 +73,16 @@ def home(tmp_path_factory):
     cohort = tiny_cohort(home)
     write_samples(cohort.samples(), home / "samples.jsonl")
     write_shards(home / "samples.jsonl", home / "shards", workers=0, block=3)
-    assert finish(start(run, home, "whole")) == [0]
+    assert exit_codes(start(run, home, "whole")) == [0]
     assert len(rows(home / "whole")) == STEPS
     return home
 
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_steps(home):
-    killed_at_random(lambda: start(run, home, "killed"), lambda: len({r[0] for r in rows(home / "killed")}), STEPS, 20)
+    killed_at_random(
+        lambda: start(run, home, "killed"), lambda: len({r[0] for r in rows(home / "killed")}), STEPS, share=0.9
+    )
     same_as_unkilled(home, "killed")
     kept = [path.name for path in (home / "killed" / "kept").iterdir() if path.name.startswith((".", "step"))]
     assert len(kept) <= 3  # the last two and the best; nothing half written
@@ -105,8 +108,8 @@ def test_ctrl_c_during_validation_keeps_the_epoch(home):
 @pytest.mark.slow
 def test_killed_while_streaming_shards(home):
     begin = lambda name: start(_streamed, home, name)  # noqa: E731
-    assert finish(begin("streamed_whole")) == [0]
-    killed_at_random(lambda: begin("streamed"), lambda: len({r[0] for r in rows(home / "streamed")}), 16, 3)
+    assert exit_codes(begin("streamed_whole")) == [0]
+    killed_at_random(lambda: begin("streamed"), lambda: len({r[0] for r in rows(home / "streamed")}), 16, 3, 0.9)
     same_as_unkilled(home, "streamed", "streamed_whole")
 
 
@@ -118,9 +121,9 @@ def _streamed(home, name):
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_killed_on_two_processes(home, kind):
     begin = lambda name: start(_on_two, home, f"{name}_{kind}", kind, ranks=2)  # noqa: E731
-    assert finish(begin("whole")) == [0, 0]
+    assert exit_codes(begin("whole")) == [0, 0]
     progress = lambda: len({r[0] for r in rows(home / f"killed_{kind}")})  # noqa: E731
-    killed_at_random(lambda: begin("killed"), progress, 12, 2)
+    killed_at_random(lambda: begin("killed"), progress, 12, 2, 0.9)
     same_as_unkilled(home, f"killed_{kind}", f"whole_{kind}")
 
 
@@ -135,10 +138,10 @@ def test_a_stop_at_one_process_saves_on_all_and_asks_for_a_restart(home):
         assert all(process.is_alive() for process in processes)
         time.sleep(0.001)
     os.kill(processes[1].pid, signal.SIGTERM)
-    assert finish(processes) == [75, 75]
+    assert exit_codes(processes) == [75, 75]
     done = rows(home / "stopped_ddp")[-1][0]
     assert newest_whole(home / "stopped_ddp" / "kept").name == f"step-{done:07d}.ckpt"
-    assert finish(start(_on_two, home, "stopped_ddp", "ddp", ranks=2)) == [0, 0]
+    assert exit_codes(start(_on_two, home, "stopped_ddp", "ddp", ranks=2)) == [0, 0]
     assert [row[0] for row in rows(home / "stopped_ddp")] == list(range(1, 13))  # no step was lost or done twice
 
 
@@ -160,7 +163,7 @@ def _full_disk(home, name, sharded):
 @pytest.mark.parametrize("sharded", [False, True])
 def test_a_full_disk_leaves_what_was_there(home, sharded):
     name = f"full_{sharded}"
-    assert finish(start(_full_disk, home, name, sharded)) == [0]
+    assert exit_codes(start(_full_disk, home, name, sharded)) == [0]
     kept = home / name / "kept"
     assert [path.name for path in in_order(kept)] == ["step-0000003.ckpt", "step-0000004.ckpt"]
     assert [damage(path) for path in in_order(kept)] == [None, None]

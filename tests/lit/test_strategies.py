@@ -10,7 +10,8 @@ from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.lit import AtomicCheckpointIO, KeepLast, SaveFinished, ShardedStrategy, export
 from gem_lightning.lit.checkpoint_files import damage
 from gem_lightning.models import Gem
-from helpers_processes import finish, start
+from helpers_kill import exit_codes
+from helpers_processes import start
 from helpers_training import Losses, StopAfter, fit, parts, tiny_cohort
 
 
@@ -82,7 +83,7 @@ def folder(tmp_path_factory):
     data.processor.save_pretrained(folder / "start")
     train(folder, "first_one", "one", callbacks=[StopAfter(6), KeepLast(folder / "stopped_one", every_n_steps=6)])
     train(folder, "one", "one")
-    assert finish(start(work, folder, ranks=2)) == [0, 0]
+    assert exit_codes(start(work, folder, ranks=2)) == [0, 0]
     return folder
 
 
