@@ -75,7 +75,15 @@ def interpret(args: argparse.Namespace) -> None:
     if args.out is None:
         print(found.claims.to_terminal(color=sys.stdout.isatty()))
         return
-    page = interpretation_html(found.text, found.claims, found.features, None, record, provenance=f"model {args.model}")
+    page = interpretation_html(
+        found.text,
+        found.claims,
+        found.features,
+        None,
+        record,
+        provenance=f"model {args.model}",
+        question=args.question or "",
+    )
     _write(args.out, page.encode())
 
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # Settings of source and teacher that shape the rows; the others (prices, budget, concurrency) may change on the way.
 SAME_ROWS = frozenset((
     "_target_", "root", "n", "seed", "diagnoses", "snr_db", "samples", "rate", "origin",
-    "model", "base_url", "images", "temperature", "max_tokens", "max_new_tokens", "answers",
+    "model", "dtype", "base_url", "images", "temperature", "max_tokens", "max_new_tokens", "answers",
 ))  # fmt: skip
 
 

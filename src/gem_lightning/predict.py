@@ -65,6 +65,7 @@ def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Pa
         record,
         provenance=f"model {cfg.weights}, record {path.name}.",
         extra_tables=held_out_tables(cfg.held_out),
+        question=cfg.question or "",
     )
     facts = {"record": path.name, "text": found.text, "claims": found.claims.to_dict()}
     facts["features"] = found.features.to_dict()

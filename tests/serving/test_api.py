@@ -1,9 +1,13 @@
 """The application answers real requests with a real, if untaught, network."""
 
 import io
+import shutil
+import threading
+import time
 
 import pydicom.examples
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from gem_lightning.ecg import simulate, write_wfdb
@@ -93,3 +97,40 @@ def test_what_is_no_ecg_is_refused_with_the_reason(client):
     assert "expected" in answer.json()["detail"]
     big = io.BytesIO(bytes(1_000_001))
     assert client.post("/interpret", files=[("files", ("a.dcm", big))]).status_code == 413
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(client, tmp_path, width):
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        home = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+        (tmp_path / "note.txt").write_text("hello")
+        with sync_playwright() as play:
+            flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+            browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+            tab = browser.new_page(viewport={"width": width, "height": 900})
+            requests = []
+            tab.on("request", lambda request: requests.append(request.url))
+            tab.goto(home)
+            tab.set_input_files("input[type=file]", tmp_path / "note.txt")
+            tab.click("button")
+            assert "expected" in tab.inner_text("[role=alert]")
+            tab.set_input_files("input[type=file]", pydicom.examples.get_path("waveform"))
+            tab.fill("textarea", "What is the rate?")
+            tab.click("button")
+            assert "Asked: What is the rate?" in tab.inner_text("main")
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            browser.close()
+    finally:
+        server.should_exit = True
+        thread.join()
+    assert all(url.startswith((home, "data:")) for url in requests)

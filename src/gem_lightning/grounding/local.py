@@ -121,10 +121,10 @@ class LocalClient:
         logger.info("%s on %s in %s", self.model, network.device, network.dtype)
 
     def facts(self) -> dict[str, Any]:
-        """For a run card: model, and where and how it ran."""
+        """For a run card: where and how the model ran, if it did."""
         if self._network is None:
-            return {"model": self.model}
-        return {"model": self.model, "device": str(self._network.device), "dtype": str(self._network.dtype)[6:]}
+            return {}
+        return {"device": str(self._network.device), "dtype": str(self._network.dtype).removeprefix("torch.")}
 
     @property
     def _pad(self) -> int:

@@ -209,7 +209,7 @@ class LocalTeacher(Teacher):
                     future.set_result(answer)
 
     def facts(self) -> dict[str, Any]:
-        """Model, device, dtype and the ledger."""
+        """Model, where it ran, and the ledger."""
         return {"teacher": self.name, **self.client.facts(), "ledger": self.client.ledger.to_dict()}
 
     async def close(self) -> None:
