@@ -16,7 +16,13 @@ def run(module, *arguments, cwd):
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
-        ("train", ["experiment=quickstrat"], ["quickstrat", "quickstart"]),
+        ("train", [], ["expected an experiment", "experiment=align|", "|quickstart"]),
+        ("train", ["trainer.max_steps=1"], ["expected an experiment"]),
+        ("train", ["experiment=quickstrat"], ["quickstrat", "Did you mean: experiment=quickstart?"]),
+        ("train", ["experiment=quickstart", "strategy=fsdp3"], ["Did you mean: strategy=fsdp, strategy=fsdp2?"]),
+        ("train", ["experiment=quickstart", "model/net/llm=vicuna"], ["Did you mean: model/net/llm=vicuna7b?"]),
+        ("train", ["experiment=ecg_mae_pretrain", "optim.lr=1"], ["model=ecg_mae as model.lr", "got optim.lr=1"]),
+        ("train", ["experiment=gem_tiny", "logger=null"], ["leave a group out with ~logger"]),
         ("train", ["experiment=quickstart", "trainer.max_step=3"], ["max_step", "Did you mean", "trainer.max_steps"]),
         ("train", ["experiment=quickstart", "optim.lrr=1"], ["optim.lr"]),
         ("train", ["experiment=gem_tiny", "ckpt_path=nowhere.ckpt"], ["nowhere.ckpt", "checkpoint"]),

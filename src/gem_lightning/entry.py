@@ -84,13 +84,16 @@ def usage(config_name: str) -> str:
     """The entry point's own config file with its comments, and the groups to choose from: no composing needed."""
     conf = files("gem_lightning.conf")
     groups = sorted((f for f in conf.iterdir() if f.is_dir() and f.name[0] != "_"), key=lambda f: f.name)
-    choices = [
-        f"  {group.name}={'|'.join(sorted(f.name[:-5] for f in group.iterdir() if f.name.endswith('.yaml')))}"
-        for group in groups
-    ]
+    choices = [f"  {group.name}={'|'.join(options(group.name))}" for group in groups]
     body = conf.joinpath(f"{config_name}.yaml").read_text(encoding="utf-8")
     lines = ["", "Groups:", *choices, "", "The composed config: --cfg job. Hydra's own options: --hydra-help.", ""]
     return body + "\n".join(lines)
+
+
+def options(group: str) -> list[str]:
+    """Names of the configs of a group, such as ``model/net``, sorted."""
+    folder = files("gem_lightning.conf").joinpath(group)
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")) if folder.is_dir() else []
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
@@ -107,6 +110,11 @@ def explain(error: BaseException, config_name: str) -> str | None:
             if "Error in call to target" in text or "Error instantiating" in text:
                 return _constructor_message(chain, text)
             return text + _suggestion(text, config_name)
+        if "Config group override must be a string" in str(cause):
+            empty = [argument for argument in sys.argv[1:] if argument.endswith("=null") and "." not in argument]
+            return f"expected a choice for {', '.join(empty)}, got null; leave a group out with ~{empty[0][:-5]}"
+        if type(cause).__name__ == "MisconfigurationException":  # Lightning's, of settings that do not go together
+            return str(cause)
     return None
 
 
@@ -128,6 +136,10 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _suggestion(text: str, config_name: str) -> str:
     """Nearest existing keys to one that the command line misspells."""
+    misnamed = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if misnamed is not None:
+        near = difflib.get_close_matches(misnamed[2], options(misnamed[1]), n=3)
+        return f"\nDid you mean: {', '.join(f'{misnamed[1]}={name}' for name in near)}?" if near else ""
     found = re.search(r"Key '([^']+)' is not in struct|Could not override '([^']+)'", text)
     if found is None:
         return ""

@@ -6,17 +6,31 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gem_lightning.entry import main_with_errors
+from gem_lightning.entry import main_with_errors, options
 from gem_lightning.errors import DataError, GemError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from gem_lightning.lit.plan import Plan, Run
+
 logger = logging.getLogger(__name__)
 
 _STRATEGIES = {"ddp": "ddp", "ShardedStrategy": "fsdp2", "Fsdp1Strategy": "fsdp"}
+
+
+class Planned(NamedTuple):
+    """What is known of a run before it begins.
+
+    Attributes:
+        plan: None where there is none: no GEM, or its memory was not to be estimated.
+        cuda: On GPUs.
+    """
+
+    plan: Plan | None
+    cuda: bool
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -29,6 +43,7 @@ def train(cfg: DictConfig) -> float | None:
         GemError: ``ckpt_path`` names no whole checkpoint, or the devices that are asked for are not there.
         SystemExit: With code 75 where the run was told to stop and saved: start the same command again.
     """
+    check_choices()
     check_complete(cfg)
     join_tasks(cfg.trainer.devices)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
@@ -43,7 +58,8 @@ def train(cfg: DictConfig) -> float | None:
     data = instantiate(cfg.data)
     data.prepare_data()
     module = instantiate(cfg.model)
-    if plan_run(cfg, data, module):
+    planned = plan_run(cfg, data, module)
+    if cfg.dry_run:
         return None
     trainer = instantiate(
         cfg.trainer,
@@ -53,7 +69,7 @@ def train(cfg: DictConfig) -> float | None:
     )
     if cfg.validate_first and checkpoint is None:
         trainer.validate(module, data, verbose=False)
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    fit(trainer, module, data, checkpoint, planned)
     if trainer.interrupted:
         raise KeyboardInterrupt
     logger.info("run folder: %s", cfg.paths.output)
@@ -127,6 +143,28 @@ def find_checkpoint(name: str | None, folder: str) -> str | None:
     return str(path)
 
 
+def check_choices() -> None:
+    """Refuse a command line that chooses no network, or changes what its network does not read.
+
+    Raises:
+        GemError: With the experiments to choose from, or the keys to change instead.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return
+    typed = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
+    chosen = HydraConfig.get().runtime.choices
+    if chosen.get("experiment") is None and not any(override.startswith("model") for override in typed):
+        raise GemError(f"expected an experiment, got none; choose experiment={'|'.join(options('experiment'))}")
+    ignored = [override for override in typed if override.partition("=")[0].partition(".")[0] == "optim"]
+    if ignored and chosen.get("model", "gem") != "gem":
+        raise GemError(
+            f"expected the rates of model={chosen['model']} as model.lr, model.weight_decay, model.warmup, "
+            f"model.final_lr, model.optimizer.*, got {ignored[0]}, which it does not read"
+        )
+
+
 def check_complete(cfg: DictConfig) -> None:
     """Refuse a config with values that only the user can give.
 
@@ -140,11 +178,8 @@ def check_complete(cfg: DictConfig) -> None:
         raise GemError(f"expected values for {', '.join(missing)}, got none; add {missing[0]}=... to the command")
 
 
-def plan_run(cfg: DictConfig, data: Any, module: Any) -> bool:
+def plan_run(cfg: DictConfig, data: Any, module: Any) -> Planned:
     """Refuse what cannot work or fit; with ``dry_run``, print the plan.
-
-    Returns:
-        Whether that was all that was asked for.
 
     Raises:
         GemError: See :mod:`gem_lightning.lit.plan`.
@@ -154,14 +189,44 @@ def plan_run(cfg: DictConfig, data: Any, module: Any) -> bool:
     from gem_lightning.lit import GemLitModule
     from gem_lightning.lit import plan as planning
 
-    if not isinstance(module, GemLitModule):
-        return False
     cuda = cfg.trainer.accelerator in ("gpu", "cuda") or (
         torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
     )
+    if not isinstance(module, GemLitModule):
+        if cfg.dry_run:
+            raise GemError(
+                "expected model=gem with dry_run=true, got an encoder, which is not planned; leave out dry_run"
+            )
+        return Planned(None, cuda)
+    run = settings_of(cfg, module, cuda)
+    planning.refuse_what_cannot_work(run)
+    if not cfg.dry_run and not cfg.check_memory:
+        return Planned(None, cuda)
+    others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
+    try:
+        plan = planning.make_plan(run, planning.measure_load(data, run.devices), others if cfg.dry_run else ())
+    except DataError as error:
+        if cfg.dry_run:
+            raise
+        logger.info("memory is not estimated: %s", error)
+        return Planned(None, cuda)
+    if cfg.dry_run:
+        hours = plan.hours(cfg.mfu, cfg.peak_tflops, run.devices)
+        print(f"{plan}\nhours                 {hours:,.2f} at MFU {cfg.mfu:g} of {cfg.peak_tflops:g} TFLOP/s a device")
+    else:
+        planning.refuse_what_does_not_fit(plan, planning.device_memory(cuda))
+    return Planned(plan, cuda)
+
+
+def settings_of(cfg: DictConfig, module: Any, cuda: bool) -> Run:
+    """What a plan needs to know of a config and the module that it made."""
+    import torch
+
+    from gem_lightning.lit.plan import Run
+
     devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else max(1, torch.cuda.device_count())
     strategy = cfg.trainer.strategy if isinstance(cfg.trainer.strategy, str) else cfg.trainer.strategy._target_
-    run = planning.Run(
+    return Run(
         net=getattr(module.net_factory, "keywords", {}),
         freeze=module.hparams["freeze"],
         unfreeze=module.hparams["unfreeze"],
@@ -174,23 +239,23 @@ def plan_run(cfg: DictConfig, data: Any, module: Any) -> bool:
         max_steps=cfg.trainer.max_steps,
         cuda=cuda or cfg.dry_run,
     )
-    planning.refuse_what_cannot_work(run)
-    if not cfg.dry_run and not cfg.check_memory:
-        return False
-    others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
+
+
+def fit(trainer: Any, module: Any, data: Any, checkpoint: str | None, planned: Planned) -> None:
+    """Train from a checkpoint or from the start.
+
+    Raises:
+        GemError: A step found no memory.
+    """
+    from gem_lightning.lit.plan import device_memory, out_of_memory
+
     try:
-        plan = planning.make_plan(run, planning.measure_load(data, run.devices), others if cfg.dry_run else ())
-    except DataError as error:
-        if cfg.dry_run:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        said = out_of_memory(error, device_memory(planned.cuda), planned.plan)
+        if said is None:
             raise
-        logger.info("memory is not estimated: %s", error)
-        return False
-    if cfg.dry_run:
-        hours = plan.hours(cfg.mfu, cfg.peak_tflops, run.devices)
-        print(f"{plan}\nhours                 {hours:,.2f} at MFU {cfg.mfu:g} of {cfg.peak_tflops:g} TFLOP/s a device")
-        return True
-    planning.refuse_what_does_not_fit(plan, planning.device_memory(cuda))
-    return False
+        raise said from error
 
 
 def check_devices(accelerator: str, devices: int | str) -> None:

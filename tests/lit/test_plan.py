@@ -2,41 +2,31 @@
 
 import gc
 
+import lightning
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
-from gem_lightning.lit import InstructionDataModule
+from gem_lightning.lit import InstructionDataModule, KeepLast
+from gem_lightning.lit.checkpoint_files import newest_whole
 from gem_lightning.lit.optim import freeze_unreached, set_trainable
-from gem_lightning.lit.plan import GIB, Load, Run, make_plan, measure_load, refuse_what_does_not_fit
+from gem_lightning.lit.plan import GIB, Load, Run, make_plan, measure_load, out_of_memory, refuse_what_does_not_fit
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+from gem_lightning.train import Planned, fit
+from helpers_sizes import SMALL
+from helpers_training import parts, tiny_cohort
 
 TOWERS = ("model.ecg_tower.*", "model.vision_tower.*")
 ROWS, LENGTH, LABELS, VOCABULARY = 4, 384, 200, 4096
 
 
 def sizes(layers):
-    return {
-        "llm": {
-            "hidden_size": 256,
-            "intermediate_size": 704,
-            "num_hidden_layers": layers,
-            "num_attention_heads": 4,
-            "vocab_size": VOCABULARY,
-            "max_position_embeddings": 1024,
-        },
-        "ecg": {"patch_size": 100, "width": 128, "layers": 2, "head_width": 32, "output_dim": 64},
-        "vision": {
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "image_size": 112,
-            "patch_size": 14,
-        },
-        "vision_feature_layer": -1,
+    """Longer ECG patches than SMALL has, and fewer words: a step takes less."""
+    return SMALL | {
+        "llm": SMALL["llm"] | {"num_hidden_layers": layers, "vocab_size": VOCABULARY},
+        "ecg": SMALL["ecg"] | {"patch_size": 100},
     }
 
 
@@ -98,9 +88,10 @@ def load(rows=ROWS, length=LENGTH):
         Run(net=sizes(4), cuda=False),
         Run(net=sizes(4), freeze=TOWERS, precision="bf16-mixed", cuda=False),
         Run(net=sizes(6) | {"gradient_checkpointing": True}, freeze=TOWERS, cuda=False),
+        Run(net=sizes(5) | {"gradient_checkpointing": 2}, freeze=TOWERS, cuda=False),
         Run(net=sizes(4) | {"lora": {"r": 8}, "dtype": "bfloat16"}, precision="bf16-mixed", cuda=False),
     ],
-    ids=["all", "mixed", "recomputed", "lora"],
+    ids=["all", "mixed", "recomputed", "every second", "lora"],
 )
 def test_estimated_memory_is_what_a_step_takes(run):
     (memory,) = make_plan(run, load()).memory.values()
@@ -157,6 +148,39 @@ def test_a_batch_that_cannot_fit_is_an_estimate():
     refuse_what_does_not_fit(plan, 1000 * GIB)
     with pytest.raises(GemError, match=r"fits into 0\.5 GiB, got an estimate of .*activations .*data\.batch_size"):
         refuse_what_does_not_fit(plan, 0.5 * GIB)
+
+
+class Exhausted(lightning.Callback):
+    """Finds no memory in the second step: as a GPU's allocator says it, or as the CPU's really does."""
+
+    def __init__(self, on_gpu):
+        self.on_gpu = on_gpu
+
+    def on_before_backward(self, trainer, module, loss):
+        if trainer.global_step == 1:
+            if self.on_gpu:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7.00 GiB. GPU 0 has ...")
+            torch.empty(10**15)
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_a_step_without_memory_ends_in_one_message_and_keeps_the_last_step(on_gpu, tmp_path):
+    module, data = parts(tiny_cohort(tmp_path), "data.batch_size=2")
+    planned = Planned(make_plan(Run(net=module.net_factory.keywords, cuda=False), measure_load(data, 1)), False)
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_steps=4,
+        limit_val_batches=0, callbacks=[Exhausted(on_gpu), KeepLast(tmp_path / "kept")],
+    )  # fmt: skip
+    said = "CUDA out of memory" if on_gpu else "the CPU's memory is used up"
+    words = rf"got .{said}., after an estimate of 0\.\d+ GiB; lower data\.batch_size .*gradient_checkpointing=true"
+    with pytest.raises(GemError, match=words):
+        fit(trainer, module, data, None, planned)
+    assert newest_whole(tmp_path / "kept").name == "step-0000001.ckpt"
+
+
+def test_other_errors_stay_what_they_are():
+    assert out_of_memory(RuntimeError("shape mismatch"), GIB, None) is None
+    assert "fits into 1.0 GiB, got 'MemoryError'; lower" in str(out_of_memory(MemoryError(), GIB, None))
 
 
 def test_the_load_is_counted_without_reading_signals(tmp_path):

@@ -124,6 +124,16 @@ def test_a_bad_step_stops_and_names_its_samples(data):
         fit(module(), data, Poison(1), limit_val_batches=0)
 
 
+def test_a_loss_scaler_sees_to_its_own_steps():
+    guard = NanGuard()
+    for number in range(3):
+        guard.watch(torch.tensor(1.0), [number])
+        assert guard.let_pass(float("inf"), scaled=True)
+    guard.watch(torch.tensor(1.0), ["last"])
+    with pytest.raises(DataError, match=r"samples \['last'\]"):
+        guard.let_pass(float("inf"))
+
+
 def test_a_run_of_bad_steps_stops():
     guard = NanGuard("skip")
     for _ in range(9):

@@ -65,6 +65,18 @@ class KeepLast(Checkpoint):
             for path in self.folder.glob(".step-*"):
                 remove(path)
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A state saved at the end of an epoch goes on with the next one.
+
+        Where ``max_steps`` is set, Lightning would go through the finished epoch again, without a batch, and count it.
+        """
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        if trainer.max_steps != -1 and epochs["processed"] == epochs["ready"]:
+            epochs["completed"] = epochs["processed"]
+            batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            batches["is_last_batch"] = False
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals from Lightning, whose handlers call collectives; what was restored is saved already."""
         self._saved = self._seen = trainer.global_step

@@ -139,9 +139,8 @@ class GemLitModule(LightningModule):
         parameters = [p for p in self.parameters() if p.grad is not None]
         norm = clip_gradients(self.trainer.strategy, parameters, gradient_clip_val or float("inf"))
         self.log("train/grad_norm", norm)
-        # a loss scaler meets infinite gradients on purpose, and leaves such steps out itself
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        if not scaled and not self.guard.let_pass(norm):
+        if not self.guard.let_pass(norm, scaled):
             for parameter in parameters:
                 parameter.grad = None
             self.log("train/skipped_steps", float(self.guard.skipped))

@@ -45,14 +45,18 @@ class NanGuard:
         if self.policy == "stop" and not torch.isfinite(loss):
             raise _error(f"a loss of {loss.item()}", self._ids)
 
-    def let_pass(self, norm: Tensor | float) -> bool:
+    def let_pass(self, norm: Tensor | float, scaled: bool = False) -> bool:
         """Whether the optimiser may take a step with gradients of this norm.
+
+        Args:
+            norm: Of all gradients.
+            scaled: By a loss scaler, which meets infinite gradients on purpose and leaves such steps out itself.
 
         Raises:
             DataError: It is not finite, and the policy is to stop, or ten steps in a row were skipped.
         """
         ids, self._ids = self._ids, []
-        if torch.isfinite(torch.as_tensor(norm)):
+        if scaled or torch.isfinite(torch.as_tensor(norm)):
             self._in_a_row = 0
             return True
         self._in_a_row += 1

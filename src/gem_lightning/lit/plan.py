@@ -21,6 +21,11 @@ from gem_lightning.models.shell import config_for, network_shell
 
 _LOOKED_AT = 64  # samples whose tokens are counted
 _SHARDED = ("fsdp", "fsdp2")
+_LOWER = (
+    "lower data.batch_size (and raise trainer.accumulate_grad_batches) or data.max_length, recompute activations "
+    "(model.net.gradient_checkpointing=true), train adapters (experiment=gem7b_lora, gem7b_qlora) or share weights out "
+    "(strategy=fsdp2)"
+)
 
 
 @dataclass(frozen=True)
@@ -183,8 +188,10 @@ def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> P
     parameters = {name: p for name, p in whole.named_parameters() if ".original_module." not in name}
     trainable = sum(p.numel() for p in parameters.values() if p.requires_grad)
     setup = _setup(run, load)
+    again = run.net.get("gradient_checkpointing")
+    period = again if isinstance(again, int) and again > 1 else 1
     memory = {
-        (strategy, devices): estimate_memory(shell, layers, replace(setup, strategy=strategy, devices=devices))
+        (strategy, devices): estimate_memory(shell, layers, replace(setup, strategy=strategy, devices=devices), period)
         for strategy, devices in [(run.strategy, run.devices), *others]
     }
     steps = math.ceil(load.batches / run.accumulate) * (run.epochs if run.epochs > 0 else 10**9)
@@ -206,17 +213,35 @@ def refuse_what_does_not_fit(plan: Plan, capacity: float) -> None:
     Raises:
         GemError: The estimate, by part, where it is more than there is.
     """
+    if next(iter(plan.memory.values())).total > capacity:
+        raise GemError(
+            f"expected a step that fits into {capacity / GIB:.1f} GiB, got {_estimate(plan)}; {_LOWER}; "
+            "check_memory=false starts all the same"
+        )
+
+
+def out_of_memory(error: BaseException, capacity: float, plan: Plan | None) -> GemError | None:
+    """What to say of a step that found no memory; None of any other error.
+
+    Args:
+        error: From the training loop.
+        capacity: Bytes of one device.
+        plan: Of the run; None where there is no estimate.
+    """
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    if not (on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)):
+        return None
+    said = "the CPU's memory is used up" if on_cpu else str(error).strip().split(". ")[0] or type(error).__name__
+    estimate = "" if plan is None else f", after {_estimate(plan)}"
+    return GemError(f"expected a step that fits into {capacity / GIB:.1f} GiB, got {said!r}{estimate}; {_LOWER}")
+
+
+def _estimate(plan: Plan) -> str:
+    """Of the run's own memory, by part."""
     memory = next(iter(plan.memory.values()))
-    if memory.total <= capacity:
-        return
     parts = {name: getattr(memory, name) for name in Memory.__dataclass_fields__}
     shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size > 0.05 * GIB)
-    raise GemError(
-        f"expected a step that fits into {capacity / GIB:.1f} GiB, got an estimate of {memory.total / GIB:.1f} GiB "
-        f"({shown}); lower data.batch_size or data.max_length, recompute activations "
-        "(model.net.gradient_checkpointing=true), train adapters (experiment=gem7b_lora, gem7b_qlora) or share weights "
-        "out (strategy=fsdp2); check_memory=false starts all the same"
-    )
+    return f"an estimate of {memory.total / GIB:.2g} GiB" + (f" ({shown})" if shown else "")
 
 
 def device_memory(cuda: bool) -> float:

@@ -77,7 +77,7 @@ class Memory:
         return sum(asdict(self).values())
 
 
-def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup) -> Memory:
+def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup, period: int = 1) -> Memory:
     """Memory of one process.
 
     Args:
@@ -85,9 +85,11 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
             called on tensors without data.
         layers: Of the language model.
         setup: Batch, precision, strategy.
+        period: Layers after which layers are alike again: n where every n-th recomputes its activations.
     """
+    first = layers % period or min(period, layers)  # so that whole periods are left
     with torch.device("meta"):
-        one, two = build(1), build(2)
+        one, two = build(first), build(first + period)
     with FakeTensorMode():
         _without_data(one)
         _without_data(two)
@@ -95,8 +97,9 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
         towers = _kept_by_towers(one, setup)
         again = _recomputed(one, setup, kept_1)
         sizes_1, sizes_2 = (_Sizes.of(network, setup) for network in (one, two))
-    sizes = sizes_1 + (sizes_2 - sizes_1) * (layers - 1)
-    activations = kept_1 + (kept_2 - kept_1) * (layers - 1) + towers
+    periods = (layers - first) / period
+    sizes = sizes_1 + (sizes_2 - sizes_1) * periods
+    activations = kept_1 + (kept_2 - kept_1) * periods + towers
     share = setup.devices if setup.strategy == "fsdp2" else 1
     gradients = sizes.gradients / share
     passing = max(
@@ -108,7 +111,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     copies = sizes.copies
     if setup.strategy == "fsdp2":
         layer = sizes_2.weights - sizes_1.weights
-        copies = 2 * layer + sizes.outside / max(1, share)
+        copies = 2 * layer / period + sizes.outside / max(1, share)
     # the backward pass frees activations as gradients come; then the optimiser needs its scratch
     backward, update = activations + copies + passing + held, gradients + step
     worst = backward >= update
