@@ -325,6 +325,8 @@ def test_compare_refuses_other_settings_and_other_records_under_the_same_ids(tmp
 
     (tmp_path / "records").mkdir()
     first = run("first")
+    with pytest.raises(DataError, match="same settings"):
+        run("first", question="Report")
     assert compare(first, run("second")).figures["precision"]["n"] == 2
     with pytest.raises(DataError, match="question: None and 'Report'"):
         compare(first, run("asked", question="Report"))

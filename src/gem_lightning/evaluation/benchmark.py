@@ -157,6 +157,7 @@ def answer_all(
     make: Callable[[str], Query],
     path: str | os.PathLike[str],
     progress: Progress | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> dict[str, Prediction]:
     """Answers to every query, written to ``path`` as they arrive; those there without an error are not asked again.
 
@@ -165,13 +166,17 @@ def answer_all(
         names: Ids of the queries, in order.
         make: Builds a query; called only when it is needed. A GemError there (an unreadable record) or in the predictor
             becomes a prediction with ``error``.
-        path: JSON lines: ``question_id``, ``text``, ``prompt``, ``model_id`` and ``likelihoods`` or ``error``.
+        path: JSON lines: ``question_id``, ``text``, ``prompt``, ``model_id``, ``settings`` (a fingerprint) and
+            ``likelihoods`` or ``error``.
         progress: Called with (done, all).
+        settings: What shapes the queries beside their ids.
 
     Raises:
-        DataError: The file holds another model's answers, or a model could not answer one single query.
+        DataError: The file holds another model's answers or answers under other settings, or a model could not answer
+            one single query.
     """
-    done = {name: said for name, said in read_predictions(path, predictor.name).items() if said.error is None}
+    asked = fingerprint(json.dumps(plain(settings or {}), sort_keys=True))
+    done = {name: said for name, said in read_predictions(path, predictor.name, asked).items() if said.error is None}
     todo = [name for name in names if name not in done]
     if len(todo) < len(names):
         logger.info("%d of %d answers are there already", len(names) - len(todo), len(names))
@@ -180,7 +185,7 @@ def answer_all(
 
         def keep(query: Query, prediction: Prediction) -> None:
             row: dict[str, Any] = {"question_id": query.id, "prompt": query.question, "text": prediction.text}
-            row["model_id"] = predictor.name
+            row |= {"model_id": predictor.name, "settings": asked}
             if prediction.likelihoods is not None:
                 row["likelihoods"] = prediction.likelihoods
             if prediction.error is not None:
@@ -233,16 +238,23 @@ def _predict(predictor: Predictor, query: Query) -> Prediction:
         return Prediction("", error=str(error))
 
 
-def read_predictions(path: str | os.PathLike[str], model: str | None = None) -> dict[str, Prediction]:
+def read_predictions(
+    path: str | os.PathLike[str], model: str | None = None, asked: str | None = None
+) -> dict[str, Prediction]:
     """Predictions of an append-only file, by id: the last of each; a torn last line is skipped.
 
     Raises:
-        DataError: They are another model's.
+        DataError: They are not of ``model``, or of other settings than those of fingerprint ``asked``.
     """
     found: dict[str, Prediction] = {}
     for row in AppendLog(path).rows():
         other = row.get("model_id")
         if model is not None and other is not None and other != model:
             raise DataError(f"expected answers of {model!r} in {path}, got some of {other!r}; use another out folder")
+        if asked is not None and row.get("settings", asked) != asked:
+            raise DataError(
+                f"expected answers under the same settings in {path}, got some to another question or of another "
+                "simulation; use another out folder"
+            )
         found[row["question_id"]] = Prediction(row["text"], row.get("likelihoods"), row.get("error"))
     return found

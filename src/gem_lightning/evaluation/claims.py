@@ -63,6 +63,7 @@ class ClaimsBenchmark:
             lambda name: Query(name, self.question, self.records.read(name), source=self.records.reference(name)),
             pathlib.Path(out) / "predictions.jsonl",
             progress,
+            {"question": self.question},
         )
         return self.score(answers, predictor.name)
 

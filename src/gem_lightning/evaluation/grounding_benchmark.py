@@ -85,6 +85,7 @@ class GroundingBenchmark:
             lambda name: queries.query(name, self.question),
             out / "predictions.jsonl",
             progress,
+            {"question": self.question},
         )
         cases = judge_cases(self.samples, answers, reference_of)
         if len(cases) < len(self.samples):

@@ -79,7 +79,8 @@ class RobustnessBenchmark:
             for step in range(len(PERTURBATIONS[kind].steps))
             for name in self.records.names
         ]
-        answers = answer_all(predictor, names, self.query, pathlib.Path(out) / "predictions.jsonl", progress)
+        path, settings = pathlib.Path(out) / "predictions.jsonl", {"question": self.question, "seed": self.seed}
+        answers = answer_all(predictor, names, self.query, path, progress, settings)
         return self.score(answers, predictor.name)
 
     def query(self, name: str) -> Query:

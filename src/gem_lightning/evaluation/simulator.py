@@ -65,6 +65,7 @@ class SimulatorBenchmark:
         self.diagnoses = [d if isinstance(d, str) else tuple(d) for d in (diagnoses or DIAGNOSES)]
         self.pairs = min(n, n // 2 if pairs is None else pairs)
         self.options = {"fs": fs, "seconds": seconds, **(parameters or {})}
+        self.settings = {"seed": seed, "diagnoses": self.diagnoses, "question": question, **self.options}
         self.draws, self.cases = draws, cases
 
     def ecg(self, name: str) -> SimulatedEcg:
@@ -85,6 +86,7 @@ class SimulatorBenchmark:
             lambda name: Query(name, self.question, self.ecg(name).record),
             pathlib.Path(out) / "predictions.jsonl",
             progress,
+            self.settings,
         )
         return self.score(answers, predictor.name)
 
@@ -107,9 +109,10 @@ class SimulatorBenchmark:
         }
         texts = {name: answers[name].text if name in answers else "" for name in first}
         report = simulator_report(figures, model, truth, said, texts, f1, self.cases)
-        settings = {"seed": self.seed, "diagnoses": self.diagnoses, "question": self.question, **self.options}
         data = {name: fingerprint(ecg.record) for name, ecg in truth.items()}
-        return Result(self.name, model, figures, report, {**errors, "finding F1": f1}, settings=settings, data=data)
+        return Result(
+            self.name, model, figures, report, {**errors, "finding F1": f1}, settings=self.settings, data=data
+        )
 
     def _change(
         self, answers: dict[str, Prediction], truth: dict[str, SimulatedEcg], said: dict[str, Said]

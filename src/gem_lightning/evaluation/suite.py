@@ -159,6 +159,7 @@ class EcgBench:
                 partial(queries.query, options=options),
                 pathlib.Path(out) / name / "predictions.jsonl",
                 progress,
+                {"likelihoods": bool(options)},
             )
             gold = [sample.to_dict() for sample in samples]
             result.data |= {str(s.id): fingerprint(f"{s.question}\n{s.answer}") for s in samples}
