@@ -1,11 +1,12 @@
 """How well and how fast this library and others delineate LUDB, scored against the cardiologists' marks.
 
-    python benchmarks/delineation.py PATH/TO/ludb [--others dwt cwt xqrs gqrs] [--limit 20] [--folds 5]
+    python benchmarks/delineation.py PATH/TO/ludb [--others dwt cwt xqrs gqrs] [--limit 20] [--folds 5] [--patients 25]
 
 The folder holds data/<id>.{hea,dat,i,ii,...} (PhysioNet LUDB 1.0.1). Mutual-nearest matching within 150 ms; false
 positives only between a lead's first and last expert mark, all leads pooled, errors are found minus expert.
 ``--folds`` fits the constants of the QRS edges and the bias of every boundary on all other folds (records are dealt
-out in turn) and scores each fold with them: the figures that new records of this kind can expect.
+out in turn) and scores each fold with them: the figures that new records of this kind can expect. ``--patients`` adds
+simulated patients, clean and in noise, whose marks are true by construction.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 import numpy as np
 import wfdb
 
-from gem_lightning.ecg import LEADS, EcgRecord
+from gem_lightning.ecg import LEADS, EcgRecord, simulate
 from gem_lightning.features import Delineation, _qrs, delineate
 from gem_lightning.features._neurokit import delineate_neurokit
 from gem_lightning.features.schema import MARKS
@@ -128,6 +129,28 @@ def cross_validate(folder: pathlib.Path, records: list[str], folds: int) -> dict
     return {name: (float(np.concatenate(e).mean()), float(np.concatenate(e).std())) for name, e in held.items()}
 
 
+def simulated(patients: int) -> None:
+    """Print bias / SD of every boundary in sinus rhythm, and how many P waves found are none, by signal to noise."""
+    print(f"\n{patients} simulated patients: bias / SD, ms; PPV of P, %")
+    for snr_db in (None, 20, 10, 5):
+        errors: dict[str, list[np.ndarray]] = {name: [] for name in MARKS if "_" in name}
+        right = wrong = 0
+        for seed in range(patients):
+            sim = simulate("sinus", seed=seed, snr_db=snr_db)
+            marks = delineate(sim.record).marks
+            for name in (*errors, "P"):
+                for truth, found in zip(sim.marks[name], marks[name]):
+                    found = np.sort(found[np.isfinite(found)])
+                    error, hit = match(truth[np.isfinite(truth)], found)
+                    if name == "P":
+                        right, wrong = right + hit.sum(), wrong + (~hit).sum()
+                    else:
+                        errors[name].append(error)
+        both = {name: np.concatenate(rows) for name, rows in errors.items()}
+        text = "  ".join(f"{name} {e.mean():.1f} / {e.std():.1f}" for name, e in both.items())
+        print(f"{f'{snr_db} dB' if snr_db else 'clean':6s}{text}  PPV {100 * right / (right + wrong):.1f}")
+
+
 def detect_qrs(record: EcgRecord, method: str) -> Delineation:
     """R peaks of wfdb's detectors, lead by lead; they find no boundaries."""
     from wfdb import processing
@@ -161,6 +184,7 @@ def main() -> None:
         "--others", nargs="*", default=["dwt", "xqrs"], help="neurokit2: dwt cwt peak prominence; wfdb: xqrs gqrs"
     )
     parser.add_argument("--folds", type=int, default=0, help="cross-validate this library's constants")
+    parser.add_argument("--patients", type=int, default=0, help="simulated patients")
     parser.add_argument("--limit", type=int, default=None, help="only so many records")
     args = parser.parse_args()
     records = sorted({p.stem for p in (args.folder / "data").glob("*.hea")}, key=int)[: args.limit]
@@ -179,6 +203,8 @@ def main() -> None:
         print(f"\ngem_lightning, {args.folds}-fold cross-validation\nmark    bias ms   SD ms")
         for mark, (bias, sd) in cross_validate(args.folder, records, args.folds).items():
             print(f"{mark:8s}{bias:6.2f}  {sd:6.2f}")
+    if args.patients:
+        simulated(args.patients)
     for name in list(methods)[1:]:
         print(f"\nratio: {name} takes {speed[name] / speed['gem_lightning']:.0f}x the time")
 
