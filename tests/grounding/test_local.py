@@ -99,7 +99,7 @@ def test_what_is_no_chat_model_is_explained(tmp_path, model):
     (tmp_path / "chat_template.jinja").unlink()
     with pytest.raises(DataError, match="chat template"):
         LocalClient(str(tmp_path)).open()
-    with pytest.raises(DataError, match="expected a chat model of transformers in /no/where"):
+    with pytest.raises(DataError, match="folder with a chat model of transformers at /no/where"):
         LocalClient("/no/where").open()
     with pytest.raises(DataError, match="device cuda:97"):
         LocalClient(model, device="cuda:97").open()

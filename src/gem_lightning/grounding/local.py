@@ -98,6 +98,8 @@ class LocalClient:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+        if self.path.startswith(("/", ".")) and not Path(self.path).is_dir():
+            raise DataError(f"expected a folder with a chat model of transformers at {self.path}, got none")
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.path, padding_side="left")
             network: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype=self.dtype, device_map=self.device)
