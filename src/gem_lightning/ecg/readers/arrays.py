@@ -53,7 +53,7 @@ def _oriented(table: np.ndarray, names: tuple[str, ...] | None) -> tuple[np.ndar
     count = len(names) if names else len(LEADS)
     if table.shape[0] != count and table.shape[1] != count:
         raise EcgReadError(
-            f"expected {count} leads along one axis, got shape {table.shape}; name what is there with lead_names= (--leads)"
+            f"expected {count} leads along one axis, got shape {table.shape}; name them: lead_names= (--leads)"
         )
     signal = table if table.shape[0] == count else table.T
     with np.errstate(invalid="ignore", over="ignore"):
