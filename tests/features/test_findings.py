@@ -47,6 +47,13 @@ def test_growing_pr_is_no_fibrillation(seed):
     assert "atrial_fibrillation" not in found
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_blocked_p_waves_are_neither_slow_nor_absent(seed):
+    assert "sinus_rhythm" in codes("av_block_2_mobitz_2", seed=seed)
+    for diagnosis in ("av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3"):
+        assert "p_absent" not in codes(diagnosis, seed=seed)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_what_a_diagnosis_is_not(seed):
     assert {"rbbb", "lvh"}.isdisjoint(codes("incomplete_rbbb", seed=seed, qrs_ms=114))

@@ -59,7 +59,7 @@ def atrial(case: Case, irregular: float | None) -> None:
     free = "p_free_of_qrs" in rhythm.notes
     if uneven and share < fibrillation["p_share"] and not free:
         case.state("atrial_fibrillation", {"p_per_qrs": share, "rr_change": irregular, "rr_cv": rhythm.rr_cv})
-    if share < limits("p_absent")["p_share"]:
+    if share < limits("p_absent")["p_share"] and not free:
         case.state("p_absent", {"p_per_qrs": share})
 
 
@@ -94,10 +94,13 @@ def sinus(case: Case, block: bool) -> None:
     share, axis, rate = p_share(case), features.axis_deg.get("P"), features.heart_rate_bpm
     if share is None or rate is None or share < rule["p_share"]:
         return
+    evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": axis, "pr_ms": features.pr_ms}
+    if block and features.rr_ms:  # the sinus node's rate is that of the usual RR, without the pauses
+        rate = 60_000 / features.rr_ms
+        evidence["sinus_rate_bpm"] = rate
     seen = [form for name in ("I", "II") if (form := case.lead(name).p_form) not in (None, "absent")]
     if "inverted" in seen:
         return
-    evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": axis, "pr_ms": features.pr_ms}
     certainty = "definite" if seen and not block else "probable"
     if rate < limits("sinus_bradycardia")["rate"]:
         case.state("sinus_bradycardia", evidence, certainty)
