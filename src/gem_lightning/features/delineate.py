@@ -19,8 +19,8 @@ from gem_lightning.features.schema import MARKS, Delineation
 MIN_SECONDS = 1.0
 MIN_BEATS_FLUTTER = 5
 FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
-BEAT_LIMIT = ms(16)  # a lead's mark strays no further from its usual distance to the beat ...
-P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(16), ms(32), ms(24)  # ... and P and T marks from the median of all leads
+BEAT_LIMIT = ms(12)  # a lead's QRS and T marks stray no further from their usual distance to the beat ...
+P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(16), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
 P_NEAR = ms(8)  # P marks nearer than this to that median mostly differ by chance
 # How many of twelve leads are left out at either end for the marks of the whole beat; those of QRS differ most.
 LEFT_OUT = {"P_on": 2, "P_off": 2, "QRS_on": 4, "QRS_off": 4, "T_on": 3, "T_off": 3}
@@ -101,12 +101,12 @@ def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t
     peak = np.where(trusted[:, None], qrs.peak, np.nan)
     anchor = nanmedian(peak)
 
-    def steady(marks: np.ndarray, lead_limit: int) -> np.ndarray:
-        marks = np.where(trusted[:, None], marks, np.nan)
-        return settle(marks, anchor, beat_class, BEAT_LIMIT, lead_limit)
+    def steady(marks: np.ndarray, lead_limit: int, beat_limit: int = BEAT_LIMIT) -> np.ndarray:
+        return settle(np.where(trusted[:, None], marks, np.nan), anchor, beat_class, beat_limit, lead_limit)
 
+    p_on, p_off = (agree(steady(end, P_LIMIT, P_LIMIT), P_NEAR) for end in (p.on, p.off))
     return {
-        "P_on": agree(steady(p.on, P_LIMIT), P_NEAR), "P": p.peak, "P_off": agree(steady(p.off, P_LIMIT), P_NEAR),
+        "P_on": p_on, "P": p.peak, "P_off": p_off,
         "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
         "T_on": steady(t.on, T_ON_LIMIT), "T": t.peak, "T_off": steady(t.off, T_OFF_LIMIT),
     }  # fmt: skip
