@@ -1,5 +1,7 @@
 """Stages as their configs say them: what trains, at which rate, and a folder at the end that loads again."""
 
+from functools import partial
+
 import lightning
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hydra.utils import instantiate
 
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
-from gem_lightning.lit import InstructionDataModule, SaveFinished
+from gem_lightning.lit import InstructionDataModule, SaveFinished, export
 from gem_lightning.lit.optim import parameter_groups, set_trainable
 from gem_lightning.models import Gem, build_gem, build_processor, generate_texts, tiny_tokenizer
 from helpers_sizes import TINY
@@ -133,6 +135,24 @@ def test_adapters_end_as_a_folder_that_loads(base, data, tmp_path):
     assert answers(Gem.from_pretrained(base, device="cpu"), data) != trained
 
 
+@pytest.mark.parametrize("extra", [(), ("model.unfreeze=[model.ecg_tower.conv1.*]",)], ids=["alone", "and more"])
+@pytest.mark.parametrize("apart", [True, False], ids=["base in a folder", "parts"])
+def test_a_checkpoint_of_adapters_is_exported_as_the_run_would_have_ended(base, data, tmp_path, extra, apart):
+    module = stage("gem_lora", base, "optim.lr=0.05", "optim.warmup=1", *extra)
+    if not apart:
+        module.net_factory = partial(build_gem, **SIZES, lora={"r": 4})
+    kept = tmp_path / "kept"
+    fit(module, data, SaveFinished(tmp_path / "model", kept), SaveAt(4, kept / "four.ckpt"))
+    export(kept / "four.ckpt", tmp_path / "exported")
+    alone = apart and not extra
+    files = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert ("adapter_config.json" in files) is alone and ("config.json" in files) is not alone
+    wanted, found = (Gem.from_pretrained(tmp_path / name, device="cpu").model for name in ("model", "exported"))
+    assert found.state_dict().keys() == wanted.state_dict().keys()
+    for name, value in wanted.state_dict().items():
+        assert torch.allclose(found.state_dict()[name], value, atol=1e-6), name
+
+
 def test_what_learned_beside_the_adapters_is_not_lost(base, data, tmp_path):
     module = stage("gem_lora", base, "optim.lr=0.05", "optim.warmup=1", "model.unfreeze=[model.ecg_tower.conv1.*]")
     fit(module, data, SaveFinished(tmp_path / "model"))
@@ -175,14 +195,17 @@ def test_qlora_learns_in_four_bits_and_goes_on_where_it_stopped(base, data, tmp_
     overrides = ("model.net.lora={r: 2, lora_dropout: 0.1}", "optim.lr=0.01", "optim.warmup=1")
     whole = Losses()
     module = stage("gem7b_qlora", base, *overrides)
-    trainer = fit(module, data, whole, SaveAt(2, tmp_path / "two.ckpt"), SaveFinished(tmp_path / "model"))
+    two, ends = tmp_path / "kept" / "two.ckpt", SaveFinished(tmp_path / "model", tmp_path / "kept")
+    trainer = fit(module, data, whole, SaveAt(2, two), ends)
     layer = module.net.get_base_model().model.language_model.layers[0].self_attn.q_proj.base_layer
     assert isinstance(layer, bitsandbytes.nn.Linear4bit)
     assert isinstance(trainer.optimizers[0], bitsandbytes.optim.PagedAdamW8bit)
     assert whole.values[-1] < whole.values[0]
     again = Losses()
-    fit(stage("gem7b_qlora", base, *overrides), data, again, ckpt_path=tmp_path / "two.ckpt")
+    fit(stage("gem7b_qlora", base, *overrides), data, again, ckpt_path=two)
     assert again.values == whole.values[2:]
+    export(two, tmp_path / "exported")
+    assert answers(Gem.from_pretrained(tmp_path / "exported", device="cpu"), data)
     assert answers(Gem.from_pretrained(tmp_path / "model", device="cpu"), data)
 
 

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gem_lightning.models import build_gem, build_processor, load_gem, load_original
+from gem_lightning.models.loading import load_processor
+from gem_lightning.models.shell import config_for
 
 TALK = [{"from": "human", "value": "<image>\nRate?"}, {"from": "gpt", "value": "72 bpm."}]
 
@@ -37,6 +39,10 @@ def test_train_save_load_merge(parts, tokenizer, signal, picture, tmp_path):
     again, _ = load_gem(tmp_path / "adapter", base=tmp_path / "base")
     assert type(again).__name__ == "GemForConditionalGeneration"
     assert torch.allclose(again(**batch).logits, wanted, atol=1e-5)
+    assert load_processor(tmp_path / "adapter").to_dict() == processor.to_dict()  # found through the name of its base
+    assert (
+        config_for({"checkpoint": tmp_path / "adapter"}).text_config.hidden_size == base.config.text_config.hidden_size
+    )
     assert not torch.equal(again.model.ecg_projector.weight, before["model.ecg_projector.weight"])
     again.save_pretrained(tmp_path / "merged")
     processor.save_pretrained(tmp_path / "merged")

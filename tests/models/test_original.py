@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from gem_lightning.errors import CheckpointError
 from gem_lightning.models import Gem, load_gem, load_original, save_original
 from gem_lightning.models.gem import modalities
-from gem_lightning.models.loading import recognise
+from gem_lightning.models.loading import load_processor, recognise
+from gem_lightning.models.shell import config_for, network_shell
 
 CLIP, COCA = "clip-vit-tiny-patch14-336", "coca_tiny.json"
 
@@ -133,8 +134,11 @@ def test_llava_hf_folders(gem_tiny, tokenizer, tmp_path, loaded, pixels):
     theirs.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     assert recognise(tmp_path) == "llava-hf"
-    model, _ = load_gem(tmp_path)
+    model, processor = load_gem(tmp_path)
     assert set(model.config.fresh_parts) == {"ecg_tower", "ecg_projector"}
+    assert load_processor(tmp_path).to_dict() == processor.to_dict()
+    planned = network_shell({"checkpoint": tmp_path}, config_for({"checkpoint": tmp_path, "ecg": "none"}))
+    assert {n: p.shape for n, p in planned.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
     image = pixels("img0.ori")
     ids = torch.tensor([[1, *[1499] * 576, 5, 6]])
     wanted = theirs(input_ids=ids, pixel_values=image).logits

@@ -15,6 +15,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import GenerationConfig
 
 from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs import replace_folder
@@ -22,14 +23,17 @@ from gem_lightning.lit.checkpoint_files import damage
 from gem_lightning.models.card import write_card
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.convert import check_fit
-from gem_lightning.models.lora import save_trained
+from gem_lightning.models.loading import load_gem
+from gem_lightning.models.lora import base_name, save_trained
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
+from gem_lightning.models.processing_gem import GemProcessor
 
 logger = logging.getLogger(__name__)
 
 SHELL = "model"  # in a folder of checkpoints: config and processor, all that weights lack to be a model
 _FILE_BYTES = 5 * 10**9
 _PREFIX = "state_dict.net."
+_ADAPTERS = "adapter_config.json"  # peft's name
 
 
 class SaveFinished(Callback):
@@ -47,8 +51,12 @@ class SaveFinished(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write config and processor beside the checkpoints to come."""
         net: Any = pl_module.net
-        if self.shell is not None and trainer.is_global_zero and isinstance(net, GemForConditionalGeneration):
-            _write_shell(net, trainer, self.shell)
+        if self.shell is None or not trainer.is_global_zero:
+            return
+        _write_shell(getattr(net, "get_base_model", lambda: net)(), trainer, self.shell)
+        (self.shell / _ADAPTERS).unlink(missing_ok=True)
+        if hasattr(net, "peft_config"):
+            net.peft_config["default"].save_pretrained(self.shell)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the folder under a temporary name and rename it."""
@@ -76,12 +84,15 @@ class SaveFinished(Callback):
 def export(checkpoint: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
     """Weights of a training checkpoint, a file or shards, as a folder that ``Gem.from_pretrained`` reads.
 
+    Of a run with adapters the folder holds what the run's own end would have written: adapters and projectors that
+    name their base, or, where something else learned too or the base lies in no folder, the merged model.
+
     Args:
-        checkpoint: Of a run with whole weights (no adapters), in its own folder of checkpoints.
+        checkpoint: In its run's folder of checkpoints.
         folder: To write; what is there is replaced.
 
     Raises:
-        CheckpointError: The checkpoint is damaged, its run's config is not beside it, or it holds adapters.
+        CheckpointError: The checkpoint is damaged, or its run's config is not beside it.
     """
     path, target = Path(checkpoint), Path(folder)
     shell = path.parent / SHELL
@@ -92,21 +103,52 @@ def export(checkpoint: str | os.PathLike[str], folder: str | os.PathLike[str]) -
         raise CheckpointError(f"expected a whole checkpoint, got {path}: {reason}; take the one before it")
     with torch.device("meta"):
         network = GemForConditionalGeneration(GemConfig.from_pretrained(shell))
-    wanted = dict(network.named_parameters())
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(shell, partial)
-    _write_weights(_stored(path, wanted), partial, True)
-    write_card(network, partial)
+    if (shell / _ADAPTERS).is_file():
+        _export_adapters(path, network, shell, partial)
+    else:
+        shutil.copytree(shell, partial)
+        _write_weights(_stored(path, dict(network.named_parameters())), partial, True)
+        write_card(network, partial)
     replace_folder(partial, target)
     return target
+
+
+def _export_adapters(path: Path, network: Any, shell: Path, folder: Path) -> None:
+    """Write adapters alone without ever reading their base, or what they change merged into it."""
+    from peft import LoraConfig, get_peft_model
+
+    held = {name.removeprefix("net."): value for name, value in _state(path).items()}
+    settings = LoraConfig.from_pretrained(str(shell))
+    network.name_or_path = settings.base_model_name_or_path or ""  # peft notes it as the adapters' base
+    with torch.device("meta"):
+        wrapped = get_peft_model(network, settings)
+    own = {name: p for name, p in wrapped.named_parameters() if ".lora_" in name or ".modules_to_save." in name}
+    check_fit({name: value for name, value in held.items() if name in own}, own)
+    if held.keys() > own.keys():
+        if network.name_or_path:
+            base = load_gem(network.name_or_path)[0].state_dict()
+            names = {name: base_name(name) for name in wrapped.state_dict() if name not in held}
+            held |= {name: base[found] for name, found in names.items() if found in base}
+        wrapped.load_state_dict(held, strict=False, assign=True)
+        merged: Any = wrapped.merge_and_unload()
+        merged.generation_config = GenerationConfig.from_pretrained(shell)
+        merged.save_pretrained(folder)
+    else:
+        wrapped.load_state_dict(held, strict=False, assign=True)
+        wrapped.save_pretrained(folder)
+    GemProcessor.from_pretrained(shell).save_pretrained(folder)
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
 
 
 def _stored(path: Path, wanted: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Names and values of a checkpoint's weights."""
     if path.is_file():
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-        tensors = {name.removeprefix("net."): value for name, value in held.items()}
+        tensors = {name.removeprefix("net."): value for name, value in _state(path).items()}
         check_fit(tensors, wanted, optional=())
         yield from ((name, tensors[name]) for name in wanted)
         return

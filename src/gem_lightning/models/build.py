@@ -73,7 +73,7 @@ def build_gem(
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     check_loss(loss)
     if checkpoint is not None:
-        tower, images = (None if isinstance(part, Mapping) or part == "none" else part for part in (ecg, vision))
+        tower, images = named_towers({"ecg": ecg, "vision": vision})
         model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention, shard=shard)
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
     elif quantization is not None:
@@ -107,7 +107,8 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
     if chat is not None:
         settings["chat"] = chat
     if arguments.get("checkpoint"):
-        return load_processor(arguments["checkpoint"], arguments.get("vision"), **settings)
+        ecg, vision = named_towers(arguments)
+        return load_processor(arguments["checkpoint"], vision, ecg, **settings)
     if isinstance(tokenizer, (str, os.PathLike)):
         if (Path(tokenizer) / "processor_config.json").is_file():
             return load_processor(tokenizer, **settings)
@@ -125,6 +126,12 @@ def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str,
         vision_config=_part_config(vision, "clip_vision_model"),
         **switches,
     )
+
+
+def named_towers(arguments: Mapping[str, Any]) -> list[str | os.PathLike | None]:
+    """Of the arguments of :func:`build_gem`, the files of the ECG and the image tower; None where there are none."""
+    parts = (arguments.get("ecg"), arguments.get("vision"))
+    return [part if isinstance(part, (str, os.PathLike)) and part != "none" else None for part in parts]
 
 
 def switches_of(arguments: Mapping[str, Any]) -> dict[str, Any]:

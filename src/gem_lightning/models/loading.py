@@ -136,26 +136,59 @@ def read_config(folder: Path) -> dict[str, Any]:
     return raw
 
 
-def load_processor(path: PathLike, vision_tower: PathLike | None = None, **settings: Any) -> GemProcessor:
-    """The processor of a folder of ours or of published layout; its weights are not read.
+def load_config(path: PathLike, ecg_tower: PathLike | None = None, vision_tower: PathLike | None = None) -> GemConfig:
+    """The config of the network that :func:`load_gem` makes of a folder; of weights at most an ECG tower's is read.
+
+    Args:
+        path: Folder or hub id.
+        ecg_tower: See :func:`load_gem`.
+        vision_tower: See :func:`load_gem`.
+
+    Raises:
+        CheckpointError: As :func:`load_gem`.
+    """
+    folder = find_folder(path)
+    kind = recognise(folder)
+    if kind == "ours":
+        return GemConfig.from_pretrained(folder)
+    if kind == "llava-hf":
+        return _survey_llava_hf(folder, ecg_tower, None)[0]
+    if kind == "lora":
+        return load_config(_base_of_lora(folder), ecg_tower, vision_tower)
+    return original.survey(folder, ecg_tower, vision_tower).config
+
+
+def load_processor(
+    path: PathLike, vision_tower: PathLike | None = None, ecg_tower: PathLike | None = None, **settings: Any
+) -> GemProcessor:
+    """The processor of a folder that :func:`load_gem` reads; of weights at most an ECG tower's is read.
 
     Args:
         path: Folder or hub id.
         vision_tower: Of a published folder that does not hold its image tower.
+        ecg_tower: Of a llava-hf folder, where it is not of the published size.
         **settings: For :class:`GemProcessor`; they win over what the folder says.
 
     Raises:
-        CheckpointError: The folder holds no processor that can be known without its weights.
+        CheckpointError: Nothing here is a model of this family.
     """
     folder = find_folder(path)
-    if (folder / "processor_config.json").is_file() and recognise(folder) == "ours":
+    kind = recognise(folder)
+    if kind == "ours" and not (folder / "processor_config.json").is_file():
+        raise CheckpointError(f"expected processor_config.json in {folder}, got none; save the processor there too")
+    if kind == "ours":
         return GemProcessor.from_pretrained(folder, **settings)
-    if recognise(folder) in ("original", "adapters"):
-        return original.survey(folder, vision_tower=vision_tower).processor(**settings)
-    raise CheckpointError(
-        f"expected a folder of gem-lightning, GEM, PULSE or LLaVA, got {folder}; "
-        "convert it once: load_gem(folder), then save_pretrained of model and processor"
-    )
+    if kind == "llava-hf":
+        return _llava_hf_processor(folder, _survey_llava_hf(folder, ecg_tower, None)[0], settings)
+    if kind == "lora":
+        return load_processor(_base_of_lora(folder), vision_tower, ecg_tower, **settings)
+    return original.survey(folder, vision_tower=vision_tower).processor(**settings)
+
+
+def _base_of_lora(folder: Path) -> Path:
+    from gem_lightning.models.lora import find_base
+
+    return find_base(folder)
 
 
 def _load_ours(
@@ -186,6 +219,18 @@ def _load_llava_hf(
     ecg_config: PathLike | Mapping[str, Any] | None,
     **common: Any,
 ) -> tuple[Any, GemProcessor]:
+    config, named = _survey_llava_hf(folder, ecg_tower, ecg_config)
+    processor = _llava_hf_processor(folder, config, settings)
+    model = load_tensors(config, named, dtype, **common)
+    for part in config.fresh_parts or ():
+        original.logger.warning("%s: no weights for the %s: drawn at random, to be trained", folder.name, part)
+    return model, processor
+
+
+def _survey_llava_hf(
+    folder: Path, ecg_tower: PathLike | None, ecg_config: PathLike | Mapping[str, Any] | None
+) -> tuple[GemConfig, dict[str, Any]]:
+    """Config, and tensors under our names, unread."""
     raw = read_config(folder)
     named = translate(open_folder(folder), LLAVA_HF_LAYOUT)
     ecg = EcgConfig()
@@ -195,7 +240,6 @@ def _load_llava_hf(
         named |= {PARTS["ecg_tower"] + name: value for name, value in own.items()}
     elif ecg_config is not None:
         ecg = towers.ecg_config_from({}, ecg_config)
-    fresh = sorted({"ecg_tower", "ecg_projector"} - parts_of(named))
     newline = PARTS["image_newline"] in named
     config = GemConfig(
         ecg_config=ecg,
@@ -207,13 +251,14 @@ def _load_llava_hf(
         # llava-hf names (height, width), the published code compares with (width, height)
         image_grid_pinpoints=[pair[::-1] for pair in raw.get("image_grid_pinpoints") or []] or None,
         image_newline=newline,
-        fresh_parts=fresh,
+        fresh_parts=sorted({"ecg_tower", "ecg_projector"} - parts_of(named)),
     )
     if "vocab_size" not in raw["text_config"]:
         config.text_config.vocab_size = int(named[PARTS["lm_head"] + "weight"].shape[0])
+    return config, named
+
+
+def _llava_hf_processor(folder: Path, config: GemConfig, settings: Mapping[str, Any]) -> GemProcessor:
     tokenizer = AutoTokenizer.from_pretrained(folder, config=config.text_config)
-    model = load_tensors(config, named, dtype, **common)
-    for part in fresh:
-        original.logger.warning("%s: no weights for the %s: drawn at random, to be trained", folder.name, part)
-    mode = {"image_mode": "anyres" if newline else "ori"}
-    return model, GemProcessor.from_config(tokenizer, config, **mode | {"contract": "gem"} | dict(settings))
+    mode = {"image_mode": "anyres" if config.image_newline else "ori"}
+    return GemProcessor.from_config(tokenizer, config, **mode | {"contract": "gem"} | dict(settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -61,6 +62,11 @@ def plain_name(name: str) -> str | None:
     return re.sub(r"(\.lora_\w+)\.default", r"\1", name)
 
 
+def base_name(name: str) -> str:
+    """The base's own name for a tensor of it under peft's wrapping."""
+    return re.sub(r"\.(base_layer|original_module)\b", "", name.removeprefix(_PREFIX))
+
+
 def held_apart(network: Any) -> set[str] | None:
     """Names of the parameters that learn, where everything else lies unchanged in the base's own folder; else None.
 
@@ -105,17 +111,11 @@ def load_lora(folder: Path, base: PathLike | None = None, **options: Any) -> tup
     Raises:
         CheckpointError: The base cannot be found, or an adapter does not fit it.
     """
-    import json
+    from gem_lightning.models import original
+    from gem_lightning.models.loading import load_gem, recognise
 
-    from gem_lightning.models import original, towers
-    from gem_lightning.models.loading import find_folder, load_gem, recognise
-
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    named = base or settings.get("base_model_name_or_path")
-    place = towers.resolve(named, folder)
-    if place is None and named is None:
-        raise CheckpointError(f"expected base=the model that the adapter in {folder} belongs to, got none")
-    place = place or find_folder(str(named))
+    settings = read_settings(folder)
+    place = find_base(folder, base)
     if recognise(place) == "original" and _is_llava(folder):
         return original.load_original(place, changes=read_changes(folder, settings), **options)
     model, processor = load_gem(place, **options)
@@ -125,6 +125,30 @@ def load_lora(folder: Path, base: PathLike | None = None, **options: Any) -> tup
     merged = wrapped.merge_and_unload()
     merged.config.fresh_parts = [part for part in merged.config.fresh_parts or () if part not in ALWAYS_SAVED] or None
     return merged.eval(), processor
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """adapter_config.json of a folder."""
+    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+
+
+def find_base(folder: Path, base: PathLike | None = None) -> Path:
+    """The folder of the model that a LoRA folder belongs to.
+
+    Args:
+        folder: With adapter_config.json.
+        base: Folder or hub id; None takes the one that adapter_config.json names.
+
+    Raises:
+        CheckpointError: None is named, or it cannot be found.
+    """
+    from gem_lightning.models import towers
+    from gem_lightning.models.loading import find_folder
+
+    named = base or read_settings(folder).get("base_model_name_or_path")
+    if not named:
+        raise CheckpointError(f"expected base=the model that the adapter in {folder} belongs to, got none")
+    return towers.resolve(named, folder) or find_folder(str(named))
 
 
 def _is_llava(folder: Path) -> bool:

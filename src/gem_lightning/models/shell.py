@@ -8,36 +8,20 @@ from typing import Any
 
 import torch
 
-from gem_lightning.errors import DataError
-from gem_lightning.models import original
-from gem_lightning.models.build import make_config, switches_of
+from gem_lightning.models.build import make_config, named_towers, switches_of
 from gem_lightning.models.compute import recompute
 from gem_lightning.models.configuration_gem import GemConfig
-from gem_lightning.models.loading import find_folder, recognise
+from gem_lightning.models.loading import load_config
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 
 
 def config_for(arguments: Mapping[str, Any]) -> GemConfig:
-    """The config of the network that :func:`build_gem` makes of these arguments; no weight is read.
-
-    Raises:
-        DataError: The checkpoint is of a kind whose sizes are known only with its weights.
-    """
+    """The config of the network that :func:`build_gem` makes of these arguments."""
     checkpoint = arguments.get("checkpoint")
     if checkpoint is None:
         return make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), switches_of(arguments))
-    folder = find_folder(checkpoint)
-    kind = recognise(folder)
-    if kind == "ours":
-        return GemConfig.from_pretrained(folder)
-    if kind in ("original", "adapters"):
-        ecg, vision = (
-            None if isinstance(part, Mapping) or part == "none" else part
-            for part in (arguments.get("ecg"), arguments.get("vision"))
-        )
-        return original.survey(folder, ecg, vision).config
-    raise DataError(f"expected a folder of ours, GEM, PULSE or LLaVA to plan with, got {kind}; convert it first")
+    return load_config(checkpoint, *named_towers(arguments))
 
 
 def network_shell(arguments: Mapping[str, Any], config: GemConfig, layers: int | None = None) -> Any:
