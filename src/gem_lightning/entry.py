@@ -110,8 +110,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
             if "Error in call to target" in text or "Error instantiating" in text:
                 return _constructor_message(chain, text)
             return text + _suggestion(text, config_name)
-        if "Config group override must be a string" in str(cause):
-            empty = [argument for argument in sys.argv[1:] if argument.endswith("=null") and "." not in argument]
+        empty = [argument for argument in sys.argv[1:] if argument.endswith("=null") and "." not in argument]
+        if empty and "Config group override must be a string" in str(cause):
             return f"expected a choice for {', '.join(empty)}, got null; leave a group out with ~{empty[0][:-5]}"
         if type(cause).__name__ == "MisconfigurationException":  # Lightning's, of settings that do not go together
             return str(cause)

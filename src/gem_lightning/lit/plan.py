@@ -241,7 +241,7 @@ def _estimate(plan: Plan) -> str:
     memory = next(iter(plan.memory.values()))
     parts = {name: getattr(memory, name) for name in Memory.__dataclass_fields__}
     shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size > 0.05 * GIB)
-    return f"an estimate of {memory.total / GIB:.2g} GiB" + (f" ({shown})" if shown else "")
+    return f"an estimate of {memory.total / GIB:.2f} GiB" + (f" ({shown})" if shown else "")
 
 
 def device_memory(cuda: bool) -> float:
