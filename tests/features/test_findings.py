@@ -233,6 +233,12 @@ def test_minnesota_asks_for_r_prime_above_r():
     assert "incomplete_rbbb" not in {f.code for f in findings(features)}
 
 
+@pytest.mark.parametrize("diagnosis", ["rbbb", "lafb"])
+def test_axis_and_width_alone_are_no_hypertrophy(diagnosis):
+    for seed in range(6):
+        assert "lvh" not in codes(diagnosis, seed=seed, snr_db=28)
+
+
 def test_a_q_wave_is_no_s_wave():
     features = measure(simulate("sinus", seed=2).record)
     features.leads["III"] = LeadFeatures(q_mv=2.5, r_mv=0.1, qrs_mv=2.6, qrs_form="Qr")

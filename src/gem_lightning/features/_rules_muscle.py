@@ -68,14 +68,15 @@ def hypertrophy(case: Case) -> None:
     rule, sums = limits("lvh"), case.features.voltages_mv
     female = case.sex == "F"
     cornell = value(sums.get("cornell"))
-    product = cornell * value(case.features.qrs_ms)
+    # The product takes a long QRS for muscle, which in a bundle branch block it is not.
+    product = 0.0 if case.has("rbbb") else (cornell + 0.6 * female) * value(case.features.qrs_ms)
     one, three = case.lead("I"), case.lead("III")
     lewis = upward(one) + s_depth(three) - s_depth(one) - upward(three)
     met = {
         "sokolow_lyon_mv": (value(sums.get("sokolow_lyon")), ge, rule["sokolow"]),
         "r_avl_mv": (value(sums.get("sokolow_lyon_avl")), gt, rule["avl"]),
         "cornell_mv": (cornell, gt, rule["cornell_f" if female else "cornell_m"]),
-        "cornell_product_mv_ms": (product + (0.6 * value(case.features.qrs_ms) if female else 0), gt, rule["product"]),
+        "cornell_product_mv_ms": (product, gt, rule["product"]),
         "lewis_mv": (lewis, ge, rule["lewis"]),
         "peguero_mv": (value(sums.get("peguero")), ge, rule["peguero_f" if female else "peguero_m"]),
     }
@@ -94,14 +95,18 @@ def hypertrophy(case: Case) -> None:
 
 
 def romhilt_estes(case: Case) -> int:
-    """Romhilt and Estes' point score (1968); 4 points are probable hypertrophy."""
+    """Romhilt and Estes' point score (1968); 4 points are probable hypertrophy, none are given in a bundle block.
+
+    Without the point for an intrinsicoid deflection of 50 ms: that limit lies amid healthy values.
+    """
+    if case.has("rbbb"):
+        return 0
     voltage = max(max(upward(case.lead(n)), s_depth(case.lead(n))) for n in LIMB)
     chest = max(s_depth(case.lead("V1")), s_depth(case.lead("V2")), upward(case.lead("V5")), upward(case.lead("V6")))
     strain = any(value(case.lead(n).t_mv) < -0.1 and upward(case.lead(n)) >= 0.5 for n in ("V5", "V6"))
     angle = case.features.axis_deg.get("QRS")
     points = 3 * (voltage >= 2.0 or chest >= 3.0) + 3 * strain + 3 * case.has("left_atrial_enlargement")
     points += 2 * (angle is not None and angle <= -30)
-    points += any(value(case.lead(n).r_peak_ms) >= 50 for n in ("V5", "V6"))  # intrinsicoid deflection
     return points + (value(case.features.qrs_ms) >= 90)
 
 
