@@ -4,7 +4,8 @@ Original style: batches as they come, padded to the longest; embeddings spliced 
 every position; every layer's activations recomputed. Ours: packed rows, one scatter, logits only where labels are,
 nothing recomputed. Prints real tokens a second, share of real tokens and peak memory, once the losses agree.
 
-    python benchmarks/train_step.py                 # tiny sizes, CPU
+    python benchmarks/train_step.py --by-length     # tiny sizes, CPU; the library's default batches
+    python benchmarks/train_step.py                 # the same with packs, whose block mask SDPA reads whole on a CPU
     python benchmarks/train_step.py --full          # the 7B's sizes, random weights, CUDA
 """
 
@@ -103,6 +104,7 @@ def main(arguments=None):
     """Print one JSON line a style and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--by-length", action="store_true", help="ours pads samples of similar length, not packs")
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--mean-words", type=int, default=120)
@@ -122,6 +124,9 @@ def main(arguments=None):
     room = int(1.02 * lengths.sum() / len(padded))  # as many rows as there are batches
     collate = PackingCollator(processor, max(room, int(lengths.max())))
     packed = [collate([items[i] for i in pack]) for pack in pack_lengths(lengths, collate.pack_to)]
+    if options.by_length:
+        order = np.split(np.argsort(lengths, kind="stable"), range(options.batch, len(items), options.batch))
+        packed = [GemCollator(processor)([items[i] for i in batch]) for batch in order]
     found: dict[str, list] = {"ours": [], "original style": []}
     for _ in range(options.rounds):  # ours first: on the CPU the peak only grows
         network.gradient_checkpointing_disable()
