@@ -80,6 +80,32 @@ def test_check_says_which_records_have_no_file(tmp_path, capsys):
     assert "missing: record b" in capsys.readouterr().out
 
 
+def test_losses_are_told_and_a_run_without_a_sample_fails(tmp_path, capsys):
+    write_wfdb(simulate("sinus", seed=1, snr_db=28).record, tmp_path / "b")
+    (tmp_path / "list.txt").write_text("a.hea\nb.hea\n")
+    run("source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}/one")
+    assert "1 broken" in capsys.readouterr().err
+    (tmp_path / "list.txt").write_text("a.hea\n")
+    with pytest.raises(SystemExit) as end:
+        run("source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}/out")
+    assert end.value.code == 1
+    told = capsys.readouterr().err
+    assert "1 broken (see" in told
+    assert "which does not exist" in told
+    assert "no sample was accepted" in told
+
+
+def test_paths_of_published_samples(tmp_path, capsys):
+    write_wfdb(simulate("sinus", seed=1, snr_db=28).record, tmp_path / "r1")
+    turns = [{"from": "human", "value": "<image>\nRead."}, {"from": "gpt", "value": "Sinus rhythm."}]
+    (tmp_path / "30k.json").write_text(json.dumps([{"id": "a", "ecg": "mimic-iv/r1", "conversations": turns}]))
+    samples = ("source=samples", f"source.samples={tmp_path}/30k.json", f"paths={{mimic-iv:{tmp_path}}}")
+    run(*samples, f"out={tmp_path}/out")
+    assert "| samples | 1 |" in capsys.readouterr().out
+    with pytest.raises(GemError, match=r"expected source\.root for records, got paths="):
+        run("source=files", f"source.root={tmp_path}", samples[-1], f"out={tmp_path}/out2")
+
+
 def test_parts_of_several_machines_merge(tmp_path, capsys):
     common = ("stage=features", "source.n=7", "source.diagnoses=[sinus]", f"out={tmp_path}", "block=2", "parts=2")
     run(*common, "part=0")

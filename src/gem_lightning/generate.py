@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Settings of source and teacher that shape the rows; the others (prices, budget, concurrency) may change on the way.
 SAME_ROWS = frozenset((
-    "_target_", "root", "n", "seed", "diagnoses", "snr_db", "samples", "rate", "origin",
+    "_target_", "root", "n", "seed", "diagnoses", "snr_db", "samples", "rate", "origin", "prefix", "columns",
+    "suffixes", "format", "patients", "machine_reports", "denoised",
     "model", "dtype", "base_url", "images", "temperature", "max_tokens", "max_new_tokens", "answers",
 ))  # fmt: skip
 
@@ -56,7 +57,7 @@ def make_features(cfg: DictConfig) -> None:
     if cfg.cluster:
         _array(cfg)
     else:
-        source = _instantiate(cfg.source)
+        source = _source(cfg)
         folder = production.open_features_job(source, cfg.out, _settings(cfg), cfg.limit, cfg.block or 256)
         production.run_features(folder, source.paths, _share(cfg), show_progress(), cfg.contract)
     if cfg.parts == 1 or cfg.cluster:
@@ -71,7 +72,7 @@ def make_samples(cfg: DictConfig) -> None:
         _array(cfg)
         merge_parts(cfg)
         return
-    source, teacher = _instantiate(cfg.source), _instantiate(cfg.teacher)
+    source, teacher = _source(cfg), _instantiate(cfg.teacher)
     pipeline = _pipeline(cfg, source, teacher)
     folder = production.open_samples_job(source, cfg.out, _settings(cfg), cfg.limit, cfg.block or 32)
     _, stopped = production.run_samples(folder, pipeline, teacher, _share(cfg), show_progress())
@@ -84,17 +85,18 @@ def make_samples(cfg: DictConfig) -> None:
 
 
 def merge_parts(cfg: DictConfig) -> None:
-    """Bring the shards of all parts together; prints what came of it."""
+    """Bring the shards of all parts together; prints what came of it.
+
+    Raises:
+        SystemExit: With 1 when the run is whole and not one sample was accepted.
+    """
     from gem_lightning.grounding import production
-    from gem_lightning.grounding.taught import NO_ANSWER
 
     if Path(cfg.out, "job").is_dir() and json.loads(Path(cfg.out, "job", "job.json").read_text())["suffix"] == ".jsonl":
-        source = _instantiate(cfg.source)
+        source = _source(cfg)
         card = production.finish_samples(cfg.out, cfg.format, source, _teacher_facts(cfg))
         print(production.card_text(card))
-        unanswered = card["reject_reasons"].get(NO_ANSWER, 0)
-        if unanswered:
-            sys.stderr.write(f"{unanswered} without an answer (see rejected.jsonl); run the same again to ask anew\n")
+        _tell_losses(card, cfg.out)
         return
     facts = production.finish_features(cfg.out)
     print(f"{facts['records']} records measured, {facts['broken']} broken (see {cfg.out}/broken.jsonl)")
@@ -103,6 +105,24 @@ def merge_parts(cfg: DictConfig) -> None:
             f"{facts['cpu_ms_a_record']:.1f} ms of one core a record (reading, measuring, findings): "
             f"{facts['core_hours_for_800k']} core-hours for 800,000 records"
         )
+
+
+def _tell_losses(card: dict[str, Any], out: str) -> None:
+    """What did not become a sample, on stderr, and where to read why."""
+    from gem_lightning.grounding.taught import NO_ANSWER
+
+    unanswered = card["reject_reasons"].get(NO_ANSWER, 0)
+    if unanswered:
+        sys.stderr.write(f"{unanswered} without an answer (see rejected.jsonl); run the same again to ask anew\n")
+    if card["records_broken"]:
+        with Path(out, "broken.jsonl").open("rb") as file:
+            first = json.loads(next(file))
+        sys.stderr.write(
+            f"{card['records_broken']} broken (see {out}/broken.jsonl); {first['id']}: {first['reason']}\n"
+        )
+    if not card["samples"] and not card["records_unfinished"]:
+        sys.stderr.write(f"no sample was accepted; {out}/rejected.jsonl and {out}/broken.jsonl say why\n")
+        raise SystemExit(1)
 
 
 def check_source(cfg: DictConfig) -> None:
@@ -115,7 +135,7 @@ def check_source(cfg: DictConfig) -> None:
 
     from gem_lightning.grounding.sources import missing_files
 
-    source = _instantiate(cfg.source)
+    source = _source(cfg)
     records = list(islice(source.records(), cfg.limit))
     missing = list(missing_files(source, records))
     print(f"{source.name}: {len(records)} records, licence {source.licence}")
@@ -183,6 +203,16 @@ def _instantiate(node: Any) -> Any:
     from hydra.utils import instantiate
 
     return None if node is None else instantiate(node, _convert_="all")
+
+
+def _source(cfg: DictConfig) -> Any:
+    """The source; ``paths=`` says where the folders that a file of samples names are here."""
+    source = _instantiate(cfg.source)
+    if cfg.paths:
+        if not hasattr(source, "folders"):
+            raise GemError(f"expected source.root for {source.name}, got paths=; paths= is for files of samples")
+        source.folders = {**(source.folders or {}), **cfg.paths}
+    return source
 
 
 def _pipeline(cfg: DictConfig, source: Any, teacher: Any) -> Any:

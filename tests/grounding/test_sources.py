@@ -5,11 +5,15 @@ import shutil
 from pathlib import Path
 from zipfile import ZipFile
 
+import h5py
 import numpy as np
 import pytest
 
-from gem_lightning.errors import DataError
+from gem_lightning.ecg import simulate
+from gem_lightning.errors import DataError, EcgReadError
+from gem_lightning.grounding.gate import Gate
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
+from gem_lightning.grounding.pipeline import Pipeline
 from gem_lightning.grounding.sample import write_samples
 from gem_lightning.grounding.sources import (
     RecordFiles,
@@ -206,15 +210,31 @@ def test_chapman_as_first_published(tmp_path):
         list(source.records())
 
 
-def test_code15(tmp_path):
+def test_code15(tmp_path, caplog):
     row = {"exam_id": 1169160, "age": 38, "is_male": "True", "1dAVb": "True", "RBBB": "False", "LBBB": "False",
            "SB": "False", "ST": "False", "AF": "True", "patient_id": 523632, "normal_ecg": "False",
            "trace_file": "exams_part13.hdf5"}  # fmt: skip
     write_csv(tmp_path / "exams.csv", [row, row | {"exam_id": 2, "trace_file": "exams_part14.hdf5"}])
-    (tmp_path / "exams_part13.hdf5").touch()
-    (record,) = Code15(str(tmp_path)).records()
+    tracings = np.zeros((3, 4096, 12), np.float32)  # exams, samples, leads; the last row of a part is padding
+    truth = simulate("sinus", seed=3, fs=400, snr_db=30).record.signal[:, :3600]
+    tracings[1, 248:3848] = truth.T
+    with h5py.File(tmp_path / "exams_part13.hdf5", "w") as file:
+        file["tracings"], file["exam_id"] = tracings, np.array([5, 1169160, 0])
+    source = Code15(str(tmp_path))
+    (record,) = source.records()
     assert record.ecg == "code15/exams_part13.hdf5::1169160"
     assert (record.sex, record.report) == ("male", "first-degree AV block; atrial fibrillation")
+    assert "1 exams are left out" in caplog.text
+    assert "exams_part14.hdf5; get them from https://zenodo.org" in caplog.text
+    (sample,) = Pipeline(paths=source.paths, gate=Gate(report_rules=False))(record.to_item())
+    assert sample["status"] == "accepted"
+    read = RecordRef.parse(record.ecg).mapped(source.paths).read()
+    assert read.samples == 4500  # 3,600 samples of 400 Hz at 500 Hz
+    with pytest.raises(EcgReadError, match=r"expected an exam of exams_part13.hdf5, got 77; it holds 3 others"):
+        RecordRef.parse("code15/exams_part13.hdf5::77").mapped(source.paths).read()
+    (tmp_path / "exams_part13.hdf5").write_bytes(b"no HDF5")
+    with pytest.raises(EcgReadError, match="HDF5 part of CODE-15"):
+        RecordRef.parse(record.ecg).mapped(source.paths).read()
 
 
 def test_folders_lists_and_tables(tmp_path):
@@ -235,6 +255,76 @@ def test_folders_lists_and_tables(tmp_path):
     )
     assert source.paths == {tmp_path.name: str(tmp_path)}
     assert SourceRecord.from_item(record.to_item()) == record
+
+
+def test_tables_that_do_not_fit_are_refused_with_their_columns(tmp_path):
+    rows = [{"file": "a/one", "pid": 7, "when": "2021", "note": "Sinus rhythm."}]
+    rows.append(rows[0] | {"file": "a/two", "when": "2019"})
+    write_csv(tmp_path / "table.csv", rows)
+
+    def read(**columns):
+        return list(RecordFiles(str(tmp_path / "table.csv"), columns=columns).records())
+
+    with pytest.raises(DataError, match="a column named ecg or path, got file, pid, when, note"):
+        read()
+    with pytest.raises(DataError, match=r"nope \(for patient\), got file"):
+        read(ecg="file", patient="nope")
+    with pytest.raises(DataError, match=r"expected source\.columns of id, ecg.*got pateint"):
+        read(ecg="file", pateint="pid")
+    older, newer = read(ecg="file", patient="pid", recorded="when")
+    assert (older.id, newer.earlier) == ("a/two", older.ecg)  # by time, not by row
+    (tmp_path / "table.csv").write_bytes("path;näme\n".encode("latin-1"))
+    with pytest.raises(DataError, match="a CSV file in UTF-8"):
+        read(ecg="file")
+    (tmp_path / "table.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match="a Parquet file"):
+        list(RecordFiles(str(tmp_path / "table.parquet")).records())
+    np.savetxt(tmp_path / "signal.csv", np.zeros((9, 12)), delimiter=",", header=",".join("abcdefghijkl"), comments="")
+    assert [r.id for r in RecordFiles(str(tmp_path / "signal.csv")).records()] == ["signal.csv"]
+
+
+def test_places_without_records(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "samples.jsonl").touch()
+    for place, words in (
+        ("empty", "expected recordings"),
+        ("gone", "got nothing"),
+        ("samples.jsonl", "source=samples"),
+    ):
+        with pytest.raises(DataError, match=words):
+            list(RecordFiles(str(tmp_path / place)).records())
+    wfdb(tmp_path / "a/one")
+    (record,) = RecordFiles(str(tmp_path / "a/one")).records()
+    assert (record.id, record.ecg) == ("one", "a/one.hea")
+
+
+def test_a_public_table_without_a_column_or_with_a_broken_row(ptbxl):
+    table = ptbxl / "ptbxl_database.csv"
+    whole = table.read_text()
+    table.write_text(whole.replace("strat_fold", "fold"))
+    with pytest.raises(DataError, match=r"PTB-XL: expected a column 'strat_fold'.*physionet"):
+        list(PtbXl(str(ptbxl)).records())
+    table.write_text(whole.replace("15709.0", "none"))
+    with pytest.raises(DataError, match=r"a row of its tables cannot be read .*'none'"):
+        list(PtbXl(str(ptbxl)).records())
+
+
+def test_samples_keep_patient_and_split_and_find_their_folders(tmp_path):
+    turns = [{"from": "human", "value": "<image>\nRead."}, {"from": "gpt", "value": "AF."}]
+    ecgs = ("mimic-iv/files/p1000/p10000032/s1/1", "mimic-iv/files/p1000/p10000032/s2/2", "ptbxl/records500/1_hr")
+    rows = [InstructionSample(f"s{i}", turns, ecg=ecg) for i, ecg in enumerate(ecgs)]
+    rows.append(InstructionSample("own", turns, ecg="a/b", metadata={"patient": "p7", "split": "test"}))
+    rows.append(InstructionSample("picture only", turns, image="a.png"))
+    write_samples(rows, tmp_path / "data.jsonl")
+    (tmp_path / "paths.json").write_text('{"mimic-iv": "/noted", "a": "/noted"}')
+    source = SampleFiles(samples=str(tmp_path / "data.jsonl"), folders={"a": str(tmp_path)})
+    assert source.paths == {"mimic-iv": "/noted", "a": str(tmp_path)}
+    source = SampleFiles(samples=str(tmp_path / "data.jsonl"), folders={"a": str(tmp_path), "mimic-iv": str(tmp_path)})
+    records = list(source.records())
+    assert [r.patient for r in records] == ["mimic-10000032", "mimic-10000032", ecgs[2], "p7", None]
+    assert records[3].split == "test"
+    assert all(r.earlier is None for r in records)  # their order says nothing of time
+    assert SourceRecord.from_item(records[4].to_item()) == records[4]
 
 
 def test_published_samples_keep_everything_and_doubled_ids_are_told_apart(tmp_path):

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.errors import DataError
+from gem_lightning.errors import DataError, EcgReadError
+from gem_lightning.grounding.exams import SUFFIXES, exam_row
 
 _KNOWN = ("id", "image", "ecg", "ecg_format", "conversations", "machine_measurements", "report", "features")
 _ID_NAMES = ("id", "question_id", "No")
@@ -76,8 +77,15 @@ class RecordRef:
         from gem_lightning.ecg import read_ecg
 
         if self.index is not None:
-            options["index"] = self.index
+            numbered = self.path.endswith(SUFFIXES)
+            options["index"] = exam_row(self.path, self.index) if numbered else _whole(self.index)
         return read_ecg(self.path, format=self.format, **options)
+
+
+def _whole(index: str) -> int:
+    if not index.isdecimal():
+        raise EcgReadError(f"expected the number of a record after {_INDEX_MARK}, got {index!r}")
+    return int(index)
 
 
 def _simulated(ref: RecordRef) -> EcgRecord:

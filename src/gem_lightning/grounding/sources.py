@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
-from gem_lightning.errors import DataError
+from gem_lightning.errors import DataError, GemError
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
+from gem_lightning.grounding.tables import number_or_none, sex_in_words, table_rows
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class SourceRecord:
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> SourceRecord:
         """The record that :meth:`to_item` described."""
-        return cls(**(dict(item) | {"codes": tuple(item.get("codes", ()))}))
+        return cls(**({"ecg": None} | dict(item) | {"codes": tuple(item.get("codes", ()))}))
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Source:
     home: str = ""
 
     needs: ClassVar[tuple[tuple[str, str], ...]] = ()  # (glob below root, what it is)
+    in_order: ClassVar[bool] = True  # one patient's records come in order of time
 
     @property
     def paths(self) -> dict[str, str]:
@@ -119,7 +122,18 @@ class Source:
         if missing:
             where = f"; get it from {self.home}" if self.home else ""
             raise DataError(f"{self.name} is not complete: missing {'; '.join(str(m) for m in missing)}{where}")
-        return with_earlier(self._records())
+        return with_earlier(self._sound()) if self.in_order else self._sound()
+
+    def _sound(self) -> Iterator[SourceRecord]:
+        try:
+            yield from self._records()
+        except KeyError as error:
+            where = f"; get them again from {self.home}" if self.home else ""
+            raise DataError(f"{self.name}: expected a column {error} in its tables, got none{where}") from error
+        except (ValueError, TypeError, AttributeError, SyntaxError) as error:
+            if isinstance(error, GemError):
+                raise
+            raise DataError(f"{self.name}: a row of its tables cannot be read ({error}); mend or remove it") from error
 
     def _records(self) -> Iterator[SourceRecord]:
         raise NotImplementedError
@@ -150,54 +164,90 @@ class RecordFiles(Source):
     """A file, a folder, a list (.txt, one path a line) or a table (.csv, .parquet) of records.
 
     A table has one row a record; ``columns`` names the columns of ``ecg`` and of any other field of
-    :class:`SourceRecord`. Paths in lists and tables are relative to the list's folder.
+    :class:`SourceRecord`. Paths in lists and tables are relative to the list's folder. A patient's records are in order
+    of ``recorded``, where there is such a column, else of the rows.
 
     Args:
         prefix: Name of the folder in portable references; none takes the folder's own.
         columns: Field of :class:`SourceRecord` → column; unnamed fields are taken where a column has their name.
         format: Format name of the reader, for all.
-        suffixes: Files of a folder that are records.
+        suffixes: Endings of the files of a folder that are records; None takes those of the formats that are read.
     """
 
     columns: dict[str, str] | None = None
     format: str | None = None
-    suffixes: Sequence[str] = ECG_SUFFIXES
+    suffixes: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        self.suffixes = tuple(self.suffixes or ECG_SUFFIXES)
         self._place, self.columns = Path(self.root), dict(self.columns or {})
-        if self._place.is_file():
+        unknown = sorted(set(self.columns) - set(SourceRecord.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(SourceRecord.__dataclass_fields__)
+            raise DataError(f"expected source.columns of {known}, got {', '.join(unknown)}")
+        if not self._place.exists() and self._place.with_name(self._place.name + ".hea").is_file():
+            self._place = self._place.with_name(self._place.name + ".hea")  # a WFDB record by its name
+        if not self._place.is_dir():
             self.root = str(self._place.parent)
         self.prefix = self.prefix or Path(self.root).resolve().name
 
-    def check(self) -> list[Missing]:
-        """What the layout lacks; empty when it can be read."""
+    def records(self) -> Iterator[SourceRecord]:
+        """Records in a fixed order.
+
+        Raises:
+            DataError: Nothing there, no recording in it, or a table without the columns.
+        """
         if not self._place.exists():
-            return [Missing("the records", str(self._place))]
-        return []
+            raise DataError(
+                f"expected a file, folder, list (.txt) or table (.csv, .parquet) of records, got nothing at "
+                f"{self._place}; check source.root"
+            )
+        if self._place.suffix in (".json", ".jsonl", ".ndjson"):
+            raise DataError(
+                f"expected records, got a file of instruction samples: {self._place}; read its records with "
+                f"source=samples source.samples={self._place}"
+            )
+        return super().records()
 
     def _records(self) -> Iterator[SourceRecord]:
         if self._place.is_dir():
-            for _, path in list_records(self._place, self.suffixes):
+            suffixes = self.suffixes or ()
+            found = list_records(self._place, suffixes)
+            if not found:
+                raise DataError(
+                    f"expected recordings ({', '.join(suffixes)}) in {self._place}, got none; check source.root, or "
+                    "name other endings: source.suffixes=[.abc]"
+                )
+            for _, path in found:
                 yield self._record(path.relative_to(self._place).as_posix())
         elif self._place.suffix == ".txt":
-            lines = self._place.read_text().splitlines()
-            yield from (self._record(line.strip()) for line in lines if line.strip() and not line.startswith("#"))
+            lines = (line.strip() for line in self._place.read_text(encoding="utf-8-sig").splitlines())
+            yield from (self._record(line) for line in lines if line and not line.startswith("#"))
         elif self._is_table():
-            yield from (self._row(row) for row in table_rows(self._place))
+            yield from self._rows()
         else:
             yield self._record(self._place.name)
+
+    def _rows(self) -> Iterator[SourceRecord]:
+        rows = map(self._row, table_rows(self._place))
+        first = next(rows, None)
+        if first is None:
+            raise DataError(f"expected a row a record in {self._place}, got none")
+        every = chain([first], rows)
+        yield from every if first.recorded is None else sorted(every, key=lambda r: (r.patient or "", r.recorded or ""))
 
     def _record(self, name: str) -> SourceRecord:
         return SourceRecord(name.removesuffix(".hea"), self.portable(name), self.format)
 
     def _is_table(self) -> bool:
-        """A CSV is a table of records when it has the column of paths, else a record itself."""
+        """A CSV is a table of records when it has the column of paths, or words below its titles; else a record."""
         if self._place.suffix == ".parquet":
             return True
         if self._place.suffix != ".csv":
             return False
-        with self._place.open(newline="", encoding="utf-8-sig") as file:
-            return self._ecg_column(next(csv.reader(file), [])) is not None
+        first = next(table_rows(self._place), {})
+        numbers = all(number_or_none(cell) is not None or cell in ("", "nan", "NaN", None) for cell in first.values())
+        return bool(self.columns) or self._ecg_column(first) is not None or not numbers
 
     def _ecg_column(self, header: Iterable[str]) -> str | None:
         asked = (self.columns or {}).get("ecg")
@@ -205,12 +255,13 @@ class RecordFiles(Source):
 
     def _row(self, row: Mapping[str, Any]) -> SourceRecord:
         column = self._ecg_column(row)
-        if column is None:
-            raise DataError(
-                f"{self._place}: expected a column named ecg or path, got {', '.join(row)}; "
-                "name it: source.columns.ecg=NAME"
-            )
         asked = self.columns or {}
+        absent = [f"{name} (for {field})" for field, name in asked.items() if name not in row]
+        if column is None or absent:
+            raise DataError(
+                f"{self._place}: expected a column {', '.join(absent) or 'named ecg or path'}, got "
+                f"{', '.join(map(str, row))}; name the columns: source.columns={{ecg: NAME, patient: NAME}}"
+            )
         names = {name: asked.get(name, name) for name in SourceRecord.__dataclass_fields__}
         values = {name: row[c] for name, c in names.items() if row.get(c) not in (None, "")}
         values |= {name: str(values[name]) for name in ("id", "patient", "report", "recorded") if name in values}
@@ -227,19 +278,28 @@ class RecordFiles(Source):
 class SampleFiles(Source):
     """A published or own file of instruction samples (JSON, JSON Lines, Parquet), read as it is.
 
+    A sample's own ``patient`` and ``split`` hold on; where it names no patient, a path of MIMIC-IV-ECG does
+    (``…/p10000032/s40689238/…``), and any other recording counts as a patient of its own.
+
     Args:
         samples: The file (or a folder of them); ECG_Grounding_30k.json, ECGInstruct, ECGBench and ours.
-        folders: Leading folders in the samples' ``ecg`` and ``image`` → folders here.
+        folders: Leading folders in the samples' ``ecg`` and ``image`` → folders here, over those that the run which
+            wrote the file noted beside it.
     """
 
     root: str = ""
     samples: str = ""
     folders: dict[str, str] | None = None
 
+    in_order: ClassVar[bool] = False
+
     @property
     def paths(self) -> dict[str, str]:
         """Map of the samples' leading folders to this machine's."""
-        return self.folders or ({"": self.root} if self.root else {})
+        from gem_lightning.grounding.sample import known_paths
+
+        given = self.folders or ({"": self.root} if self.root else {})
+        return known_paths(self.samples, given) if Path(self.samples).is_file() else given
 
     def check(self) -> list[Missing]:
         """What the layout lacks; empty when it can be read."""
@@ -255,13 +315,28 @@ class SampleFiles(Source):
             name = str(sample.id)
             seen[name] = seen.get(name, -1) + 1
             name = f"{name}~{seen[name]}" if seen[name] else name  # published files repeat ids
-            yield SourceRecord(name, sample.ecg, sample.ecg_format, report=sample.report, sample=sample.to_dict())
+            facts = sample.metadata
+            yield SourceRecord(
+                name,
+                sample.ecg,
+                sample.ecg_format,
+                patient=str(facts["patient"]) if facts.get("patient") else _patient_in(sample.ecg),
+                report=sample.report,
+                split=facts.get("split"),
+                sample=sample.to_dict(),
+            )
 
     def open(self) -> Iterator[InstructionSample]:
         """The samples with their paths on this machine."""
         from gem_lightning.grounding.sample import read_samples
 
         return read_samples(self.samples, self.paths)
+
+
+def _patient_in(ecg: str | None) -> str | None:
+    """Whom a path names: the patient of MIMIC-IV-ECG's tree, else the recording itself."""
+    found = re.search(r"(?:^|/)p(\d{8})/s\d+/", ecg or "")
+    return f"mimic-{found[1]}" if found else ecg
 
 
 @dataclass
@@ -301,31 +376,3 @@ class Simulated(Source):
             name, seed = names[i % len(names)], self.seed + i
             ecg = f"simulate:{name}{query}::{seed}"
             yield SourceRecord(f"simulated-{seed}", ecg, patient=f"simulated-{seed}", codes=(name,))
-
-
-def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a CSV or Parquet file, one at a time."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
-    else:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from csv.DictReader(file)
-
-
-def number_or_none(value: Any) -> float | None:
-    """A number in text, or None for empty, NaN and words."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if number == number else None
-
-
-def sex_in_words(value: Any) -> str | None:
-    """``female``, ``male`` or None from the ways data sets write it."""
-    text = str(value).strip().lower()
-    return {"f": "female", "female": "female", "m": "male", "male": "male"}.get(text)

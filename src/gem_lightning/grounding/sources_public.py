@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +15,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.sources import Missing, Source, SourceRecord, number_or_none, sex_in_words, table_rows
+from gem_lightning.grounding.sources import Missing, Source, SourceRecord
 from gem_lightning.grounding.spreadsheet import xlsx_rows
+from gem_lightning.grounding.tables import number_or_none, sex_in_words, table_rows
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -309,6 +314,12 @@ class Code15(Source):
     def _records(self) -> Iterator[SourceRecord]:
         root = Path(self.root)
         here = {path.name for path in root.glob("exams_part*.hdf5")}
+        absent = Counter(row["trace_file"] for row in table_rows(root / "exams.csv") if row["trace_file"] not in here)
+        if absent:
+            logger.warning(
+                "%s: %d exams are left out, for these parts are not in %s: %s; get them from %s",
+                self.name, absent.total(), root, ", ".join(sorted(absent)), self.home,
+            )  # fmt: skip
         for row in table_rows(root / "exams.csv"):
             if row["trace_file"] not in here:
                 continue

@@ -141,7 +141,7 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"expected a file of answers, got nothing at {path}")
     if path.suffix == ".parquet":
-        from gem_lightning.grounding.sources import table_rows
+        from gem_lightning.grounding.tables import table_rows
 
         return table_rows(path)
     if path.suffix == ".json":
