@@ -13,9 +13,10 @@ from gem_lightning.errors import DataError
 from gem_lightning.grounding.doctor import Doctor
 from gem_lightning.grounding.doctor_images import agreement, picture_shows, read_picture
 from gem_lightning.grounding.doctor_pairs import near_pairs, read_signatures, signature, similarity
+from gem_lightning.grounding.instruction import InstructionSample
 from gem_lightning.grounding.pipeline import Pipeline
 from gem_lightning.grounding.sample import read_samples, write_samples
-from gem_lightning.grounding.sources import RecordFiles
+from gem_lightning.grounding.sources import RecordFiles, SourceRecord
 from gem_lightning.render import EcgRenderer
 
 N = 14
@@ -57,6 +58,23 @@ def examine(folder, samples, **options):
 
 def kinds(found):
     return sorted((fault["kind"], str(fault["id"])) for fault in found.faults)
+
+
+def test_criteria_by_age_and_sex_are_judged_as_they_were_written(tmp_path):
+    pipeline = Pipeline(source="simulator")
+    record = SourceRecord("r", "simulate:av_block_3?snr_db=30::10549", age=86, sex="female")
+    sample = InstructionSample.from_dict(pipeline(record.to_item())[0]["sample"])
+    assert "ventricular hypertrophy" in sample.answer  # by the threshold for women
+    assert (sample.metadata["age"], sample.metadata["sex"]) == (86, "female")
+    write_samples([sample], tmp_path / "data.jsonl")
+    assert Doctor(str(tmp_path / "data.jsonl")).examine(workers=0).faults == []
+    man = replace(sample, metadata=sample.metadata | {"sex": "male"})
+    write_samples([man], tmp_path / "data.jsonl")
+    (fault,) = Doctor(str(tmp_path / "data.jsonl")).examine(workers=0).faults
+    assert "ventricular hypertrophy" in fault["words"]
+    odd = replace(sample, metadata=sample.metadata | {"age": 999, "sex": "?"})
+    write_samples([odd], tmp_path / "data.jsonl")
+    assert "corrupt_record" not in Doctor(str(tmp_path / "data.jsonl")).examine(workers=0).counts()
 
 
 def answer(sample, text):

@@ -18,6 +18,7 @@ from gem_lightning.grounding.doctor_images import picture_shows, read_picture
 from gem_lightning.grounding.doctor_pairs import between, signature
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
 from gem_lightning.grounding.sample import known_paths, read_item, sample_items
+from gem_lightning.grounding.tables import number_or_none, sex_in_words
 from gem_lightning.jobs import JobFolder, Progress, run
 
 SEVERITY = {
@@ -169,7 +170,7 @@ class CheckSample:
         if measured is not None:
             row |= {"signal": measured.digest, "signature": measured.signature}
             faults += self._picture(sample, measured)
-            faults += self._text(answers, measured, facts.get("kind"), sample.report)
+            faults += self._text(answers, measured, sample)
         else:
             faults += [("missing_image", str(p)) for p in _pictures(sample) if not _there(p)]
         return row | {"faults": faults}
@@ -200,9 +201,8 @@ class CheckSample:
                 name = "the stored picture" if isinstance(picture, bytes) else Path(picture).name
                 yield "image_mismatch", f"{name}: its traces agree with the signal by {score:.2f} only"
 
-    def _text(
-        self, answers: str, measured: _Measured, kind: str | None, report: str | None
-    ) -> Iterator[tuple[str, str]]:
+    def _text(self, answers: str, measured: _Measured, sample: InstructionSample) -> Iterator[tuple[str, str]]:
+        from gem_lightning.features import findings
         from gem_lightning.grounding.gate import Gate
 
         if not self.texts or measured.features is None:
@@ -210,7 +210,12 @@ class CheckSample:
         if measured.features.reason is not None:
             yield "quality", measured.features.reason
             return
-        judged = Gate(max_words=10**6, min_claims=0, all_numbers=False).judge(answers, measured.features, None, report)
+        known = {**measured.record.meta, **sample.metadata}  # criteria differ by age and sex
+        age = number_or_none(known.get("age"))
+        age = age if age is not None and 0 <= age <= 150 else None
+        found = findings(measured.features, age=age, sex=sex_in_words(known.get("sex")))
+        gate = Gate(max_words=10**6, min_claims=0, all_numbers=False)
+        judged = gate.judge(answers, measured.features, found, sample.report)
         for problem in judged.problems:
             if problem.category.startswith("contradicted"):
                 yield "contradicted", problem.words

@@ -255,6 +255,7 @@ class Pipeline:
             "teacher": self.teacher,
         }
         facts |= {"patient": record.patient or record.id, "claims": judged.claims, "attempt": attempt}
+        facts |= {name: value for name in ("age", "sex") if (value := getattr(record, name)) is not None}
         if prepared.image is not None:
             facts["image_seed"] = self._number("picture", record.id)
         return InstructionSample(
