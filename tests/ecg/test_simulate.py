@@ -272,8 +272,9 @@ def test_pre_excitation_and_pacing(seed):
     assert (paced.beat_class == "paced").all()
     assert paced.parameters["qrs_ms"] > 120
     at = round(paced.global_marks["QRS_on"][0])
-    before = np.abs(paced.clean[:, at - 4 : at]).max()
-    assert before > 0.15  # the spike, before the complex
+    ms = paced.record.fs / 1000
+    assert np.abs(paced.clean[:, at - round(26 * ms) : at - round(18 * ms)]).max() > 0.15  # the spike ...
+    assert np.abs(paced.clean[:, at - round(16 * ms) : at]).max() < 1e-6  # ... and then nothing until the complex
 
 
 @pytest.mark.parametrize("territory", TERRITORIES)

@@ -20,9 +20,9 @@ def test_intervals_and_axes_of_simulated_beats(seed):
     sim = simulate("sinus", seed=seed)
     truth, features = sim.parameters, measure(sim.record)
     assert features.heart_rate_bpm == pytest.approx(truth["heart_rate"], abs=0.2)
-    assert features.pr_ms == pytest.approx(truth["pr_ms"], abs=5)
+    assert features.pr_ms == pytest.approx(truth["pr_ms"], abs=4)
     assert features.qrs_ms == pytest.approx(truth["qrs_ms"], abs=4)
-    assert features.qt_ms == pytest.approx(truth["qt_ms"], abs=5)
+    assert features.qt_ms == pytest.approx(truth["qt_ms"], abs=4)
     for wave in ("P", "QRS", "T"):
         assert features.axis_deg[wave] == pytest.approx(truth["axis_deg"][wave], abs=2)
     for name, levels in truth["st_mv"].items():

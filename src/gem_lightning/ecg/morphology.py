@@ -68,7 +68,8 @@ def build(codes: frozenset[str], heart: Heart, territory: str) -> dict[str, Beat
     normal = replace(normal, st=st, t=t)
     ectopic = replace(heart, p_mv=0.7 * heart.p_mv, p_axis_deg=heart.p_axis_deg - 75, p_ms=0.85 * heart.p_ms)
     wide = _ventricular(heart, axis_deg=70.0, chest=(-0.55, -0.9, -0.5, 0.6, 1.0, 0.9), duration=148.0)
-    spike = Wave(-6.0, -4.5, -2.0, weights(0.5, -70.0, (-0.5, -0.7, -0.7, -0.6, -0.5, -0.4)), power=1.0)
+    # experts mark the complex 12 to 28 ms after the spike begins (LUDB, paced records, middle half)
+    spike = Wave(-24.0, -22.5, -20.0, weights(0.5, -70.0, (-0.5, -0.7, -0.7, -0.6, -0.5, -0.4)), power=1.0)
     paced = _ventricular(heart, axis_deg=-68.0, chest=(-0.6, -0.95, -1.0, -0.9, -0.65, -0.4), duration=heart.qrs_ms)
     return {
         "normal": normal,
@@ -84,7 +85,7 @@ def _p(heart: Heart) -> tuple[Wave, ...]:
     d, mv = heart.p_ms, heart.p_mv
     right = weights(0.8 * mv, heart.p_axis_deg + 8, np.array([0.5, 0.5, 0.45, 0.4, 0.35, 0.3]) * mv)
     left = weights(0.75 * mv, heart.p_axis_deg - 8, np.array([-0.35, 0.05, 0.25, 0.35, 0.35, 0.35]) * mv)
-    return (Wave(0, 0.36 * d, 0.78 * d, right, 1.4), Wave(0.22 * d, 0.6 * d, d, left, 1.4))
+    return (Wave(0, 0.36 * d, 0.78 * d, right, 1.2), Wave(0.22 * d, 0.6 * d, d, left, 1.2))
 
 
 def _chest(profile: np.ndarray, heart: Heart) -> np.ndarray:

@@ -12,6 +12,7 @@ from gem_lightning.features._t_wave import STEP, Wave, steps, trapezium_end
 
 SPAN = steps(300)  # window before the QRS complex in which its P wave lies; inside windows lengths are in steps
 GUARD = steps(14)  # the last stretch before the QRS complex holds no P peak
+AFTER_T = steps(14)  # the level before the P wave is read this long after the window begins, off the T wave's flank
 MIN_MV = 0.020  # a P wave over all leads (root mean square) is not smaller
 MIN_SNR = 1.5  # nor less than this multiple of what differs from beat to beat
 MIN_SNR_UNEVEN = 5.0  # the same where RR varies, so that fibrillation is possible ...
@@ -82,7 +83,7 @@ def _deviation(
     last = SPAN - GUARD
     allowed = (index >= first[:, None]) & (index <= last)
     signal = windows(views.p, qrs.on, STEP * SPAN, 0, STEP)
-    left = at(signal, np.broadcast_to(first, signal.shape[:2]))[..., None]
+    left = at(signal, np.broadcast_to(first + AFTER_T, signal.shape[:2]))[..., None]
     right = median(signal[..., SPAN - steps(24) : SPAN - steps(6)])[..., None]
     share = np.clip((index - first[:, None]) / (last - first)[:, None], 0, 1).astype(np.float32)
     return np.where(allowed, signal - (share * right + (1 - share) * left), 0), allowed

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gem_lightning.features._arrays import first_true, held, last_true, median, quantile, running_mean, windows
+from gem_lightning.features._arrays import first_true, held, last_true, median, quantile, rms, running_mean, windows
 from gem_lightning.features._filters import PAD, RATE, Views, ms
 
 BEFORE, AFTER = ms(170), ms(210)  # window around a beat in which its QRS complex lies
@@ -16,17 +16,19 @@ MOST = 0.15  # ... up to this share: in heavy noise the edges lie outside rather
 BODY = 0.2  # a slope of this share near the steepest one belongs to the complex, whatever rests between them ...
 FAR_BODY = 0.4  # ... and further off, as in bundle branch block, one of this share
 BODY_FLOOR = 2.5  # ... if it is this many times what the slope rests at
+APART = ms(36)  # ... and nothing has rested for so long on the way: beyond that lies another wave
 LEAD_BODY = 0.35  # a lead's own steep part: this share of its steepest slope
-LEAD_ON, LEAD_OFF = 0.015, 0.025  # one lead rests below this share of the usual lead's steepest slope ...
+LEAD_ON, LEAD_OFF = 0.015, 0.018  # one lead rests below this share of the usual lead's steepest slope ...
 LEAD_FLOOR = 3.0  # ... or this many times what its slope rests at ...
-HOLD_ON, HOLD_OFF = ms(12), ms(16)  # ... for so long
+HOLD_ON, HOLD_OFF = ms(12), ms(24)  # ... for so long
 NEAR_ON, NEAR_OFF = (ms(24), ms(60)), (ms(60), ms(24))  # no lead's edge is further before (after) that of all leads
-PULL_ON, PULL_OFF = 0.65, 0.8  # how far a lead's own edge draws its mark away from that of all leads
-BIAS_ON, BIAS_OFF = -0.2, -2.6  # samples by which experts mark from there; negative is earlier (LUDB, odd records)
+PULL_ON, PULL_OFF = 0.65, 0.86  # how far a lead's own edge draws its mark away from that of all leads
+BIAS_ON, BIAS_OFF = -0.3, -4.4  # samples by which experts mark from there; negative is earlier (LUDB, odd records)
 MIN_RR = ms(240)  # two beats are never closer: 250 beats a minute
 STRONG = 0.4  # peaks of slope energy above this share of the strongest tell what is typical
 WEAKEST = 0.28  # a beat reaches this share of the typical energy
-REFRACTORY = ms(360)  # closer than this, a weak second peak is the T wave
+REFRACTORY = ms(360)  # closer than this, the weaker of two peaks is a T or P wave ...
+WEAKER, FLATTER = 0.6, 0.3  # ... if its energy, or its steepest slope over leads, is below this share of the other's
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def local_maxima(x: np.ndarray, distance: int) -> np.ndarray:
     return peaks[keep]
 
 
-def find_beats(views: Views, energy: np.ndarray) -> np.ndarray:
+def find_beats(views: Views, trusted: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """Candidates for heart beats (beats,), padded working samples, from :func:`beat_energy` (samples,)."""
     inside = energy[PAD : PAD + views.samples]
     peaks = local_maxima(inside, MIN_RR)
@@ -77,15 +79,18 @@ def find_beats(views: Views, energy: np.ndarray) -> np.ndarray:
     floor = quantile(inside, 0.3)
     typical = median(height[height > STRONG * quantile(height, 0.95)])
     peaks = peaks[height > floor + WEAKEST * (typical - floor)]
-    beats: list[int] = []
-    for peak in peaks:
-        if beats and peak - beats[-1] < REFRACTORY:
-            if inside[peak] < 0.6 * inside[beats[-1]]:
+    steep = rms(windows(views.beat[trusted], peaks + PAD, ms(70), ms(70))[..., ::2]).max(-1)
+    beats: list[int] = []  # places in ``peaks``
+    for new in range(len(peaks)):
+        if beats and peaks[new] - peaks[beats[-1]] < REFRACTORY:
+            energies, slopes = inside[peaks[[beats[-1], new]]], steep[[beats[-1], new]]
+            before, after = (energies < WEAKER * energies.max()) | (slopes < FLATTER * slopes.max())
+            if after and not before:
                 continue
-            if inside[beats[-1]] < 0.6 * inside[peak]:
+            if before and not after:
                 beats.pop()
-        beats.append(int(peak))
-    return np.array(beats, int) + PAD
+        beats.append(new)
+    return peaks[beats] + PAD
 
 
 def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
@@ -111,10 +116,13 @@ def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple
     steep = (window > np.maximum(BODY_FLOOR * floor, floor + BODY * steepest)) & (apart <= ms(90))
     steep |= (window > np.maximum(BODY_FLOOR * floor, floor + FAR_BODY * steepest)) & (apart <= ms(140))
     steep[np.arange(len(steep)), centre[:, 0]] = True
-    first, last = first_true(steep)[:, None], last_true(steep)[:, None]  # a notch between them is no end
     noise = np.minimum(FLOOR * floor, floor + MOST * steepest)
-    calm = held(window < np.maximum(noise, floor + GLOBAL_ON * steepest), ms(12), forward=False)
-    on = last_true(calm & (index < first))
+    rest = window < np.maximum(noise, floor + GLOBAL_ON * steepest)
+    begin = last_true(held(rest, APART, forward=False) & (index < centre))[:, None]
+    end = first_true(held(rest, APART, forward=True) & (index > centre))[:, None]
+    steep &= (index > begin) & ((index < end) | (end < 0))
+    first, last = first_true(steep)[:, None], last_true(steep)[:, None]  # a notch between them is no end
+    on = last_true(held(rest, ms(12), forward=False) & (index < first))
     calm = held(window < np.maximum(noise, floor + GLOBAL_OFF * steepest), ms(16), forward=True)
     off = first_true(calm & (index > last))
     on = np.where(on < 0, BEFORE - ms(45), on)

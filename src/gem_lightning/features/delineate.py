@@ -6,7 +6,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
-from gem_lightning.features._arrays import agree, at, median, nanmedian, quantile, settle, share_true
+from gem_lightning.features._arrays import agree, median, nanmedian, quantile, settle, share_true
 from gem_lightning.features._atria import Atria, organised
 from gem_lightning.features._beats import classify, doubt, likeness
 from gem_lightning.features._filters import PAD, Views, ms, views
@@ -20,10 +20,10 @@ MIN_SECONDS = 1.0
 MIN_BEATS_FLUTTER = 5
 FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
 BEAT_LIMIT = ms(12)  # a lead's QRS and T marks stray no further from their usual distance to the beat ...
-P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(16), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
+P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(20), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
 P_NEAR = ms(8)  # P marks nearer than this to that median mostly differ by chance
 # How many of twelve leads are left out at either end for the marks of the whole beat; those of QRS differ most.
-LEFT_OUT = {"P_on": 2, "P_off": 2, "QRS_on": 4, "QRS_off": 4, "T_on": 3, "T_off": 3}
+LEFT_OUT = {"P_on": 1, "P_off": 1, "QRS_on": 4, "QRS_off": 4, "T_on": 3, "T_off": 3}
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
@@ -54,7 +54,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     if not trusted.any():
         return empty(record, trust, "no lead holds a usable signal (flat, unknown or out of range)")
     energy = beat_energy(view, trusted)
-    beats = find_beats(view, energy)
+    beats = find_beats(view, trusted, energy)
     if not len(beats):
         return empty(record, trust, "no QRS complex was found")
     alike = likeness(view, trusted, beats)
@@ -77,7 +77,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     marks = in_order({name: column[:, real] for name, column in marks.items()})
     return Delineation(
         marks=marks,
-        global_marks=in_order(global_marks(marks, trusted)),
+        global_marks=in_order(global_marks(marks, trusted, beat_class[real], record.samples)),
         beat_class=beat_class[real],
         trust=trust,
         fs=record.fs,
@@ -155,21 +155,27 @@ def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:
     return np.where((samples >= 0) & (samples <= record.samples - 1), samples, np.nan)
 
 
-def global_marks(marks: dict[str, np.ndarray], trusted: np.ndarray) -> dict[str, np.ndarray]:
+def global_marks(
+    marks: dict[str, np.ndarray], trusted: np.ndarray, beat_class: np.ndarray, samples: int
+) -> dict[str, np.ndarray]:
     """Per beat, an early onset, a late offset and the median peak over trusted leads.
 
-    The very first onset and last offset over leads grow with the number of leads and with noise; those that leave a
-    share of the leads out (:data:`LEFT_OUT`) do not, and agree with what electrocardiographs report (docs/features.md).
+    The very first onset and last offset over leads grow with the number of leads and with noise. So a lead counts with
+    its usual distance from the peak over beats of one class, and those that lie outermost are left out
+    (:data:`LEFT_OUT`); each beat then moves them by what its leads have in common.
     """
     out = {}
-    for name in MARKS:
-        column = np.sort(marks[name][trusted], axis=0)  # NaN sorts last
-        count = np.isfinite(column).sum(0)
-        if name not in LEFT_OUT:
-            out[name] = nanmedian(column)
-            continue
-        pick = count * LEFT_OUT[name] // 12
-        if name.endswith("_off"):
-            pick = np.maximum(count - 1 - pick, 0)
-        out[name] = at(column.T, np.minimum(pick, len(column) - 1))
-    return out
+    for onset, peak, offset in WAVES:
+        out[peak] = nanmedian(marks[peak][trusted])
+        for name in (onset, offset):
+            apart = marks[name][trusted] - out[peak]
+            out[name] = np.full(len(beat_class), np.nan)
+            for kind in set(beat_class.tolist()):
+                here = beat_class == kind
+                usual = nanmedian(apart[:, here], axis=1)  # (leads,)
+                known = np.sort(usual[np.isfinite(usual)])
+                if len(known):
+                    rank = len(known) * LEFT_OUT[name] // 12
+                    edge = known[-1 - rank] if name == offset else known[rank]
+                    out[name][here] = out[peak][here] + edge + nanmedian(apart[:, here] - usual[:, None])
+    return {name: np.clip(out[name], 0, samples - 1) for name in MARKS}
