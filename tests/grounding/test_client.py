@@ -169,6 +169,34 @@ def test_models_that_refuse_temperature_and_max_tokens_are_asked_differently():
         assert server.requests[-1]["max_completion_tokens"] == 2048
 
 
+def test_many_requests_refused_at_once_give_up_one_thing_only():
+    def reply(request, n):
+        if "max_tokens" in request or "temperature" in request:
+            return Reply("'max_completion_tokens', please, and no 'temperature'", status=400, latency=0.05)
+        kind = request["response_format"]["type"]
+        return Reply("no json_schema", status=400, latency=0.05) if kind == "json_schema" else kind
+
+    with LoopbackLLM(reply) as server:
+        client = ChatClient("m", server.base_url, concurrency=16)
+        answers = client.ask([question(str(i), schema={"type": "object"}) for i in range(16)])
+    assert {a.text for a in answers} == {"json_object"}
+    with pytest.raises(GemError, match="expected structured among auto"):
+        ChatClient("m", structured="yaml")
+
+
+def test_an_endpoint_that_is_not_there_or_falls_silent_stops_the_run(caplog):
+    caplog.set_level(logging.INFO)
+    with pytest.raises(ChatError, match=r"m at http://127.0.0.1:1/v1 after 2 attempts.*check the address"):
+        ChatClient("m", "http://127.0.0.1:1/v1", retries=1, backoff=0.001).ask([question("x")])
+    with LoopbackLLM(lambda r, n: "ok" if n < 4 else Reply(status=503)) as server:
+        client = ChatClient("m", server.base_url, retries=1, backoff=0.001, concurrency=2)
+        with pytest.raises(ChatError, match="4 questions in a row were not answered"):
+            client.ask([question(str(i)) for i in range(100)])
+        assert client.ledger.answers == 4
+        assert len(server.requests) < 16
+    assert len([line for line in caplog.messages if "attempt" in line]) <= 2  # not a line an attempt
+
+
 def test_images_travel_as_data_urls():
     image = np.zeros((4, 6, 3), np.uint8)
     with LoopbackLLM() as server:

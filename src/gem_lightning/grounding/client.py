@@ -23,12 +23,14 @@ from gem_lightning.errors import GemError, MissingExtraError
 from gem_lightning.grounding.answers import Answer, AnswerStore, ChatRequest, Ledger, Usage, content_key
 from gem_lightning.grounding.limits import BudgetError, Gate, RateLimit, estimate_tokens
 from gem_lightning.grounding.messages import with_images
+from gem_lightning.grounding.request_shape import RequestShape
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["Answer", "AnswerStore", "ChatClient", "ChatError", "ChatRequest", "Ledger", "Usage"]
 
 RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
+_TELL_EVERY = 10.0  # s between two lines about failed attempts
 
 
 class ChatError(GemError):
@@ -109,13 +111,12 @@ class ChatClient:
         self.store = AnswerStore(None if cache is None else pathlib.Path(cache))
         self._rates = (RateLimit(requests_per_minute), RateLimit(tokens_per_minute))
         self._gate = Gate(self.ledger, budget_usd, budget_tokens)
-        self._shape = {"structured": "json_schema" if structured == "auto" else structured, "length": "max_tokens"}
-        self._adapt = structured == "auto"
-        self._temperature_refused = False
+        self._shape = RequestShape(model, temperature, structured, self.extra)
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: dict[str, asyncio.Task[Answer]] = {}
-        self._pause_until = 0.0
+        self._pause_until = self._told_at = 0.0
+        self._reached, self._failed_in_a_row = False, 0
 
     @property
     def ledger(self) -> Ledger:
@@ -240,6 +241,7 @@ class ChatClient:
                 if error.fatal:
                     raise
                 return Answer("", key=key, error=str(error))
+            self._failed_in_a_row = 0
             self._rates[1].settle(answer.usage.total - prompt)
             self.store.put(answer)
             return answer
@@ -263,22 +265,34 @@ class ChatClient:
         while True:
             await self._pause()
             try:
-                return await self._post(key, self._body(messages, schema, length))
+                return await self._post(key, self._shape.body(messages, schema, length))
             except _AdaptedError:
                 continue
             except _PassingError as failure:
                 if attempt == self.retries:
-                    raise ChatError(
-                        f"no answer from {self.model} after {attempt + 1} attempts; last: {failure}"
-                    ) from None
+                    raise self._silent(attempt + 1, failure) from None
                 wait = min(60.0, self.backoff * 2**attempt) * random.uniform(0.5, 1.0)
                 if failure.after is not None:
                     wait = max(wait, failure.after)
                     self._pause_until = max(self._pause_until, asyncio.get_running_loop().time() + failure.after)
                 attempt += 1
                 self.ledger.retries += 1
-                logger.info("attempt %d at %s failed (%s); again in %.1f s", attempt, self.model, failure, wait)
+                if (now := asyncio.get_running_loop().time()) - self._told_at > _TELL_EVERY:
+                    self._told_at = now
+                    words = "attempt %d at %s failed (%s); again in %.1f s; %d retries so far"
+                    logger.info(words, attempt, self.model, failure, wait, self.ledger.retries)
                 await asyncio.sleep(wait)
+
+    def _silent(self, attempts: int, failure: Exception) -> ChatError:
+        """No answer to one question; fatal where the endpoint was never there, or has fallen silent for good."""
+        self._failed_in_a_row += 1
+        words = f"no answer from {self.model} at {self.base_url} after {attempts} attempts; last: {failure}"
+        if not self._reached:
+            return ChatError(f"{words}; check the address, and that the server runs", fatal=True)
+        if self._failed_in_a_row >= 2 * self.concurrency:
+            again = f"{self._failed_in_a_row} questions in a row were not answered; run the same again when it is back"
+            return ChatError(f"{words}; {again}", fatal=True)
+        return ChatError(words)
 
     async def _post(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         import openai
@@ -292,9 +306,12 @@ class ChatClient:
                 extra_headers={"Idempotency-Key": key},
             )
         except openai.APIStatusError as error:
-            self._refused(error.response)
+            self._reached = True
+            self._refused(error.response, body)
         except openai.APIConnectionError as error:  # refused, cut or timed out
-            raise _PassingError(f"{type(error).__name__}: {error}") from None
+            self._reached |= isinstance(error, openai.APITimeoutError)
+            raise _PassingError(f"{str(error).rstrip('.')}: {error.__cause__ or type(error).__name__}") from None
+        self._reached = True
         try:
             answer = json.loads(reply.http_response.content)
             answer["choices"][0]["message"].get("content")
@@ -302,12 +319,12 @@ class ChatClient:
             raise _PassingError("the body is not a whole chat completion") from None
         return answer
 
-    def _refused(self, reply: Any) -> NoReturn:
+    def _refused(self, reply: Any, body: dict[str, Any]) -> NoReturn:
         """Raise what a status other than 200 means."""
         secret = os.environ.get(self.api_key_env or "", "")
         told = reply.text[:500]
         told = told.replace(secret, "***") if secret else told
-        if reply.status_code in (400, 422) and self._adapts(told):
+        if reply.status_code in (400, 422) and self._shape.adapts(told, body):
             raise _AdaptedError
         if reply.status_code in (401, 403, 404) or "insufficient_quota" in told:
             raise ChatError(
@@ -319,36 +336,6 @@ class ChatClient:
         if reply.status_code in RETRY_STATUS or reply.status_code >= 500:
             raise _PassingError(f"HTTP {reply.status_code}", _seconds(reply.headers.get("retry-after")))
         raise ChatError(f"{self.model} refuses the request, HTTP {reply.status_code}: {told}")
-
-    # -- shape of the body ----------------------------------------------------------------------------------------
-
-    def _body(self, messages: list[dict], schema: dict | None, length: int) -> dict[str, Any]:
-        body = {"model": self.model, "messages": messages, self._shape["length"]: length, **self.extra}
-        if not self._temperature_refused:
-            body["temperature"] = self.temperature
-        if schema is not None and self._shape["structured"] == "json_schema":
-            named = {"name": schema.get("title", "answer"), "schema": schema, "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": named}
-        elif schema is not None and self._shape["structured"] == "json_object":
-            body["response_format"] = {"type": "json_object"}
-        return body
-
-    def _adapts(self, told: str) -> bool:
-        """Give up the field that the endpoint names in its refusal; False when there is none to give up."""
-        lower = told.lower()
-        if "max_completion_tokens" in lower and self._shape["length"] == "max_tokens":
-            self._shape["length"] = "max_completion_tokens"
-        elif "temperature" in lower and not self._temperature_refused:
-            logger.warning("%s accepts no temperature: its answers are not the most likely ones", self.model)
-            self._temperature_refused = True
-        elif self._adapt and any(word in lower for word in ("response_format", "json_schema", "json_object", "schema")):
-            weaker = {"json_schema": "json_object", "json_object": "none"}.get(self._shape["structured"])
-            if weaker is None:
-                return False
-            self._shape["structured"] = weaker
-        else:
-            return False
-        return True
 
     # -- event loop -----------------------------------------------------------------------------------------------
 

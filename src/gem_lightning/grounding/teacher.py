@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ class Written:
         text: The words; empty with an error.
         error: Why there are none, or None.
         cut: The answer was longer than it may be and breaks off.
+        ended: Why it ended, as the model says.
     """
 
     text: str
     error: str | None = None
     cut: bool = False
+    ended: str = "stop"
 
 
 class Teacher:
@@ -77,6 +80,19 @@ class OpenAITeacher(Teacher):
         self.client = ChatClient(model, **client)
         self.at_once = self.client.concurrency
 
+    def open(self) -> None:
+        """Look for the key.
+
+        Raises:
+            DataError: OpenAI's own endpoint wants one, and there is none.
+        """
+        client = self.client
+        if client.api_key_env and "api.openai.com" in client.base_url and not os.environ.get(client.api_key_env):
+            raise DataError(
+                f"expected a key for {client.base_url} in the environment variable {client.api_key_env}, got none; "
+                "set it, name another with teacher.api_key_env, or another endpoint with teacher.base_url"
+            )
+
     async def write(
         self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, images: Sequence[Any], tag: str
     ) -> Written:
@@ -113,12 +129,18 @@ class ReplayTeacher(Teacher):
     def __init__(self, answers: str) -> None:
         self.path = answers
         self._texts: dict[str, list[str]] = {}
-        for row in _rows(Path(answers)):
-            text = next((row[name] for name in ("text", "answer", "response") if row.get(name)), None)
-            if text is None and row.get("conversations"):
-                text = next((t["value"] for t in row["conversations"] if t["from"] == "gpt"), None)
-            if text is not None:
-                self._texts.setdefault(str(row["id"]), []).append(text)
+        try:
+            for row in _rows(Path(answers)):
+                text = next((row[name] for name in ("text", "answer", "response") if row.get(name)), None)
+                if text is None and row.get("conversations"):
+                    text = next((t["value"] for t in row["conversations"] if t["from"] == "gpt"), None)
+                if text is not None:
+                    self._texts.setdefault(str(row["id"]), []).append(str(text))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, DataError):
+                raise
+            what = f"{type(error).__name__}: {error}"
+            raise DataError(f"expected JSON objects with id and text in {answers}, got {what}") from error
         if not self._texts:
             raise DataError(f"expected rows with id and text in {answers}, got none")
 
@@ -218,6 +240,4 @@ class LocalTeacher(Teacher):
 
 
 def _written(answer: Answer) -> Written:
-    if answer.error is None and not answer.text.strip():
-        return Written("", f"empty answer ({answer.finish_reason})")
-    return Written(answer.text, answer.error, cut=answer.finish_reason == "length")
+    return Written(answer.text, answer.error, cut=answer.finish_reason == "length", ended=answer.finish_reason)
