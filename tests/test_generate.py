@@ -93,6 +93,8 @@ def test_losses_are_told_and_a_run_without_a_sample_fails(tmp_path, capsys):
     assert "1 broken (see" in told
     assert "which does not exist" in told
     assert "no sample was accepted" in told
+    run("source.n=1", "gate.min_claims=99", f"out={tmp_path}/strict")  # refused by the gate: no fault of the run
+    assert "no sample was accepted" in capsys.readouterr().err
 
 
 def test_paths_of_published_samples(tmp_path, capsys):

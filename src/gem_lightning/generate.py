@@ -88,7 +88,7 @@ def merge_parts(cfg: DictConfig) -> None:
     """Bring the shards of all parts together; prints what came of it.
 
     Raises:
-        SystemExit: With 1 when the run is whole and not one sample was accepted.
+        SystemExit: With 1 when the run is whole and not one record could be read, or not one question was answered.
     """
     from gem_lightning.grounding import production
 
@@ -108,7 +108,7 @@ def merge_parts(cfg: DictConfig) -> None:
 
 
 def _tell_losses(card: dict[str, Any], out: str) -> None:
-    """What did not become a sample, on stderr, and where to read why."""
+    """What did not become a sample, on stderr, and where to read why; ends the process where nothing could be done."""
     from gem_lightning.grounding.taught import NO_ANSWER
 
     unanswered = card["reject_reasons"].get(NO_ANSWER, 0)
@@ -122,7 +122,8 @@ def _tell_losses(card: dict[str, Any], out: str) -> None:
         )
     if not card["samples"] and not card["records_unfinished"]:
         sys.stderr.write(f"no sample was accepted; {out}/rejected.jsonl and {out}/broken.jsonl say why\n")
-        raise SystemExit(1)
+        if card["rejected"] == unanswered:
+            raise SystemExit(1)
 
 
 def check_source(cfg: DictConfig) -> None:

@@ -1,9 +1,11 @@
 """Records through the whole pipeline: composed, taught by a server on loopback, replayed."""
 
 import json
+import os
 import re
+import signal
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -126,6 +128,47 @@ def test_a_teacher_that_contradicts_is_asked_again_with_the_contradiction(tmp_pa
     assert all("512 ms" in r["messages"][3]["content"] for r in second)
     assert card["ledger"]["answers"] == 24
     assert all("512 ms" not in s.answer for s in all_samples(tmp_path / "out"))
+
+
+def test_an_empty_answer_is_asked_for_again_and_then_rejected(tmp_path, texts):
+    def reply(request, number):
+        return ask(texts, request) if "It was empty" in request["messages"][-1]["content"] else " "
+
+    with LoopbackLLM(reply) as server:
+        card = make(tmp_path / "out", OpenAITeacher("m", base_url=server.base_url))
+        assert all([m["role"] for m in r["messages"]] == ["system", "user"] for r in server.requests)
+    assert (card["samples"], card["attempts"]) == (12, {"2": 12})
+    with LoopbackLLM(lambda r, n: Reply("", finish_reason="content_filter")) as server:
+        card = make(tmp_path / "none", OpenAITeacher("m", base_url=server.base_url), tries=2)
+    assert card["reject_reasons"] == {"empty answer": 12}
+    assert "content_filter" in (tmp_path / "none" / "rejected.jsonl").read_text()
+
+
+@dataclass(frozen=True)
+class Fragile(Pipeline):
+    """One record kills its process, the answers for another cannot be checked."""
+
+    def start(self, item):
+        if item["id"].endswith("41"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().start(item)
+
+    def check(self, prepared, kind, name, text):
+        if "42" in name:
+            raise ValueError("expected words")
+        return super().check(prepared, kind, name, text)
+
+
+def test_a_record_that_kills_its_process_costs_itself_alone(tmp_path, texts):
+    folder = open_samples_job(SOURCE, tmp_path, block=4)
+    with LoopbackLLM(lambda r, n: ask(texts, r)) as server:
+        teacher = OpenAITeacher("m", base_url=server.base_url)
+        run_samples(folder, Fragile(out=str(tmp_path)), teacher, Share(workers=1))
+    card = finish_samples(tmp_path, "json")
+    assert (card["records"], card["records_broken"], card["samples"], card["rejected"]) == (12, 1, 10, 1)
+    (broken,) = (json.loads(line) for line in (tmp_path / "broken.jsonl").read_text().splitlines())
+    assert (broken["id"], broken["error"]) == ("simulated-41", "Died")
+    assert card["reject_reasons"] == {"cannot be checked": 1}
 
 
 def test_what_stays_wrong_is_rejected_with_reasons(tmp_path, texts):
@@ -287,6 +330,16 @@ def test_settings_that_make_no_sense_are_explained():
         Pipeline(kinds={"poem": 1})
     with pytest.raises(DataError, match="unusable"):
         Pipeline(quality="fine")
+    with pytest.raises(DataError, match="shares of 0 to 1 together"):
+        Pipeline(splits={"val": 0.6, "test": 0.6})
+    with pytest.raises(DataError, match="splits val and test"):
+        Pipeline(splits={"dev": 0.1})
+    with pytest.raises(DataError, match="tries of 1 or more, got 0"):
+        Pipeline(tries=0)
+    with pytest.raises(DataError, match=r"Jinja file at none\.jinja, got none"):
+        Pipeline(prompt_file="none.jinja")
+    with pytest.raises(DataError, match=r"source\.diagnoses among .*sinus.*, got nonsense"):
+        list(Simulated(n=1, diagnoses=["nonsense"]).records())
 
 
 def test_file_names_of_odd_ids_differ():

@@ -9,7 +9,18 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from gem_lightning.jobs import JobError, JobFolder, Progress, duration, merge, run, run_array, run_async
+from gem_lightning.jobs import (
+    DiedError,
+    JobError,
+    JobFolder,
+    Progress,
+    Workers,
+    duration,
+    merge,
+    run,
+    run_array,
+    run_async,
+)
 
 
 def items(n):
@@ -136,6 +147,32 @@ def test_async_blocks_overlap_and_a_stop_leaves_the_block_undone(tmp_path):
     with pytest.raises(JobError, match="1 are missing"):
         merge([tmp_path], tmp_path / "all.jsonl")
     assert merge([tmp_path], tmp_path / "all.jsonl", partial=True) == 9
+
+
+def test_calls_in_workers_survive_a_crash_beside_them_and_keep_their_limit():
+    async def call_all():
+        workers = Workers(2, limit_s=1.0)
+        try:
+            made = await asyncio.gather(*(workers(deadly, item) for item in items(12)), return_exceptions=True)
+            with pytest.raises(TimeoutError, match="longer than 1 s"):
+                await workers(slow, {"id": "r1", "value": 1})
+            return made, await workers(square, {"id": "after", "value": 2})
+        finally:
+            workers.close()
+
+    made, after = asyncio.run(call_all())
+    assert isinstance(made[7], DiedError)
+    assert [row["id"] for i, row in enumerate(made) if i != 7] == [f"r{i}" for i in range(12) if i != 7]
+    assert after["square"] == 4
+
+
+def test_two_processes_do_not_share_a_share(tmp_path):
+    folder = JobFolder(tmp_path, items(4), suffix=".jsonl", block=2)
+    with folder.claimed(), pytest.raises(JobError, match="another process at work"):
+        run(JobFolder(tmp_path), square, 0)
+    with folder.claimed(0, 2):
+        run(JobFolder(tmp_path), square, 0, part=1, parts=2)
+    assert run(folder, square, 0).done == 2
 
 
 def test_progress_in_words():

@@ -68,6 +68,9 @@ class Pipeline:
         source: Name of the data set, for the samples' metadata.
         teacher: Name of the teacher, for the samples' metadata.
         attached: The teacher is sent the pictures, and its prompt says so.
+
+    Raises:
+        DataError: A setting that makes no sense, or no prompt file there.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +97,14 @@ class Pipeline:
             raise DataError(f"expected weights above 0 for kinds among {', '.join(KINDS)}, got {dict(self.kinds)}")
         if self.quality not in ("usable", "care", "unusable"):
             raise DataError(f"expected quality usable, care or unusable, got {self.quality!r}")
+        shares = dict(self.splits)
+        if not set(shares) <= {"val", "test"} or any(s < 0 for s in shares.values()) or sum(shares.values()) > 1:
+            raise DataError(f"expected splits val and test with shares of 0 to 1 together, got {shares}")
+        for name in ("tries", "samples_per_record"):
+            if getattr(self, name) < 1:
+                raise DataError(f"expected {name} of 1 or more, got {getattr(self, name)}")
+        if self.prompt_file is not None and not Path(self.prompt_file).is_file():
+            raise DataError(f"expected a Jinja file at {self.prompt_file}, got none; check prompt_file")
 
     # -- one record ------------------------------------------------------------------------------------------------
 

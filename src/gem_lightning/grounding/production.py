@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import multiprocessing
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -26,9 +24,8 @@ from gem_lightning.grounding.teacher import Teacher
 from gem_lightning.jobs import (
     JobFolder,
     Progress,
-    follow_parent,
+    Workers,
     merge,
-    one_thread_each,
     run,
     run_async,
     write_atomically,
@@ -157,7 +154,8 @@ def run_samples(
     if teacher.offline:
         return run(folder, pipeline, share.workers, share.part, share.parts, share.limit_s, show), None
     try:
-        return asyncio.run(_teach(folder, pipeline, teacher, share, show)), None
+        with folder.claimed(share.part, share.parts):
+            return asyncio.run(_teach(folder, pipeline, teacher, share, show)), None
     except BudgetError as stop:
         return None, str(stop)
 
@@ -165,20 +163,15 @@ def run_samples(
 async def _teach(folder: JobFolder, pipeline: Pipeline, teacher: Teacher, share: Share, show: Show | None) -> Progress:
     _ask_again(folder, share)
     if folder.missing(share.part, share.parts):
-        teacher.open()  # before one_thread_each: a model in this process may use all cores
-    pool = None
-    if share.workers != 0:
-        one_thread_each()
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(share.workers or os.cpu_count() or 1, context, follow_parent)
+        teacher.open()  # before the workers: a model in this process may use all cores
+    workers = Workers(share.workers, share.limit_s)
     flying = 2 + 2 * teacher.at_once // folder.block  # enough blocks that a slow answer holds nobody up
     try:
-        work = Taught(pipeline, teacher, pool)
+        work = Taught(pipeline, teacher, workers)
         return await run_async(folder, work, flying, share.part, share.parts, show)
     finally:
         await teacher.close()
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+        workers.close()
 
 
 def _ask_again(folder: JobFolder, share: Share) -> None:

@@ -371,6 +371,9 @@ class Simulated(Source):
         from gem_lightning.ecg import DIAGNOSES
 
         names = tuple(self.diagnoses or DIAGNOSES)
+        unknown = sorted(set(names) - set(DIAGNOSES))
+        if unknown:
+            raise DataError(f"expected source.diagnoses among {', '.join(DIAGNOSES)}, got {', '.join(unknown)}")
         query = "" if self.snr_db is None else f"?snr_db={self.snr_db:g}"
         for i in range(self.n):
             name, seed = names[i % len(names)], self.seed + i

@@ -6,6 +6,7 @@ A job is a folder::
     items.jsonl           the items, in order, fixed by the first run
     shards/000012.parquet rows of one block of items (or .jsonl); it exists whole or not at all
     shards/000012.broken  items of that block that failed, one JSON line each with the reason
+    0of1.lock             held by the process that works on this share
 
 A block is done when its shard exists, so a run killed at any moment loses only blocks in flight, repeats none that is
 finished, and any number of machines can share the folder (or bring their folders together, see :func:`merge`).
@@ -17,13 +18,16 @@ from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row
 from gem_lightning.jobs.merge import merge
 from gem_lightning.jobs.progress import Progress, duration
 from gem_lightning.jobs.runner import failure, follow_parent, one_thread_each, run, run_async, work_through
+from gem_lightning.jobs.workers import DiedError, Workers
 
 __all__ = [
+    "DiedError",
     "Item",
     "JobError",
     "JobFolder",
     "Progress",
     "Row",
+    "Workers",
     "duration",
     "failure",
     "follow_parent",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gem_lightning.errors import GemError
 from gem_lightning.jobs.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Item = dict[str, Any]
@@ -83,6 +88,27 @@ class JobFolder:
         """Blocks of this share that are not done; share ``part`` of ``parts`` holds every ``parts``-th block."""
         have = {p.name for p in self.shards.iterdir()}
         return [b for b in range(part, len(self.spans), parts) if self.shard(b).name not in have]
+
+    @contextmanager
+    def claimed(self, part: int = 0, parts: int = 1) -> Iterator[None]:
+        """Hold this share while it is worked on: two processes would do, and pay for, the same work.
+
+        The claim ends with the process, however that ends.
+
+        Raises:
+            JobError: Another process holds it.
+        """
+        with (self.path / f"{part}of{parts}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise JobError(
+                    f"expected to be alone with part {part} of {parts} of {self.path}, got another process at work "
+                    "there; wait for it, or name another out folder"
+                ) from None
+            except OSError as error:  # a file system without locks
+                logger.debug("%s cannot be locked: %s", self.path, error)
+            yield
 
     def commit(self, block: int, rows: Sequence[Row], broken: Sequence[Row]) -> None:
         """Make a block done: its broken items first, then its shard, each in one rename."""

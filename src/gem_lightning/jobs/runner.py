@@ -32,7 +32,7 @@ def work_through(items: Iterable[Item], function: Callable[[Item], Any], limit_s
     broken: list[Row] = []
     for item in items:
         try:
-            with _time_limit(limit_s):
+            with time_limit(limit_s):
                 found = function(item)
         except Exception as error:
             broken.append(failure(item, error))
@@ -48,7 +48,7 @@ def failure(item: Item, error: BaseException | str) -> Row:
     return {"id": item["id"], "error": kind, "reason": " ".join(reason)[:500]}
 
 
-class _time_limit:  # noqa: N801 - reads as a statement
+class time_limit:  # noqa: N801 - reads as a statement
     """Raise TimeoutError in the main thread after so many seconds; does nothing elsewhere or without a limit."""
 
     def __init__(self, seconds: float | None) -> None:
@@ -136,19 +136,18 @@ def run(
         show: Called after each block.
         start_method: ``spawn`` (safe with threads), ``forkserver`` or ``fork``.
     """
-    progress, blocks = _begin(folder, part, parts)
-    if workers == 0:
-        _work.update(folder=folder, function=function, limit_s=limit_s)
-        for block in blocks:
-            _count(progress, _run_block(block), show)
-        return progress
-    one_thread_each()
-    start = (folder, function, limit_s)
-    crashed = _run_pool(
-        blocks, start, workers or os.cpu_count() or 1, start_method, lambda n: _count(progress, n, show)
-    )
-    for block in crashed:
-        _count(progress, _run_alone(block, start, start_method), show)
+    with folder.claimed(part, parts):
+        progress, blocks = _begin(folder, part, parts)
+        if workers == 0:
+            _work.update(folder=folder, function=function, limit_s=limit_s)
+            for block in blocks:
+                _count(progress, _run_block(block), show)
+            return progress
+        one_thread_each()
+        start, count = (folder, function, limit_s), workers or os.cpu_count() or 1
+        crashed = _run_pool(blocks, start, count, start_method, lambda n: _count(progress, n, show))
+        for block in crashed:
+            _count(progress, _run_alone(block, start, start_method), show)
     return progress
 
 

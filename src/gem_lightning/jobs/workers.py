@@ -1,0 +1,76 @@
+"""Calls in worker processes from an event loop; a call that kills its process costs itself alone."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from gem_lightning.jobs.runner import follow_parent, one_thread_each, time_limit
+
+
+class DiedError(Exception):
+    """A call that ended its process (a crash, or out of memory)."""
+
+
+class Workers:
+    """Worker processes that are started anew when one of them dies.
+
+    A dying process takes the whole pool with it. So every call that was on the way is made again, one by one, each in a
+    process of its own: the one that kills this one too has failed.
+
+    Args:
+        count: Processes; None takes all cores, 0 uses threads of this process.
+        limit_s: Time limit a call, s; threads have none.
+    """
+
+    def __init__(self, count: int | None = None, limit_s: float | None = None) -> None:
+        self.count = (os.cpu_count() or 1) if count is None else count
+        self.limit_s = limit_s
+        self._pool = self._start(self.count) if self.count else None
+        self._one_by_one = asyncio.Lock()
+
+    async def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What ``function(*arguments)`` returns; both are picklable.
+
+        Raises:
+            DiedError: Its process died.
+            TimeoutError: It took longer than the limit.
+            Exception: Whatever the function raises.
+        """
+        loop, pool = asyncio.get_running_loop(), self._pool
+        if pool is None:
+            return await loop.run_in_executor(None, function, *arguments)
+        try:
+            return await loop.run_in_executor(pool, _limited, self.limit_s, function, *arguments)
+        except BrokenProcessPool:
+            if self._pool is pool:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._pool = self._start(self.count)
+        async with self._one_by_one:
+            alone = self._start(1)
+            try:
+                return await loop.run_in_executor(alone, _limited, self.limit_s, function, *arguments)
+            except BrokenProcessPool:
+                raise DiedError("the process died on this item (crash or out of memory)") from None
+            finally:
+                alone.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Let the processes go."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    def _start(count: int) -> ProcessPoolExecutor:
+        one_thread_each()
+        return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), follow_parent)
+
+
+def _limited(limit_s: float | None, function: Callable[..., Any], *arguments: Any) -> Any:
+    with time_limit(limit_s):
+        return function(*arguments)
