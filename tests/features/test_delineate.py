@@ -34,14 +34,11 @@ def clean():
     return [(sim, delineate(sim.record)) for sim in (simulate("sinus", seed=s) for s in range(6))]
 
 
-@pytest.mark.parametrize(
-    ("name", "bias", "sd"),
-    [("P_on", 6, 3), ("P_off", 6, 3.4), ("QRS_on", 6, 3), ("QRS_off", 6, 3), ("T_on", 6, 3), ("T_off", 6, 3)],
-)
-def test_boundaries_of_clean_simulated_beats(clean, name, bias, sd):
+@pytest.mark.parametrize("name", [name for name in MARKS if "_" in name])
+def test_boundaries_of_clean_simulated_beats(clean, name):
     error = np.concatenate([errors_ms(found, sim.marks, name) for sim, found in clean])
-    assert abs(error.mean()) <= bias
-    assert error.std() <= sd
+    assert abs(error.mean()) <= 6
+    assert error.std() <= 3
 
 
 def test_qrs_edges_hold_in_noise():
@@ -223,12 +220,13 @@ def test_a_short_record_says_so():
     assert "short" in delineate(EcgRecord(np.zeros((12, 100), np.float32), 500)).reason
 
 
+@pytest.mark.parametrize(("lead", "seed", "snr_db"), [("V3", 2, 25), ("V3", 6, 25), ("V1", 7, None), ("II", 0, 25)])
 @pytest.mark.parametrize("damage", ["noise", "flat", "nan", "saturated"])
-def test_one_bad_lead_leaves_the_others_alone(damage):
-    sim = simulate("sinus", seed=2, snr_db=25)
+def test_one_bad_lead_leaves_the_others_alone(damage, lead, seed, snr_db):
+    sim = simulate("sinus", seed=seed, snr_db=snr_db)
     signal = sim.record.signal.copy()
     good = delineate(sim.record)
-    row = LEADS.index("V3")
+    row = LEADS.index(lead)
     signal[row] = {
         "noise": np.random.default_rng(0).normal(0, 1, signal.shape[1]),
         "flat": 0.0,

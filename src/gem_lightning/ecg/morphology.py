@@ -84,7 +84,7 @@ def _p(heart: Heart) -> tuple[Wave, ...]:
     """Right then left atrium: one hump in the limb leads, biphasic in V1."""
     d, mv = heart.p_ms, heart.p_mv
     right = weights(0.8 * mv, heart.p_axis_deg + 8, np.array([0.5, 0.5, 0.45, 0.4, 0.35, 0.3]) * mv)
-    left = weights(0.75 * mv, heart.p_axis_deg - 8, np.array([-0.35, 0.05, 0.25, 0.35, 0.35, 0.35]) * mv)
+    left = weights(0.75 * mv, heart.p_axis_deg - 8, np.array([-0.35, 0.0, 0.25, 0.35, 0.35, 0.35]) * mv)
     return (Wave(0, 0.36 * d, 0.78 * d, right, 1.2), Wave(0.22 * d, 0.6 * d, d, left, 1.2))
 
 

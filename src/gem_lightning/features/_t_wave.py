@@ -23,7 +23,8 @@ REACH = steps(70)  # to either side of the peak, for how far it stands out
 START = steps(70)  # a T peak is never earlier after the QRS complex
 RIGHT, LEFT = steps(100), steps(85)  # length of the trapezium after (before) the steepest point
 ON_SLOPE, ON_SHIFT = 0.77, steps(52)  # experts' T onset: this share of the way from J to the T peak, less the shift ...
-ON_SPREAD = steps(16)  # ... and never further from there than this (LUDB, odd records)
+ON_SPREAD = steps(16)  # ... and never further from there than this (LUDB, odd records) ...
+ON_TALL_MV = 0.3  # ... later by more only in waves taller than this, in proportion: they show their own onset
 MIN_MV = 0.006  # smaller deflections are no T wave
 BIAS_ON, BIAS_OFF = -2, -4  # samples by which experts mark earlier (LUDB, odd records)
 
@@ -124,4 +125,5 @@ def _ends(upright: np.ndarray, peak: np.ndarray, limit: np.ndarray) -> tuple[np.
     mirror = SPAN - 1
     on = mirror - trapezium_end(upright[..., ::-1], mirror - steepest, mirror - reach)
     usual = ON_SLOPE * peak - ON_SHIFT
-    return off, np.clip(on, usual - ON_SPREAD, usual + ON_SPREAD)
+    tall = np.maximum(np.abs(at(upright, peak)) / ON_TALL_MV, 1)
+    return off, np.clip(on, usual - ON_SPREAD, usual + ON_SPREAD * tall)
