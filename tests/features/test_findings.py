@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -261,3 +262,14 @@ def test_mimic_row():
         from_mimic_csv({"heart": 1})
     with pytest.raises(GemError, match="number"):
         from_mimic_csv(row | {"p_end": "soon"})
+
+
+def test_one_beat_makes_no_second_degree_block():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(60):
+            record = simulate("av_block_2_mobitz_2", seed=seed, fs=250, seconds=2.5, snr_db=20).record
+            features = measure(record)
+            stated = {finding.code for finding in findings(features)}
+            if features.beats.time_s.size < 2:
+                assert not stated & {"av_block_2_mobitz_1", "av_block_2_mobitz_2"}

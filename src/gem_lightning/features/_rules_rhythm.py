@@ -76,6 +76,8 @@ def av_block(case: Case) -> bool:
         case.state("av_block_3", evidence)
         return True
     rr = whole["rr_ms"]
+    if not np.isfinite(rr).any():
+        return False
     usual = np.nanmedian(rr)
     pauses = np.flatnonzero(rr > 1.3 * usual)
     growth = [whole["pr_ms"][i - 1] - whole["pr_ms"][i] for i in pauses if i >= 1]
