@@ -69,6 +69,9 @@ def test_mistakes_are_explained(tmp_path):
         run("source=ptbxl", f"source.root={tmp_path}/none", f"out={tmp_path}")
     with pytest.raises(GemError, match="data=FILE"):
         run("stage=shards", f"out={tmp_path}")
+    with pytest.raises(GemError, match=r"ending in \.json.*got 'train\.xml'"):
+        run("source.n=1", "format=xml", f"out={tmp_path}/xml")
+    assert not (tmp_path / "xml").exists()  # said before the work
 
 
 def test_check_says_which_records_have_no_file(tmp_path, capsys):
@@ -83,8 +86,15 @@ def test_check_says_which_records_have_no_file(tmp_path, capsys):
 def test_losses_are_told_and_a_run_without_a_sample_fails(tmp_path, capsys):
     write_wfdb(simulate("sinus", seed=1, snr_db=28).record, tmp_path / "b")
     (tmp_path / "list.txt").write_text("a.hea\nb.hea\n")
-    run("source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}/one")
+    one = ("source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}/one")
+    run(*one)
     assert "1 broken" in capsys.readouterr().err
+    write_wfdb(simulate("sinus", seed=2, snr_db=28).record, tmp_path / "a")
+    run(*one)  # what is finished stays as it is
+    assert "1 broken" in capsys.readouterr().err
+    run(*one, "retry_broken=true")
+    assert "| samples | 2 |" in capsys.readouterr().out
+    (tmp_path / "a.hea").unlink()
     (tmp_path / "list.txt").write_text("a.hea\n")
     with pytest.raises(SystemExit) as end:
         run("source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}/out")

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # Settings of source and teacher that shape the rows; the others (prices, budget, concurrency) may change on the way.
 SAME_ROWS = frozenset((
     "_target_", "root", "n", "seed", "diagnoses", "snr_db", "samples", "rate", "origin", "prefix", "columns",
-    "suffixes", "format", "patients", "machine_reports", "denoised",
+    "suffixes", "format", "fs", "units", "leads", "patients", "machine_reports", "denoised",
     "model", "dtype", "base_url", "images", "temperature", "max_tokens", "max_new_tokens", "answers",
 ))  # fmt: skip
 
@@ -59,6 +59,8 @@ def make_features(cfg: DictConfig) -> None:
     else:
         source = _source(cfg)
         folder = production.open_features_job(source, cfg.out, _settings(cfg), cfg.limit, cfg.block or 256)
+        if cfg.retry_broken:
+            folder.undo_broken(cfg.part, cfg.parts)
         production.run_features(folder, source.paths, _share(cfg), show_progress(), cfg.contract)
     if cfg.parts == 1 or cfg.cluster:
         merge_parts(cfg)
@@ -66,7 +68,10 @@ def make_features(cfg: DictConfig) -> None:
 
 def make_samples(cfg: DictConfig) -> None:
     """Records → verified instruction samples."""
-    from gem_lightning.grounding import production
+    from gem_lightning.grounding import production, run_card
+    from gem_lightning.grounding.sample import check_name
+
+    check_name(f"train.{cfg.format}")
 
     if cfg.cluster:
         _array(cfg)
@@ -75,9 +80,11 @@ def make_samples(cfg: DictConfig) -> None:
     source, teacher = _source(cfg), _instantiate(cfg.teacher)
     pipeline = _pipeline(cfg, source, teacher)
     folder = production.open_samples_job(source, cfg.out, _settings(cfg), cfg.limit, cfg.block or 32)
+    if cfg.retry_broken:
+        folder.undo_broken(cfg.part, cfg.parts)
     _, stopped = production.run_samples(folder, pipeline, teacher, _share(cfg), show_progress())
     facts = teacher.facts() | ({"stopped": stopped} if stopped else {})
-    Path(cfg.out, f"teacher-{cfg.part}of{cfg.parts}.json").write_text(json.dumps(facts))
+    run_card.note_teacher(cfg.out, cfg.part, cfg.parts, facts)
     if stopped:
         sys.stderr.write(f"stopped: {stopped}; raise the budget and run the same again to go on\n")
     if cfg.parts == 1:
@@ -90,12 +97,12 @@ def merge_parts(cfg: DictConfig) -> None:
     Raises:
         SystemExit: With 1 when the run is whole and not one record could be read, or not one question was answered.
     """
-    from gem_lightning.grounding import production
+    from gem_lightning.grounding import production, run_card
 
     if Path(cfg.out, "job").is_dir() and json.loads(Path(cfg.out, "job", "job.json").read_text())["suffix"] == ".jsonl":
         source = _source(cfg)
-        card = production.finish_samples(cfg.out, cfg.format, source, _teacher_facts(cfg))
-        print(production.card_text(card))
+        card = production.finish_samples(cfg.out, cfg.format, source, run_card.teacher_facts(cfg.out))
+        print(run_card.words(card))
         _tell_losses(card, cfg.out)
         return
     facts = production.finish_features(cfg.out)
@@ -117,9 +124,8 @@ def _tell_losses(card: dict[str, Any], out: str) -> None:
     if card["records_broken"]:
         with Path(out, "broken.jsonl").open("rb") as file:
             first = json.loads(next(file))
-        sys.stderr.write(
-            f"{card['records_broken']} broken (see {out}/broken.jsonl); {first['id']}: {first['reason']}\n"
-        )
+        told = f"{card['records_broken']} broken (see {out}/broken.jsonl; retry_broken=true tries them again)"
+        sys.stderr.write(f"{told}; {first['id']}: {first['reason']}\n")
     if not card["samples"] and not card["records_unfinished"]:
         sys.stderr.write(f"no sample was accepted; {out}/rejected.jsonl and {out}/broken.jsonl say why\n")
         if card["rejected"] == unanswered:
@@ -254,20 +260,6 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
         found |= {name: plain[name] for name in (*names, "gate")} | {"render": plain.get("render")}
         found |= {f"teacher.{k}": v for k, v in plain["teacher"].items() if k in SAME_ROWS}
     return found
-
-
-def _teacher_facts(cfg: DictConfig) -> dict[str, Any]:
-    """Facts of the parts' teachers as one: ledgers add up."""
-    facts: dict[str, Any] = {}
-    for path in sorted(Path(cfg.out).glob("teacher-*of*.json")):
-        part = json.loads(path.read_text())
-        ledger, added = facts.get("ledger"), part.pop("ledger", None)
-        facts |= part
-        if added and ledger:
-            added = {k: v + ledger[k] if isinstance(v, int | float) else v or ledger[k] for k, v in added.items()}
-        if added:
-            facts["ledger"] = added
-    return facts
 
 
 def show_progress(every_s: float = 1.0) -> Any:

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 import time
 
@@ -9,6 +10,8 @@ import pytest
 
 from gem_lightning.errors import GemError
 from gem_lightning.grounding.client import AnswerStore, ChatClient, ChatError, ChatRequest
+from gem_lightning.grounding.jsonlines import AppendLog
+from gem_lightning.jobs import NoRoomError
 from helpers_kill import command_of, killed_at_random
 from helpers_llm_server import LoopbackLLM, Reply
 
@@ -123,6 +126,19 @@ def test_a_torn_line_is_skipped_and_what_follows_is_kept(tmp_path):
         path.write_bytes(path.read_bytes()[:-30])
         ChatClient("m", server.base_url, cache=path).ask([question("x"), question("y"), question("z")])
     assert len(AnswerStore(path).answers) == 3
+
+
+def test_a_full_disk_tears_no_line_that_follows(tmp_path):
+    log = AppendLog(tmp_path / "log.jsonl")
+    log.append({"n": 1})
+    whole, log._file = log._file, os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(NoRoomError, match=r"room for .*log\.jsonl"):
+        log.append({"n": 2})
+    os.close(log._file)
+    log._file = whole
+    os.write(whole, b'{"n": ')  # what a disk that fills up half-way leaves
+    log.append({"n": 3})
+    assert [row["n"] for row in AppendLog(tmp_path / "log.jsonl").rows()] == [1, 3]
 
 
 def test_budget_stops_cleanly_and_is_not_exceeded(tmp_path):

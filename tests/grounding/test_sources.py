@@ -283,6 +283,24 @@ def test_tables_that_do_not_fit_are_refused_with_their_columns(tmp_path):
     assert [r.id for r in RecordFiles(str(tmp_path / "signal.csv")).records()] == ["signal.csv"]
 
 
+def test_files_that_do_not_hold_their_rate_are_told_it(tmp_path):
+    truth = simulate("sinus", seed=4, snr_db=30).record
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", truth.signal[::-1] * 1000)  # uV, from V6 to I
+    leads = list(truth.leads[::-1])
+    source = RecordFiles(str(tmp_path), fs=500, units="uV", leads=leads)
+    record = next(source.records())
+    (row,) = Pipeline(paths=source.paths)(record.to_item())
+    assert row["status"] == "accepted"
+    sample = InstructionSample.from_dict(row["sample"]).mapped(source.paths)
+    assert sample.ecg_format == f"?fs=500&units=uV&leads={','.join(leads)}"
+    read = sample.read_record()  # the sample carries on what the file does not hold
+    assert np.allclose(read.signal, truth.signal, atol=1e-4)
+    for wrong, words in (("npy?rate=500", "fs, units and leads"), ("npy?fs=fast", "sampling rate in Hz")):
+        with pytest.raises(EcgReadError, match=words):
+            RecordRef(str(tmp_path / "a.npy"), wrong).read()
+
+
 def test_places_without_records(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "samples.jsonl").touch()

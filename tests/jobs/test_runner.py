@@ -13,13 +13,16 @@ from gem_lightning.jobs import (
     DiedError,
     JobError,
     JobFolder,
+    NoRoomError,
     Progress,
     Workers,
     duration,
     merge,
+    room_for,
     run,
     run_array,
     run_async,
+    write_atomically,
 )
 
 
@@ -173,6 +176,36 @@ def test_two_processes_do_not_share_a_share(tmp_path):
     with folder.claimed(0, 2):
         run(JobFolder(tmp_path), square, 0, part=1, parts=2)
     assert run(folder, square, 0).done == 2
+
+
+def fills_the_disk(item):
+    if item["value"] == 5:
+        with room_for("page.png"), open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+    return {"id": item["id"]}
+
+
+def test_a_full_disk_stops_the_run_and_breaks_no_item(tmp_path):
+    folder = JobFolder(tmp_path, items(12), suffix=".jsonl", block=2)
+    with pytest.raises(NoRoomError, match=r"expected room for page\.png, got: No space left"):
+        run(folder, fills_the_disk, 2, start_method="fork")
+    assert list(folder.broken()) == []
+    assert 2 in folder.missing()
+    run(folder, lambda item: {"id": item["id"]}, 0)  # room again
+    assert merge([tmp_path], tmp_path / "all.jsonl") == 12
+    with pytest.raises(NoRoomError):
+        write_atomically(tmp_path / "a", lambda path: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+    assert not (tmp_path / "a").exists()
+
+
+def test_broken_items_are_tried_again_when_asked(tmp_path):
+    folder = JobFolder(tmp_path, items(12), suffix=".jsonl", block=4)
+    assert run(folder, square, 0).broken == 1
+    assert (run(folder, square, 0).done, folder.undo_broken(1, 2)) == (0, 0)
+    assert folder.undo_broken() == 1
+    progress = run(folder, lambda item: {"id": item["id"]}, 0)
+    assert (progress.done, progress.broken, list(folder.broken())) == (4, 0, [])
+    assert merge([tmp_path], tmp_path / "all.jsonl") == 12
 
 
 def test_progress_in_words():

@@ -27,7 +27,8 @@ class RecordRef:
 
     Args:
         path: File, as in the data set or on this machine; a pack (``.ecgpack``); or ``simulate:DIAGNOSIS``.
-        format: Format name of :func:`gem_lightning.ecg.read_ecg`; None lets it look.
+        format: Format name of :func:`gem_lightning.ecg.read_ecg`; None lets it look. What the file does not hold may
+            follow: ``csv?fs=500&units=uV&leads=I,II``, or without a name ``?fs=500&units=uV``.
         index: Record inside a file of many (HDF5 exam id, row, the simulator's seed), written ``path::index`` in text.
     """
 
@@ -79,7 +80,25 @@ class RecordRef:
         if self.index is not None:
             numbered = self.path.endswith(SUFFIXES)
             options["index"] = exam_row(self.path, self.index) if numbered else _whole(self.index)
-        return read_ecg(self.path, format=self.format, **options)
+        name, told = _format_and_facts(self.format)
+        return read_ecg(self.path, format=name, **told, **options)
+
+
+def _format_and_facts(text: str | None) -> tuple[str | None, dict[str, Any]]:
+    """What ``csv?fs=500&units=uV`` says, as :func:`gem_lightning.ecg.read_ecg` takes it."""
+    name, _, query = (text or "").partition("?")
+    told: dict[str, Any] = dict(parse_qsl(query))
+    unknown = sorted(set(told) - {"fs", "units", "leads"})
+    if unknown:
+        raise EcgReadError(f"expected fs, units and leads after the format, got {', '.join(unknown)} in {text!r}")
+    if "leads" in told:
+        told["lead_names"] = tuple(told.pop("leads").split(","))
+    if "fs" in told:
+        try:
+            told["fs"] = float(told["fs"])
+        except ValueError:
+            raise EcgReadError(f"expected a sampling rate in Hz as fs, got {told['fs']!r}") from None
+    return name or None, told
 
 
 def _whole(index: str) -> int:

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from gem_lightning.jobs import room_for
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,15 +45,22 @@ class AppendLog:
                 yield row
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one row."""
-        if self._file is None:
-            self._open()
-        assert self._file is not None
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        if self._torn:
-            line, self._torn = b"\n" + line, False
-        while line:
-            line = line[os.write(self._file, line) :]
+        """Write one row.
+
+        Raises:
+            NoRoomError: The disk is full.
+        """
+        with room_for(self.path):
+            if self._file is None:
+                self._open()
+            assert self._file is not None
+            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            if self._torn:
+                line = b"\n" + line
+            self._torn = True  # until it is whole
+            while line:
+                line = line[os.write(self._file, line) :]
+            self._torn = False
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from gem_lightning.grounding import run_card
 from gem_lightning.grounding.limits import BudgetError
 from gem_lightning.grounding.pipeline import Pipeline
 from gem_lightning.grounding.sample import PATHS_NOTE, InstructionSample, write_samples
@@ -34,7 +34,6 @@ from gem_lightning.jobs import (
 logger = logging.getLogger(__name__)
 
 Show = Callable[[Progress], None]
-LIBRARIES = ("gem-lightning", "numpy", "scipy", "wfdb", "opencv-python-headless", "jinja2", "openai", "transformers")
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ def finish_samples(
     rows = out / "job" / "rows.jsonl"
     merge([out / "job"], rows, partial=True)
     (out / "job" / "broken.jsonl").replace(out / "broken.jsonl")
-    counts = _counts(rows)
+    counts = run_card.counts(_rows(rows))
     for split in counts["samples_by_split"]:
         write_samples(_accepted(rows, split), out / f"{split}.{format}")
     rejected = (line for line in rows.open("rb") if b'"status": "accepted"' not in line[:40])
@@ -216,7 +215,7 @@ def finish_samples(
         **counts,
         "source": None if source is None else {"name": source.name, "licence": source.licence, "home": source.home},
         "settings": json.loads((out / "job" / "job.json").read_text())["settings"],
-        "versions": versions(),
+        "versions": run_card.versions(),
         **(facts or {}),
     }
     if source is not None:
@@ -224,7 +223,7 @@ def finish_samples(
         folders |= {"images": os.path.abspath(out / "images")}
         write_atomically(out / PATHS_NOTE, json.dumps(folders, indent=2).encode())
     write_atomically(out / "run_card.json", json.dumps(card, indent=2, ensure_ascii=False, default=str).encode())
-    write_atomically(out / "run_card.md", card_text(card).encode())
+    write_atomically(out / "run_card.md", run_card.words(card).encode())
     rows.unlink()
     return card
 
@@ -238,64 +237,3 @@ def _accepted(path: Path, split: str) -> Iterator[InstructionSample]:
     for row in _rows(path):
         if row["status"] == "accepted" and row["sample"]["split"] == split:
             yield InstructionSample.from_dict(row["sample"])
-
-
-def _counts(path: Path) -> dict[str, Any]:
-    accepted: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    attempts: Counter[int] = Counter()
-    claims: Counter[str] = Counter()
-    rejected = 0
-    for row in _rows(path):
-        if row["status"] == "accepted":
-            sample = row["sample"]
-            accepted[row["kind"]] += 1
-            splits[sample["split"]] += 1
-            attempts[sample["attempt"]] += 1
-            claims.update(sample["claims"])
-        else:
-            rejected += 1
-            reasons.update({problem["category"] for problem in row["problems"]})
-    total = sum(accepted.values())
-    return {
-        "samples": total,
-        "samples_by_kind": dict(accepted.most_common()),
-        "samples_by_split": dict(splits.most_common()),
-        "rejected": rejected,
-        "accept_rate": round(total / (total + rejected), 4) if total + rejected else None,
-        "reject_reasons": dict(reasons.most_common()),
-        "attempts": {str(n): count for n, count in sorted(attempts.items())},
-        "claims": dict(claims),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that shape the data."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def card_text(card: Mapping[str, Any]) -> str:
-    """The run card for people, as Markdown."""
-    source = card.get("source") or {}
-    lines = ["# Run card", "", "| | |", "|---|---|"]
-    lines.append(f"| source | {source.get('name')} ({source.get('licence')}) {source.get('home')} |")
-    teacher = card.get("teacher")
-    lines.append(f"| teacher | {teacher} |")
-    names = ("records", "records_broken", "records_unfinished", "samples", "rejected", "accept_rate", "stopped")
-    lines += [f"| {name.replace('_', ' ')} | {card[name]} |" for name in names if card.get(name) is not None]
-    ledger = card.get("ledger")
-    if ledger:
-        paid = f"{ledger['answers']} answers, {ledger['prompt_tokens']} + {ledger['completion_tokens']} tokens"
-        lines.append(f"| paid | {paid}, {ledger['cost']:.4f} USD |")
-    for name in ("samples_by_kind", "samples_by_split", "reject_reasons", "broken_reasons", "claims", "versions"):
-        if card.get(name):
-            values = "; ".join(f"{key}: {value}" for key, value in card[name].items())
-            lines.append(f"| {name.replace('_', ' ')} | {values} |")
-    return "\n".join(lines) + "\n"

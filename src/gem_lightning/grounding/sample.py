@@ -187,15 +187,13 @@ def write_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[
         DataError: An unknown suffix.
     """
     path = Path(path)
-    writers = {".json": _write_json, ".jsonl": _write_jsonl, ".ndjson": _write_jsonl, ".parquet": _write_parquet}
-    if path.suffix not in writers:
-        raise DataError(f"expected a file name ending in {', '.join(writers)}, got {path.name!r}")
+    check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
 
     def write(temporary: Path) -> None:
         nonlocal count
-        count = writers[path.suffix](samples, temporary)
+        count = _WRITERS[path.suffix](samples, temporary)
 
     write_atomically(path, write)
     return count
@@ -241,6 +239,19 @@ def _write_parquet(samples: Iterable[InstructionSample], path: Path) -> int:
                 rows = []
         writer.write_table(pa.Table.from_pylist(rows, schema))
     return count
+
+
+_WRITERS = {".json": _write_json, ".jsonl": _write_jsonl, ".ndjson": _write_jsonl, ".parquet": _write_parquet}
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Before the work that fills the file.
+
+    Raises:
+        DataError: No file of samples has such an ending.
+    """
+    if Path(path).suffix not in _WRITERS:
+        raise DataError(f"expected a file name ending in {', '.join(_WRITERS)}, got {Path(path).name!r}")
 
 
 def append_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[str]) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 from gem_lightning.errors import DataError, GemError
@@ -171,15 +172,22 @@ class RecordFiles(Source):
         prefix: Name of the folder in portable references; none takes the folder's own.
         columns: Field of :class:`SourceRecord` → column; unnamed fields are taken where a column has their name.
         format: Format name of the reader, for all.
+        fs, units, leads: Sampling rate in Hz, unit, and names of the rows, for files that do not hold them (CSV, NPY).
         suffixes: Endings of the files of a folder that are records; None takes those of the formats that are read.
     """
 
     columns: dict[str, str] | None = None
     format: str | None = None
     suffixes: Sequence[str] | None = None
+    fs: float | None = None
+    units: str | None = None
+    leads: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         self.suffixes = tuple(self.suffixes or ECG_SUFFIXES)
+        told = {"fs": self.fs, "units": self.units, "leads": ",".join(self.leads or ())}
+        query = urlencode({name: value for name, value in told.items() if value}, safe=",")
+        self.format = f"{self.format or ''}?{query}" if query else self.format
         self._place, self.columns = Path(self.root), dict(self.columns or {})
         unknown = sorted(set(self.columns) - set(SourceRecord.__dataclass_fields__))
         if unknown:

@@ -14,7 +14,7 @@ from gem_lightning.grounding.kinds import Turns
 from gem_lightning.grounding.pipeline import Pipeline, Prepared, Row, told
 from gem_lightning.grounding.prompting import DIALOGUE_SCHEMA, render_prompt
 from gem_lightning.grounding.teacher import Teacher, Written
-from gem_lightning.jobs import DiedError, Workers, failure
+from gem_lightning.jobs import DiedError, NoRoomError, Workers, failure
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ class Taught:
     async def _one(self, item: Mapping[str, Any]) -> tuple[list[Row], list[Row]]:
         try:
             prepared, asked, rows = await self.workers(self.pipeline.start, item)
+        except NoRoomError:
+            raise
         except Exception as error:
             return [], [failure(dict(item), str(error) if isinstance(error, DiedError) else error)]
         written = await asyncio.gather(*(self._teach(prepared, *task) for task in asked))

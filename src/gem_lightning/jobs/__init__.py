@@ -13,7 +13,7 @@ finished, and any number of machines can share the folder (or bring their folder
 """
 
 from gem_lightning.jobs.array import run_array
-from gem_lightning.jobs.files import replace_folder, write_atomically
+from gem_lightning.jobs.files import NoRoomError, replace_folder, room_for, write_atomically
 from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row
 from gem_lightning.jobs.merge import merge
 from gem_lightning.jobs.progress import Progress, duration
@@ -25,6 +25,7 @@ __all__ = [
     "Item",
     "JobError",
     "JobFolder",
+    "NoRoomError",
     "Progress",
     "Row",
     "Workers",
@@ -34,6 +35,7 @@ __all__ = [
     "merge",
     "one_thread_each",
     "replace_folder",
+    "room_for",
     "run",
     "run_array",
     "run_async",

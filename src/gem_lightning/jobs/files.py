@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from gem_lightning.errors import GemError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class NoRoomError(GemError):
+    """The disk is full: no fault of what was to be written, and everything that is whole stays so."""
+
+
+@contextmanager
+def room_for(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Around what writes a file.
+
+    Raises:
+        NoRoomError: The disk, or the user's share of it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise NoRoomError(
+            f"expected room for {path}, got: {error.strerror}; free some and run the same again: what was "
+            "finished is kept"
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
-    """Write beside ``path`` under a temporary name, flush to disk, rename: a reader sees all of it or none."""
+    """Write beside ``path`` under a temporary name, flush to disk, rename: a reader sees all of it or none.
+
+    Raises:
+        NoRoomError: The disk is full.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        if callable(content):
-            content(temporary)
-        else:
-            temporary.write_bytes(content)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with room_for(path):
+            if callable(content):
+                content(temporary)
+            else:
+                temporary.write_bytes(content)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

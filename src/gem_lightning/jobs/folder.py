@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,16 @@ class JobFolder:
         have = {p.name for p in self.shards.iterdir()}
         return [b for b in range(part, len(self.spans), parts) if self.shard(b).name not in have]
 
+    def undo_broken(self, part: int = 0, parts: int = 1) -> int:
+        """Make the blocks of this share undone that have broken items, so that these are tried again; returns how many.
+
+        Their other items are worked through again too, which gives the same rows.
+        """
+        blocks = [b for b in range(part, len(self.spans), parts) if self.shard(b).with_suffix(".broken").exists()]
+        for block in blocks:
+            self.shard(block).unlink(missing_ok=True)
+        return len(blocks)
+
     @contextmanager
     def claimed(self, part: int = 0, parts: int = 1) -> Iterator[None]:
         """Hold this share while it is worked on: two processes would do, and pay for, the same work.
@@ -108,7 +118,11 @@ class JobFolder:
                 ) from None
             except OSError as error:  # a file system without locks
                 logger.debug("%s cannot be locked: %s", self.path, error)
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)  # forked workers hold the file open a little longer
 
     def commit(self, block: int, rows: Sequence[Row], broken: Sequence[Row]) -> None:
         """Make a block done: its broken items first, then its shard, each in one rename."""

@@ -16,6 +16,7 @@ from multiprocessing.connection import wait as wait_for_sentinel
 from pathlib import Path
 from typing import Any
 
+from gem_lightning.jobs.files import NoRoomError
 from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row
 from gem_lightning.jobs.progress import Progress
 
@@ -27,6 +28,9 @@ def work_through(items: Iterable[Item], function: Callable[[Item], Any], limit_s
 
     Returns:
         (rows, broken): a failed item becomes ``{"id", "error", "reason"}`` and never stops the rest.
+
+    Raises:
+        NoRoomError: A full disk, which is no item's fault.
     """
     rows: list[Row] = []
     broken: list[Row] = []
@@ -34,6 +38,8 @@ def work_through(items: Iterable[Item], function: Callable[[Item], Any], limit_s
         try:
             with time_limit(limit_s):
                 found = function(item)
+        except NoRoomError:
+            raise
         except Exception as error:
             broken.append(failure(item, error))
             continue
