@@ -20,10 +20,10 @@ MIN_SECONDS = 1.0
 MIN_BEATS_FLUTTER = 5
 FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
 BEAT_LIMIT = ms(12)  # a lead's QRS and T marks stray no further from their usual distance to the beat ...
-P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(20), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
+P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(18), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
 P_NEAR = ms(8)  # P marks nearer than this to that median mostly differ by chance
 # How many of twelve leads are left out at either end for the marks of the whole beat; those of QRS differ most.
-LEFT_OUT = {"P_on": 1, "P_off": 1, "QRS_on": 4, "QRS_off": 4, "T_on": 3, "T_off": 3}
+LEFT_OUT = {"P_on": 1, "P_off": 1, "QRS_on": 4, "QRS_off": 4, "T_on": 3, "T_off": 4}
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
