@@ -1,20 +1,24 @@
 """The entry point: composed configs, stages, exit codes, arrays, kills."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 
 import hydra
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import wfdb
 from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
 
 from gem_lightning.data import Mixture
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import GemError
 from gem_lightning.generate import generate
-from gem_lightning.grounding.sample import read_samples
+from gem_lightning.grounding.sample import read_samples, write_samples
 from helpers_kill import command_of, killed_at_random
 from helpers_llm_server import LoopbackLLM
 
@@ -39,8 +43,31 @@ def test_samples_then_doctor_then_shards_without_naming_a_folder_twice(tmp_path,
     run("stage=shards", f"files={data['train']}", f"out={tmp_path}/shards")
     file, shards = Mixture(data["train"]), Mixture(tmp_path / "shards")
     assert [s.id for s in file] == [s.id for s in shards]
-    assert file[0].ecg == shards[0].ecg == str(tmp_path / "clinic" / "r0.hea")
+    assert file[0].ecg == shards[0].ecg == str(tmp_path / "clinic" / "r0")
     assert file[0].image == shards[0].image
+
+
+def test_a_loader_like_the_original_s_reads_our_json(tmp_path):
+    """It joins a folder and ``ecg`` for wfdb, a folder and ``image`` for a picture, and wants human, gpt in turns."""
+    (tmp_path / "clinic").mkdir()
+    truth = simulate("sinus", seed=3, snr_db=28).record
+    write_wfdb(truth, tmp_path / "clinic" / "r0")
+    common = ("source=files", f"source.root={tmp_path}/clinic", "kinds={dialogue:1}", "samples_per_record=2")
+    run(*common, f"out={tmp_path}/out", "format=json", "render=default", "splits={val:0,test:0}")
+    rows = json.loads((tmp_path / "out" / "train.json").read_text())
+    assert {row["kind"] for row in rows} == {"interpretation", "dialogue"}
+    for row in rows:
+        signal, facts = wfdb.rdsamp(os.path.join(tmp_path, row["ecg"]))
+        assert np.allclose(signal.T, truth.signal, atol=0.01)
+        assert facts["fs"] == 500
+        with Image.open(os.path.join(tmp_path / "out", row["image"])) as picture:
+            assert picture.convert("RGB").size[0] > 300
+        turns = row["conversations"]
+        assert [turn["from"] for turn in turns] == ["human", "gpt"] * (len(turns) // 2)
+        assert [turn["value"].count("<image>") for turn in turns] == [1] + [0] * (len(turns) - 1)
+    again = tmp_path / "again.json"
+    write_samples(read_samples(tmp_path / "out" / "train.json"), again)
+    assert json.loads(again.read_text()) == rows
 
 
 def test_the_doctor_s_exit_code(tmp_path, capsys):
@@ -60,6 +87,12 @@ def test_settings_may_not_change_on_the_way(tmp_path):
     run(*common)
     with pytest.raises(GemError, match="begun with seed=0, now asked 1"):
         run(*common, "seed=1")
+    prompt, own = tmp_path / "mine.jinja", (*common[:2], f"out={tmp_path}/own", f"prompt_file={tmp_path}/mine.jinja")
+    prompt.write_text("Read it.")
+    run(*own)
+    prompt.write_text("Read it well.")
+    with pytest.raises(GemError, match=r"begun with prompt='Read it\.'"):
+        run(*own)
 
 
 def test_mistakes_are_explained(tmp_path):

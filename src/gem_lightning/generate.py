@@ -62,8 +62,7 @@ def make_features(cfg: DictConfig) -> None:
         if cfg.retry_broken:
             folder.undo_broken(cfg.part, cfg.parts)
         production.run_features(folder, source.paths, _share(cfg), show_progress(), cfg.contract)
-    if cfg.parts == 1 or cfg.cluster:
-        merge_parts(cfg)
+    _merge_or_wait(cfg)
 
 
 def make_samples(cfg: DictConfig) -> None:
@@ -72,7 +71,6 @@ def make_samples(cfg: DictConfig) -> None:
     from gem_lightning.grounding.sample import check_name
 
     check_name(f"train.{cfg.format}")
-
     if cfg.cluster:
         _array(cfg)
         merge_parts(cfg)
@@ -87,8 +85,16 @@ def make_samples(cfg: DictConfig) -> None:
     run_card.note_teacher(cfg.out, cfg.part, cfg.parts, facts)
     if stopped:
         sys.stderr.write(f"stopped: {stopped}; raise the budget and run the same again to go on\n")
-    if cfg.parts == 1:
+    _merge_or_wait(cfg)
+
+
+def _merge_or_wait(cfg: DictConfig) -> None:
+    if cfg.parts == 1 or cfg.cluster:
         merge_parts(cfg)
+    else:
+        print(
+            f"part {cfg.part} is done (of 0 to {cfg.parts - 1}); after all of them run the same once with stage=merge"
+        )
 
 
 def merge_parts(cfg: DictConfig) -> None:
@@ -258,6 +264,8 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     if plain["stage"] == "samples":
         names = ("kinds", "samples_per_record", "style", "splits", "quality", "measurements", "prompt_file", "tries")
         found |= {name: plain[name] for name in (*names, "gate")} | {"render": plain.get("render")}
+        if cfg.prompt_file and Path(cfg.prompt_file).is_file():
+            found["prompt"] = Path(cfg.prompt_file).read_text(encoding="utf-8")
         found |= {f"teacher.{k}": v for k, v in plain["teacher"].items() if k in SAME_ROWS}
     return found
 

@@ -311,6 +311,11 @@ def test_every_kind_is_made_verified_and_drawn_by_weight(tmp_path):
         assert by_patient.setdefault(s.metadata["patient"], s.metadata["split"]) == s.metadata["split"]
 
 
+def test_comparisons_alone_say_which_records_have_nothing_before_them():
+    (row,) = Pipeline(kinds={"comparison": 1.0})(next(iter(SOURCE.records())).to_item())
+    assert (row["status"], row["problems"][0]["category"]) == ("rejected", "nothing to ask")
+
+
 def test_features_of_a_source_as_a_table(tmp_path):
     import pyarrow.parquet as pq
 

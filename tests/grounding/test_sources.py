@@ -124,7 +124,7 @@ def test_cinc_headers_and_origins(tmp_path):
     assert everything[0].report == "right bundle branch block; sinus rhythm; SNOMED CT 1234567"
     assert (everything[0].age, everything[0].sex) == (74, "male")
     (georgia,) = Cinc(str(tmp_path), prefix="georgia", origin=("E",)).records()
-    assert (georgia.age, georgia.sex, georgia.ecg) == (None, "female", "georgia/training/georgia/g1/E00001.hea")
+    assert (georgia.age, georgia.sex, georgia.ecg) == (None, "female", "georgia/training/georgia/g1/E00001")
     with pytest.raises(DataError, match=r"begin with JS"):
         list(Cinc(str(tmp_path), origin=("JS",)).records())
     assert snomed_words("164889003") == "atrial fibrillation"
@@ -244,7 +244,7 @@ def test_folders_lists_and_tables(tmp_path):
     assert [r.id for r in RecordFiles(str(tmp_path)).records()] == ["a/one", "b.npz"]
     (tmp_path / "list.txt").write_text("# mine\na/one.hea\n\nb.npz\n/elsewhere/c.npz\n")
     listed = [r.ecg for r in RecordFiles(str(tmp_path / "list.txt")).records()]
-    assert listed == [f"{tmp_path.name}/a/one.hea", f"{tmp_path.name}/b.npz", "/elsewhere/c.npz"]
+    assert listed == [f"{tmp_path.name}/a/one", f"{tmp_path.name}/b.npz", "/elsewhere/c.npz"]
     rows = [{"file": "a/one", "pid": 7, "sex": "F", "years": 61, "note": "Sinus rhythm."}]
     write_csv(tmp_path / "table.csv", rows)
     columns = {"ecg": "file", "patient": "pid", "age": "years", "report": "note"}
@@ -313,7 +313,7 @@ def test_places_without_records(tmp_path):
             list(RecordFiles(str(tmp_path / place)).records())
     wfdb(tmp_path / "a/one")
     (record,) = RecordFiles(str(tmp_path / "a/one")).records()
-    assert (record.id, record.ecg) == ("one", "a/one.hea")
+    assert (record.id, record.ecg) == ("one", "a/one")
 
 
 def test_a_public_table_without_a_column_or_with_a_broken_row(ptbxl):

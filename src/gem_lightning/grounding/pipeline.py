@@ -161,6 +161,8 @@ class Pipeline:
             return Problem("quality", "; ".join(prepared.reasons) or prepared.verdict)
         if prepared.features.reason is not None:
             return Problem("nothing to measure", prepared.features.reason)
+        if prepared.record.earlier is None and {k for k, w in self.kinds.items() if w > 0} == {"comparison"}:
+            return Problem("nothing to ask", "There is no earlier record of this patient to compare with.")
         return None
 
     def plan(self, prepared: Prepared) -> list[str]:

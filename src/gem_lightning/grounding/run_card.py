@@ -79,8 +79,14 @@ def words(card: Mapping[str, Any]) -> str:
 
 
 def note_teacher(out: str | os.PathLike[str], part: int, parts: int, facts: Mapping[str, Any]) -> None:
-    """Keep what one part's teacher says of itself until the parts are merged."""
-    write_atomically(Path(out, f"teacher-{part}of{parts}.json"), json.dumps(facts).encode())
+    """Keep what one part's teacher says of itself until the parts are merged.
+
+    A run that only finds everything done has not loaded its model: what an earlier one said of it stays.
+    """
+    path = Path(out, f"teacher-{part}of{parts}.json")
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known.pop("stopped", None)
+    write_atomically(path, json.dumps(known | dict(facts)).encode())
 
 
 def teacher_facts(out: str | os.PathLike[str]) -> dict[str, Any]:

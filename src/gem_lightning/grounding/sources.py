@@ -102,8 +102,13 @@ class Source:
         return {self.prefix: str(self.root)}
 
     def portable(self, below: str | os.PathLike[str]) -> str:
-        """Reference of a file below the root; a file elsewhere keeps its absolute path."""
+        """Reference of a file below the root; a file elsewhere keeps its absolute path.
+
+        A WFDB record goes by its name, without ``.hea``: so wfdb and the original's loader want it.
+        """
         path = Path(below)
+        if path.suffix == ".hea" and not Path(self.root, path).with_suffix("").exists():
+            path = path.with_suffix("")
         return path.as_posix() if path.is_absolute() or not self.prefix else f"{self.prefix}/{path.as_posix()}"
 
     def check(self) -> list[Missing]:
