@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -26,6 +27,19 @@ def run(module, *arguments, cwd):
         ("train", ["experiment=quickstart", "trainer.max_step=3"], ["max_step", "Did you mean", "trainer.max_steps"]),
         ("train", ["experiment=quickstart", "optim.lrr=1"], ["optim.lr"]),
         ("train", ["experiment=gem_tiny", "ckpt_path=nowhere.ckpt"], ["nowhere.ckpt", "checkpoint"]),
+        ("train", ["experiment=gem_tiny", "ckpt_path=."], ["it is a folder without checksums.json"]),
+        ("train", ["experiment=gem_tiny", "optim.lr=abc"], ["expected optim.lr to be a number above 0, got 'abc'"]),
+        ("train", ["experiment=gem_tiny", "model.net.llm.num_attention_heads=abc"], ["'num_attention_heads'", "'abc'"]),
+        ("train", ["experiment=gem_tiny", "model.net.lora={rr: 4}"], ["fields of peft's LoraConfig", "'rr'"]),
+        ("train", ["experiment=gem_tiny", "strategy=fsdp2", "trainer.precision=16-mixed"], ["16-mixed", "bf16-mixed"]),
+        ("train", ["experiment=gem_tiny", "data.train=nowhere.jsonl"], ["nothing at nowhere.jsonl"]),
+        ("train", ["experiment=gem_tiny", "hydra.run.dir=/proc/nowhere"], ["/proc/nowhere", "check the path"]),
+        pytest.param(
+            "train",
+            ["experiment=gem_tiny", "logger=wandb"],
+            ["logger.wandb", "pip install"],
+            marks=pytest.mark.skipif(find_spec("wandb") is not None, reason="it is installed"),
+        ),
         ("predict", ["record=nowhere.hea", "model=nothing"], ["nowhere.hea"]),
         ("cli", ["measure", "nowhere.dcm"], ["nowhere.dcm"]),
         ("cli", ["measure"], ["usage"]),
@@ -37,7 +51,7 @@ def test_one_clear_message(tmp_path, module, arguments, words):
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr
-    left = [p for p in tmp_path.rglob("*") if p.is_file() and ".yaml" not in p.name]
+    left = [p for p in tmp_path.rglob("*") if p.is_file() and ".yaml" not in p.name and "cohorts" not in p.parts]
     assert left == []
 
 

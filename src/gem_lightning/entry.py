@@ -100,10 +100,10 @@ def explain(error: BaseException, config_name: str) -> str | None:
     """The user's mistake in words, or None when the error is a bug and its traceback is needed."""
     chain = _chain(error)
     for cause in chain:
-        if isinstance(cause, GemError | FileNotFoundError):
+        if isinstance(cause, GemError):
             return str(cause)
-        if isinstance(cause, FileExistsError | NotADirectoryError | PermissionError):
-            return f"expected to write to {cause.filename}, got {cause.strerror}; name another folder"
+        if isinstance(cause, FileNotFoundError | FileExistsError | NotADirectoryError | PermissionError):
+            return _file_message(cause)
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             text = str(cause).strip()
@@ -118,12 +118,27 @@ def explain(error: BaseException, config_name: str) -> str | None:
     return None
 
 
+def _file_message(error: OSError) -> str:
+    """What to say of a file or folder that cannot be used; errors without a name say it themselves."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return f"expected {error.filename}, got {error.strerror}; check the path"
+    return f"expected to read or write {error.filename}, got {error.strerror}; name another place"
+
+
 def _constructor_message(chain: list[BaseException], text: str) -> str | None:
-    """A keyword that a constructor does not know is the user's; anything else in it is a bug."""
-    cause = next((c for c in chain if isinstance(c, TypeError) and "unexpected keyword" in str(c)), None)
-    if cause is None:
-        return None
-    return f"{cause}; {text.splitlines()[-1]}"
+    """A keyword or value that a constructor refuses, or a library that it lacks, is the user's; the rest is a bug."""
+    where = text.splitlines()[-1].removeprefix("full_key: ")
+    for cause in chain:
+        if isinstance(cause, ModuleNotFoundError) and "pip install" in str(cause):  # Lightning's, of its loggers
+            return f"expected what {where} needs, got nothing: {cause}"
+        if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
+            return f"{cause}; full_key: {where}"
+        refused = type(cause) is ValueError or type(cause).__name__.startswith("StrictDataclass")  # transformers' sizes
+        if refused or type(cause).__name__ == "MisconfigurationException":
+            return f"expected values that go together in {where}, got: {cause}"
+    return None
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

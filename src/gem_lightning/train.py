@@ -8,8 +8,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gem_lightning.entry import main_with_errors, options
+from omegaconf import OmegaConf
+
+from gem_lightning.entry import main_with_errors
 from gem_lightning.errors import DataError, GemError
+from gem_lightning.preflight import check_choices, check_config, check_devices
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,8 +47,8 @@ def train(cfg: DictConfig) -> float | None:
         SystemExit: With code 75 where the run was told to stop and saved: start the same command again.
     """
     check_choices()
-    check_complete(cfg)
     join_tasks(cfg.trainer.devices)
+    check_config(cfg)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
     if not cfg.dry_run:
         check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
@@ -55,18 +58,14 @@ def train(cfg: DictConfig) -> float | None:
 
     _hush()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = instantiate(cfg.data)
+    data, module = instantiate(cfg.data), instantiate(cfg.model)
+    run = refuse(cfg, module)
+    trainer = None if cfg.dry_run else make_trainer(cfg)
     data.prepare_data()
-    module = instantiate(cfg.model)
-    planned = plan_run(cfg, data, module)
-    if cfg.dry_run:
+    planned = plan_run(cfg, data, run)
+    if trainer is None:
         return None
-    trainer = instantiate(
-        cfg.trainer,
-        callbacks=[instantiate(c) for c in (cfg.get("callbacks") or {}).values() if c],
-        logger=[instantiate(log) for log in (cfg.get("logger") or {}).values() if log],
-        default_root_dir=cfg.paths.output,
-    )
+    keep_earlier_run(cfg, checkpoint)
     if cfg.validate_first and checkpoint is None:
         trainer.validate(module, data, verbose=False)
     fit(trainer, module, data, checkpoint, planned)
@@ -143,65 +142,72 @@ def find_checkpoint(name: str | None, folder: str) -> str | None:
     return str(path)
 
 
-def check_choices() -> None:
-    """Refuse a command line that chooses no network, or changes what its network does not read.
+def refuse(cfg: DictConfig, module: Any) -> Run | None:
+    """Refuse combinations that cannot work, before any data is made or weight is read.
+
+    Returns:
+        The settings that a plan needs; None where the module is no GEM.
 
     Raises:
-        GemError: With the experiments to choose from, or the keys to change instead.
+        GemError: See :func:`gem_lightning.lit.plan.refuse_what_cannot_work`.
     """
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return
-    typed = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
-    chosen = HydraConfig.get().runtime.choices
-    if chosen.get("experiment") is None and not any(override.startswith("model") for override in typed):
-        raise GemError(f"expected an experiment, got none; choose experiment={'|'.join(options('experiment'))}")
-    ignored = [override for override in typed if override.partition("=")[0].partition(".")[0] == "optim"]
-    if ignored and chosen.get("model", "gem") != "gem":
-        raise GemError(
-            f"expected the rates of model={chosen['model']} as model.lr, model.weight_decay, model.warmup, "
-            f"model.final_lr, model.optimizer.*, got {ignored[0]}, which it does not read"
-        )
-
-
-def check_complete(cfg: DictConfig) -> None:
-    """Refuse a config with values that only the user can give.
-
-    Raises:
-        GemError: Their names.
-    """
-    from omegaconf import OmegaConf
-
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise GemError(f"expected values for {', '.join(missing)}, got none; add {missing[0]}=... to the command")
-
-
-def plan_run(cfg: DictConfig, data: Any, module: Any) -> Planned:
-    """Refuse what cannot work or fit; with ``dry_run``, print the plan.
-
-    Raises:
-        GemError: See :mod:`gem_lightning.lit.plan`.
-    """
-    import torch
-
     from gem_lightning.lit import GemLitModule
-    from gem_lightning.lit import plan as planning
+    from gem_lightning.lit.plan import refuse_what_cannot_work
 
-    cuda = cfg.trainer.accelerator in ("gpu", "cuda") or (
-        torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
-    )
     if not isinstance(module, GemLitModule):
         if cfg.dry_run:
             raise GemError(
                 "expected model=gem with dry_run=true, got an encoder, which is not planned; leave out dry_run"
             )
-        return Planned(None, cuda)
-    run = settings_of(cfg, module, cuda)
-    planning.refuse_what_cannot_work(run)
+        return None
+    run = settings_of(cfg, module)
+    refuse_what_cannot_work(run)
+    if OmegaConf.select(cfg, "data.train", default="") is None:
+        raise GemError("expected samples to train on, got data.train=null; name a file of samples")
+    return run
+
+
+def make_trainer(cfg: DictConfig) -> Any:
+    """The trainer with its callbacks and loggers; a name set to null leaves one out."""
+    from hydra.utils import instantiate
+
+    return instantiate(
+        cfg.trainer,
+        callbacks=[instantiate(c) for c in (cfg.get("callbacks") or {}).values() if c],
+        logger=[instantiate(log) for log in (cfg.get("logger") or {}).values() if log],
+        default_root_dir=cfg.paths.output,
+    )
+
+
+def keep_earlier_run(cfg: DictConfig, checkpoint: str | None) -> None:
+    """Set aside what an earlier run of the same name left, where this one does not go on from it."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from gem_lightning.lit import set_aside
+
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return
+    samples = OmegaConf.select(cfg, "callbacks.samples.folder")
+    others = [Path(folder) for folder in (cfg.paths.logs, samples) if folder]
+    set_aside(Path(cfg.paths.checkpoints), others, None if checkpoint is None else Path(checkpoint))
+
+
+def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
+    """Look through the data and refuse a step that does not fit; with ``dry_run``, print the plan.
+
+    Raises:
+        DataError: A split is empty, or a file is missing.
+        GemError: See :mod:`gem_lightning.lit.plan`.
+    """
+    if run is None:
+        return Planned(None, on_gpus(cfg))
+    from gem_lightning.lit import plan as planning
+
+    for split in ("train", "val"):
+        if data.sources[split] is not None:
+            data.dataset(split)
     if not cfg.dry_run and not cfg.check_memory:
-        return Planned(None, cuda)
+        return Planned(None, on_gpus(cfg))
     others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
     try:
         plan = planning.make_plan(run, planning.measure_load(data, run.devices), others if cfg.dry_run else ())
@@ -209,16 +215,25 @@ def plan_run(cfg: DictConfig, data: Any, module: Any) -> Planned:
         if cfg.dry_run:
             raise
         logger.info("memory is not estimated: %s", error)
-        return Planned(None, cuda)
+        return Planned(None, on_gpus(cfg))
     if cfg.dry_run:
         hours = plan.hours(cfg.mfu, cfg.peak_tflops, run.devices)
         print(f"{plan}\nhours                 {hours:,.2f} at MFU {cfg.mfu:g} of {cfg.peak_tflops:g} TFLOP/s a device")
     else:
-        planning.refuse_what_does_not_fit(plan, planning.device_memory(cuda))
-    return Planned(plan, cuda)
+        planning.refuse_what_does_not_fit(plan, planning.device_memory(on_gpus(cfg)))
+    return Planned(plan, on_gpus(cfg))
 
 
-def settings_of(cfg: DictConfig, module: Any, cuda: bool) -> Run:
+def on_gpus(cfg: DictConfig) -> bool:
+    """Whether the run is one on GPUs."""
+    import torch
+
+    return cfg.trainer.accelerator in ("gpu", "cuda") or (
+        torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
+    )
+
+
+def settings_of(cfg: DictConfig, module: Any) -> Run:
     """What a plan needs to know of a config and the module that it made."""
     import torch
 
@@ -230,14 +245,15 @@ def settings_of(cfg: DictConfig, module: Any, cuda: bool) -> Run:
         net=getattr(module.net_factory, "keywords", {}),
         freeze=module.hparams["freeze"],
         unfreeze=module.hparams["unfreeze"],
+        lr_by_pattern=module.hparams["lr_by_pattern"],
         optimizer=cfg.model.optimizer._target_,
         strategy=_STRATEGIES.get(strategy.rpartition(".")[2], "single"),
         devices=devices * cfg.trainer.num_nodes,
         precision=cfg.trainer.precision,
         accumulate=cfg.trainer.accumulate_grad_batches,
-        epochs=cfg.trainer.max_epochs or 1,
+        epochs=cfg.trainer.max_epochs or -1,
         max_steps=cfg.trainer.max_steps,
-        cuda=cuda or cfg.dry_run,
+        cuda=on_gpus(cfg) or cfg.dry_run,
     )
 
 
@@ -256,25 +272,6 @@ def fit(trainer: Any, module: Any, data: Any, checkpoint: str | None, planned: P
         if said is None:
             raise
         raise said from error
-
-
-def check_devices(accelerator: str, devices: int | str) -> None:
-    """Refuse devices that are not there before anything is built.
-
-    Raises:
-        GemError: There are fewer GPUs, or none and ``auto`` would start processes on the CPU instead.
-    """
-    wanted = devices if isinstance(devices, int) else 0
-    if accelerator not in ("auto", "gpu", "cuda") or wanted <= (accelerator == "auto"):
-        return
-    import torch
-
-    found = torch.cuda.device_count()
-    if wanted > found and not torch.backends.mps.is_available():
-        raise GemError(
-            f"expected {wanted} GPUs (trainer.devices), got {found}; set trainer.devices=auto, or "
-            "trainer.accelerator=cpu for processes on the CPU"
-        )
 
 
 def main() -> None:

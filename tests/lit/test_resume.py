@@ -15,7 +15,7 @@ from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.grounding.sample import write_samples
 from gem_lightning.lit import AtomicCheckpointIO, KeepLast, ShardedStrategy
 from gem_lightning.lit.checkpoint_files import damage, in_order, newest_whole
-from gem_lightning.train import check_devices, find_checkpoint
+from gem_lightning.train import find_checkpoint
 from helpers_kill import exit_codes, killed_at_random
 from helpers_processes import start
 from helpers_training import fit, parts, tiny_cohort
@@ -195,16 +195,6 @@ def test_where_to_go_on(tmp_path):
     assert find_checkpoint("auto", str(tmp_path)) is None
     with pytest.raises(GemError, match="start anew"):
         find_checkpoint("last", str(tmp_path))
-
-
-def test_devices_that_are_not_there():
-    with pytest.raises(GemError, match="expected 999 GPUs"):
-        check_devices("auto", 999)
-    with pytest.raises(GemError, match="expected 999 GPUs"):
-        check_devices("gpu", 999)
-    check_devices("cpu", 2)
-    check_devices("auto", 1)
-    check_devices("auto", "auto")
 
 
 def test_the_state_of_another_network_is_refused(tmp_path):

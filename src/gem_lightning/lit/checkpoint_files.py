@@ -22,6 +22,7 @@ from gem_lightning.jobs import write_atomically
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".ckpt"  # a file, or a folder of shards
+BEST = "best.json"  # names the best checkpoint of a run's folder, and its score
 _SUMS = "checksums.json"
 _META = "meta.pt"
 _BLOCK = 1 << 24
@@ -119,6 +120,8 @@ def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None when every byte of it is as it was written."""
     try:
         if path.is_dir():
+            if not (path / _SUMS).is_file():
+                return f"it is a folder without {_SUMS} (of weights? they go to model.net.checkpoint=)"
             sums = json.loads((path / _SUMS).read_text())
             with ThreadPoolExecutor(8) as pool:
                 found = list(pool.map(lambda name: (_size(path / name), _crc(path / name)), sums))

@@ -15,13 +15,12 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs import write_atomically
-from gem_lightning.lit.checkpoint_files import SUFFIX, in_order, remove
+from gem_lightning.lit.checkpoint_files import BEST, SUFFIX, in_order, remove
 
 logger = logging.getLogger(__name__)
 
 REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-_BEST = "best.json"
 
 
 class Preempted(SystemExit):
@@ -122,7 +121,7 @@ class KeepLast(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save what was learned, where no other process has to join in."""
         step = trainer.global_step
-        if trainer.state.fn != "fit" or step == self._saved or isinstance(exception, CheckpointError):
+        if trainer.state.fn != "fit" or step in (0, self._saved) or isinstance(exception, CheckpointError):
             return
         if trainer.world_size == 1:
             self.save(trainer)
@@ -131,7 +130,7 @@ class KeepLast(Checkpoint):
     @property
     def best(self) -> dict[str, Any]:
         """``checkpoint`` (its name) and the score of the best one; empty before the first validation."""
-        file = self.folder / _BEST
+        file = self.folder / BEST
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def path(self, step: int) -> Path:
@@ -149,7 +148,7 @@ class KeepLast(Checkpoint):
         if trainer.is_global_zero:
             if self._better is not None:
                 best = {"checkpoint": self.path(step).name, self.monitor: self._better}
-                write_atomically(self.folder / _BEST, json.dumps(best).encode())
+                write_atomically(self.folder / BEST, json.dumps(best).encode())
             for old in in_order(self.folder)[: -self.keep]:
                 if old.name != self.best.get("checkpoint"):
                     remove(old)

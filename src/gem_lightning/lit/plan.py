@@ -12,10 +12,13 @@ import numpy as np
 import torch
 
 from gem_lightning.errors import GemError
-from gem_lightning.lit.optim import freeze_unreached, set_trainable
+from gem_lightning.lit.optim import freeze_unreached, parameter_groups, set_trainable
+from gem_lightning.models.assemble import quantisation
+from gem_lightning.models.compute import check_compute
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.estimate import GIB, Memory, Setup, estimate_memory
 from gem_lightning.models.flops import FlopCounter
+from gem_lightning.models.lora import check_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.shell import config_for, network_shell
 
@@ -35,6 +38,7 @@ class Run:
     Attributes:
         net: Arguments of ``build_gem``.
         freeze, unfreeze: Patterns of parameter names.
+        lr_by_pattern: Patterns to rates of their own.
         optimizer: Dotted name of its class.
         strategy: ``single``, ``ddp``, ``fsdp2`` or ``fsdp``.
         devices: Processes on all nodes.
@@ -47,6 +51,7 @@ class Run:
     net: Mapping[str, Any]
     freeze: Sequence[str] = ()
     unfreeze: Sequence[str] = ()
+    lr_by_pattern: Mapping[str, float] | None = None
     optimizer: str = "torch.optim.AdamW"
     strategy: str = "single"
     devices: int = 1
@@ -131,6 +136,10 @@ def refuse_what_cannot_work(run: Run) -> None:
         raise GemError("expected adapters on a quantised model, whose own weights cannot train; set model.net.lora")
     if quantised and not run.net.get("checkpoint"):
         raise GemError("expected model.net.checkpoint for a quantised model, got none; name a model's folder")
+    check_compute(run.net)
+    quantisation(run.net.get("quantization"))
+    if lora:
+        check_lora(run.net["lora"])
     check_loss(run.net.get("loss", "auto"), "cuda" if run.cuda else "cpu")
     if run.strategy == "fsdp" and not run.cuda:
         raise GemError("expected GPUs for strategy=fsdp, got none; use fsdp2, which also runs on CPUs")
@@ -185,6 +194,7 @@ def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> P
         return network
 
     whole = shell()
+    parameter_groups(whole, 1.0, 0.0, run.lr_by_pattern)  # a pattern that reaches nothing ends the run here
     parameters = {name: p for name, p in whole.named_parameters() if ".original_module." not in name}
     trainable = sum(p.numel() for p in parameters.values() if p.requires_grad)
     setup = _setup(run, load)

@@ -15,7 +15,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.models import towers
 from gem_lightning.models.assemble import load_tensors
 from gem_lightning.models.chat import TEMPLATE
-from gem_lightning.models.compute import compile_layers, recompute
+from gem_lightning.models.compute import as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.convert import LLM_LAYOUT, PARTS, parts_of, translate
 from gem_lightning.models.loading import find_folder, load_gem, load_processor
@@ -70,7 +70,8 @@ def build_gem(
     Returns:
         A ``GemForConditionalGeneration`` in training mode, or the peft wrapper of one.
     """
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    dtype = as_dtype(dtype)
+    check_compute({"attention": attention, "compile": compile})
     check_loss(loss)
     if checkpoint is not None:
         tower, images = named_towers({"ecg": ecg, "vision": vision})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,6 +13,9 @@ from torch.utils.checkpoint import create_selective_checkpoint_contexts
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gem_lightning.errors import GemError
+
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flex_attention")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 # Results that cost most to compute again: matrix products and attention
 _KEPT = [
@@ -24,6 +29,41 @@ _KEPT = [
 ]
 
 
+def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """A dtype of weights by its name.
+
+    Raises:
+        GemError: There is none of this name.
+    """
+    if isinstance(dtype, str) and dtype not in _DTYPES:
+        raise GemError(f"expected dtype to be one of {_DTYPES}, got {dtype!r}")
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+
+def check_compute(arguments: Mapping[str, Any]) -> None:
+    """Refuse what no network can be computed with, before one is built.
+
+    Args:
+        arguments: Of :func:`gem_lightning.models.build_gem`.
+
+    Raises:
+        GemError: An unknown dtype, attention, backend of ``torch.compile``, or way to recompute.
+        MissingExtraError: flash-attn is asked for and not installed.
+    """
+    as_dtype(arguments.get("dtype") or "float32")
+    attention = arguments.get("attention") or "sdpa"
+    if attention not in ATTENTIONS:
+        raise GemError(f"expected attention to be one of {ATTENTIONS}, got {attention!r}")
+    if attention == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise GemError("expected flash-attn for attention=flash_attention_2, got none; pip install flash-attn, or sdpa")
+    backend = arguments.get("compile") or False
+    if isinstance(backend, str) and backend not in torch.compiler.list_backends(exclude_tags=()):  # type: ignore
+        raise GemError(
+            f"expected compile to be true, false or one of {torch.compiler.list_backends()}, got {backend!r}"
+        )
+    _check_recompute(arguments.get("gradient_checkpointing") or False)
+
+
 def recompute(model: Any, how: bool | int | str) -> None:
     """Choose which activations of the language model are computed again in the backward pass.
 
@@ -35,8 +75,7 @@ def recompute(model: Any, how: bool | int | str) -> None:
     Raises:
         GemError: Something else.
     """
-    if not isinstance(how, int) and how != "selective":
-        raise GemError(f"expected gradient_checkpointing to be true, false, selective or a number, got {how!r}")
+    _check_recompute(how)
     if not how:
         return
     options: dict[str, Any] = {"use_reentrant": False}
@@ -46,6 +85,11 @@ def recompute(model: Any, how: bool | int | str) -> None:
     every = 1 if how == "selective" else int(how)
     for number, layer in enumerate(language_layers(model)):
         layer.gradient_checkpointing = number % every == 0
+
+
+def _check_recompute(how: bool | int | str) -> None:
+    if how != "selective" and not (isinstance(how, int) and how >= 0):
+        raise GemError(f"expected gradient_checkpointing to be true, false, selective or a number, got {how!r}")
 
 
 def compile_layers(model: nn.Module, backend: bool | str = True) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gem_lightning.errors import CheckpointError
+from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.models.convert import GEM_LAYOUT, translate
 from gem_lightning.models.tensor_files import LazyTensor, Tensors, open_file
 
@@ -36,9 +37,13 @@ def add_lora(model: Any, r: int = 16, lora_alpha: int | None = None, **fields: A
 
     Returns:
         A ``PeftModel`` whose adapters and projectors are float32, and whose ``save_pretrained`` writes these only.
+
+    Raises:
+        GemError: See :func:`check_lora`.
     """
     from peft import LoraConfig, get_peft_model
 
+    check_lora({"r": r} | fields)
     own = [name for name in ALWAYS_SAVED if getattr(model.model, name, None) is not None]
     whole = sorted({*fields.pop("modules_to_save", ()), *own})
     settings = {"target_modules": LLM_LAYERS, "task_type": "CAUSAL_LM"} | fields
@@ -49,6 +54,29 @@ def add_lora(model: Any, r: int = 16, lora_alpha: int | None = None, **fields: A
             # small, and what learns: in bfloat16 an update of 1e-4 of a weight is lost to rounding
             parameter.data = parameter.data.float()
     return wrapped
+
+
+def check_lora(fields: Mapping[str, Any]) -> None:
+    """Refuse what no adapter can have.
+
+    Args:
+        fields: As for :func:`add_lora`.
+
+    Raises:
+        GemError: A field that peft does not know, with the nearest ones; a rank below 1; a dropout that is no share.
+    """
+    from peft import LoraConfig
+
+    known = [field.name for field in dataclasses.fields(LoraConfig)]
+    for name in fields:
+        if name not in known:
+            near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.3)) or "r, lora_alpha, lora_dropout"
+            raise GemError(f"expected fields of peft's LoraConfig in lora, got {name!r}; did you mean {near}?")
+    rank, dropout = fields.get("r", 16), fields.get("lora_dropout", 0.0)
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise GemError(f"expected a rank (lora.r) of at least 1, got {rank!r}")
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise GemError(f"expected lora.lora_dropout from 0 to below 1, got {dropout!r}")
 
 
 def plain_name(name: str) -> str | None:
@@ -155,7 +183,7 @@ def _is_llava(folder: Path) -> bool:
     return (folder / "non_lora_trainables.bin").is_file()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Changes:
     """What training changed, under the published names.
 
@@ -184,7 +212,7 @@ class Changes:
         return tensors | changed | self.whole
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class LowRankSum:
     """A base weight plus ``scale * B @ A``, computed when it is read."""
 

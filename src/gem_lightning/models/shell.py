@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gem_lightning.models.build import make_config, named_towers, switches_of
-from gem_lightning.models.compute import recompute
+from gem_lightning.models.compute import as_dtype, recompute
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.loading import load_config
 from gem_lightning.models.lora import add_lora
@@ -38,8 +38,7 @@ def network_shell(arguments: Mapping[str, Any], config: GemConfig, layers: int |
         text.num_hidden_layers = layers
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[:layers]
-    dtype = arguments.get("dtype") or "float32"
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    dtype = as_dtype(arguments.get("dtype") or "float32")
     attention = arguments.get("attention") or "sdpa"
     with torch.device("meta"):
         network: Any = GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
