@@ -1,5 +1,8 @@
 """What a run shows: counted speed, checked texts, and the samples of a step that is not finite."""
 
+import json
+import os
+
 import lightning
 import pytest
 import torch
@@ -10,11 +13,16 @@ from gem_lightning.ecg import simulate
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.features import measure
 from gem_lightning.grounding import compose
-from gem_lightning.lit import GemLitModule, InstructionDataModule, SampleTexts, Throughput
+from gem_lightning.lit import GemLitModule, InstructionDataModule, ProgressBar, SampleTexts, Throughput
 from gem_lightning.lit.nan_guard import NanGuard
 from gem_lightning.lit.sample_texts import text_figures
+from gem_lightning.lit.throughput import device_peak
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+from helpers_kill import exit_codes
+from helpers_processes import start
 from helpers_sizes import TINY
+from helpers_training import fit as fit_plainly
+from helpers_training import parts, tiny_cohort
 
 SIZES = TINY | {"vision": "none"}
 
@@ -36,7 +44,7 @@ def fit(net, data, *callbacks, loggers=False, **options):
     trainer = lightning.Trainer(
         accelerator="cpu",
         logger=loggers,
-        enable_progress_bar=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
         enable_checkpointing=False,
         use_distributed_sampler=False,
@@ -62,6 +70,30 @@ def test_speed_is_logged_with_what_it_means(data, tmp_path):
     assert logged["memory/peak_gib"] > 0.1
     assert logged["data/cut_samples"] == 0
     assert "train/grad_norm" in (tmp_path / "csv" / "metrics.csv").read_text()
+
+
+def test_a_short_run_shows_everything_on_its_bar(data):
+    """As the configs ask: at every logged step, with a peak that the CPU itself gave."""
+    bar = ProgressBar(refresh_rate=1)
+    trainer = fit(module(), data, Throughput(), bar, limit_val_batches=0, limit_train_batches=2)
+    shown = bar.get_metrics(trainer, trainer.lightning_module)
+    assert {"train/loss", "samples/s", "tokens/s", "MFU", "real", "wait", "GiB"} <= shown.keys()
+    assert 0 < trainer.logged_metrics["speed/mfu"] < 1.5
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [("NVIDIA H200", 989.4e12), ("NVIDIA H100 80GB HBM3", 989.4e12), ("NVIDIA A100-SXM4-80GB", 312e12)],
+)
+def test_peaks_of_gpus_are_dense(name, peak, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    found, source = device_peak(torch.device("cuda"))
+    assert found == pytest.approx(peak, rel=1e-3) and name in source
+
+
+def test_a_cpu_measures_its_peak():
+    peak, source = device_peak(torch.device("cpu"))
+    assert peak > 1e8 and source == "measured matrix product, float32"
 
 
 def test_long_samples_are_cut_and_counted(data):
@@ -122,6 +154,54 @@ def test_a_bad_step_is_left_out_and_counted(data):
 def test_a_bad_step_stops_and_names_its_samples(data):
     with pytest.raises(DataError, match="simulated-3-"):
         fit(module(), data, Poison(1), limit_val_batches=0)
+
+
+def test_of_several_batches_the_bad_one_is_named():
+    guard = NanGuard("skip")
+    guard.watch(torch.tensor(1.0), ["good"])
+    guard.watch(torch.tensor(float("nan")), ["bad"])
+    guard.policy = "stop"
+    with pytest.raises(DataError, match=r"samples \['bad'\]"):
+        guard.let_pass(float("nan"))
+
+
+def _poisoned_on_two(folder, policy):
+    """One of two processes meets a sample that breaks the loss; both must say whose, and end or go on alike."""
+    rank = int(os.environ["RANK"])
+    net, samples = parts(tiny_cohort(folder), "data.batch_size=2", f"model.nonfinite={policy}")
+    poison = Spoil(rank, folder / f"ids-{policy}.json")
+    try:
+        trainer = fit_plainly(net, samples, poison, devices=2, strategy="ddp", max_steps=4, max_epochs=-1)
+    except DataError as error:
+        (folder / f"said-{policy}-{rank}").write_text(str(error))
+    else:
+        weights = sum(float(p.detach().double().sum()) for p in net.parameters())
+        (folder / f"said-{policy}-{rank}").write_text(f"{trainer.global_step} {net.guard.skipped} {weights!r}")
+
+
+class Spoil(lightning.Callback):
+    """Process 1's signals become NaN at the second step."""
+
+    def __init__(self, rank, file):
+        self.rank, self.file = rank, file
+
+    def on_train_batch_start(self, trainer, net, batch, batch_idx):
+        if self.rank == 1 and batch_idx == 1 and trainer.current_epoch == 0:
+            batch["ecg_values"].fill_(float("nan"))
+            self.file.write_text(json.dumps(batch["ids"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_two_processes_name_the_bad_samples_and_decide_alike(tmp_path, policy):
+    assert exit_codes(start(_poisoned_on_two, tmp_path, policy, ranks=2)) == [0, 0]
+    said = [(tmp_path / f"said-{policy}-{rank}").read_text() for rank in range(2)]
+    assert said[0] == said[1]
+    if policy == "stop":
+        assert str(json.loads((tmp_path / "ids-stop.json").read_text())) in said[0]
+    else:
+        steps, skipped, _ = said[0].split()
+        assert (steps, skipped) == ("4", "1")
 
 
 def test_a_loss_scaler_sees_to_its_own_steps():

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from gem_lightning.errors import DataError, GemError
@@ -33,38 +34,58 @@ class NanGuard:
         self.policy = policy
         self.skipped = 0
         self._in_a_row = 0
-        self._ids: list[Any] = []
+        self._seen: list[tuple[list[Any], bool]] = []  # ids of each batch of the step; whether its loss was finite
 
     def watch(self, loss: Tensor, ids: Any) -> None:
-        """Remember whose loss this is; at policy ``stop``, refuse one that is not finite before its backward pass.
+        """Remember whose loss this is.
+
+        On a single process at policy ``stop``, one that is not finite is refused before its backward pass. Several
+        processes wait for the norm: one that stopped alone would leave the others in a collective.
 
         Raises:
             DataError: The loss is not finite.
         """
-        self._ids += list(ids or ())
-        if self.policy == "stop" and not torch.isfinite(loss):
-            raise _error(f"a loss of {loss.item()}", self._ids)
+        finite = bool(torch.isfinite(loss))
+        self._seen.append((list(ids or ()), finite))
+        if self.policy == "stop" and not finite and _processes() == 1:
+            raise _error(f"a loss of {loss.item()}", self._seen[-1][0])
 
     def let_pass(self, norm: Tensor | float, scaled: bool = False) -> bool:
         """Whether the optimiser may take a step with gradients of this norm.
 
         Args:
-            norm: Of all gradients.
+            norm: Of all gradients, of all processes.
             scaled: By a loss scaler, which meets infinite gradients on purpose and leaves such steps out itself.
 
         Raises:
-            DataError: It is not finite, and the policy is to stop, or ten steps in a row were skipped.
+            DataError: It is not finite, and the policy is to stop, or ten steps in a row were skipped. Every process
+                names the samples of all.
         """
-        ids, self._ids = self._ids, []
+        seen, self._seen = self._seen, []
         if scaled or torch.isfinite(torch.as_tensor(norm)):
             self._in_a_row = 0
             return True
         self._in_a_row += 1
         self.skipped += 1
+        ids = _suspects(seen)
         if self.policy == "stop" or self._in_a_row >= _MOST_IN_A_ROW:
             raise _error(f"a gradient norm of {float(norm)}, {self._in_a_row} step(s) in a row", ids)
         logger.warning("step skipped: gradient norm %s on the samples %s", float(norm), ids)
         return False
+
+
+def _suspects(seen: list[tuple[list[Any], bool]]) -> list[Any]:
+    """Samples of the batches, of all processes, whose loss was not finite; of all batches where every loss was."""
+    if _processes() > 1:
+        parts: list[Any] = [None] * _processes()
+        dist.all_gather_object(parts, seen)
+        seen = [batch for part in parts for batch in part]
+    bad = [ids for ids, finite in seen if not finite]
+    return [one for ids in bad or [ids for ids, _ in seen] for one in ids]
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _error(what: str, ids: list[Any]) -> DataError:
