@@ -17,6 +17,7 @@ from gem_lightning.features._axes import scale_error
 from gem_lightning.features._criteria import TO_SCALE, Case, criteria, limits
 from gem_lightning.features._rules_conduction import minnesota_form, strauss_form
 from gem_lightning.features._rules_muscle import contiguous
+from gem_lightning.features._rules_rhythm import irregularly_irregular
 from gem_lightning.features.schema import LeadFeatures
 
 
@@ -273,3 +274,12 @@ def test_one_beat_makes_no_second_degree_block():
             stated = {finding.code for finding in findings(features)}
             if features.beats.time_s.size < 2:
                 assert not stated & {"av_block_2_mobitz_1", "av_block_2_mobitz_2"}
+
+
+def test_a_few_early_beats_are_not_irregularly_irregular():
+    early = np.array([1060.0, 540, 1240, 1050, 1110, 1040, 1070, 1040, 1060, 1070])
+    rng = np.random.default_rng(0)
+    assert not irregularly_irregular(early)
+    assert not irregularly_irregular(np.full(10, 800.0))
+    assert not irregularly_irregular(np.zeros(0))
+    assert all(irregularly_irregular(rng.uniform(500, 1100, 12)) for _ in range(20))

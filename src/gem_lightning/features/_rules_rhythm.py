@@ -10,8 +10,7 @@ from gem_lightning.features._criteria import Case, limits
 def rhythm_rules(case: Case) -> None:
     """State what the rhythm is; later rules build on it."""
     paced(case)
-    irregular = rr_change(case)
-    atrial(case, irregular)
+    atrial(case, own_rr(case))
     block = av_block(case)
     if not case.has("atrial_fibrillation", "atrial_flutter", "av_block_3"):
         sinus(case, block)
@@ -20,13 +19,26 @@ def rhythm_rules(case: Case) -> None:
     pr_interval(case)
 
 
-def rr_change(case: Case) -> float | None:
-    """Root mean square of the change from one RR to the next, as a share of the mean; without ventricular ectopy."""
+def own_rr(case: Case) -> np.ndarray:
+    """(n,) RR intervals without ventricular ectopy, ms; none where fewer than three are left."""
     beats = case.features.beats
     own = ~np.isin(beats.beat_class, ("premature_ventricular", "unknown"))
     rr = beats.whole["rr_ms"][1:][own[1:] & own[:-1]]
     rr = rr[np.isfinite(rr)]
-    return float(np.sqrt(np.mean(np.diff(rr) ** 2)) / np.mean(rr)) if len(rr) >= 3 else None
+    return rr if len(rr) >= 3 else rr[:0]
+
+
+def rr_change(rr: np.ndarray) -> float | None:
+    """Root mean square of the change from one RR to the next, as a share of the mean."""
+    return float(np.sqrt(np.mean(np.diff(rr) ** 2)) / np.mean(rr)) if len(rr) else None
+
+
+def irregularly_irregular(rr: np.ndarray) -> bool:
+    """Whether RR intervals (n,) change like those of fibrillation; a few early beats in an even rhythm do not."""
+    limit = limits("atrial_fibrillation")
+    if (rr_change(rr) or 0) <= limit["rr_change"]:
+        return False
+    return bool((np.abs(rr / np.median(rr) - 1) < limit["even"]).mean() < limit["most"])
 
 
 def p_share(case: Case) -> float | None:
@@ -45,19 +57,18 @@ def paced(case: Case) -> None:
         case.state("paced_rhythm", {"paced_share": share})
 
 
-def atrial(case: Case, irregular: float | None) -> None:
-    """Atrial flutter and fibrillation, absent P waves."""
+def atrial(case: Case, rr: np.ndarray) -> None:
+    """Atrial flutter and fibrillation, absent P waves, from the RR intervals (n,) without ventricular ectopy, ms."""
     rhythm = case.features.rhythm
-    share = p_share(case)
+    share, irregular = p_share(case), rr_change(rr)
     if "flutter_waves" in rhythm.notes:
         case.state("atrial_flutter", {"p_per_qrs": share, "rr_change": irregular}, "probable")
         return
     fibrillation = limits("atrial_fibrillation")
     if share is None:
         return
-    uneven = (irregular or 0) > fibrillation["rr_change"]
     free = "p_free_of_qrs" in rhythm.notes
-    if uneven and share < fibrillation["p_share"] and not free:
+    if irregularly_irregular(rr) and share < fibrillation["p_share"] and not free:
         case.state("atrial_fibrillation", {"p_per_qrs": share, "rr_change": irregular, "rr_cv": rhythm.rr_cv})
     if share < limits("p_absent")["p_share"] and not free:
         case.state("p_absent", {"p_per_qrs": share})
