@@ -10,9 +10,10 @@ from PIL import Image
 
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.doctor import Doctor
+from gem_lightning.grounding.doctor import Doctor, Examination
 from gem_lightning.grounding.doctor_images import agreement, picture_shows, read_picture
 from gem_lightning.grounding.doctor_pairs import near_pairs, read_signatures, signature, similarity
+from gem_lightning.grounding.doctor_report import page
 from gem_lightning.grounding.instruction import InstructionSample
 from gem_lightning.grounding.pipeline import Pipeline
 from gem_lightning.grounding.sample import read_samples, write_samples
@@ -97,7 +98,7 @@ def test_every_planted_fault_is_found_and_nothing_else(copy):
     (folder / "records" / "r0.hea").unlink()
     (folder / s[1].image).unlink()
     dat = folder / "records" / "r10.dat"  # sorted by name: r0 r1 r10 r11 r12 r13 r2 ...
-    assert s[2].ecg == "records/r10.hea"
+    assert s[2].ecg == "records/r10"
     dat.write_bytes(dat.read_bytes()[:1000])
     picture = folder / s[3].image
     picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
@@ -121,9 +122,37 @@ def test_every_planted_fault_is_found_and_nothing_else(copy):
     lines = [json.loads(line) for line in (folder / "report" / "doctor.jsonl").read_text().splitlines()]
     assert len(lines) == 11
     assert {line["severity"] for line in lines} == {"error"}
-    page = (folder / "report" / "doctor.html").read_text()
-    assert "image mismatch (1)" in page
-    assert "<svg" in page
+    text = (folder / "report" / "doctor.html").read_text()
+    assert "image mismatch (1)" in text
+    assert "<svg" in text
+    assert "11 errors." in text
+    assert text.index("<span>normal axis</span>") < text.index("Words of an answer")
+
+
+def test_malformed_lines_are_told_once_and_errors_come_first(tmp_path):
+    turns = [
+        {"from": "human", "value": "<image>\nRead."},
+        {"from": "gpt", "value": "It follows from the report given."},
+    ]
+    rows = [{"id": 1, "ecg": "simulate:sinus::1", "conversations": turns}]
+    rows += [{"id": 2, "conversations": "oops"}, {"id": 3, "conversations": [{"from": "gpt", "value": None}]}]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cut": \n')
+    found = Doctor(str(tmp_path / "data.jsonl")).examine(workers=0)
+    assert found.counts() == {"malformed": 3, "names_sources": 1}
+    assert all("expected" in fault["words"] for fault in found.faults if fault["kind"] == "malformed")
+    found.write(tmp_path)
+    text = (tmp_path / "doctor.html").read_text()
+    assert "3 errors, 1 warning." in text
+    assert text.index("malformed (3)") < text.index("names sources (1)")
+
+
+def test_numbers_of_large_sets_stay_plain():
+    found = Examination(1156110, [], {"sinus_rhythm": 1156110}, {}, {}, [5, 7], [1, 1])
+    facts = {"words": {"n": 1156110, "mean": 67.64, "p95": 141.79999}, "turns": {}}
+    html = page(found, facts)
+    assert html.count("1,156,110") == 3
+    assert "<td class='n'>141.8</td>" in html
+    assert "No faults." in html
 
 
 def test_copies_of_a_signal_are_found_under_other_names_and_across_splits(copy):

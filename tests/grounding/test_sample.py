@@ -41,6 +41,21 @@ def test_json_objects_round_trip_exactly():
     assert sample.to_dict() == {"id": 7, **odd}
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"conversations": "oops"},
+        {"conversations": [{"from": "human"}]},
+        {"conversations": [{"from": "gpt", "value": None}]},
+        {"conversations": {"from": "gpt", "value": "x"}},
+        {"ecg": 40689238},
+    ],
+)
+def test_what_is_no_sample_is_refused_with_its_id(wrong):
+    with pytest.raises(DataError, match=r"sample 'mimic-40689238': expected (conversations as a list|ecg as the path)"):
+        InstructionSample.from_dict(ORIGINAL | wrong)
+
+
 def test_question_answer_and_record():
     sample = InstructionSample.from_dict(
         {**ORIGINAL, "ecg": "code15/exams_part0.hdf5::1169160", "ecg_format": "code15"}

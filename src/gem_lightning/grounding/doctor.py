@@ -333,7 +333,7 @@ class Doctor:
             faults=faults,
             labels=dict(Counter(label for row in whole for label in row["labels"]).most_common()),
             kinds=dict(Counter(row["kind"] for row in whole).most_common()),
-            splits=dict(Counter(row["split"] for row in rows).most_common()),
+            splits=dict(Counter(row["split"] or "unknown" for row in rows).most_common()),
             lengths=[row["n_words"] for row in whole],
             turns=[row["turns"] for row in whole],
         )

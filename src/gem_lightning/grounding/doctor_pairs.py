@@ -129,6 +129,8 @@ def _doubled(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield _fault(row, "duplicate_id", f"the id {row['id']!r} comes twice in {row['file']}")
         ids.setdefault(key, row["id"])
         text = (row.get("signal") or row.get("record"), row["words"])
+        if not row["words"]:  # malformed: told once
+            continue
         if text in texts:
             yield _fault(row, "duplicate", f"the same record and words as {texts[text]!r}")
         texts.setdefault(text, row["id"])

@@ -12,22 +12,29 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # faults of one kind on the page; doctor.jsonl has all
 
+BARS = 30  # most bars of one plot; doctor.json has all
+
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b2430}
 table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
 td,th{border-bottom:1px solid #d8dee6;padding:.3rem .6rem;text-align:left;vertical-align:top}
-.t{overflow-x:auto}td:last-child:not(.n){overflow-wrap:anywhere}
+.t{overflow-x:auto}td:last-child:not(.n){overflow-wrap:anywhere;min-width:10rem}
 .n{text-align:right!important;font-variant-numeric:tabular-nums}.error{color:#a61b1b}.warning{color:#8a5a00}
-summary{cursor:pointer;font-weight:600}svg{max-width:100%;height:auto}"""
+summary{cursor:pointer;font-weight:600;padding:.15rem 0}svg{max-width:100%;min-width:30rem;height:auto}
+.bars{display:grid;grid-template-columns:minmax(6rem,max-content) 1fr;gap:.15rem .6rem;margin:.5rem 0 1.5rem}
+.bars i{display:inline-block;height:.8rem;background:#2b6cb0;margin-right:.4rem;vertical-align:middle}
+@media(max-width:40rem){body{margin:1rem auto;font-size:14px}h1{font-size:1.5rem}td,th{padding:.25rem .3rem}
+td:last-child:not(.n){min-width:7.5rem}}"""
 
 
 def page(found: Examination, facts: Mapping[str, Any]) -> str:
     """The page of an examination; ``facts`` are the figures of ``doctor.json``."""
     from gem_lightning.grounding.doctor import MEANING, SEVERITY
 
-    counts = found.counts()
+    counts = dict(sorted(found.counts().items(), key=lambda pair: (SEVERITY[pair[0]], -pair[1])))  # errors first
     rows = [(SEVERITY[kind], kind.replace("_", " "), n, MEANING[kind]) for kind, n in counts.items()]
-    verdict = "No faults." if not rows else f"{len(found.faults)} faults."
-    parts = [f"<h1>Instruction data: {found.samples} samples</h1><p>{verdict}</p>"]
+    tally = {name: sum(n for severity, _, n, _ in rows if severity == name) for name in ("error", "warning")}
+    told = [f"{n:,} {name}{'s' if n > 1 else ''}" for name, n in tally.items() if n]
+    parts = [f"<h1>Instruction data: {found.samples:,} samples</h1><p>{', '.join(told) or 'No faults'}.</p>"]
     if rows:
         parts.append(_table(("severity", "kind", "count", "meaning"), rows))
     parts += [_details(kind, found) for kind in counts]
@@ -52,7 +59,7 @@ def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, int | float):
-        return f"<td class='n'>{value:g}</td>"
+        return f"<td class='n'>{round(value, 1):,}</td>".replace(".0<", "<")
     mark = f" class='{value}'" if value in ("error", "warning") else ""
     return f"<td{mark}>{html.escape(str(value))}</td>"
 
@@ -66,33 +73,31 @@ def _details(kind: str, found: Examination) -> str:
 
 
 def _bars(title: str, counts: Mapping[str, int]) -> str:
+    """Bars as HTML: their words stay legible on any screen."""
     if not counts:
         return ""
-    top = dict(list(counts.items())[:30])
-    figure, axes = _axes(title, 0.25 * len(top) + 0.9)
-    axes.barh([name.replace("_", " ") for name in top], list(top.values()), color="#2b6cb0")
-    axes.invert_yaxis()
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure)
+    most, top = max(counts.values()), list(counts.items())[:BARS]
+    bars = "".join(
+        f"<span>{html.escape(name.replace('_', ' '))}</span><span><i style='width:{75 * n / most:.1f}%'></i>{n:,}"
+        "</span>"
+        for name, n in top
+    )
+    more = f", {BARS} of {len(counts)}" if len(counts) > BARS else ""
+    return f"<h3>{html.escape(title)}{more}</h3><div class='bars'>{bars}</div>"
 
 
 def _histogram(title: str, values: list[int]) -> str:
     if not values:
         return ""
-    figure, axes = _axes(title, 2.4)
-    axes.hist(values, bins=min(40, max(5, len(set(values)))), color="#2b6cb0")
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure)
-
-
-def _axes(title: str, height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, height), layout="constrained")
+    figure = Figure(figsize=(8, 2.2), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    axes.hist(values, bins=min(40, max(5, len(set(values)))), color="#2b6cb0")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return f"<h3>{html.escape(title)}</h3><div class='t'>{_svg(figure)}</div>"
 
 
 def _svg(figure: Any) -> str:

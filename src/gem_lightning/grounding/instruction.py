@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -196,6 +197,8 @@ class InstructionSample:
             if known["id"] is None:
                 raise DataError(f"expected a sample with one of the keys {_ID_NAMES}, got keys {sorted(row)}")
             # The id came from another key, which to_dict() writes back as metadata under its own name.
+        if not isinstance(known.get("ecg", ""), str):
+            raise DataError(f"sample {known['id']!r}: expected ecg as the path of a record, got {known['ecg']!r}")
         known["conversations"] = _turns(known.get("conversations", []), known["id"])
         return cls(**known, metadata=metadata)
 
@@ -212,13 +215,18 @@ class InstructionSample:
 
 def _turns(value: Any, sample_id: Any) -> list[dict[str, str]]:
     if isinstance(value, str):
-        value = json.loads(value)
-    if not isinstance(value, Sequence) or any(not isinstance(t, Mapping) or {"from", "value"} - set(t) for t in value):
+        with suppress(ValueError):  # what is no JSON is told below
+            value = json.loads(value)
+    if not isinstance(value, list | tuple) or not all(map(_is_turn, value)):
         raise DataError(
             f'sample {sample_id!r}: expected conversations as a list of {{"from": "human" | "gpt", "value": text}}, '
             f"got {str(value)[:80]!r}"
         )
     return [dict(turn) for turn in value]
+
+
+def _is_turn(turn: Any) -> bool:
+    return isinstance(turn, Mapping) and isinstance(turn.get("from"), str) and isinstance(turn.get("value"), str)
 
 
 def map_path(name: str, paths: Mapping[str, str] | None) -> str:
