@@ -21,7 +21,10 @@ def ecg(tmp_path):
 
 def test_measure(ecg, capsys):
     main(["measure", ecg])
-    assert "QRS" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    qrs = gl.measure(gl.read_ecg(ecg)).qrs_ms
+    assert "QRS" in shown
+    assert shown.count(f"{qrs:.0f}") >= 2  # measured, and as the evidence of a finding
     main(["measure", ecg, "--json"])
     assert json.loads(capsys.readouterr().out)["qrs_ms"] > 110
 

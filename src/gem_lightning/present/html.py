@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gem_lightning.present.evidence import evidence_text
+
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
     from gem_lightning.features.schema import EcgFeatures
@@ -92,6 +94,7 @@ def interpretation_html(
     from gem_lightning.features import findings
     from gem_lightning.render import EcgRenderer
 
+    found = findings(features, age=record.meta.get("age"), sex=record.meta.get("sex"))
     counts = Counter(v.verdict for v in claims.verdicts)
     device = record.meta.get("device_measurements") or {}
     template = environment().get_template("interpretation.html.jinja")
@@ -103,7 +106,7 @@ def interpretation_html(
         image=picture_url(EcgRenderer(size=PAGE)(record).image if image is None else image),
         text=Markup(claims.to_html(record)),
         quality=quality(record),
-        findings=findings(features, age=record.meta.get("age"), sex=record.meta.get("sex")),
+        findings=[(one, evidence_text(one)) for one in found],
         device=bool(device),
         measurements=_measurements(features, device),
         verdicts=[_verdict_row(v, text) for v in claims.verdicts],

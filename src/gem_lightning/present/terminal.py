@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gem_lightning.present.evidence import evidence_text
+
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
     from gem_lightning.features.schema import EcgFeatures, Finding
@@ -20,7 +22,7 @@ _ROWS = (
 
 
 def print_measurements(record: EcgRecord, features: EcgFeatures, found: Sequence[Finding]) -> None:
-    """Two tables on standard output: what was measured, and what follows from it with the criterion's source."""
+    """On standard output: what was measured, then the findings with evidence and criterion, then their sources."""
     from rich.console import Console
     from rich.table import Table
 
@@ -38,11 +40,16 @@ def print_measurements(record: EcgRecord, features: EcgFeatures, found: Sequence
     if features.reason:
         console.print(f"not measured: {features.reason}")
     table = Table(title="findings", box=None)
-    for column in ("finding", "certainty", "criterion", "source"):
+    for column in ("finding", "evidence", "criterion", "source"):
         table.add_column(column)
+    sources: dict[str, int] = {}
     for one in found:
-        table.add_row(one.statement, one.certainty, one.threshold, one.source)
+        doubt = "" if one.certainty == "definite" else f" ({one.certainty})"
+        number = sources.setdefault(one.source, len(sources) + 1)
+        table.add_row(one.statement + doubt, evidence_text(one), one.threshold, str(number))
     console.print(table)
+    for source, number in sources.items():
+        console.print(f"{number:2d} {source}", highlight=False)
 
 
 def _value(value: float | None, unit: str) -> str:

@@ -1,0 +1,36 @@
+"""What a finding rests on, in words."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gem_lightning.features.schema import Finding
+
+# End of a name → unit and decimals; the longest end that fits counts.
+_UNITS = {
+    "_mv_ms": ("mV ms", 0), "_mv": ("mV", 2), "_ms": ("ms", 0), "_bpm": ("bpm", 0), "_deg": ("°", 0), "_s": ("s", 1),
+}  # fmt: skip
+_WORDS = {"qtc": "QTc", "avl": "aVL", "cv": "variation"} | {
+    word: word.upper() for word in ("p", "q", "r", "s", "t", "j", "pr", "qrs", "qt", "rr", "st", "rvh", "v1", "v3")
+}
+_NAMES = ("bazett", "cornell", "estes", "fridericia", "lewis", "lyon", "peguero", "romhilt", "sokolow")
+
+
+def evidence_text(finding: Finding) -> str:
+    """The measured values of a finding, such as ``PR 236 ms`` or ``ST J II 0.29 mV, ST J III 0.28 mV``."""
+    return ", ".join(_value(name, value) for name, value in finding.evidence.items())
+
+
+def _value(key: str, value: Any) -> str:
+    ending = next((end for end in _UNITS if key.endswith(end)), "")
+    unit, decimals = _UNITS.get(ending, ("", 2))
+    words = [
+        _WORDS.get(word) or (word.capitalize() if word in _NAMES else word)
+        for word in key.removesuffix(ending).split("_")
+    ]
+    name = re.sub("Sokolow Lyon|Romhilt Estes", lambda names: names[0].replace(" ", "-"), " ".join(words))
+    listed = value if isinstance(value, list | tuple) else [value]
+    numbers = ", ".join(f"{v:.{decimals}f}" if isinstance(v, float) else str(v) for v in listed)
+    return f"{name} {numbers}{'' if unit in ('', '°') else ' '}{unit}"
