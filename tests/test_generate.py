@@ -14,7 +14,7 @@ import wfdb
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from gem_lightning.data import Mixture
+from gem_lightning.data import Mixture, ShardReader
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import GemError
 from gem_lightning.generate import generate
@@ -166,11 +166,37 @@ def command(*overrides):
     return [sys.executable, "-m", "gem_lightning.generate", *overrides]
 
 
+def test_shards_in_parts_and_of_a_whole_run(tmp_path, capsys):
+    run("source.n=12", "source.diagnoses=[sinus]", f"out={tmp_path}/a", "splits={val:0.4,test:0}")
+    files = [p.stem for p in (tmp_path / "a").glob("*.jsonl") if p.stem in ("train", "val")]
+    common = ("stage=shards", f"files={tmp_path}/a", f"out={tmp_path}/shards")
+    run(*common, "parts=2", "part=1")
+    assert "after all of them" in capsys.readouterr().out
+    with pytest.raises(GemError, match=r"chunks in .*, 1 are missing; run their parts first"):
+        run("stage=merge", f"out={tmp_path}/shards")
+    run(*common, "parts=2", "part=0")
+    run("stage=merge", f"out={tmp_path}/shards")
+    assert "samples in shards; read with gem_lightning.data.ShardReader(" in capsys.readouterr().out
+    assert sum(len(ShardReader(tmp_path / "shards" / name)) for name in files) == 12
+    with pytest.raises(GemError, match="the out= of an earlier run"):
+        run("stage=merge", f"out={tmp_path}/none")
+    with pytest.raises(GemError, match=r"a run's folder with its train\.jsonl"):
+        run("stage=doctor", f"files={tmp_path}/shards", f"out={tmp_path}/d")
+    (tmp_path / "empty.json").write_text("[]")
+    with pytest.raises(GemError, match=r"expected samples in .*empty\.json, got none"):
+        run("stage=doctor", f"files={tmp_path}/empty.json", f"out={tmp_path}/d")
+
+
 @pytest.mark.slow
 def test_an_array_of_local_jobs(tmp_path):
     overrides = ("stage=features", "source.n=12", f"out={tmp_path}", "block=3", "parts=2", "cluster=local", "workers=0")
     subprocess.run(command(*overrides), check=True, timeout=300)
     assert pq.read_table(tmp_path / "features.parquet").num_rows == 12
+    array = ("parts=2", "cluster=local", "workers=0")
+    subprocess.run(command("source.n=12", "block=3", f"out={tmp_path}/a", *array), check=True, timeout=300)
+    data = f"data={tmp_path}/a/train.jsonl"
+    subprocess.run(command("stage=shards", data, f"out={tmp_path}/b", *array), check=True, timeout=300)
+    assert [s.id for s in ShardReader(tmp_path / "b")] == [s.id for s in read_samples(tmp_path / "a" / "train.jsonl")]
 
 
 @pytest.mark.slow

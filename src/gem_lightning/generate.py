@@ -6,22 +6,17 @@ Stages: ``samples`` (default), ``features``, ``check``, ``merge``, ``doctor``, `
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.entry import main_with_errors
 from gem_lightning.errors import GemError
+from gem_lightning.jobs.progress import show_progress
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from gem_lightning.jobs import Progress
-
-logger = logging.getLogger(__name__)
 
 # Settings of source and teacher that shape the rows; the others (prices, budget, concurrency) may change on the way.
 SAME_ROWS = frozenset((
@@ -105,7 +100,14 @@ def merge_parts(cfg: DictConfig) -> None:
     """
     from gem_lightning.grounding import production, run_card
 
-    if Path(cfg.out, "job").is_dir() and json.loads(Path(cfg.out, "job", "job.json").read_text())["suffix"] == ".jsonl":
+    jobs = sorted(Path(cfg.out).glob("job/job.json")) or sorted(Path(cfg.out).glob("*/job/job.json"))
+    if not jobs:
+        raise GemError(f"expected the out= of an earlier run, got {cfg.out}; its stage and parts come first")
+    suffix = json.loads(jobs[0].read_text())["suffix"]
+    if suffix == ".bin":
+        _finish_shards([job.parent.parent for job in jobs])
+        return
+    if suffix == ".jsonl":
         source = _source(cfg)
         card = production.finish_samples(cfg.out, cfg.format, source, run_card.teacher_facts(cfg.out))
         print(run_card.words(card))
@@ -118,6 +120,16 @@ def merge_parts(cfg: DictConfig) -> None:
             f"{facts['cpu_ms_a_record']:.1f} ms of one core a record (reading, measuring, findings): "
             f"{facts['core_hours_for_800k']} core-hours for 800,000 records"
         )
+
+
+def _finish_shards(folders: list[Path]) -> None:
+    from gem_lightning.data.shards import finish_shards
+
+    for folder in folders:
+        count = finish_shards(folder)
+        broken = len((folder / "broken.jsonl").read_text().splitlines())
+        lost = f", {broken} broken (see {folder}/broken.jsonl)" if broken else ""
+        print(f"{count} samples in shards{lost}; read with gem_lightning.data.ShardReader({str(folder)!r})")
 
 
 def _tell_losses(card: dict[str, Any], out: str) -> None:
@@ -170,10 +182,9 @@ def examine(cfg: DictConfig) -> None:
 
     from gem_lightning.grounding.doctor import Doctor
 
-    files = OmegaConf.to_container(cfg.files, resolve=True) if OmegaConf.is_dict(cfg.files) else cfg.files
     options: Any = OmegaConf.to_container(cfg.doctor, resolve=True)
     fail_on = options.pop("fail_on")
-    doctor = Doctor(files, paths=dict(cfg.paths or {}), renderer=_instantiate(cfg.get("render")), **options)
+    doctor = Doctor(_files(cfg), paths=dict(cfg.paths or {}), renderer=_instantiate(cfg.get("render")), **options)
     found = doctor.examine(workers=cfg.workers, show=show_progress())
     found.write(cfg.out)
     print(found.text())
@@ -185,11 +196,26 @@ def make_shards(cfg: DictConfig) -> None:
     """Instruction samples with their signals → streaming shards."""
     from gem_lightning.data.shards import write_shards
 
+    files = _files(cfg)
+    if cfg.cluster:
+        _array(cfg)
+    else:
+        share = {"workers": cfg.workers, "part": cfg.part, "parts": cfg.parts}
+        print(write_shards(files, cfg.out, dict(cfg.paths or {}), cfg.contract, **share, show=show_progress()))
+    _merge_or_wait(cfg)
+
+
+def _files(cfg: DictConfig) -> Any:
+    """What ``data=`` names: a file, several by name, or the files of a run by its folder."""
+    from omegaconf import OmegaConf
+
+    from gem_lightning.grounding.sample import files_of_run
+
     if not cfg.files:
         raise GemError("expected data=FILE with instruction samples, got none")
-    share = {"workers": cfg.workers, "part": cfg.part, "parts": cfg.parts}
-    done = write_shards(cfg.files, cfg.out, dict(cfg.paths or {}), cfg.contract, **share, show=show_progress())
-    print(f"{done}; read with gem_lightning.data.ShardReader({cfg.out!r})")
+    if OmegaConf.is_dict(cfg.files):
+        return OmegaConf.to_container(cfg.files, resolve=True)
+    return files_of_run(cfg.files) if Path(cfg.files).is_dir() else cfg.files
 
 
 def run_part(container: dict[str, Any], part: int, parts: int) -> None:
@@ -268,25 +294,6 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
             found["prompt"] = Path(cfg.prompt_file).read_text(encoding="utf-8")
         found |= {f"teacher.{k}": v for k, v in plain["teacher"].items() if k in SAME_ROWS}
     return found
-
-
-def show_progress(every_s: float = 1.0) -> Any:
-    """A callback that keeps one line of progress on a terminal, or logs one every ten seconds elsewhere."""
-    terminal = sys.stderr.isatty()
-    last = [0.0]
-
-    def show(progress: Progress) -> None:
-        ended = progress.skipped + progress.done >= progress.total
-        if not ended and time.monotonic() - last[0] < (every_s if terminal else 10 * every_s):
-            return
-        last[0] = time.monotonic()
-        if terminal:
-            sys.stderr.write(f"\r\033[K{progress}" + ("\n" if ended else ""))
-            sys.stderr.flush()
-        else:
-            logger.info("%s", progress)
-
-    return show
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, MissingExtraError
 from gem_lightning.grounding.sample import PATHS_NOTE, InstructionSample, known_paths, read_item, sample_items
-from gem_lightning.jobs import JobFolder, Progress, run, write_atomically
+from gem_lightning.jobs import JobError, JobFolder, Progress, run, write_atomically
 
 # magic, bytes of facts, bytes of the rest, leads, rough tokens, Hz, samples
 _HEAD = struct.Struct("<4sIIHHfI")
@@ -159,11 +159,27 @@ def write_shards(
     settings = {"data": data.name, "bytes": data.stat().st_size, "contract": contract}
     folder = JobFolder(out / "job", sample_items(data), settings, ".bin", block, writer=_write_chunk)
     work = _PackItem(known_paths(data, paths), contract)
+    write_atomically(out / PATHS_NOTE, json.dumps(dict(work.paths)).encode())
     progress = run(folder, work, workers, part, parts, show=show)
     if not folder.missing():
-        write_atomically(out / PATHS_NOTE, json.dumps(dict(work.paths)).encode())
         _finish(folder, out, contract)
     return progress
+
+
+def finish_shards(out: str | os.PathLike[str]) -> int:
+    """Write the index of shards whose parts are all done (the last part does so by itself); returns how many samples.
+
+    Raises:
+        JobError: Parts are missing, or there are no shards.
+    """
+    folder = JobFolder(Path(out) / "job")
+    missing = folder.missing()
+    if missing:
+        raise JobError(
+            f"expected {len(folder.spans)} chunks in {out}, {len(missing)} are missing; run their parts first"
+        )
+    _finish(folder, Path(out), json.loads((folder.path / "job.json").read_text())["settings"]["contract"])
+    return folder.total - sum(1 for _ in folder.broken())
 
 
 def _finish(folder: JobFolder, out: Path, contract: str) -> None:
@@ -176,8 +192,7 @@ def _finish(folder: JobFolder, out: Path, contract: str) -> None:
             continue
         lengths.append(_rough_tokens(shard))
         target = out / name
-        if not target.exists():
-            os.link(shard, target)  # one file under two names: the job folder may be deleted
+        _name_too(shard, target)
         count = len(lengths[-1])
         chunks.append({"chunk_bytes": size - 4 * (count + 2), "chunk_size": count, "dim": None, "filename": name})
     broken = list(folder.broken())
@@ -190,6 +205,16 @@ def _finish(folder: JobFolder, out: Path, contract: str) -> None:
     write_atomically(out / LENGTHS, np.concatenate(lengths).astype("<u2").tobytes())
     write_atomically(out / FACTS, json.dumps({"contract": contract, "broken": len(broken)}).encode())
     write_atomically(out / "index.json", json.dumps({"chunks": chunks, "config": config, "updated_at": "0"}).encode())
+
+
+def _name_too(shard: Path, target: Path) -> None:
+    """One file under two names, so that the job folder may be deleted; a copy where the disk knows no such thing."""
+    try:
+        os.link(shard, target)
+    except FileExistsError:
+        return
+    except OSError:
+        write_atomically(target, lambda path: shutil.copyfile(shard, path))
 
 
 def _rough_tokens(shard: Path) -> np.ndarray:

@@ -152,18 +152,35 @@ def known_paths(file: str | os.PathLike[str], paths: Mapping[str, str] | None = 
     return noted | dict(paths or {})
 
 
+def files_of_run(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Split → file of samples in the folder of a run.
+
+    Raises:
+        DataError: There are none.
+    """
+    places = ((split, Path(folder, split + suffix)) for split in ("train", "val", "test") for suffix in _WRITERS)
+    found = {split: str(place) for split, place in places if place.is_file()}
+    if not found:
+        raise DataError(f"expected a file of samples, or a run's folder with its train.jsonl, got {folder}")
+    return found
+
+
 def sample_items(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     """Items of a job over a file of samples: where each sample stands, so that a worker can read it by itself.
 
     Raises:
-        DataError: The file is missing or cut off.
+        DataError: The file is missing, cut off or empty.
     """
     path = Path(path)
+    i = -1
     if path.suffix == ".parquet":
-        yield from ({"id": i, "file": str(path), "row": i} for i in range(len(open_table(str(path)))))
+        for i in range(len(open_table(str(path)))):
+            yield {"id": i, "file": str(path), "row": i}
     else:
         for i, (start, end) in enumerate(_spans(_mapped_file(path), path)):
             yield {"id": i, "file": str(path), "start": start, "end": end}
+    if i < 0:
+        raise DataError(f"expected samples in {path}, got none")
 
 
 def read_item(item: Mapping[str, Any]) -> InstructionSample:

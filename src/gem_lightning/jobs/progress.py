@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -45,3 +50,22 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def show_progress(every_s: float = 1.0) -> Callable[[Progress], None]:
+    """A callback that keeps one line of progress on a terminal, or logs one every ten seconds elsewhere."""
+    terminal = sys.stderr.isatty()
+    last = [0.0]
+
+    def show(progress: Progress) -> None:
+        ended = progress.skipped + progress.done >= progress.total
+        if not ended and time.monotonic() - last[0] < (every_s if terminal else 10 * every_s):
+            return
+        last[0] = time.monotonic()
+        if terminal:
+            sys.stderr.write(f"\r\033[K{progress}" + ("\n" if ended else ""))
+            sys.stderr.flush()
+        else:
+            logger.info("%s", progress)
+
+    return show
