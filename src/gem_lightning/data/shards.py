@@ -214,7 +214,11 @@ def _name_too(shard: Path, target: Path) -> None:
     except FileExistsError:
         return
     except OSError:
-        write_atomically(target, lambda path: shutil.copyfile(shard, path))
+
+        def copy(to: Path) -> None:
+            shutil.copyfile(shard, to)
+
+        write_atomically(target, copy)
 
 
 def _rough_tokens(shard: Path) -> np.ndarray:
