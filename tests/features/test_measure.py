@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.signal import resample_poly
 
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulate import simulate
@@ -28,6 +29,15 @@ def test_intervals_and_axes_of_simulated_beats(seed):
     for name, levels in truth["st_mv"].items():
         for point, level in levels.items():
             assert features.st_mv[name][point] == pytest.approx(level, abs=0.01)
+
+
+@pytest.mark.parametrize("fs", [100, 125, 250, 1000])
+def test_intervals_hold_at_any_sampling_rate(fs):
+    for seed in range(4):
+        sim = simulate("sinus", seed=seed)
+        there = measure(EcgRecord(resample_poly(sim.record.signal, fs, 500, axis=1), fs))
+        for name in ("pr_ms", "qrs_ms", "qt_ms"):
+            assert getattr(there, name) == pytest.approx(sim.parameters[name], abs=9 if fs < 250 else 5)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -17,7 +17,8 @@ from gem_lightning.features._arrays import median
 from gem_lightning.features._spikes import remove_spikes
 
 RATE = 500  # working rate of all wave finders, Hz
-SLOPE_HZ = 45.0  # corner of the Gaussian under which QRS edges are found, Hz
+SLOPE_HZ = 45.0  # corner of the Gaussian under which QRS edges are found, Hz ...
+SLOPE_SHARE = 0.28  # ... and at most this share of the record's rate: a spectrum that ends abruptly rings around edges
 SPIKE_MARGIN = 6  # working samples around a pacemaker spike that the filters still smear it into
 BEAT, SLOPE = 1, 2  # places of these views in the stack
 PAD = RATE  # samples of mirrored signal kept before and after, so that no window leaves the array
@@ -34,7 +35,7 @@ class Views:
     Attributes:
         clean: 0.5-60 Hz, mV: amplitudes.
         beat: Slope of 6-28 Hz, mV/s: where QRS complexes stand out.
-        slope: Slope under a 45 Hz Gaussian, mV/s: QRS edges.
+        slope: Slope under a 45 Hz Gaussian (narrower below 160 Hz), mV/s: QRS edges.
         t: Under a 14 Hz Gaussian, mV.
         p: Under a 24 Hz Gaussian, mV.
         spikes: (n, 2) first and last sample of pacemaker spikes, padded working samples; the views are without them.
@@ -58,7 +59,7 @@ def ms(milliseconds: float) -> int:
 
 
 @lru_cache(maxsize=8)
-def _gains(length: int) -> np.ndarray:
+def _gains(length: int, slope_hz: float) -> np.ndarray:
     """Gains (views, frequencies) for a real transform of ``length`` samples at :data:`RATE`; complex64."""
     f = fft.rfftfreq(length, 1 / RATE)
     f[0] = 1e-6
@@ -76,7 +77,7 @@ def _gains(length: int) -> np.ndarray:
     gains = [
         high(0.5, 2) * low(60, 4),
         high(6, 3) * low(28, 3) * derivative,
-        high(0.5, 2) * gauss(SLOPE_HZ) * derivative,
+        high(0.5, 2) * gauss(slope_hz) * derivative,
         high(0.5, 2) * gauss(14),
         high(0.8, 2) * gauss(24),
     ]
@@ -119,7 +120,7 @@ def views(record: EcgRecord) -> Views:
         spectrum = np.pad(spectrum, ((0, 0), (0, bins - spectrum.shape[1])))
     scale = length / total
     spectrum = spectrum[:, :bins] * np.float32(scale)
-    stack = fft.irfft(spectrum[None] * _gains(length)[:, None], length, axis=-1)
+    stack = fft.irfft(spectrum[None] * _gains(length, min(SLOPE_HZ, SLOPE_SHARE * fs))[:, None], length, axis=-1)
     samples = round(n * scale)
     stack = stack[..., : 2 * PAD + samples]
     spikes = PAD + np.round(spikes * scale).astype(int)

@@ -10,7 +10,7 @@ from gem_lightning.features._filters import fill_gaps
 from gem_lightning.features.schema import ST_POINTS, Delineation
 
 DEFLECTION_MV = 0.025  # a smaller Q, R, S or R' is not told from noise
-J_MARGIN_MS = 10.0  # the J level is read this long after the QRS offset, lest the end of the QRS complex be part of it
+J_MARGIN_MS = 12.0  # the J level is read this long after the QRS offset, lest the end of the QRS complex be part of it
 ST_SPAN_MS = 80.0  # the ST slope is taken over this stretch after the J point
 
 
