@@ -48,6 +48,7 @@ def train(cfg: DictConfig) -> float | None:
     """
     check_choices()
     join_tasks(cfg.trainer.devices)
+    _hush()
     check_config(cfg)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
     if not cfg.dry_run:
@@ -56,7 +57,6 @@ def train(cfg: DictConfig) -> float | None:
     import lightning
     from hydra.utils import instantiate
 
-    _hush()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     data, module = instantiate(cfg.data), instantiate(cfg.model)
     run = refuse(cfg, module)
@@ -115,6 +115,9 @@ def _hush() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec.*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # the data module keeps the position
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*is deprecated.*")  # 5.17 has no other name
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses kernels for CPUs that it can do without
 
 
 def find_checkpoint(name: str | None, folder: str) -> str | None:
@@ -202,6 +205,7 @@ def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
     if run is None:
         return Planned(None, on_gpus(cfg))
     from gem_lightning.lit import plan as planning
+    from gem_lightning.lit.load import measure_load
 
     for split in ("train", "val"):
         if data.sources[split] is not None:
@@ -210,7 +214,7 @@ def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
         return Planned(None, on_gpus(cfg))
     others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
     try:
-        plan = planning.make_plan(run, planning.measure_load(data, run.devices), others if cfg.dry_run else ())
+        plan = planning.make_plan(run, measure_load(data, run.devices), others if cfg.dry_run else ())
     except DataError as error:
         if cfg.dry_run:
             raise

@@ -1,6 +1,7 @@
 """Plans against what really happens: memory of small models, counts, and refusals before any weight is read."""
 
 import gc
+from dataclasses import replace
 
 import lightning
 import pytest
@@ -11,8 +12,9 @@ from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
 from gem_lightning.lit import InstructionDataModule, KeepLast
 from gem_lightning.lit.checkpoint_files import newest_whole
+from gem_lightning.lit.load import Load, measure_load
 from gem_lightning.lit.optim import freeze_unreached, set_trainable
-from gem_lightning.lit.plan import GIB, Load, Run, make_plan, measure_load, out_of_memory, refuse_what_does_not_fit
+from gem_lightning.lit.plan import GIB, Run, make_plan, out_of_memory, refuse_what_does_not_fit
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
 from gem_lightning.train import Planned, fit
 from helpers_sizes import SMALL
@@ -196,3 +198,40 @@ def test_the_load_is_counted_without_reading_signals(tmp_path):
     assert found.mean["ecgs"] == 4 and found.mean["tiles"] == 0
     packed = InstructionDataModule(processor, cohort, batch_size=1, num_workers=0, pack_to=1024)
     assert measure_load(packed, devices=1).length == 1024
+
+
+def test_a_load_that_makes_no_step_is_refused(tmp_path):
+    cohort = SimulatedCohort(tmp_path, n=12, seed=3, workers=1)
+    cohort.prepare()
+    processor = build_processor(tiny_tokenizer(), sizes(1))
+    few = InstructionDataModule(processor, cohort, batch_size=4, num_workers=0)
+    with pytest.raises(GemError, match=r"at least 32 samples for 8 device\(s\) of data.batch_size=4, got 12"):
+        measure_load(few, devices=8)
+    unanswered = [replace(sample, conversations=sample.conversations[:1]) for sample in cohort.samples()]
+    mute = InstructionDataModule(processor, unanswered, batch_size=4, num_workers=0)
+    with pytest.raises(GemError, match=r"with answers to learn from, got none among 12 .* 'simulated-3-0'"):
+        measure_load(mute, devices=1)
+
+
+def test_rates_for_nothing_are_refused_before_any_weight_is_read():
+    with pytest.raises(GemError, match="reach trainable"):
+        make_plan(Run(net=sizes(2), freeze=TOWERS, lr_by_pattern={"model.ecg_tower.*": 1e-4}), load())
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        ({"dtype": "foo"}, "dtype to be one of"),
+        ({"attention": "foo"}, "attention to be one of"),
+        ({"compile": "foo"}, "compile to be true, false or one of"),
+        ({"gradient_checkpointing": "foo"}, "selective or a number"),
+        ({"gradient_checkpointing": -1}, "selective or a number"),
+        ({"lora": {"r": 0}}, r"rank \(lora.r\) of at least 1, got 0"),
+        ({"lora": {"lora_dropuot": 0.1}}, "'lora_dropuot'; did you mean lora_dropout"),
+        ({"lora": {"lora_dropout": 1.5}}, "from 0 to below 1"),
+        ({"lora": {}, "checkpoint": "x", "quantization": "nf5"}, "nf5"),
+    ],
+)
+def test_values_of_the_network_are_refused_before_it_is_built(net, words):
+    with pytest.raises(GemError, match=words):
+        make_plan(Run(net=sizes(2) | net), load())

@@ -33,7 +33,10 @@ class GemCollator:
         batch["ids"] = [item["id"] for item in items]
         batch["counts"] = count_items(items, batch["input_ids"].numel())
         if bool((batch["labels"] == IGNORE_INDEX).all()):
-            raise DataError(f"expected answers to learn from, got only masked labels in the samples {batch['ids']}")
+            raise DataError(
+                f"expected answers to learn from, got only masked labels in the samples {batch['ids']}; give each an "
+                "answer (a turn from gpt), raise data.max_length if it was cut off, or leave such samples out"
+            )
         return batch
 
     def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -8,21 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from gem_lightning.errors import GemError
+from gem_lightning.lit.load import Load
 from gem_lightning.lit.optim import freeze_unreached, parameter_groups, set_trainable
 from gem_lightning.models.assemble import quantisation
 from gem_lightning.models.compute import check_compute
-from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.estimate import GIB, Memory, Setup, estimate_memory
 from gem_lightning.models.flops import FlopCounter
 from gem_lightning.models.lora import check_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.shell import config_for, network_shell
 
-_LOOKED_AT = 64  # samples whose tokens are counted
 _SHARDED = ("fsdp", "fsdp2")
 _LOWER = (
     "lower data.batch_size (and raise trainer.accumulate_grad_batches) or data.max_length, recompute activations "
@@ -60,26 +58,6 @@ class Run:
     epochs: int = 1
     max_steps: int = -1
     cuda: bool = True
-
-
-@dataclass(frozen=True)
-class Load:
-    """What the data bring.
-
-    Attributes:
-        samples: An epoch deals.
-        batches: Of one process in an epoch.
-        rows, length: Of its largest batch.
-        mean: Counts of an average batch, as :func:`gem_lightning.data.collate.count_items` names them.
-        largest: Counts of the largest one.
-    """
-
-    samples: int
-    batches: int
-    rows: int
-    length: int
-    mean: Mapping[str, float]
-    largest: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -143,33 +121,6 @@ def refuse_what_cannot_work(run: Run) -> None:
     check_loss(run.net.get("loss", "auto"), "cuda" if run.cuda else "cpu")
     if run.strategy == "fsdp" and not run.cuda:
         raise GemError("expected GPUs for strategy=fsdp, got none; use fsdp2, which also runs on CPUs")
-
-
-def measure_load(data: Any, devices: int) -> Load:
-    """Look at some samples of a data module's training split, the longest among them; no signal is read.
-
-    Args:
-        data: An ``InstructionDataModule``, prepared.
-        devices: Processes that share an epoch.
-    """
-    dataset = data.dataset("train")
-    processor, rough = dataset.processor, dataset.samples.lengths
-    spread = np.linspace(0, len(dataset) - 1, min(_LOOKED_AT, len(dataset))).astype(int)
-    longest = np.argsort(rough)[-min(data.batch_size, _LOOKED_AT) :]
-    counted = {int(i): _counts(dataset, processor, int(i)) for i in {*spread, *longest}}
-    mean = {name: float(np.mean([counted[int(i)][name] for i in spread])) for name in counted[int(spread[0])]}
-    largest = max((counted[int(i)] for i in longest), key=lambda counts: counts["tokens"])
-    samples = len(dataset.samples.order(data.seed))
-    if data.pack_to is None:
-        rows, length, each = data.batch_size, largest["tokens"], float(data.batch_size)
-        most = {name: value * rows for name, value in largest.items()}
-        batches = samples // (rows * devices)
-    else:
-        rows, length = data.batch_size, data.pack_to
-        each = rows * length * 0.98 / mean["tokens"]
-        most = {name: value * each for name, value in mean.items()}
-        batches = int(samples / (each * devices))
-    return Load(samples, batches, rows, length, {name: value * each for name, value in mean.items()}, most)
 
 
 def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> Plan:
@@ -276,15 +227,3 @@ def _setup(run: Run, load: Load) -> Setup:
         quantised=None if quantised is None else 8 if quantised == "int8" else 4,
         cuda=run.cuda,
     )
-
-
-def _counts(dataset: Any, processor: Any, index: int) -> dict[str, int]:
-    found = dataset.placeholders(index)
-    ids = found["input_ids"]
-    return {
-        "tokens": len(ids),
-        "squares": len(ids) ** 2,
-        "labels": sum(label != IGNORE_INDEX for label in found["labels"][1:]),
-        "ecgs": ids.count(processor.ecg_token_id) // processor.ecg_tokens,
-        "tiles": -(-ids.count(processor.image_token_id) // processor.tile_tokens),
-    }
