@@ -62,6 +62,19 @@ def test_parquet_with_stored_pictures_trains_checks_and_becomes_shards(tmp_path,
     assert len(list(cache.rglob("*.arrow"))) == 2  # a file that changed is unpacked anew
 
 
+def test_what_holds_no_samples_is_refused_with_what_could_be_meant(tmp_path):
+    write_samples([sample(0)], tmp_path / "run" / "train.jsonl")
+    write_shards({"val": tmp_path / "run" / "train.jsonl"}, tmp_path / "shards", workers=0)
+    for source, words in (
+        (11, "a file or shards of samples, or samples, got 11"),
+        (tmp_path / "run", r"the folder .*run; name one of .*run/train\.jsonl"),
+        (tmp_path / "shards", r"the folder .*shards; name one of .*shards/val"),
+        (tmp_path, "make them with stage=shards"),
+    ):
+        with pytest.raises(DataError, match=words):
+            open_samples(source)
+
+
 def test_the_hub_s_image_column(tmp_path, cache):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from gem_lightning.data.order import EpochOrder
 from gem_lightning.data.shard_reader import ShardReader, is_address
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import SampleFile, known_paths
+from gem_lightning.grounding.sample import SampleFile, files_of_run, known_paths
 from gem_lightning.grounding.sample_table import SampleTable
 
 logger = logging.getLogger(__name__)
@@ -41,10 +42,18 @@ def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequenc
     if hasattr(source, "samples"):
         samples = source.samples()
     elif not isinstance(source, (str, os.PathLike)):
+        if not isinstance(source, Iterable):
+            raise DataError(
+                f"expected a file or shards of samples, or samples, got {source!r}; check data.train, data.val"
+            )
         samples = list(source)
     elif is_address(source):
         samples = ShardReader(source, paths)
     elif Path(source).is_dir():
+        if not Path(source, "index.json").exists():
+            raise DataError(
+                f"expected a file or shards (index.json) of samples, got the folder {source}{_within(source)}"
+            )
         samples = ShardReader(source, known_paths(Path(source, "index.json"), paths))
     else:
         kind = SampleTable if Path(source).suffix == ".parquet" else SampleFile
@@ -52,6 +61,14 @@ def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequenc
     if len(samples) == 0:
         raise DataError(f"expected at least one sample, got an empty split: {source}; check its path and filters")
     return samples
+
+
+def _within(folder: str | os.PathLike[str]) -> str:
+    """What could be meant by a folder that holds no shards itself."""
+    with suppress(DataError):
+        return f"; name one of {', '.join(files_of_run(folder).values())}"
+    shards = sorted(str(index.parent) for index in Path(folder).glob("*/index.json"))
+    return f"; name one of {', '.join(shards[:5])}" if shards else "; make them with stage=shards"
 
 
 @dataclass(frozen=True)
