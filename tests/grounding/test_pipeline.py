@@ -343,6 +343,14 @@ def test_settings_that_make_no_sense_are_explained():
         Pipeline(tries=0)
     with pytest.raises(DataError, match=r"Jinja file at none\.jinja, got none"):
         Pipeline(prompt_file="none.jinja")
+    with pytest.raises(DataError, match="contract clean or gem, got 'foo'"):
+        Pipeline(contract="foo")
+    with pytest.raises(DataError, match="sent pictures, got none; give render=default"):
+        Pipeline(attached=True)
+    with pytest.raises(DataError, match=r"gate\.max_words as a whole number of 0 or more, got 'x'"):
+        Gate(max_words="x")
+    with pytest.raises(DataError, match=r"source\.seed as a whole number, got 'x'"):
+        Simulated(seed="x")
     with pytest.raises(DataError, match=r"source\.diagnoses among .*sinus.*, got nonsense"):
         list(Simulated(n=1, diagnoses=["nonsense"]).records())
 

@@ -208,6 +208,18 @@ def test_broken_items_are_tried_again_when_asked(tmp_path):
     assert merge([tmp_path], tmp_path / "all.jsonl") == 12
 
 
+def test_numbers_that_make_no_sense_are_explained(tmp_path):
+    with pytest.raises(JobError, match="a block of 1 item or more, got 0"):
+        JobFolder(tmp_path / "a", items(2), block=0)
+    folder = JobFolder(tmp_path / "b", items(2), suffix=".jsonl")
+    with pytest.raises(JobError, match=r"workers as a number of processes .*, got -1"):
+        run(folder, square, -1)
+    with pytest.raises(JobError, match="got 'many'"):
+        Workers("many")
+    with pytest.raises(JobError, match="cluster slurm or local, got 'lsf'"):
+        run_array(square, 2, tmp_path / "logs", "lsf")
+
+
 def test_progress_in_words():
     progress = Progress(100, skipped=20, done=30)
     progress.started = time.monotonic() - 10

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from gem_lightning.errors import DataError
 from gem_lightning.features.schema import EcgFeatures, Finding
 
 # Words by which a text gives away that it was written from something other than the tracing.
@@ -76,12 +77,21 @@ class Gate:
         all_numbers: Refuse numbers that no claim covers: a number that cannot be checked may be invented.
         report_rules: Where a clinician's report says something, it rules over the measurement: its findings must be
             stated, are accepted although the measurement disagrees, and no other diagnosis may be added.
+
+    Raises:
+        DataError: A limit that is no whole number.
     """
 
     max_words: int = 300
     min_claims: int = 3
     all_numbers: bool = True
     report_rules: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_words", "min_claims"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise DataError(f"expected gate.{name} as a whole number of 0 or more, got {value!r}")
 
     def judge(
         self, text: str, features: EcgFeatures, findings: Sequence[Finding] | None = None, report: str | None = None

@@ -103,6 +103,10 @@ class Pipeline:
         for name in ("tries", "samples_per_record"):
             if getattr(self, name) < 1:
                 raise DataError(f"expected {name} of 1 or more, got {getattr(self, name)}")
+        if self.contract not in ("clean", "gem"):
+            raise DataError(f"expected contract clean or gem, got {self.contract!r}")
+        if self.attached and self.renderer is None:
+            raise DataError("expected a renderer for a teacher that is sent pictures, got none; give render=default")
         if self.prompt_file is not None and not Path(self.prompt_file).is_file():
             raise DataError(f"expected a Jinja file at {self.prompt_file}, got none; check prompt_file")
 

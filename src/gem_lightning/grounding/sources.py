@@ -371,6 +371,11 @@ class Simulated(Source):
     diagnoses: Sequence[str] | None = None
     snr_db: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("n", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise DataError(f"expected source.{name} as a whole number, got {getattr(self, name)!r}")
+
     @property
     def paths(self) -> dict[str, str]:
         """Nothing lies in files."""

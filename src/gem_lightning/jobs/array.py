@@ -32,13 +32,15 @@ def run_array(
         What each part returned.
 
     Raises:
-        JobError: Parts that failed; running the same again resumes them.
+        JobError: No such cluster, or parts that failed; running the same again resumes them.
         MissingExtraError: submitit is not installed.
     """
     try:
         import submitit
     except ImportError:
         raise MissingExtraError("submitit", "sweep") from None
+    if cluster not in ("slurm", "local"):
+        raise JobError(f"expected cluster slurm or local, got {cluster!r}")
     executor = submitit.AutoExecutor(folder=str(Path(folder)), cluster=cluster)
     executor.update_parameters(name="gem-lightning", **{"timeout_min": 24 * 60, **parameters})
     jobs = executor.map_array(work, range(parts), [parts] * parts)

@@ -54,6 +54,8 @@ class JobFolder:
         self.path, self.schema, self.writer = Path(path), schema, writer
         self.shards = self.path / "shards"
         manifest = self.path / "items.jsonl"
+        if block < 1:
+            raise JobError(f"expected a block of 1 item or more, got {block}")
         if items is None and not manifest.exists():
             raise JobError(f"expected a job folder with items.jsonl, got {self.path}; check the path")
         self.shards.mkdir(parents=True, exist_ok=True)

@@ -142,6 +142,7 @@ def run(
         show: Called after each block.
         start_method: ``spawn`` (safe with threads), ``forkserver`` or ``fork``.
     """
+    check_workers(workers)
     with folder.claimed(part, parts):
         progress, blocks = _begin(folder, part, parts)
         if workers == 0:
@@ -155,6 +156,18 @@ def run(
         for block in crashed:
             _count(progress, _run_alone(block, start, start_method), show)
     return progress
+
+
+def check_workers(count: int | None) -> None:
+    """Before any process starts.
+
+    Raises:
+        JobError: There is no such number of processes.
+    """
+    if count is not None and (not isinstance(count, int) or count < 0):
+        raise JobError(
+            f"expected workers as a number of processes (0 works in this one, null on all cores), got {count!r}"
+        )
 
 
 def _begin(folder: JobFolder, part: int, parts: int) -> tuple[Progress, list[int]]:

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from gem_lightning.jobs.runner import follow_parent, one_thread_each, time_limit
+from gem_lightning.jobs.runner import check_workers, follow_parent, one_thread_each, time_limit
 
 
 class DiedError(Exception):
@@ -29,6 +29,7 @@ class Workers:
     """
 
     def __init__(self, count: int | None = None, limit_s: float | None = None) -> None:
+        check_workers(count)
         self.count = (os.cpu_count() or 1) if count is None else count
         self.limit_s = limit_s
         self._pool = self._start(self.count) if self.count else None
