@@ -1,12 +1,15 @@
 """Plans against what really happens: memory of small models, counts, and refusals before any weight is read."""
 
 import gc
+import json
 from dataclasses import replace
 
 import lightning
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.distributed.device_mesh import init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
@@ -16,7 +19,10 @@ from gem_lightning.lit.load import Load, measure_load
 from gem_lightning.lit.optim import freeze_unreached, set_trainable
 from gem_lightning.lit.plan import GIB, Run, make_plan, out_of_memory, refuse_what_does_not_fit
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+from gem_lightning.models.sharding import Sharding
 from gem_lightning.train import Planned, fit
+from helpers_kill import exit_codes
+from helpers_processes import start
 from helpers_sizes import SMALL
 from helpers_training import parts, tiny_cohort
 
@@ -32,45 +38,60 @@ def sizes(layers):
     }
 
 
-def measured(run):
-    """Bytes of weights and moments, and the most that the CPU's allocator gave besides during one step."""
-    torch.manual_seed(0)
-    network = build_gem(**run.net)
-    set_trainable(network, run.freeze)
-    freeze_unreached(network)
-    config = network.config
+def drawn_batch(config):
+    """Random tokens, signals and pictures of the sizes that :func:`load` counts."""
     ids = torch.randint(0, VOCABULARY, (ROWS, LENGTH))
     ids[:, 5:56] = config.ecg_token_id
     ids[:, 56:120] = config.image_token_id
     labels = ids.clone()
     labels[:, : LENGTH - LABELS] = -100
-    batch = {
+    return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "labels": labels,
         "ecg_values": torch.randn(ROWS, 12, 5000),
         "pixel_values": torch.randn(ROWS, 3, 112, 112),
     }
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], foreach=False)
 
-    def step():
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled="mixed" in run.precision):
-            loss = network(**batch, return_logits=False).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
-    step()
-    gc.collect()
+def built(run):
+    """The network of a run as its strategy holds it, and what is called in a step."""
+    if run.strategy == "fsdp2":
+        mesh = init_device_mesh("cpu", (run.devices,), mesh_dim_names=("data_parallel",))
+        compute = torch.bfloat16 if "mixed" in run.precision else None
+        network = build_gem(**run.net, shard=Sharding(mesh["data_parallel"], compute))
+    else:
+        network = build_gem(**run.net)
+    set_trainable(network, run.freeze)
+    freeze_unreached(network)
+    return network, DistributedDataParallel(network) if run.strategy == "ddp" else network
+
+
+def measured(run):
+    """The most bytes that the CPU's allocator had given at any moment of a run's second step, from its beginning on."""
+    torch.manual_seed(0)
+    casts = "mixed" in run.precision and run.strategy != "fsdp2"
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
+        network, called = built(run)
+        batch = drawn_batch(network.config)
+        optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], foreach=False)
+        for number in range(2):
+            with record_function(f"step {number}"):
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=casts):
+                    loss = called(**batch, return_logits=False).loss
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            del loss
+            gc.collect()
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    began = next(event.start_ns() for event in events if event.name() == "step 1")
     now = most = 0
-    for event in profiler.profiler.kineto_results.events():
+    for event in events:
         if event.name() == "[memory]":
             now += event.nbytes()
-            most = max(most, now)
-    moments = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
-    return most + sum(t.numel() * t.element_size() for t in (*network.parameters(), *moments))
+            most = max(most, now) if event.start_ns() >= began else 0
+    return most - sum(value.numel() * value.element_size() for value in batch.values())
 
 
 def load(rows=ROWS, length=LENGTH):
@@ -98,6 +119,30 @@ def load(rows=ROWS, length=LENGTH):
 def test_estimated_memory_is_what_a_step_takes(run):
     (memory,) = make_plan(run, load()).memory.values()
     assert memory.total == pytest.approx(measured(run), rel=0.15)
+
+
+ON_TWO = {
+    "ddp": Run(net=sizes(4), strategy="ddp", devices=2, cuda=False),
+    "fsdp2": Run(net=sizes(4), strategy="fsdp2", devices=2, cuda=False),
+    "fsdp2 mixed": Run(net=sizes(6), freeze=TOWERS, strategy="fsdp2", devices=2, precision="bf16-mixed", cuda=False),
+}
+
+
+def _measured_on_two(folder):
+    torch.distributed.init_process_group("gloo")
+    found = {name: measured(run) for name, run in ON_TWO.items()}
+    (folder / f"{torch.distributed.get_rank()}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_estimated_memory_of_two_processes_is_what_each_takes(tmp_path):
+    assert exit_codes(start(_measured_on_two, tmp_path, ranks=2)) == [0, 0]
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        for name, run in ON_TWO.items():
+            (memory,) = make_plan(run, load()).memory.values()
+            assert memory.total == pytest.approx(found[name], rel=0.15), name
 
 
 def test_sharing_out_divides_what_it_divides():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -93,10 +93,15 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     with FakeTensorMode():
         _without_data(one)
         _without_data(two)
+        sizes_1, sizes_2 = (_Sizes.of(network, setup) for network in (one, two))
+        whole = _weight_bytes(one)
+        if setup.strategy == "fsdp2" and setup.autocast is not None:  # computes in gathered weights, nothing is cast
+            _without_data(one, setup.autocast)
+            _without_data(two, setup.autocast)
+            setup = replace(setup, autocast=None)
         kept_1, kept_2 = (_kept_by_language_model(network, setup) for network in (one, two))
         towers = _kept_by_towers(one, setup)
         again = _recomputed(one, setup, kept_1)
-        sizes_1, sizes_2 = (_Sizes.of(network, setup) for network in (one, two))
     periods = (layers - first) / period
     sizes = sizes_1 + (sizes_2 - sizes_1) * periods
     activations = kept_1 + (kept_2 - kept_1) * periods + towers
@@ -111,7 +116,8 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     copies = sizes.copies
     if setup.strategy == "fsdp2":
         layer = sizes_2.weights - sizes_1.weights
-        copies = 2 * layer / period + sizes.outside / max(1, share)
+        gathered = 2 * layer / period + sizes.outside  # the layer that runs, the next one, and what is no layer
+        copies = gathered * _weight_bytes(one) / whole
     # the backward pass frees activations as gradients come; then the optimiser needs its scratch
     backward, update = activations + copies + passing + held, gradients + step
     worst = backward >= update
@@ -190,6 +196,10 @@ def _compute_bytes(network: nn.Module, setup: Setup) -> int:
     return _compute_dtype(network, setup).itemsize
 
 
+def _weight_bytes(network: nn.Module) -> int:
+    return next(_gem(network).model.language_model.parameters()).element_size()
+
+
 def _widest(network: nn.Module) -> int:
     return _gem(network).config.text_config.intermediate_size
 
@@ -265,12 +275,17 @@ def _recomputed(network: nn.Module, setup: Setup, kept: int) -> int:
     return _kept_by_language_model(network, setup) - kept
 
 
-def _without_data(network: nn.Module) -> None:
-    """Put tensors that claim to lie on the CPU, and hold nothing, in place of those on the meta device."""
+def _without_data(network: nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Put tensors that claim to lie on the CPU, and hold nothing, in place of those on the meta device.
+
+    Args:
+        network: Changed in place.
+        dtype: Of the parameters; None keeps theirs.
+    """
     for module in network.modules():
         for name, value in module._parameters.items():
             if value is not None:
-                empty = torch.empty(value.shape, dtype=value.dtype)
+                empty = torch.empty(value.shape, dtype=dtype or value.dtype)
                 module._parameters[name] = nn.Parameter(empty, requires_grad=value.requires_grad)
         for name, buffer in module._buffers.items():
             if buffer is not None:
