@@ -283,6 +283,18 @@ def test_tables_that_do_not_fit_are_refused_with_their_columns(tmp_path):
     assert [r.id for r in RecordFiles(str(tmp_path / "signal.csv")).records()] == ["signal.csv"]
 
 
+def test_odd_values_of_a_table(tmp_path):
+    lines = ("path;age;sex;report;split", "a;-5;weiblich; ;dev", "b;61,5;M;NaN;training", "c;300;f;AF;")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    a, b, c = RecordFiles(str(tmp_path / "t.csv")).records()
+    assert (a.age, a.sex, a.report, a.split) == (None, None, None, "val")
+    assert (b.age, b.sex, b.report, b.split) == (None, "male", None, "train")
+    assert (c.age, c.sex, c.report, c.split) == (None, "female", "AF", None)
+    (tmp_path / "t.csv").write_text("path,split\na,../../etc\n")
+    with pytest.raises(DataError, match=r"a split among train, val, test.*got '\.\./\.\./etc'"):
+        list(RecordFiles(str(tmp_path / "t.csv")).records())
+
+
 def test_files_that_do_not_hold_their_rate_are_told_it(tmp_path):
     truth = simulate("sinus", seed=4, snr_db=30).record
     for name in ("a", "b"):

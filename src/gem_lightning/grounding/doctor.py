@@ -18,7 +18,7 @@ from gem_lightning.grounding.doctor_images import picture_shows, read_picture
 from gem_lightning.grounding.doctor_pairs import between, signature
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
 from gem_lightning.grounding.sample import known_paths, read_item, sample_items
-from gem_lightning.grounding.tables import number_or_none, sex_in_words
+from gem_lightning.grounding.tables import age_or_none, sex_in_words
 from gem_lightning.jobs import JobFolder, Progress, run
 
 SEVERITY = {
@@ -211,9 +211,7 @@ class CheckSample:
             yield "quality", measured.features.reason
             return
         known = {**measured.record.meta, **sample.metadata}  # criteria differ by age and sex
-        age = number_or_none(known.get("age"))
-        age = age if age is not None and 0 <= age <= 150 else None
-        found = findings(measured.features, age=age, sex=sex_in_words(known.get("sex")))
+        found = findings(measured.features, age=age_or_none(known.get("age")), sex=sex_in_words(known.get("sex")))
         gate = Gate(max_words=10**6, min_claims=0, all_numbers=False)
         judged = gate.judge(answers, measured.features, found, sample.report)
         for problem in judged.problems:

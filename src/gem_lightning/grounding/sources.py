@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,65 +14,8 @@ from urllib.parse import urlencode
 from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
-from gem_lightning.grounding.tables import number_or_none, sex_in_words, table_rows
-
-
-@dataclass(frozen=True)
-class SourceRecord:
-    """One record of a data set, before it is read.
-
-    Args:
-        id: Unique within the source.
-        ecg: Portable reference: the data set's folder name and the path below it, as the original's ``ecg`` field.
-        format: Format name of the reader, where the file's look is not enough.
-        patient: Who it was recorded from (a number of the data set), for splits; None takes the record itself.
-        age: Years.
-        sex: ``female`` or ``male``.
-        report: What a clinician (or the data set's labels) says of it.
-        codes: Labels of the data set, as they are.
-        split: ``train``, ``val`` or ``test`` where the data set says so.
-        recorded: Order of records of one patient (date as ISO text).
-        earlier: ``ecg`` of the same patient's record before this one.
-        sample: An instruction sample's JSON object, where the source is a file of samples.
-    """
-
-    id: str
-    ecg: str | None
-    format: str | None = None
-    patient: str | None = None
-    age: float | None = None
-    sex: str | None = None
-    report: str | None = None
-    codes: tuple[str, ...] = ()
-    split: str | None = None
-    recorded: str | None = None
-    earlier: str | None = None
-    sample: dict[str, Any] | None = None
-
-    def to_item(self) -> dict[str, Any]:
-        """A JSON-ready dict without what is absent."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
-
-    @classmethod
-    def from_item(cls, item: Mapping[str, Any]) -> SourceRecord:
-        """The record that :meth:`to_item` described."""
-        return cls(**({"ecg": None} | dict(item) | {"codes": tuple(item.get("codes", ()))}))
-
-
-@dataclass(frozen=True)
-class Missing:
-    """Something that a data set should have.
-
-    Args:
-        what: File or folder, and what it is for.
-        place: Where it was looked for.
-    """
-
-    what: str
-    place: str
-
-    def __str__(self) -> str:
-        return f"{self.what} (looked for {self.place})"
+from gem_lightning.grounding.source_record import Missing, SourceRecord
+from gem_lightning.grounding.tables import age_or_none, number_or_none, sex_in_words, split_in_words, table_rows
 
 
 @dataclass
@@ -276,15 +219,19 @@ class RecordFiles(Source):
                 f"{', '.join(map(str, row))}; name the columns: source.columns={{ecg: NAME, patient: NAME}}"
             )
         names = {name: asked.get(name, name) for name in SourceRecord.__dataclass_fields__}
-        values = {name: row[c] for name, c in names.items() if row.get(c) not in (None, "")}
+        values = {name: row[c] for name, c in names.items() if not _is_blank(row.get(c))}
         values |= {name: str(values[name]) for name in ("id", "patient", "report", "recorded") if name in values}
         values |= {"ecg": self.portable(str(row[column])), "sex": sex_in_words(values.get("sex"))}
-        values["age"] = number_or_none(values.get("age"))
+        values |= {"age": age_or_none(values.get("age")), "split": split_in_words(values.get("split"))}
         codes = values.pop("codes", ())
         codes = tuple(c.strip() for c in codes.split(";")) if isinstance(codes, str) else tuple(codes)
         values.setdefault("id", str(row[column]))
         values.setdefault("format", self.format)
         return SourceRecord(**values, codes=codes)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or value != value or str(value).strip().lower() in ("", "nan")
 
 
 @dataclass
@@ -335,7 +282,7 @@ class SampleFiles(Source):
                 sample.ecg_format,
                 patient=str(facts["patient"]) if facts.get("patient") else _patient_in(sample.ecg),
                 report=sample.report,
-                split=facts.get("split"),
+                split=split_in_words(facts.get("split")),
                 sample=sample.to_dict(),
             )
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.sources import Missing, Source, SourceRecord
 from gem_lightning.grounding.spreadsheet import xlsx_rows
-from gem_lightning.grounding.tables import number_or_none, sex_in_words, table_rows
+from gem_lightning.grounding.tables import age_or_none, number_or_none, sex_in_words, table_rows
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Cinc(Source):
                 id=path.stem,
                 ecg=self.portable(path.relative_to(self.root)),
                 patient=path.stem,
-                age=number_or_none(facts.get("age")),
+                age=age_or_none(facts.get("age")),
                 sex=sex_in_words(facts.get("sex")),
                 report="; ".join(snomed_words(code) for code in codes) or None,
                 codes=codes,
@@ -279,7 +279,7 @@ class Chapman(Source):
                 ecg=self.portable(f"{self._signals}/{row['FileName']}.csv"),
                 format="chapman",
                 patient=row["FileName"],
-                age=number_or_none(row["PatientAge"]),
+                age=age_or_none(row["PatientAge"]),
                 sex=sex_in_words(row["Gender"]),
                 report="; ".join(words.get(code, code).lower() for code in codes) or None,
                 codes=codes,
@@ -330,7 +330,7 @@ class Code15(Source):
                 id=f"code15-{row['exam_id']}",
                 ecg=self.portable(f"{row['trace_file']}::{row['exam_id']}"),
                 patient=f"code15-{row['patient_id']}",
-                age=number_or_none(row.get("age")),
+                age=age_or_none(row.get("age")),
                 sex={"True": "male", "False": "female"}.get(row.get("is_male") or ""),
                 report="; ".join(words) or None,
                 codes=tuple(words),

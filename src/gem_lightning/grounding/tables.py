@@ -34,7 +34,9 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from csv.DictReader(file)
+        titles = file.readline()
+        file.seek(0)
+        yield from csv.DictReader(file, delimiter=max(",;\t", key=titles.count))
 
 
 def number_or_none(value: Any) -> float | None:
@@ -44,6 +46,29 @@ def number_or_none(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if number == number else None
+
+
+def age_or_none(value: Any) -> float | None:
+    """An age in years, or None for what is no age of a person."""
+    age = number_or_none(value)
+    return age if age is not None and 0 <= age <= 150 else None
+
+
+def split_in_words(value: Any) -> str | None:
+    """``train``, ``val`` or ``test`` from the ways data sets write it; None where there is none.
+
+    Raises:
+        DataError: It is none of these.
+    """
+    text = str(value or "").strip().lower()
+    found = _SPLITS.get(text)
+    if text and found is None:
+        raise DataError(f"expected a split among {', '.join(_SPLITS)}, got {value!r}")
+    return found
+
+
+_SPLITS = {name: name for name in ("train", "val", "test")}
+_SPLITS |= {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 
 
 def sex_in_words(value: Any) -> str | None:
