@@ -95,11 +95,14 @@ def find_beats(views: Views, trusted: np.ndarray, energy: np.ndarray) -> np.ndar
 
 def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
     """Onset, peak and offset of every QRS complex, over all leads and in each lead."""
-    on, off = _global_edges(views, trusted, beats)
+    halfway = (beats[1:] + beats[:-1]) // 2  # no complex reaches beyond
+    earliest, latest = np.r_[0, halfway], np.r_[halfway, views.clean.shape[1]]
+    on, off = (np.clip(edge, earliest, latest) for edge in _global_edges(views, trusted, beats))
     lead_on, lead_off, inside = _lead_edges(views, trusted, beats, on, off)
     level = median(windows(views.clean, on, ms(16), ms(4)))
     deviation = np.abs(windows(views.clean, beats, BEFORE, AFTER) - level[..., None])
     peak = beats - BEFORE + np.where(inside, deviation, -1).argmax(-1)
+    lead_on, peak, lead_off = (np.clip(edge, earliest, latest) for edge in (lead_on, peak, lead_off))
     return Qrs(on, off, lead_on, peak, lead_off)
 
 

@@ -73,8 +73,9 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
         for name in wave:
             marks[name] = np.where(whole, marks[name], np.nan)
-    real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end cuts off is none
-    marks = in_order({name: column[:, real] for name, column in marks.items()})
+    marks = in_order(marks)
+    real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end or its neighbour cuts off is none
+    marks = {name: column[:, real] for name, column in marks.items()}
     return Delineation(
         marks=marks,
         global_marks=in_order(global_marks(marks, trusted, beat_class[real], record.samples)),
