@@ -278,6 +278,20 @@ def test_a_user_s_prompt_replaces_ours_and_a_wrong_name_is_explained(tmp_path):
         pipeline.messages(pipeline.prepare(item), "interpretation")
 
 
+def test_a_prompt_that_shows_nothing_of_the_record_gets_the_facts_before_it(tmp_path):
+    item = next(iter(SOURCE.records())).to_item()
+    plain, braces = tmp_path / "published.txt", tmp_path / "format.txt"
+    plain.write_text('Interpret the ECG in at most {{ max_words }} words. Give JSON such as {"a": 1}.')
+    pipeline = Pipeline(prompt_file=str(plain))
+    prompt = pipeline.messages(pipeline.prepare(item), "interpretation")[1]["content"]
+    assert "heart_rate_bpm" in prompt
+    assert prompt.endswith('Interpret the ECG in at most 300 words. Give JSON such as {"a": 1}.')
+    braces.write_text("Interpret {machine_measurements}.")
+    pipeline = Pipeline(prompt_file=str(braces))
+    with pytest.raises(DataError, match=r"names as \{\{ machine_measurements \}\}, got \{machine_measurements\}"):
+        pipeline.messages(pipeline.prepare(item), "interpretation")
+
+
 def test_the_report_is_told_to_the_teacher_as_truth_and_kept_in_the_sample():
     item = next(iter(SOURCE.records())).to_item() | {"report": "Left bundle branch block."}
     pipeline = Pipeline(gate=Gate(min_claims=0))

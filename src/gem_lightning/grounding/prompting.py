@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -51,23 +52,45 @@ def render_prompt(name: str, facts: Mapping[str, Any], prompt_file: str | None =
     Args:
         name: File of this package without suffix, such as ``interpretation``.
         facts: What :func:`facts_for_prompt` gives, and more.
-        prompt_file: A file to use instead; it sees the same names and may include this package's files.
+        prompt_file: A file to use instead; it sees the same names and may include this package's files. One that
+            shows nothing of the record, such as a published prompt as it stands, gets its facts before it.
 
     Raises:
-        DataError: The file is missing or asks for a name that is not there.
+        DataError: The file is missing, asks for a name that is not there, or writes names as ``{report}``.
     """
     from jinja2 import TemplateError
 
-    path = Path(prompt_file) if prompt_file else None
     try:
-        if path is None:
-            template = _environment(None).get_template(f"{name}.jinja")
-        else:
-            template = _environment(str(path.parent)).get_template(path.name)
-        return template.render(**facts).strip()
+        if prompt_file is None:
+            return _environment(None).get_template(f"{name}.jinja").render(**facts).strip()
+        path = Path(prompt_file)
+        text = _environment(str(path.parent)).get_template(path.name).render(**facts).strip()
+        if _shows_facts(prompt_file, frozenset(facts)):
+            return text
+        return f"{_environment(None).get_template('facts.jinja').render(**facts).strip()}\n\n{text}"
     except TemplateError as error:
         known = ", ".join(sorted(facts))
         raise DataError(f"prompt {prompt_file or name}: {error}; a prompt can use: {known}") from None
+
+
+@cache
+def _shows_facts(prompt_file: str, names: frozenset[str]) -> bool:
+    """Whether a prompt uses anything that is known of a record.
+
+    Raises:
+        DataError: It marks a name in another way than Jinja's.
+    """
+    from jinja2 import meta
+
+    path = Path(prompt_file)
+    text = path.read_text(encoding="utf-8")
+    tree = _environment(str(path.parent)).parse(text)
+    found = re.findall(r"(?<!\{)\{(\w+)\}(?!\})", text)
+    single = next((name for name in found if name in names), None)
+    if single is not None:
+        raise DataError(f"prompt {prompt_file}: expected names as {{{{ {single} }}}}, got {{{single}}}")
+    known = names - {"image", "max_words", "turns"}
+    return bool(meta.find_undeclared_variables(tree) & known) or any(True for _ in meta.find_referenced_templates(tree))
 
 
 def facts_for_prompt(
