@@ -342,6 +342,8 @@ def test_features_of_a_source_as_a_table(tmp_path):
     assert rows[1]["codes"] == ["rbbb"]
     assert "rbbb" in rows[1]["findings"]
     assert 40 < rows[0]["heart_rate_bpm"] < 120
+    (sample,) = (row["sample"] for row in Pipeline()(next(iter(source.records())).to_item()))
+    assert {sample["sex"], *(row["sex"] for row in rows)} <= {"female", "male"}  # whatever the header writes
 
 
 def test_settings_that_make_no_sense_are_explained():

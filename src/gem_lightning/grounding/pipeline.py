@@ -18,6 +18,7 @@ from gem_lightning.grounding.instruction import InstructionSample, RecordRef
 from gem_lightning.grounding.kinds import ASKED, KINDS, Turns, make_turns, opening, parse_turns
 from gem_lightning.grounding.prompting import facts_for_prompt, render_prompt
 from gem_lightning.grounding.sources import SourceRecord
+from gem_lightning.grounding.tables import sex_in_words
 from gem_lightning.jobs import write_atomically
 
 Row = dict[str, Any]
@@ -121,7 +122,7 @@ class Pipeline:
         record = self._ref(source).read(contract=self.contract)
         judged = quality(record)
         age = source.age if source.age is not None else record.meta.get("age")
-        sex = source.sex or record.meta.get("sex")
+        sex = source.sex or sex_in_words(record.meta.get("sex"))
         source = replace(source, age=age, sex=sex)
         features = measure(record)
         found = tuple(findings(features, age=age, sex=sex))

@@ -19,6 +19,7 @@ from gem_lightning.grounding.limits import BudgetError
 from gem_lightning.grounding.pipeline import Pipeline
 from gem_lightning.grounding.sample import PATHS_NOTE, InstructionSample, write_samples
 from gem_lightning.grounding.sources import Source, SourceRecord
+from gem_lightning.grounding.tables import sex_in_words
 from gem_lightning.grounding.taught import NO_ANSWER, Taught
 from gem_lightning.grounding.teacher import Teacher
 from gem_lightning.jobs import (
@@ -74,7 +75,7 @@ class FeatureRow:
         record = RecordRef.parse(source.ecg or "", source.format).mapped(self.paths).read(contract=self.contract)
         features = measure(record)
         age = source.age if source.age is not None else record.meta.get("age")
-        sex = source.sex or record.meta.get("sex")
+        sex = source.sex or sex_in_words(record.meta.get("sex"))
         codes = [finding.code for finding in findings(features, age=age, sex=sex)]
         row = {"id": source.id, "ecg": source.ecg, "patient": source.patient, "age": age, "sex": sex}
         row |= {"report": source.report, "codes": list(source.codes), "findings": codes}
