@@ -114,6 +114,24 @@ def test_check_says_which_records_have_no_file(tmp_path, capsys):
         run("stage=check", "source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}")
     assert end.value.code == 1
     assert "missing: record b" in capsys.readouterr().out
+    turns = [{"from": "human", "value": "<image>\nRead."}, {"from": "gpt", "value": "Sinus rhythm."}]
+    row = {"id": "x", "ecg": "mimic-iv/a", "image": "gen/x.png", "conversations": turns}
+    (tmp_path / "30k.json").write_text(json.dumps([row]))
+    samples = ("source=samples", f"source.samples={tmp_path}/30k.json", f"out={tmp_path}")
+    with pytest.raises(SystemExit):
+        run("stage=check", *samples, f"paths={{mimic-iv:{tmp_path}}}")
+    told = capsys.readouterr().out
+    assert "missing: picture of x (looked for gen/x.png)" in told
+    assert "missing: record" not in told
+    with pytest.raises(SystemExit) as end:
+        run("stage=shards", f"files={tmp_path}/30k.json", f"out={tmp_path}/shards")
+    assert end.value.code == 1
+    assert "0 samples in shards, 1 broken" in capsys.readouterr().out
+    del row["ecg"], row["image"]
+    (tmp_path / "30k.json").write_text(json.dumps([row]))
+    with pytest.raises(SystemExit):
+        run("stage=check", *samples)
+    assert "1 records name no ECG" in capsys.readouterr().out
 
 
 def test_losses_are_told_and_a_run_without_a_sample_fails(tmp_path, capsys):

@@ -130,6 +130,8 @@ def _finish_shards(folders: list[Path]) -> None:
         broken = len((folder / "broken.jsonl").read_text().splitlines())
         lost = f", {broken} broken (see {folder}/broken.jsonl)" if broken else ""
         print(f"{count} samples in shards{lost}; read with gem_lightning.data.ShardReader({str(folder)!r})")
+        if not count:
+            raise SystemExit(1)
 
 
 def _tell_losses(card: dict[str, Any], out: str) -> None:
@@ -166,8 +168,12 @@ def check_source(cfg: DictConfig) -> None:
     print(f"{source.name}: {len(records)} records, licence {source.licence}")
     for line in missing[:20]:
         print(f"missing: {line}")
+    without = sum(record.ecg is None for record in records)
+    if without:
+        print(f"{without} records name no ECG: nothing can be measured of them")
     if missing:
-        print(f"{len(missing)} records have no file; get them from {source.home or 'where the source came from'}")
+        print(f"{len(missing)} files are missing; get them from {source.home or 'where the source came from'}")
+    if missing or without == len(records):
         raise SystemExit(1)
     print("nothing is missing")
 

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 from gem_lightning.errors import DataError, GemError
-from gem_lightning.grounding.instruction import InstructionSample, RecordRef
+from gem_lightning.grounding.instruction import InstructionSample, RecordRef, map_path
 from gem_lightning.grounding.source_record import Missing, SourceRecord
 from gem_lightning.grounding.tables import age_or_none, number_or_none, sex_in_words, split_in_words, table_rows
 
@@ -101,11 +101,16 @@ def with_earlier(records: Iterable[SourceRecord]) -> Iterator[SourceRecord]:
 
 
 def missing_files(source: Source, records: Iterable[SourceRecord]) -> Iterator[Missing]:
-    """Records whose files are not there: the deep half of the layout check."""
+    """Records and pictures whose files are not there: the deep half of the layout check."""
     for record in records:
         ref = None if record.ecg is None else RecordRef.parse(record.ecg).mapped(source.paths)
         if ref is not None and not ref.exists:
             yield Missing(f"record {record.id}", ref.path)
+        images = (record.sample or {}).get("image") or []
+        for image in [images] if isinstance(images, str) else images:
+            place = map_path(str(image), source.paths)
+            if not os.path.exists(place):
+                yield Missing(f"picture of {record.id}", place)
 
 
 @dataclass
