@@ -25,11 +25,11 @@ from torch import nn
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
 from gem_lightning.lit.optim import set_trainable
+from gem_lightning.lit.throughput import device_peak
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
 from gem_lightning.models.flops import FlopCounter
 from helpers_sizes import FULL, TINY
 
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, from the makers' data sheets
 FROZEN = ["model.ecg_tower.*", "model.vision_tower.*"]
 TEXT, ANSWER = 400, 300  # tokens of a sample's text, and of these its answer
 
@@ -159,11 +159,18 @@ def main(arguments=None):
         raise SystemExit("expected a CUDA device for --full, got none; leave --full out for tiny sizes")
     roof = ceilings(device, 8192 if args.full else 256)
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    peak = next((value for key, value in PEAKS.items() if key in name), None)
+    peak = device_peak(torch.device(device))[0] if device == "cuda" else None
     print(json.dumps({"device": name, **{key: round(value, 3) for key, value in roof.items()}}))
     rows = []
     for kind in args.kinds:
-        found = measure(kind, FULL if args.full else TINY, device, args)
+        try:
+            found = measure(kind, FULL if args.full else TINY, device, args)
+        except torch.OutOfMemoryError as error:  # the other kinds may fit all the same
+            said = str(error).split(". ")[0]
+            rows.append({"kind": kind, "out_of_memory": f"{said}; fewer --samples, or --recompute selective"})
+            print(json.dumps(rows[-1]))
+            _free(device)
+            continue
         found["of_matmul_ceiling"] = found["tflops"] / roof["matmul_tflops"]
         if peak is not None:
             found["mfu"] = found["tflops"] * 1e12 / peak
@@ -173,10 +180,14 @@ def main(arguments=None):
                 {key: value if isinstance(value, str | int) else round(value, 4) for key, value in found.items()}
             )
         )
-        gc.collect()
-        if device == "cuda":
-            torch.cuda.empty_cache()
+        _free(device)
     return rows
+
+
+def _free(device):
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _wait(device):

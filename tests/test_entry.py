@@ -40,6 +40,8 @@ def run(module, *arguments, cwd):
             ["logger.wandb", "pip install"],
             marks=pytest.mark.skipif(find_spec("wandb") is not None, reason="it is installed"),
         ),
+        ("train", ["experiment=gem_tiny", "datas=simulated"], ["datas", "Did you mean: data"]),
+        ("train", ["experiment=gem_tiny", "+data.batchsize=4"], ["'batchsize'", "Did you mean: data.batch_size"]),
         ("predict", ["record=nowhere.hea", "model=nothing"], ["nowhere.hea"]),
         ("cli", ["measure", "nowhere.dcm"], ["nowhere.dcm"]),
         ("cli", ["measure"], ["usage"]),

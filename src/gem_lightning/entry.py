@@ -108,7 +108,7 @@ def explain(error: BaseException, config_name: str) -> str | None:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             text = str(cause).strip()
             if "Error in call to target" in text or "Error instantiating" in text:
-                return _constructor_message(chain, text)
+                return _constructor_message(chain, text, config_name)
             return text + _suggestion(text, config_name)
         empty = [argument for argument in sys.argv[1:] if argument.endswith("=null") and "." not in argument]
         if empty and "Config group override must be a string" in str(cause):
@@ -127,14 +127,16 @@ def _file_message(error: OSError) -> str:
     return f"expected to read or write {error.filename}, got {error.strerror}; name another place"
 
 
-def _constructor_message(chain: list[BaseException], text: str) -> str | None:
+def _constructor_message(chain: list[BaseException], text: str, config_name: str) -> str | None:
     """A keyword or value that a constructor refuses, or a library that it lacks, is the user's; the rest is a bug."""
     where = text.splitlines()[-1].removeprefix("full_key: ")
     for cause in chain:
         if isinstance(cause, ModuleNotFoundError) and "pip install" in str(cause):  # Lightning's, of its loggers
             return f"expected what {where} needs, got nothing: {cause}"
         if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
-            return f"{cause}; full_key: {where}"
+            unknown = re.search(r"argument '(\w+)'", str(cause))
+            near = _nearest(f"{where}.{unknown[1]}", _known_keys(config_name)) if unknown else ""
+            return f"{cause}; full_key: {where}{near}"
         refused = type(cause) is ValueError or type(cause).__name__.startswith("StrictDataclass")  # transformers' sizes
         if refused or type(cause).__name__ == "MisconfigurationException":
             return f"expected values that go together in {where}, got: {cause}"
@@ -161,7 +163,10 @@ def _suggestion(text: str, config_name: str) -> str:
     override = re.search(r"Could not override '([^']+)'", text)
     full = re.search(r"full_key: (\S+)", text)
     wrong = (override.group(1) if override else None) or (full.group(1) if full else None) or found.group(1)
-    known = _known_keys(config_name)
+    return _nearest(wrong, _known_keys(config_name))
+
+
+def _nearest(wrong: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
     near += [k for k in known if k.split(".")[-1] == wrong.split(".")[-1] and k not in near][:2]
     return f"\nDid you mean: {', '.join(near)}?" if near else ""
@@ -172,7 +177,7 @@ def _known_keys(config_name: str) -> list[str]:
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
 
-    groups = [a for a in sys.argv[1:] if re.match(r"^[+~]?(experiment|model|data)[\w/@]*=", a)]
+    groups = [a for a in sys.argv[1:] if re.match(r"^[+~]?(experiment|model|data)([/@][\w/@.]*)?=", a)]
     try:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):

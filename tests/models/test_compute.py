@@ -8,8 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from gem_lightning.errors import GemError
+from gem_lightning.errors import DataError, GemError
 from gem_lightning.models import build_gem
+from gem_lightning.models.build import make_config
 from gem_lightning.models.compute import compile_layers, recompute
 from gem_lightning.models.loss import next_token_loss
 from gem_lightning.models.sharding import compute_buffers
@@ -144,3 +145,8 @@ def test_positions_keep_their_phase_in_half_precision(parts):
     assert torch.equal(model.lm_head.weight, weight) and weight.dtype == torch.bfloat16
     cos, _ = rotary(torch.zeros(1, 1, dtype=torch.bfloat16), torch.tensor([[last]]))
     assert (cos.float()[0, 0, : len(exact)] - (exact * last).cos()).abs().max() < 2**-8
+
+
+def test_parts_that_cannot_be_fetched_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"expected a folder or a hub id that can be reached, got '.*nowhere'"):
+        make_config(str(tmp_path / "nowhere"), "none", "none", {})

@@ -113,7 +113,7 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
     if isinstance(tokenizer, (str, os.PathLike)):
         if (Path(tokenizer) / "processor_config.json").is_file():
             return load_processor(tokenizer, **settings)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        tokenizer = _fetched(AutoTokenizer, tokenizer)
     settings.setdefault("chat", TEMPLATE if getattr(tokenizer, "chat_template", None) else "llava_v1")
     config = make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), switches_of(arguments))
     return GemProcessor.from_config(tokenizer, config, **settings)
@@ -148,8 +148,24 @@ def _part_config(source: Source, model_type: str) -> PreTrainedConfig | str | di
         return None
     if isinstance(source, Mapping):
         return {"model_type": model_type} | dict(source)
-    config = AutoConfig.from_pretrained(source)
+    config = _fetched(AutoConfig, source)
     return getattr(config, "vision_config", config) if "vision" in model_type else config
+
+
+def _fetched(kind: Any, source: str | os.PathLike) -> Any:
+    """What transformers finds under a folder or hub id.
+
+    Raises:
+        DataError: There is no such folder, and the hub has no such model or cannot be reached.
+    """
+    try:
+        return kind.from_pretrained(source)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"expected a folder or a hub id that can be reached, got {str(source)!r} ({reason}); name a folder here, "
+            "such as model.net.llm=FOLDER, or download it first"
+        ) from error
 
 
 def _ecg_config(source: Source) -> EcgConfig | dict[str, Any] | str | None:
