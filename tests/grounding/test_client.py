@@ -211,6 +211,11 @@ def test_an_endpoint_that_is_not_there_or_falls_silent_stops_the_run(caplog):
         assert client.ledger.answers == 4
         assert len(server.requests) < 16
     assert len([line for line in caplog.messages if "attempt" in line]) <= 2  # not a line an attempt
+    with LoopbackLLM(lambda r, n: Reply("no pictures here", status=400)) as server:
+        client = ChatClient("m", server.base_url, concurrency=2)
+        with pytest.raises(ChatError, match=r"no pictures here.*4 questions in a row were not answered"):
+            client.ask([question(str(i)) for i in range(100)])
+        assert len(server.requests) < 10
 
 
 def test_images_travel_as_data_urls():

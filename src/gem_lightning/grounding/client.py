@@ -34,11 +34,16 @@ _TELL_EVERY = 10.0  # s between two lines about failed attempts
 
 
 class ChatError(GemError):
-    """The endpoint gave no answer; ``fatal`` when no other request can succeed either (key, quota, address)."""
+    """The endpoint gave no answer.
 
-    def __init__(self, message: str, fatal: bool = False) -> None:
+    Attributes:
+        fatal: No other request can succeed either (key, quota, address).
+        silent: It said nothing, as opposed to a refusal.
+    """
+
+    def __init__(self, message: str, fatal: bool = False, silent: bool = False) -> None:
         super().__init__(message)
-        self.fatal = fatal
+        self.fatal, self.silent = fatal, silent
 
 
 class _PassingError(Exception):
@@ -116,7 +121,7 @@ class ChatClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._pause_until = self._told_at = 0.0
-        self._reached, self._failed_in_a_row = False, 0
+        self._reached, self._answered, self._failed_in_a_row = False, False, 0
 
     @property
     def ledger(self) -> Ledger:
@@ -154,7 +159,7 @@ class ChatClient:
         are absent from the list and ``ledger.stopped`` says why.
 
         Raises:
-            ChatError: The key, the quota or the address is wrong: nothing further can succeed.
+            ChatError: The key, the quota or the address is wrong, or nothing is answered any more: go on later.
         """
         queue = enumerate(requests)
         done: dict[int, Answer] = {}
@@ -238,10 +243,16 @@ class ChatClient:
                 answer = self._read(await self._send(key, messages, schema, length), key, prompt)
             except ChatError as error:
                 self.ledger.failed += 1
+                self._failed_in_a_row += 1
                 if error.fatal:
                     raise
+                if self._failed_in_a_row >= 2 * self.concurrency and (error.silent or not self._answered):
+                    again = (
+                        f"{self._failed_in_a_row} questions in a row were not answered; mend it and run the same again"
+                    )
+                    raise ChatError(f"{error}; {again}", fatal=True) from None
                 return Answer("", key=key, error=str(error))
-            self._failed_in_a_row = 0
+            self._failed_in_a_row, self._answered = 0, True
             self._rates[1].settle(answer.usage.total - prompt)
             self.store.put(answer)
             return answer
@@ -284,15 +295,11 @@ class ChatClient:
                 await asyncio.sleep(wait)
 
     def _silent(self, attempts: int, failure: Exception) -> ChatError:
-        """No answer to one question; fatal where the endpoint was never there, or has fallen silent for good."""
-        self._failed_in_a_row += 1
+        """No answer to one question; fatal where the endpoint was never there."""
         words = f"no answer from {self.model} at {self.base_url} after {attempts} attempts; last: {failure}"
         if not self._reached:
             return ChatError(f"{words}; check the address, and that the server runs", fatal=True)
-        if self._failed_in_a_row >= 2 * self.concurrency:
-            again = f"{self._failed_in_a_row} questions in a row were not answered; run the same again when it is back"
-            return ChatError(f"{words}; {again}", fatal=True)
-        return ChatError(words)
+        return ChatError(words, silent=True)
 
     async def _post(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         import openai
