@@ -87,6 +87,18 @@ def test_settings_may_not_change_on_the_way(tmp_path):
     run(*common)
     with pytest.raises(GemError, match="begun with seed=0, now asked 1"):
         run(*common, "seed=1")
+    with pytest.raises(GemError, match="begun with stage='samples', now asked 'features'"):
+        run(*common, "stage=features")
+    (tmp_path / "job" / "shards" / "000000.jsonl").write_bytes(b'{"cut')
+    with pytest.raises(GemError, match="delete the damaged file and run the same again"):
+        run(*common)
+    (tmp_path / "job" / "shards" / "000000.jsonl").unlink()
+    run(*common)
+    items = tmp_path / "job" / "items.jsonl"
+    items.write_bytes(items.read_bytes()[:60])
+    (tmp_path / "job" / "shards" / "000000.jsonl").unlink()
+    with pytest.raises(GemError, match=r"whole items in .*, got a damaged one"):
+        run(*common)
     prompt, own = tmp_path / "mine.jinja", (*common[:2], f"out={tmp_path}/own", f"prompt_file={tmp_path}/mine.jinja")
     prompt.write_text("Read it.")
     run(*own)

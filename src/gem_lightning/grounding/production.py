@@ -23,6 +23,7 @@ from gem_lightning.grounding.tables import sex_in_words
 from gem_lightning.grounding.taught import NO_ANSWER, Taught
 from gem_lightning.grounding.teacher import Teacher
 from gem_lightning.jobs import (
+    JobError,
     JobFolder,
     Progress,
     Workers,
@@ -231,7 +232,14 @@ def finish_samples(
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        yield from (json.loads(line) for line in file)
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise JobError(
+                    f"expected whole rows in {path.parent / 'shards'}, got {line[:40]!r} ({error}); delete the damaged "
+                    "file and run the same again"
+                ) from error
 
 
 def _accepted(path: Path, split: str) -> Iterator[InstructionSample]:

@@ -80,7 +80,14 @@ class JobFolder:
         start, end, _ = self.spans[block]
         with (self.path / "items.jsonl").open("rb") as file:
             file.seek(start)
-            return [json.loads(line) for line in file.read(end - start).splitlines()]
+            lines = file.read(end - start).splitlines()
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise JobError(
+                f"expected whole items in {self.path / 'items.jsonl'}, got a damaged one ({error}); delete {self.path} "
+                "to begin anew, or name another out folder"
+            ) from error
 
     def shard(self, block: int) -> Path:
         """Where the rows of a block lie, once done."""
@@ -166,7 +173,7 @@ def _write_items(manifest: Path, items: Iterable[Item]) -> None:
 
 
 def _same_settings(have: dict[str, Any], asked: dict[str, Any], path: Path) -> None:
-    for name in sorted(have.keys() | asked.keys()):
+    for name in sorted(have.keys() | asked.keys(), key=lambda name: (name != "stage", name)):
         if have.get(name) != asked.get(name):
             raise JobError(
                 f"{path} was begun with {name}={have.get(name)!r}, now asked {asked.get(name)!r}; "
