@@ -64,8 +64,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def cannot_write(path: Path, error: BaseException) -> CheckpointError:
     """What to say when a checkpoint could not be written."""
     failures = [failure for failure, _ in getattr(error, "failures", {}).values()]  # of processes that shared the work
-    root = failures[0] if failures else error.__context__ or error
-    reason = root.strerror if isinstance(root, OSError) else str(error).splitlines()[0]
+    root: BaseException | None = failures[0] if failures else error
+    while root is not None and not isinstance(root, OSError):
+        root = root.__context__
+    # torch's writer of archives tells of a full disk by its own line numbers alone
+    reason = "No space left on device" if "inline_container" in str(error) else str(error).splitlines()[0]
+    reason = root.strerror or reason if isinstance(root, OSError) else reason
     free = shutil.disk_usage(path.parent).free / 2**30 if path.parent.is_dir() else 0.0
     return CheckpointError(
         f"expected room for a checkpoint, got {reason!r} at {path} ({free:.1f} GiB free); earlier checkpoints are "
