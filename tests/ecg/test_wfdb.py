@@ -30,6 +30,16 @@ def test_round_trip_and_names(wfdb_record, truth):
     assert record.meta == {"format": "wfdb", "age": truth.meta["age"], "sex": truth.meta["sex"]}
 
 
+def test_names_beyond_ascii(tmp_path, wfdb_record, truth):
+    name = "Größe_心電図"
+    text = wfdb_record.read_text().replace(wfdb_record.stem, name)
+    (tmp_path / f"{name}.hea").write_text(text, encoding="utf-8")
+    (tmp_path / f"{name}.dat").write_bytes(wfdb_record.with_suffix(".dat").read_bytes())
+    assert np.array_equal(read_ecg(tmp_path / f"{name}.hea").signal, truth.signal)
+    wfdb_record.write_bytes(wfdb_record.read_text().encode() + "# Gerät\n".encode("latin-1"))
+    assert np.array_equal(read_ecg(wfdb_record).signal, truth.signal)
+
+
 def test_same_as_the_wfdb_library(wfdb_record, truth):
     import wfdb
 

@@ -35,7 +35,8 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
     if fs is None or units is None:
         raise EcgReadError(
             f"expected a sampling rate and a unit for {source.name}, got fs={fs} and units={units}; a {format.upper()} "
-            "file does not hold them: say fs=500, units='mV' (on the command line --fs 500 --units mV)"
+            "file does not hold them: say fs=500, units='mV' (on the command line --fs 500 --units mV, for generate "
+            "source.fs=500 source.units=mV)"
         )
     signal, names = _oriented(table, options.lead_names or names)
     check_size(*signal.shape)

@@ -50,7 +50,7 @@ def read(source: Source) -> RawEcg:
     """A WFDB record by its header (or by a signal file beside it)."""
     if source.path is not None and source.path.suffix.lower() != ".hea":
         source = source.sibling(source.path.with_suffix(".hea").name)
-    header = parse_header(source.data.decode("latin-1"))
+    header = parse_header(_decoded(source.data))
     counts = _samples(source, header)
     signal = np.empty(counts.shape)
     for row, channel, values in zip(signal, header.channels, counts):
@@ -70,6 +70,14 @@ def read(source: Source) -> RawEcg:
         meta,
         {"comments": header.comments},
     )
+
+
+def _decoded(data: bytes) -> str:
+    """A header's text: UTF-8, as names beyond ASCII are written today, else Latin-1."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def parse_header(text: str) -> Header:
