@@ -10,7 +10,7 @@ import pytest
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulate import simulate
 from gem_lightning.errors import GemError
-from gem_lightning.features import Delineation, delineate
+from gem_lightning.features import Delineation, delineate, measure
 from gem_lightning.features._arrays import agree, held
 from gem_lightning.features._atria import conducted_in_ratio
 from gem_lightning.features.schema import MARKS
@@ -290,3 +290,12 @@ def test_ludb_experts(shared_data):
         assert hits[name] >= 0.96 * truth_count[name]
     assert np.median(errors["QRS_on"]) <= 10
     assert np.median(errors["P_on"]) <= 14
+
+
+def test_pieces_of_a_beat_have_beats_or_a_reason():
+    record = simulate("sinus", seed=3).record
+    for start in range(0, 2000, 23):
+        piece = EcgRecord(record.signal[:, start : start + 505], record.fs)
+        found = delineate(piece)
+        assert bool(found.beats) != bool(found.reason)
+        assert bool(measure(piece, found).reason) == (not found.beats)

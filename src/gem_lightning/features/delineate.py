@@ -75,6 +75,8 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
             marks[name] = np.where(whole, marks[name], np.nan)
     marks = in_order(marks)
     real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end or its neighbour cuts off is none
+    if not real.any():
+        return empty(record, trust, "no QRS complex lies whole inside the record")
     marks = {name: column[:, real] for name, column in marks.items()}
     return Delineation(
         marks=marks,
