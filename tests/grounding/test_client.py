@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import socket
 import sys
 import time
 
@@ -216,6 +218,52 @@ def test_an_endpoint_that_is_not_there_or_falls_silent_stops_the_run(caplog):
         with pytest.raises(ChatError, match=r"no pictures here.*4 questions in a row were not answered"):
             client.ask([question(str(i)) for i in range(100)])
         assert len(server.requests) < 10
+
+
+def test_a_few_refusals_do_not_stop_a_run_that_was_answered_before(tmp_path):
+    options = {"cache": tmp_path / "a.jsonl", "concurrency": 4}
+    with LoopbackLLM(lambda r, n: Reply("content filter", status=400) if "bad" in words(r) else "ok") as server:
+        ChatClient("m", server.base_url, **options).ask([question("good")])
+        again = ChatClient("m", server.base_url, **options)
+        answers = again.ask([question("good"), *(question(f"bad {i}") for i in range(8))])
+    assert [a.ok for a in answers] == [True] + [False] * 8
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"max_tokens": 9}, "use 'max_completion_tokens' instead of max_tokens"),
+        ({"response_format": {"type": "json_schema"}}, "response_format is not supported"),
+    ],
+)
+def test_a_refused_field_of_one_s_own_ends_the_question(extra, words):
+    def reply(request, n):
+        return Reply(words, status=400) if n < 20 else "asked for ever"
+
+    with LoopbackLLM(reply) as server:
+        [answer] = ChatClient("m", server.base_url, extra=extra).ask([question("x")])
+        assert words in answer.error
+        assert len(server.requests) == 1
+
+
+def test_an_address_where_nobody_takes_connections_is_doubted():
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # the queue is full: further ones time out while connecting
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        client = ChatClient("m", f"http://127.0.0.1:{full.getsockname()[1]}/v1", retries=0, timeout=0.3)
+        with pytest.raises(ChatError, match="check the address"):
+            client.ask([question("x")])
+
+
+def test_a_key_that_a_long_refusal_would_cut_is_masked_whole(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-secret-123")
+    with LoopbackLLM(lambda r, n: Reply(body=b"x" * 492 + b"sk-secret-123", status=400)) as server:
+        [answer] = ChatClient("m", server.base_url, api_key_env="MY_KEY").ask([question("x")])
+    assert answer.error.endswith("x***")
 
 
 def test_images_travel_as_data_urls():

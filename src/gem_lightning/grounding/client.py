@@ -246,7 +246,8 @@ class ChatClient:
                 self._failed_in_a_row += 1
                 if error.fatal:
                     raise
-                if self._failed_in_a_row >= 2 * self.concurrency and (error.silent or not self._answered):
+                answered = self._answered or self.ledger.answers > 0  # a resumed run may ask refused questions alone
+                if self._failed_in_a_row >= 2 * self.concurrency and (error.silent or not answered):
                     again = (
                         f"{self._failed_in_a_row} questions in a row were not answered; mend it and run the same again"
                     )
@@ -316,7 +317,8 @@ class ChatClient:
             self._reached = True
             self._refused(error.response, body)
         except openai.APIConnectionError as error:  # refused, cut or timed out
-            self._reached |= isinstance(error, openai.APITimeoutError)
+            connecting = type(error.__cause__).__name__ == "ConnectTimeout"  # of httpx or httpx2
+            self._reached |= isinstance(error, openai.APITimeoutError) and not connecting
             raise _PassingError(f"{str(error).rstrip('.')}: {error.__cause__ or type(error).__name__}") from None
         self._reached = True
         try:
@@ -329,8 +331,7 @@ class ChatClient:
     def _refused(self, reply: Any, body: dict[str, Any]) -> NoReturn:
         """Raise what a status other than 200 means."""
         secret = os.environ.get(self.api_key_env or "", "")
-        told = reply.text[:500]
-        told = told.replace(secret, "***") if secret else told
+        told = (reply.text.replace(secret, "***") if secret else reply.text)[:500]  # a cut key would not be found
         if reply.status_code in (400, 422) and self._shape.adapts(told, body):
             raise _AdaptedError
         if reply.status_code in (401, 403, 404) or "insufficient_quota" in told:

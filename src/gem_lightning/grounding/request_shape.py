@@ -50,7 +50,7 @@ class RequestShape:
         return body
 
     def adapts(self, told: str, refused: Mapping[str, Any]) -> bool:
-        """Give up what a refusal names.
+        """Give up what a refusal names; what ``extra`` sets is sent as it is, and is not given up.
 
         Args:
             told: The endpoint's words.
@@ -60,7 +60,7 @@ class RequestShape:
             Whether the request can be sent again in another shape.
         """
         lower = told.lower()
-        if "max_completion_tokens" in lower and "max_tokens" in refused:
+        if "max_completion_tokens" in lower and "max_tokens" in refused and "max_tokens" not in self.extra:
             self._length = "max_completion_tokens"
             return True
         if "temperature" in lower and "temperature" in refused and "temperature" not in self.extra:
@@ -68,6 +68,8 @@ class RequestShape:
                 logger.warning("%s accepts no temperature: its answers are not the most likely ones", self.model)
             self._temperature = None
             return True
+        if "response_format" in self.extra:
+            return False
         asked = refused.get("response_format", {}).get("type")
         if self._fixed or asked not in FORMATS or not any(word in lower for word in _FORMAT_WORDS):
             return False
