@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import re
 import sys
@@ -17,10 +16,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gem_lightning.errors import GemError
+from gem_lightning.jobs.files import FULL
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TRACEBACKS = "GEM_LIGHTNING_TRACEBACK"
 
 
@@ -106,9 +105,9 @@ def explain(error: BaseException, config_name: str) -> str | None:
             return str(cause)
         if isinstance(cause, FileNotFoundError | FileExistsError | NotADirectoryError | PermissionError):
             return _file_message(cause)
-        if isinstance(cause, OSError) and cause.errno in _FULL:
+        if isinstance(cause, OSError) and cause.errno in FULL:
             place = cause.filename or "a disk"
-            return f"expected room on {place}, got {cause.strerror}; make room, then start again (ckpt_path=last)"
+            return f"expected room on {place}, got {cause.strerror}; make room, then start again"
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             text = str(cause).strip()

@@ -1,5 +1,6 @@
 """A run that is killed, stopped, or whose disk fails goes on as if nothing had been: bit for bit on the CPU."""
 
+import errno
 import json
 import os
 import resource
@@ -169,6 +170,31 @@ def test_a_full_disk_leaves_what_was_there(home, sharded):
     assert [path.name for path in in_order(kept)] == ["step-0000003.ckpt", "step-0000004.ckpt"]
     assert [damage(path) for path in in_order(kept)] == [None, None]
     assert not list(kept.glob(".step*"))
+
+
+class FullQuota(lightning.Callback):
+    """From a step on, torch finds the user's share of the disk used up."""
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch, self.tried = monkeypatch, []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == 4:
+            self.monkeypatch.setattr(torch, "save", self.refuse)
+
+    def refuse(self, checkpoint, path):
+        self.tried.append(path)
+        path.write_bytes(b"half")
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+
+
+def test_a_used_up_quota_is_tried_once_and_leaves_what_was_there(tmp_path, monkeypatch):
+    quota = FullQuota(monkeypatch)
+    with pytest.raises(CheckpointError, match=r"got 'Disk quota exceeded' .*earlier checkpoints are whole"):
+        run(tmp_path, "quota", "one", quota, max_steps=12)
+    assert len(quota.tried) == 1
+    kept = tmp_path / "quota" / "kept"
+    assert [damage(path) for path in in_order(kept)] == [None, None] and not list(kept.glob(".step*"))
 
 
 def test_a_damaged_last_one_falls_back_to_the_one_before(tmp_path, caplog):

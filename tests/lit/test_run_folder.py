@@ -58,6 +58,25 @@ def test_a_run_that_goes_on_keeps_its_folder_but_for_a_future_it_gave_up(earlier
     assert (logs / "csv" / "metrics.csv").is_file()
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_link_is_what_it_points_to(earlier, tmp_path, own):
+    kept, [before_it, last] = earlier / "kept", in_order(earlier / "kept")[-2:]
+    link = (kept if own else tmp_path) / "best.ckpt"
+    link.symlink_to(before_it)
+    set_aside(kept, [], link)
+    assert in_order(kept)[-1] == before_it and in_order(earlier / "kept.earlier-1")[-1].name == last.name
+    assert link.resolve().is_file()
+
+
+def test_a_copy_stays_and_every_step_makes_way(earlier):
+    kept = earlier / "kept"
+    steps, copy = [path.name for path in in_order(kept)], kept / "taken.ckpt"  # a name after "step"
+    copy.write_bytes(in_order(kept)[0].read_bytes())
+    set_aside(kept, [earlier / "logs"], copy)
+    assert copy.is_file() and in_order(kept) == []
+    assert [path.name for path in in_order(earlier / "kept.earlier-1")] == steps
+
+
 def test_a_checkpoint_of_another_run_begins_a_new_one(earlier, tmp_path):
     other = tmp_path / "other" / "kept" / "step-0000002.ckpt"
     other.parent.mkdir(parents=True)
@@ -115,3 +134,20 @@ def test_rows_with_new_columns_keep_those_before(tmp_path):
             {"a": "1.0", "b": "", "c": "", "step": "0"},
             {"a": "", "b": "", "c": "3.0", "step": "1"},
         ]
+
+
+def test_a_stop_while_columns_are_added_loses_no_row(tmp_path, monkeypatch):
+    table = RunCsvLogger(tmp_path, name=None, version="csv")
+    for step in range(3):
+        table.log_metrics({"a": 1.0}, step)
+    file = tmp_path / "csv" / "metrics.csv"
+    before = file.read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(csv.DictWriter, "writerows", stop)
+        with pytest.raises(KeyboardInterrupt):
+            table.log_metrics({"b": 2.0}, 3)
+    assert file.read_text() == before and names(file.parent) == ["metrics.csv"]
+
+
+def stop(*_):
+    raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gem_lightning.errors import GemError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, the share of it, or what one file may have
 
 
 class NoRoomError(GemError):
@@ -29,7 +29,7 @@ def room_for(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise NoRoomError(
             f"expected room for {path}, got: {error.strerror}; free some and run the same again: what was "

@@ -17,7 +17,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from gem_lightning.errors import CheckpointError
-from gem_lightning.jobs import write_atomically
+from gem_lightning.jobs import NoRoomError, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(final, lambda path: torch.save(checkpoint, path))
-        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
+        except (OSError, RuntimeError, NoRoomError) as error:  # a full disk is a RuntimeError to torch's zip writer
             raise cannot_write(final, error) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def set_aside(checkpoints: Path, others: Sequence[Path], going_on_from: Path | N
         checkpoints: The run's folder of checkpoints.
         others: Its further folders, such as logs.
         going_on_from: The checkpoint that this run starts with. One of its own folder keeps everything but the
-            checkpoints after it (damaged ones, or those of a future that is given up); None is a new run.
+            checkpoints after it (damaged ones, or those of a future that is given up); a link counts as what it
+            points to, and beside a copy under another name no step stays. None is a new run.
 
     Returns:
         Where things are now.
@@ -34,14 +35,16 @@ def set_aside(checkpoints: Path, others: Sequence[Path], going_on_from: Path | N
     number = 1
     while any(_spare(path, number).exists() for path in (checkpoints, *others)):
         number += 1
-    own = going_on_from is not None and going_on_from.resolve().parent == checkpoints.resolve()
+    steps = in_order(checkpoints)
+    start = None if going_on_from is None else _step_of(going_on_from, steps)
+    own = start is not None or (going_on_from is not None and going_on_from.parent.resolve() == checkpoints.resolve())
     if own:
-        later = [path for path in in_order(checkpoints) if path.name > going_on_from.name]  # type: ignore[union-attr]
+        later = [path for path in steps if start is None or path.name > start.name]
         moves = {path: _spare(checkpoints, number) / path.name for path in later}
         best = checkpoints / BEST
         if best.is_file() and any(path.name in best.read_text() for path in later):
             moves[best] = _spare(checkpoints, number) / BEST
-    elif in_order(checkpoints) or any(list(path.rglob("metrics.csv")) for path in others):
+    elif steps or any(list(path.rglob("metrics.csv")) for path in others):
         moves = {path: _spare(path, number) for path in (checkpoints, *others) if path.is_dir()}
     else:
         return []
@@ -52,6 +55,11 @@ def set_aside(checkpoints: Path, others: Sequence[Path], going_on_from: Path | N
         what = "later checkpoints" if own else "an earlier run"
         logger.info("%s held %s: set aside as %s", checkpoints.parent, what, ", ".join(map(str, moves.values())))
     return list(moves.values())
+
+
+def _step_of(checkpoint: Path, steps: Sequence[Path]) -> Path | None:
+    """Which of a folder's checkpoints this one is, perhaps by a link; None where it is a file of its own."""
+    return next((path for path in steps if path.resolve() == checkpoint.resolve()), None)
 
 
 def _spare(path: Path, number: int) -> Path:
@@ -95,11 +103,18 @@ class _Table(ExperimentWriter):
 
     def _keep_before(self, step: int) -> None:
         rows, self._earlier = self._earlier or [], None
+        self._replace([row for row in rows if int(row["step"]) < step])
 
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """Add columns, where Lightning would first empty the file."""
+        with open(self.metrics_file_path, newline="", encoding="utf-8") as file:
+            self._replace(list(csv.DictReader(file)))
+
+    def _replace(self, rows: Sequence[Mapping[str, str]]) -> None:
         def write(path: Path) -> None:
             with path.open("w", newline="", encoding="utf-8") as file:
                 table = csv.DictWriter(file, self.metrics_keys, extrasaction="ignore")
                 table.writeheader()
-                table.writerows(row for row in rows if int(row["step"]) < step)
+                table.writerows(rows)
 
         write_atomically(Path(self.metrics_file_path), write)
