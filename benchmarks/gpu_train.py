@@ -163,13 +163,13 @@ def main(arguments=None):
     print(json.dumps({"device": name, **{key: round(value, 3) for key, value in roof.items()}}))
     rows = []
     for kind in args.kinds:
+        _free(device)  # here, where no error's traceback holds the network that did not fit
         try:
             found = measure(kind, FULL if args.full else TINY, device, args)
         except torch.OutOfMemoryError as error:  # the other kinds may fit all the same
             said = str(error).split(". ")[0]
             rows.append({"kind": kind, "out_of_memory": f"{said}; fewer --samples, or --recompute selective"})
             print(json.dumps(rows[-1]))
-            _free(device)
             continue
         found["of_matmul_ceiling"] = found["tflops"] / roof["matmul_tflops"]
         if peak is not None:
@@ -180,7 +180,6 @@ def main(arguments=None):
                 {key: value if isinstance(value, str | int) else round(value, 4) for key, value in found.items()}
             )
         )
-        _free(device)
     return rows
 
 

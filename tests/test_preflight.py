@@ -54,6 +54,11 @@ def test_every_experiment_passes(name):
         ("model.net.lora=4", "model.net.lora to be a mapping or null, got 4"),
         ("seed=-1", "seed to be a whole number from 0"),
         ("dry_run=no", "dry_run to be true or false"),
+        ("seed=null", "seed to be a whole number from 0"),
+        ("check_memory=null", "check_memory to be true or false, got None"),
+        ("mfu=null", "mfu to be a share above 0, at most 1, got None"),
+        ("peak_tflops=null", "peak_tflops to be a number above 0, got None"),
+        ("data.batch_size=${.pack_to}", "data.batch_size to be a whole number, got None"),
         ("render.size=5", "render.size to be a list"),
         ("callbacks.keep_last.keep=0", "callbacks.keep_last.keep"),
         ("optim.target=torch.optim.Adamm", "torch.optim.Adamm"),
@@ -63,6 +68,13 @@ def test_a_wrong_value_is_told_by_its_key(override, said):
     with pytest.raises(GemError) as error:
         check_config(composed("experiment=gem_tiny", override))
     assert said in str(error.value)
+
+
+def test_a_value_by_a_relative_key_is_told_by_its_own():
+    for pointer in ("${.pack_to}", "${..data.pack_to}"):
+        cfg = composed("experiment=gem_tiny", "data.pack_to=2.5", f"data.batch_size={pointer}")
+        with pytest.raises(GemError, match=r"expected data\.batch_size to be a whole number, at least 1, got 2\.5"):
+            check_ranges(cfg)
 
 
 def test_several_wrong_types_are_told_at_once():

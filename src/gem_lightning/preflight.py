@@ -106,7 +106,9 @@ def check_complete(cfg: DictConfig) -> None:
 
 
 def check_ranges(cfg: DictConfig) -> None:
-    """Refuse numbers that no run can have; null is left to :func:`gem_lightning.values.check_types`.
+    """Refuse numbers that no run can have.
+
+    Null is left to :func:`gem_lightning.values.check_types`, but for the keys that no target takes: the run's own.
 
     Raises:
         GemError: The first such value, by the key to change.
@@ -115,8 +117,10 @@ def check_ranges(cfg: DictConfig) -> None:
 
     for key, (kind, is_right, words) in _RANGES.items():
         value = OmegaConf.select(cfg, key)
+        if value is None and key not in cfg:  # one of a target's, or one that this config lacks
+            continue
         whole = isinstance(value, (int, float) if kind is float else kind)
-        if value is not None and not (whole and isinstance(value, bool) == (kind is bool) and is_right(value)):
+        if not (whole and isinstance(value, bool) == (kind is bool) and is_right(value)):
             raise GemError(f"expected {source(cfg, key)} to be {words}, got {value!r}")
     for pattern, rate in (OmegaConf.select(cfg, "model.lr_by_pattern") or {}).items():
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not _above_zero(rate):

@@ -18,7 +18,7 @@ from gem_lightning.errors import GemError
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 _UNKNOWN = object()  # what points nowhere: an error only where it is used
-_POINTER = re.compile(r"\$\{([\w.\-]+)\}")
+_POINTER = re.compile(r"\$\{(\w[\w.\-]*)\}")  # one by a relative key stays told by its own
 
 
 def check_types(cfg: DictConfig) -> None:
