@@ -202,6 +202,9 @@ def test_broken_items_are_tried_again_when_asked(tmp_path):
     folder = JobFolder(tmp_path, items(12), suffix=".jsonl", block=4)
     assert run(folder, square, 0).broken == 1
     assert (run(folder, square, 0).done, folder.undo_broken(1, 2)) == (0, 0)
+    with folder.claimed(), pytest.raises(JobError, match="another process at work"):
+        folder.undo_broken()
+    assert folder.missing() == []
     assert folder.undo_broken() == 1
     progress = run(folder, lambda item: {"id": item["id"]}, 0)
     assert (progress.done, progress.broken, list(folder.broken())) == (4, 0, [])

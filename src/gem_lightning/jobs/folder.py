@@ -102,10 +102,14 @@ class JobFolder:
         """Make the blocks of this share undone that have broken items, so that these are tried again; returns how many.
 
         Their other items are worked through again too, which gives the same rows.
+
+        Raises:
+            JobError: Another process is at work on this share.
         """
-        blocks = [b for b in range(part, len(self.spans), parts) if self.shard(b).with_suffix(".broken").exists()]
-        for block in blocks:
-            self.shard(block).unlink(missing_ok=True)
+        with self.claimed(part, parts):
+            blocks = [b for b in range(part, len(self.spans), parts) if self.shard(b).with_suffix(".broken").exists()]
+            for block in blocks:
+                self.shard(block).unlink(missing_ok=True)
         return len(blocks)
 
     @contextmanager
