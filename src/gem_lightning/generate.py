@@ -5,6 +5,7 @@ Stages: ``samples`` (default), ``features``, ``check``, ``merge``, ``doctor``, `
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from functools import partial
@@ -100,12 +101,14 @@ def merge_parts(cfg: DictConfig) -> None:
     """
     from gem_lightning.grounding import production, run_card
 
-    jobs = sorted(Path(cfg.out).glob("job/job.json")) or sorted(Path(cfg.out).glob("*/job/job.json"))
-    if not jobs:
-        raise GemError(f"expected the out= of an earlier run, got {cfg.out}; its stage and parts come first")
-    suffix = json.loads(jobs[0].read_text())["suffix"]
+    folders = _run_folders(cfg.out)
+    suffix = json.loads((folders[0] / "job" / "job.json").read_text())["suffix"]
     if suffix == ".bin":
-        _finish_shards([job.parent.parent for job in jobs])
+        from gem_lightning.data.shards import finish_shards
+
+        for folder in folders:
+            finish_shards(folder)
+        _tell_shards(folders)
         return
     if suffix == ".jsonl":
         source = _source(cfg)
@@ -122,16 +125,24 @@ def merge_parts(cfg: DictConfig) -> None:
         )
 
 
-def _finish_shards(folders: list[Path]) -> None:
-    from gem_lightning.data.shards import finish_shards
+def _run_folders(out: str) -> list[Path]:
+    """Where the jobs of an earlier run lie: its folder, or one folder below it for each file of samples."""
+    jobs = sorted(Path(out).glob("job/job.json")) or sorted(Path(out).glob("*/job/job.json"))
+    if not jobs:
+        raise GemError(f"expected the out= of an earlier run, got {out}; its stage and parts come first")
+    return [job.parent.parent for job in jobs]
 
+
+def _tell_shards(folders: list[Path]) -> None:
+    """What finished shards hold; ends the process with 1 where any of them hold nothing."""
+    counts = []
     for folder in folders:
-        count = finish_shards(folder)
+        counts.append(sum(chunk["chunk_size"] for chunk in json.loads((folder / "index.json").read_text())["chunks"]))
         broken = len((folder / "broken.jsonl").read_text().splitlines())
         lost = f", {broken} broken (see {folder}/broken.jsonl)" if broken else ""
-        print(f"{count} samples in shards{lost}; read with gem_lightning.data.ShardReader({str(folder)!r})")
-        if not count:
-            raise SystemExit(1)
+        print(f"{counts[-1]} samples in shards{lost}; read with gem_lightning.data.ShardReader({str(folder)!r})")
+    if not all(counts):
+        raise SystemExit(1)
 
 
 def _tell_losses(card: dict[str, Any], out: str) -> None:
@@ -199,7 +210,7 @@ def examine(cfg: DictConfig) -> None:
 
 
 def make_shards(cfg: DictConfig) -> None:
-    """Instruction samples with their signals → streaming shards."""
+    """Instruction samples with their signals → streaming shards; whoever writes the last chunk finishes them."""
     from gem_lightning.data.shards import write_shards
 
     files = _files(cfg)
@@ -208,6 +219,9 @@ def make_shards(cfg: DictConfig) -> None:
     else:
         share = {"workers": cfg.workers, "part": cfg.part, "parts": cfg.parts}
         print(write_shards(files, cfg.out, dict(cfg.paths or {}), cfg.contract, **share, show=show_progress()))
+        if cfg.parts == 1:
+            _tell_shards(_run_folders(cfg.out))
+            return
     _merge_or_wait(cfg)
 
 
@@ -297,7 +311,7 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
         names = ("kinds", "samples_per_record", "style", "splits", "quality", "measurements", "prompt_file", "tries")
         found |= {name: plain[name] for name in (*names, "gate")} | {"render": plain.get("render")}
         if cfg.prompt_file and Path(cfg.prompt_file).is_file():
-            found["prompt"] = Path(cfg.prompt_file).read_text(encoding="utf-8")
+            found["prompt_sha256"] = hashlib.sha256(Path(cfg.prompt_file).read_bytes()).hexdigest()[:16]
         found |= {f"teacher.{k}": v for k, v in plain["teacher"].items() if k in SAME_ROWS}
     return found
 

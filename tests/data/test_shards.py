@@ -9,7 +9,7 @@ import pytest
 
 from gem_lightning.data.shard_reader import ShardReader
 from gem_lightning.data.shards import pack, unpack, write_shards
-from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.instruction import InstructionSample
 from gem_lightning.grounding.sample import write_samples
@@ -77,6 +77,17 @@ def test_a_second_run_adds_nothing_and_other_data_are_refused(shards):
     write_samples([sample(0)], shards.parent / "other.jsonl")
     with pytest.raises(DataError.__mro__[1], match="begun with"):
         write_shards(shards.parent / "other.jsonl", shards, workers=0)
+
+
+def test_a_chunk_that_is_written_anew_takes_the_place_of_the_old_one(tmp_path):
+    (tmp_path / "r.csv").write_text("\n".join([",".join(LEADS), *[",".join(["0.1"] * 12)] * 500]))
+    one = replace(sample(0), ecg=str(tmp_path / "r.csv"), ecg_format="csv?fs=500&units=mV")
+    write_samples([one], tmp_path / "data.jsonl")
+    write_shards(tmp_path / "data.jsonl", tmp_path / "out", workers=0)
+    (tmp_path / "r.csv").write_text("\n".join([",".join(LEADS), *[",".join(["0.7"] * 12)] * 500]))
+    (tmp_path / "out" / "job" / "shards" / "000000.bin").unlink()
+    write_shards(tmp_path / "data.jsonl", tmp_path / "out", workers=0)
+    assert ShardReader(tmp_path / "out")[0].ecg_record.signal.max() == pytest.approx(0.7, abs=1e-3)
 
 
 def test_litdata_reads_them_too(shards):

@@ -209,16 +209,16 @@ def _finish(folder: JobFolder, out: Path, contract: str) -> None:
 
 def _name_too(shard: Path, target: Path) -> None:
     """One file under two names, so that the job folder may be deleted; a copy where the disk knows no such thing."""
-    try:
-        os.link(shard, target)
-    except FileExistsError:
+    if target.exists() and os.path.samefile(shard, target):
         return
-    except OSError:
 
-        def copy(to: Path) -> None:
+    def link(to: Path) -> None:
+        try:
+            os.link(shard, to)
+        except OSError:
             shutil.copyfile(shard, to)
 
-        write_atomically(target, copy)
+    write_atomically(target, link)  # over the name of a chunk that was written anew
 
 
 def _rough_tokens(shard: Path) -> np.ndarray:
