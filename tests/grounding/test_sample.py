@@ -9,6 +9,7 @@ from gem_lightning.grounding.sample import (
     RecordRef,
     SampleFile,
     append_samples,
+    files_of_run,
     map_path,
     read_samples,
     write_samples,
@@ -102,6 +103,16 @@ def test_a_cut_off_list_and_a_bad_line_are_named(tmp_path):
         list(read_samples(lines))
     with pytest.raises(DataError, match="conversations"):
         InstructionSample.from_dict({"id": 1, "conversations": [{"role": "user"}]})
+
+
+def test_a_split_in_two_formats_is_not_chosen_by_us(tmp_path):
+    for name in ("train.jsonl", "train.parquet", "val.jsonl"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"one file of train samples in .*, got train\.jsonl and train\.parquet"):
+        files_of_run(tmp_path)
+    (tmp_path / "train.jsonl").unlink()
+    found = files_of_run(tmp_path)
+    assert found == {"train": str(tmp_path / "train.parquet"), "val": str(tmp_path / "val.jsonl")}
 
 
 def test_writing_is_all_or_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -23,6 +24,7 @@ from gem_lightning.grounding.sources import (
     missing_files,
 )
 from gem_lightning.grounding.sources_public import Chapman, Cinc, Code15, Cpsc2018, MimicIvEcg, PtbXl, snomed_words
+from gem_lightning.grounding.tables import sex_in_words
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
@@ -287,12 +289,32 @@ def test_odd_values_of_a_table(tmp_path):
     lines = ("path;age;sex;report;split", "a;-5;weiblich; ;dev", "b;61,5;M;NaN;training", "c;300;f;AF;")
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     a, b, c = RecordFiles(str(tmp_path / "t.csv")).records()
-    assert (a.age, a.sex, a.report, a.split) == (None, None, None, "val")
+    assert (a.age, a.sex, a.report, a.split) == (None, "female", None, "val")
     assert (b.age, b.sex, b.report, b.split) == (None, "male", None, "train")
     assert (c.age, c.sex, c.report, c.split) == (None, "female", "AF", None)
     (tmp_path / "t.csv").write_text("path,split\na,../../etc\n")
     with pytest.raises(DataError, match=r"a split among train, val, test.*got '\.\./\.\./etc'"):
         list(RecordFiles(str(tmp_path / "t.csv")).records())
+
+
+@pytest.mark.parametrize(
+    ("written", "sex"),
+    [
+        ("F", "female"), (" w ", "female"), ("Woman", "female"), ("weiblich", "female"), ("male", "male"),
+        ("männlich", "male"), ("", None), (None, None), (float("nan"), None), (0, None),
+    ],
+)  # fmt: skip
+def test_sex_in_the_ways_data_sets_write_it(written, sex):
+    assert sex_in_words(written) == sex
+
+
+def test_what_the_data_set_says_of_a_person_comes_before_the_recording():
+    meta = {"age": 50, "sex": "F"}
+    assert replace(SourceRecord("a", None), age=0.0, sex="male").completed(meta) == SourceRecord(
+        "a", None, age=0.0, sex="male"
+    )
+    assert SourceRecord("a", None).completed(meta) == SourceRecord("a", None, age=50, sex="female")
+    assert SourceRecord("a", None).completed({}) == SourceRecord("a", None)
 
 
 def test_files_that_do_not_hold_their_rate_are_told_it(tmp_path):
@@ -368,6 +390,19 @@ def test_published_samples_keep_everything_and_doubled_ids_are_told_apart(tmp_pa
     assert [r.id for r in records] == ["x", "x~1"]
     assert records[0].sample == rows[0]
     assert next(source.open()).ecg == f"{tmp_path}/1"
+
+
+def test_pictures_that_the_file_carries_are_not_missing(tmp_path):
+    turns = [{"from": "human", "value": "<image>\nRead."}, {"from": "gpt", "value": "AF."}]
+    rows = [InstructionSample("in", turns, image="a.png", image_bytes=b"png")]
+    rows.append(InstructionSample("beside", turns, image="b.png"))
+    rows.append(InstructionSample("there", turns, image="c.png"))
+    write_samples(rows, tmp_path / "data.parquet")
+    (tmp_path / "c.png").touch()
+    source = SampleFiles(str(tmp_path), samples=str(tmp_path / "data.parquet"))
+    assert [str(m) for m in missing_files(source, source.records())] == [
+        f"picture of beside (looked for {tmp_path}/b.png)"
+    ]
 
 
 def test_simulated_records_read_back_from_their_reference():

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from gem_lightning.data.order import EpochOrder
 from gem_lightning.data.shard_reader import ShardReader, is_address
 from gem_lightning.errors import DataError
 from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import SampleFile, files_of_run, known_paths
+from gem_lightning.grounding.sample import SampleFile, known_paths, split_files
 from gem_lightning.grounding.sample_table import SampleTable
 
 logger = logging.getLogger(__name__)
@@ -65,10 +64,9 @@ def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequenc
 
 def _within(folder: str | os.PathLike[str]) -> str:
     """What could be meant by a folder that holds no shards itself."""
-    with suppress(DataError):
-        return f"; name one of {', '.join(files_of_run(folder).values())}"
-    shards = sorted(str(index.parent) for index in Path(folder).glob("*/index.json"))
-    return f"; name one of {', '.join(shards[:5])}" if shards else "; make them with stage=shards"
+    shards = sorted(index.parent for index in Path(folder).glob("*/index.json"))
+    found = split_files(folder) or shards[:5]
+    return f"; name one of {', '.join(map(str, found))}" if found else "; make them with stage=shards"
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,6 @@ def _gone(sample: InstructionSample, drawn: bool) -> str | None:
     record = sample.record
     if sample.ecg_record is None and record is not None and not record.exists:
         return f"{sample.id}: {record.path}"
-    if (drawn and record is not None) or sample.image_bytes is not None or sample.image is None:
+    if drawn and record is not None:
         return None
-    pictures = sample.image if isinstance(sample.image, list) else [sample.image]
-    return next((f"{sample.id}: {picture}" for picture in pictures if not os.path.exists(picture)), None)
+    return next((f"{sample.id}: {picture}" for picture in sample.missing_pictures), None)

@@ -18,6 +18,7 @@ from gem_lightning.grounding.doctor_images import picture_shows, read_picture
 from gem_lightning.grounding.doctor_pairs import between, signature
 from gem_lightning.grounding.instruction import InstructionSample, RecordRef
 from gem_lightning.grounding.sample import known_paths, read_item, sample_items
+from gem_lightning.grounding.source_record import SourceRecord
 from gem_lightning.grounding.tables import age_or_none, sex_in_words
 from gem_lightning.jobs import JobFolder, Progress, run
 
@@ -172,7 +173,7 @@ class CheckSample:
             faults += self._picture(sample, measured)
             faults += self._text(answers, measured, sample)
         else:
-            faults += [("missing_image", str(p)) for p in _pictures(sample) if not _there(p)]
+            faults += [("missing_image", name) for name in sample.missing_pictures]
         return row | {"faults": faults}
 
     def _signal(self, ref: RecordRef | None) -> tuple[_Measured | None, list[tuple[str, str]]]:
@@ -186,9 +187,10 @@ class CheckSample:
             return None, [("corrupt_record" if ref.exists else "missing_record", str(error))]
 
     def _picture(self, sample: InstructionSample, measured: _Measured) -> Iterator[tuple[str, str]]:
-        for picture in _pictures(sample):
-            if not _there(picture):
-                yield "missing_image", str(picture)
+        missing = sample.missing_pictures
+        yield from (("missing_image", name) for name in missing)
+        for picture in sample.pictures:
+            if picture in missing:
                 continue
             try:
                 image = read_picture(picture)
@@ -210,8 +212,10 @@ class CheckSample:
         if measured.features.reason is not None:
             yield "quality", measured.features.reason
             return
-        known = {**measured.record.meta, **sample.metadata}  # criteria differ by age and sex
-        found = findings(measured.features, age=age_or_none(known.get("age")), sex=sex_in_words(known.get("sex")))
+        said = {name: sample.metadata.get(name) for name in ("age", "sex")}  # criteria differ by them
+        known = SourceRecord("", sample.ecg, age=age_or_none(said["age"]), sex=sex_in_words(said["sex"]))
+        known = known.completed(measured.record.meta)
+        found = findings(measured.features, age=known.age, sex=known.sex)
         gate = Gate(max_words=10**6, min_claims=0, all_numbers=False)
         judged = gate.judge(answers, measured.features, found, sample.report)
         for problem in judged.problems:
@@ -237,19 +241,6 @@ def _measured(ref: RecordRef, contract: str, texts: bool) -> _Measured:
     record = ref.read(contract=contract)
     digest = hashlib.blake2b(record.signal.tobytes(), digest_size=12).hexdigest()
     return _Measured(record, measure(record) if texts else None, digest, signature(record))
-
-
-def _pictures(sample: InstructionSample) -> list[str | bytes]:
-    """Bytes that the file carries, else the files that the sample names."""
-    if sample.image_bytes is not None:
-        return [sample.image_bytes]
-    if sample.image is None:
-        return []
-    return sample.image if isinstance(sample.image, list) else [sample.image]
-
-
-def _there(picture: str | bytes) -> bool:
-    return isinstance(picture, bytes) or Path(picture).is_file()
 
 
 def _form(sample: InstructionSample) -> Iterator[tuple[str, str]]:

@@ -153,6 +153,20 @@ class InstructionSample:
         return None if self.ecg is None else RecordRef.parse(self.ecg, self.ecg_format)
 
     @property
+    def pictures(self) -> list[str | bytes]:
+        """The encoded picture that the file carries, else the picture files that the sample names."""
+        if self.image_bytes is not None:
+            return [self.image_bytes]
+        if self.image is None:
+            return []
+        return [str(image) for image in (self.image if isinstance(self.image, list) else [self.image])]
+
+    @property
+    def missing_pictures(self) -> list[str]:
+        """Picture files that it needs and that are not there."""
+        return [name for name in self.pictures if isinstance(name, str) and not os.path.isfile(name)]
+
+    @property
     def question(self) -> str:
         """First human turn without its ``<image>`` marker."""
         turn = next((t["value"] for t in self.conversations if t["from"] == "human"), "")

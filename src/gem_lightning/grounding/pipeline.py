@@ -18,7 +18,6 @@ from gem_lightning.grounding.instruction import InstructionSample, RecordRef
 from gem_lightning.grounding.kinds import ASKED, KINDS, Turns, make_turns, opening, parse_turns
 from gem_lightning.grounding.prompting import facts_for_prompt, render_prompt
 from gem_lightning.grounding.sources import SourceRecord
-from gem_lightning.grounding.tables import sex_in_words
 from gem_lightning.jobs import write_atomically
 
 Row = dict[str, Any]
@@ -121,11 +120,9 @@ class Pipeline:
         source = SourceRecord.from_item(item)
         record = self._ref(source).read(contract=self.contract)
         judged = quality(record)
-        age = source.age if source.age is not None else record.meta.get("age")
-        sex = source.sex or sex_in_words(record.meta.get("sex"))
-        source = replace(source, age=age, sex=sex)
+        source = source.completed(record.meta)
         features = measure(record)
-        found = tuple(findings(features, age=age, sex=sex))
+        found = tuple(findings(features, age=source.age, sex=source.sex))
         prepared = Prepared(source, features, found, verdict=judged.verdict, reasons=tuple(judged.reasons))
         if self._refused(prepared) is not None:
             return prepared

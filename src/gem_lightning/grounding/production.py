@@ -19,7 +19,6 @@ from gem_lightning.grounding.limits import BudgetError
 from gem_lightning.grounding.pipeline import Pipeline
 from gem_lightning.grounding.sample import PATHS_NOTE, InstructionSample, write_samples
 from gem_lightning.grounding.sources import Source, SourceRecord
-from gem_lightning.grounding.tables import sex_in_words
 from gem_lightning.grounding.taught import NO_ANSWER, Taught
 from gem_lightning.grounding.teacher import Teacher
 from gem_lightning.jobs import (
@@ -74,12 +73,11 @@ class FeatureRow:
         start = time.process_time()
         source = SourceRecord.from_item(item)
         record = RecordRef.parse(source.ecg or "", source.format).mapped(self.paths).read(contract=self.contract)
+        source = source.completed(record.meta)
         features = measure(record)
-        age = source.age if source.age is not None else record.meta.get("age")
-        sex = source.sex or sex_in_words(record.meta.get("sex"))
-        codes = [finding.code for finding in findings(features, age=age, sex=sex)]
-        row = {"id": source.id, "ecg": source.ecg, "patient": source.patient, "age": age, "sex": sex}
-        row |= {"report": source.report, "codes": list(source.codes), "findings": codes}
+        codes = [finding.code for finding in findings(features, age=source.age, sex=source.sex)]
+        row = {name: getattr(source, name) for name in ("id", "ecg", "patient", "age", "sex", "report")}
+        row |= {"codes": list(source.codes), "findings": codes}
         spent = None if _cold[0] else 1000 * (time.process_time() - start)
         _cold[0] = False
         return row | features_row(features) | {"cpu_ms": spent}

@@ -156,13 +156,25 @@ def files_of_run(folder: str | os.PathLike[str]) -> dict[str, str]:
     """Split → file of samples in the folder of a run.
 
     Raises:
-        DataError: There are none.
+        DataError: There are none, or a split lies there in several formats.
     """
-    places = ((split, Path(folder, split + suffix)) for split in ("train", "val", "test") for suffix in _WRITERS)
-    found = {split: str(place) for split, place in places if place.is_file()}
+    found: dict[str, str] = {}
+    for place in split_files(folder):
+        if place.stem in found:
+            raise DataError(
+                f"expected one file of {place.stem} samples in {folder}, got {Path(found[place.stem]).name} and "
+                f"{place.name}; name the one that counts, or delete the other"
+            )
+        found[place.stem] = str(place)
     if not found:
         raise DataError(f"expected a file of samples, or a run's folder with its train.jsonl, got {folder}")
     return found
+
+
+def split_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files of samples in the folder of a run, whatever their format."""
+    places = (Path(folder, split + suffix) for split in ("train", "val", "test") for suffix in _WRITERS)
+    return [place for place in places if place.is_file()]
 
 
 def sample_items(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from gem_lightning.grounding.tables import sex_in_words
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class SourceRecord:
         split: ``train``, ``val`` or ``test`` where the data set says so.
         recorded: Order of records of one patient (date as ISO text).
         earlier: ``ecg`` of the same patient's record before this one.
-        sample: An instruction sample's JSON object, where the source is a file of samples.
+        sample: An instruction sample's JSON object, where the source is a file of samples; without ``image`` where
+            the file carries the picture itself.
     """
 
     id: str
@@ -42,6 +45,11 @@ class SourceRecord:
     def to_item(self) -> dict[str, Any]:
         """A JSON-ready dict without what is absent."""
         return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+
+    def completed(self, meta: Mapping[str, Any]) -> SourceRecord:
+        """The record with the age (years) and sex of its recording's ``meta`` where the data set names none."""
+        age = self.age if self.age is not None else meta.get("age")
+        return replace(self, age=age, sex=self.sex or sex_in_words(meta.get("sex")))
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> SourceRecord:

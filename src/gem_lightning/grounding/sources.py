@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 from gem_lightning.errors import DataError, GemError
-from gem_lightning.grounding.instruction import InstructionSample, RecordRef, map_path
+from gem_lightning.grounding.instruction import InstructionSample, RecordRef
 from gem_lightning.grounding.source_record import Missing, SourceRecord
 from gem_lightning.grounding.tables import age_or_none, number_or_none, sex_in_words, split_in_words, table_rows
 
@@ -102,15 +102,14 @@ def with_earlier(records: Iterable[SourceRecord]) -> Iterator[SourceRecord]:
 
 def missing_files(source: Source, records: Iterable[SourceRecord]) -> Iterator[Missing]:
     """Records and pictures whose files are not there: the deep half of the layout check."""
+    paths = source.paths
     for record in records:
-        ref = None if record.ecg is None else RecordRef.parse(record.ecg).mapped(source.paths)
+        ref = None if record.ecg is None else RecordRef.parse(record.ecg).mapped(paths)
         if ref is not None and not ref.exists:
             yield Missing(f"record {record.id}", ref.path)
-        images = (record.sample or {}).get("image") or []
-        for image in [images] if isinstance(images, str) else images:
-            place = map_path(str(image), source.paths)
-            if not os.path.exists(place):
-                yield Missing(f"picture of {record.id}", place)
+        if record.sample is not None:
+            sample = InstructionSample.from_dict(record.sample).mapped(paths)
+            yield from (Missing(f"picture of {record.id}", place) for place in sample.missing_pictures)
 
 
 @dataclass
@@ -280,7 +279,9 @@ class SampleFiles(Source):
             name = str(sample.id)
             seen[name] = seen.get(name, -1) + 1
             name = f"{name}~{seen[name]}" if seen[name] else name  # published files repeat ids
-            facts = sample.metadata
+            facts, row = sample.metadata, sample.to_dict()
+            if sample.image_bytes is not None:
+                row.pop("image", None)
             yield SourceRecord(
                 name,
                 sample.ecg,
@@ -288,7 +289,7 @@ class SampleFiles(Source):
                 patient=str(facts["patient"]) if facts.get("patient") else _patient_in(sample.ecg),
                 report=sample.report,
                 split=split_in_words(facts.get("split")),
-                sample=sample.to_dict(),
+                sample=row,
             )
 
     def open(self) -> Iterator[InstructionSample]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gem_lightning.ecg.readers.base import sex_letter
 from gem_lightning.errors import DataError
 
 
@@ -73,5 +74,4 @@ _SPLITS |= {"training": "train", "valid": "val", "validation": "val", "dev": "va
 
 def sex_in_words(value: Any) -> str | None:
     """``female``, ``male`` or None from the ways data sets write it."""
-    text = str(value).strip().lower()
-    return {"f": "female", "female": "female", "m": "male", "male": "male"}.get(text)
+    return {"F": "female", "M": "male"}.get(sex_letter(value) or "")
