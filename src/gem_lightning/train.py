@@ -201,7 +201,7 @@ def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
     """Look through the data and refuse a step that does not fit; with ``dry_run``, print the plan.
 
     Raises:
-        DataError: A split is empty, or a file is missing.
+        DataError: A split is empty, a file is missing, or the samples are too few for a step.
         GemError: See :mod:`gem_lightning.lit.plan`.
     """
     if run is None:
@@ -212,6 +212,7 @@ def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
     for split in ("train", "val"):
         if data.sources[split] is not None:
             data.dataset(split)
+    data.refuse_too_few(run.devices)
     if not cfg.dry_run and not cfg.check_memory:
         return Planned(None, on_gpus(cfg))
     others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
@@ -245,7 +246,8 @@ def settings_of(cfg: DictConfig, module: Any) -> Run:
 
     from gem_lightning.lit.plan import Run
 
-    devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else max(1, torch.cuda.device_count())
+    asked = cfg.trainer.devices  # -1 or auto: all
+    devices = asked if isinstance(asked, int) and asked > 0 else max(1, torch.cuda.device_count())
     strategy = cfg.trainer.strategy if isinstance(cfg.trainer.strategy, str) else cfg.trainer.strategy._target_
     return Run(
         net=getattr(module.net_factory, "keywords", {}),

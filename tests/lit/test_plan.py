@@ -7,20 +7,21 @@ from dataclasses import replace
 import lightning
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
-from gem_lightning.lit import InstructionDataModule, KeepLast
+from gem_lightning.lit import GemLitModule, InstructionDataModule, KeepLast
 from gem_lightning.lit.checkpoint_files import newest_whole
 from gem_lightning.lit.load import Load, measure_load
 from gem_lightning.lit.optim import freeze_unreached, set_trainable
 from gem_lightning.lit.plan import GIB, Run, make_plan, out_of_memory, refuse_what_does_not_fit
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
 from gem_lightning.models.sharding import Sharding
-from gem_lightning.train import Planned, fit
+from gem_lightning.train import Planned, fit, plan_run, settings_of
 from helpers_kill import exit_codes
 from helpers_processes import start
 from helpers_sizes import SMALL
@@ -250,12 +251,27 @@ def test_a_load_that_makes_no_step_is_refused(tmp_path):
     cohort.prepare()
     processor = build_processor(tiny_tokenizer(), sizes(1))
     few = InstructionDataModule(processor, cohort, batch_size=4, num_workers=0)
-    with pytest.raises(GemError, match=r"at least 32 samples for 8 device\(s\) of data.batch_size=4, got 12"):
-        measure_load(few, devices=8)
+    cfg = OmegaConf.create({"dry_run": False, "check_memory": False, "trainer": {"accelerator": "cpu"}})
+    plan_run(cfg, few, Run(net={}, devices=3))
+    packed = InstructionDataModule(processor, cohort, batch_size=4, num_workers=0, pack_to=1024)
+    for data in (few, packed):
+        with pytest.raises(GemError, match=r"at least 32 samples for 8 device\(s\) of data.batch_size=4, got 12"):
+            plan_run(cfg, data, Run(net={}, devices=8))
     unanswered = [replace(sample, conversations=sample.conversations[:1]) for sample in cohort.samples()]
     mute = InstructionDataModule(processor, unanswered, batch_size=4, num_workers=0)
     with pytest.raises(GemError, match=r"with answers to learn from, got none among 12 .* 'simulated-3-0'"):
         measure_load(mute, devices=1)
+
+
+def test_all_devices_are_those_that_are_there(monkeypatch):
+    module = GemLitModule(lambda: None, freeze=[], unfreeze=[])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    trainer = {"num_nodes": 2, "strategy": "auto", "precision": "32-true", "accumulate_grad_batches": 1}
+    trainer |= {"max_epochs": 1, "max_steps": -1, "accelerator": "gpu"}
+    model = {"optimizer": {"_target_": "torch.optim.AdamW"}}
+    for asked, found in ((-1, 8), ("auto", 8), (2, 4)):
+        cfg = OmegaConf.create({"dry_run": False, "model": model, "trainer": trainer | {"devices": asked}})
+        assert settings_of(cfg, module).devices == found
 
 
 def test_rates_for_nothing_are_refused_before_any_weight_is_read():

@@ -57,15 +57,19 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
             raise DataError("expected at least one sample, got an empty split; check its path and filters")
         if len(self) == 0:
             raise DataError(
-                f"expected at least {batch_size * ranks} samples for {ranks} rank(s) of batch size {batch_size}, "
-                f"got {len(self.lengths)}; lower the batch size"
+                f"expected at least {batch_size * ranks} samples for {ranks} device(s) of "
+                f"data.batch_size={batch_size}, got {self._dealt}; lower data.batch_size or trainer.devices"
             )
 
     def __len__(self) -> int:
         """Batches a rank in a whole epoch."""
         step = self.batch_size * self.ranks
-        n = len(self.order) if self.shuffle else len(self.lengths)
-        return n // step if self.drop_last or self.ranks > 1 else -(-n // step)
+        return self._dealt // step if self.drop_last or self.ranks > 1 else -(-self._dealt // step)
+
+    @property
+    def _dealt(self) -> int:
+        """Samples of an epoch, of all ranks."""
+        return len(self.order) if self.shuffle else len(self.lengths)
 
     @property
     def sampler(self) -> LengthBatchSampler:

@@ -118,6 +118,16 @@ class InstructionDataModule(ResumableDataModule):
                 logger.info("%s: %s; %s", split, samples.report(), long)
         return self._datasets[split]
 
+    def refuse_too_few(self, ranks: int) -> None:
+        """Known before a network is built or a pack is made: a pack takes one sample at least.
+
+        Raises:
+            DataError: There are fewer training samples than one batch of all ``ranks`` takes.
+        """
+        samples = self.dataset("train").samples
+        options: dict[str, Any] = {"drop_last": True, "ranks": ranks, "order": samples.order(self.seed)}
+        LengthBatchSampler(samples.lengths, self.batch_size, **options)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of samples of similar length, or of packs; goes on where a checkpoint stopped."""
         dataset = self.dataset("train")

@@ -42,7 +42,7 @@ def measure_load(data: Any, devices: int) -> Load:
         devices: Processes that share an epoch.
 
     Raises:
-        GemError: None of these samples has an answer to learn from, or all are too few for one batch a device.
+        GemError: None of these samples has an answer to learn from.
     """
     dataset = data.dataset("train")
     processor, rough = dataset.processor, dataset.samples.lengths
@@ -62,11 +62,6 @@ def measure_load(data: Any, devices: int) -> Load:
         rows, length, each = data.batch_size, largest["tokens"], float(data.batch_size)
         most = {name: value * rows for name, value in largest.items()}
         batches = samples // (rows * devices)
-        if batches == 0:
-            raise GemError(
-                f"expected at least {rows * devices} samples for {devices} device(s) of data.batch_size={rows}, got "
-                f"{samples}; lower data.batch_size or trainer.devices"
-            )
     else:
         rows, length = data.batch_size, data.pack_to
         each = rows * length * 0.98 / mean["tokens"]
