@@ -13,7 +13,7 @@ from gem_lightning.models import build_gem
 from gem_lightning.models.build import make_config
 from gem_lightning.models.compute import compile_layers, recompute
 from gem_lightning.models.loss import next_token_loss
-from gem_lightning.models.sharding import compute_buffers
+from gem_lightning.models.sharding import Sharding, compute_buffers
 
 VOCABULARY = 2**18
 
@@ -145,6 +145,13 @@ def test_positions_keep_their_phase_in_half_precision(parts):
     assert torch.equal(model.lm_head.weight, weight) and weight.dtype == torch.bfloat16
     cos, _ = rotary(torch.zeros(1, 1, dtype=torch.bfloat16), torch.tensor([[last]]))
     assert (cos.float()[0, 0, : len(exact)] - (exact * last).cos()).abs().max() < 2**-8
+
+
+def test_what_excludes_each_other_is_refused_before_a_weight_is_read():
+    with pytest.raises(DataError, match="expected a checkpoint to quantise, got parts"):
+        build_gem(llm="nowhere", quantization="nf4")
+    with pytest.raises(DataError, match="expected whole weights to share out, got lora"):
+        build_gem(checkpoint="nowhere", lora={"r": 4}, shard=Sharding(None, None))
 
 
 def test_parts_that_cannot_be_fetched_are_named(tmp_path):

@@ -52,14 +52,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def show_progress(every_s: float = 1.0) -> Callable[[Progress], None]:
+def show_progress() -> Callable[[Progress], None]:
     """A callback that keeps one line of progress on a terminal, or logs one every ten seconds elsewhere."""
     terminal = sys.stderr.isatty()
+    every_s = 1.0 if terminal else 10.0
     last = [0.0]
 
     def show(progress: Progress) -> None:
         ended = progress.skipped + progress.done >= progress.total
-        if not ended and time.monotonic() - last[0] < (every_s if terminal else 10 * every_s):
+        if not ended and time.monotonic() - last[0] < every_s:
             return
         last[0] = time.monotonic()
         if terminal:

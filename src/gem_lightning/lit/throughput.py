@@ -121,18 +121,14 @@ class Throughput(Callback):
         self._steps, self._operations, self._waited = 0, 0.0, 0.0
 
 
-def device_peak(device: torch.device, name: str | None = None) -> tuple[float, str]:
+def device_peak(device: torch.device) -> tuple[float, str]:
     """Most operations a second of a device, FLOP/s, and where the number is from.
 
     Dense bfloat16 by the maker's figures for GPUs that are known; else the best of a few large matrix products, in
     float32 on a CPU: a ceiling of what this process can get, not of what the machine could.
-
-    Args:
-        device: To run on.
-        name: Of the GPU; None asks the driver.
     """
     if device.type == "cuda":
-        name = name or torch.cuda.get_device_name(device)
+        name = torch.cuda.get_device_name(device)
         known = next((peak for part, peak in _PEAKS.items() if part in name.lower()), None)
         known = known or get_available_flops(device, torch.bfloat16)
         if known:

@@ -73,24 +73,29 @@ def build_gem(
     dtype = as_dtype(dtype)
     check_compute({"attention": attention, "compile": compile})
     check_loss(loss)
+    _check_together(checkpoint, lora, quantization, shard)
     if checkpoint is not None:
         tower, images = named_towers({"ecg": ecg, "vision": vision})
         model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention, shard=shard)
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
-    elif quantization is not None:
-        raise DataError("expected a checkpoint to quantise, got parts; save the model first and name its folder")
     else:
         model = _assemble(llm, ecg, vision, dtype, attention, switches, shard)
     model.config.fresh_parts = None  # what was drawn at random is about to be trained
     model.token_loss = loss
     recompute(model, gradient_checkpointing)
     if lora is not None:
-        if shard is not None:
-            raise DataError("expected whole weights to share out, got lora; use strategy=ddp, or leave lora out")
         model = add_lora(model, **lora)
     if compile:
         compile_layers(model, compile)
     return model.train()
+
+
+def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Sharding | None) -> None:
+    """Refuse arguments of :func:`build_gem` that exclude each other, before a weight is read."""
+    if quantization is not None and checkpoint is None:
+        raise DataError("expected a checkpoint to quantise, got parts; save the model first and name its folder")
+    if lora is not None and shard is not None:
+        raise DataError("expected whole weights to share out, got lora; use strategy=ddp, or leave lora out")
 
 
 def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **settings: Any) -> GemProcessor:

@@ -47,8 +47,8 @@ def check_compute(arguments: Mapping[str, Any]) -> None:
         arguments: Of :func:`gem_lightning.models.build_gem`.
 
     Raises:
-        GemError: An unknown dtype, attention, backend of ``torch.compile``, or way to recompute.
-        MissingExtraError: flash-attn is asked for and not installed.
+        GemError: An unknown dtype, attention, backend of ``torch.compile``, or way to recompute; or flash-attn, which
+            is no extra of ours, is asked for and not installed.
     """
     as_dtype(arguments.get("dtype") or "float32")
     attention = arguments.get("attention") or "sdpa"
