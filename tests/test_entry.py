@@ -1,12 +1,13 @@
 """Mistakes on the command line: one message that names the mend, exit code 2, nothing written."""
 
+import errno
 import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
 
-from gem_lightning.entry import own_keys
+from gem_lightning.entry import explain, own_keys
 
 
 def run(module, *arguments, cwd):
@@ -72,3 +73,9 @@ def test_keys_that_are_names_of_groups(tmp_path):
     assert own_keys(typed, aliases) == [
         "source=files", f"source.root={tmp_path}/list.csv", "source=ptbxl", "files={a:b}", "+files=x=y", "seed=1", "-m",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_told_alike_at_every_entry_point(number):
+    said = explain(OSError(number, "as the disk says", "out.csv"), "generate")
+    assert said == "expected room on out.csv, got as the disk says; make room, then start again"
