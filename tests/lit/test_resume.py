@@ -14,8 +14,8 @@ import torch
 from gem_lightning.data import write_shards
 from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.grounding.sample import write_samples
-from gem_lightning.lit import AtomicCheckpointIO, KeepLast, ShardedStrategy
-from gem_lightning.lit.checkpoint_files import damage, in_order, newest_whole
+from gem_lightning.lit import AtomicCheckpointIO, KeepLast, ShardedStrategy, strategies
+from gem_lightning.lit.checkpoint_files import damage, in_order, newest_whole, seal
 from gem_lightning.train import find_checkpoint
 from helpers_kill import exit_codes, killed_at_random
 from helpers_processes import start
@@ -168,6 +168,30 @@ def test_a_full_disk_leaves_what_was_there(home, sharded):
     assert exit_codes(start(_full_disk, home, name, sharded)) == [0]
     kept = home / name / "kept"
     assert [path.name for path in in_order(kept)] == ["step-0000003.ckpt", "step-0000004.ckpt"]
+    assert [damage(path) for path in in_order(kept)] == [None, None]
+    assert not list(kept.glob(".step*"))
+
+
+def _no_room_at_one(home, name):
+    """The second process finds no room as it flushes the shards of its third checkpoint."""
+    done = []
+
+    def refuse(folder, names):
+        done.append(folder)
+        if os.environ["RANK"] == "1" and len(done) > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return seal(folder, names)
+
+    strategies.seal = refuse
+    with pytest.raises(CheckpointError, match="earlier checkpoints are whole"):
+        run(home, name, "fsdp2", max_steps=12)
+
+
+@pytest.mark.slow
+def test_no_room_at_one_process_ends_all(home):
+    assert exit_codes(start(_no_room_at_one, home, "no_room_at_one", ranks=2)) == [0, 0]
+    kept = home / "no_room_at_one" / "kept"
+    assert [path.name for path in in_order(kept)] == ["step-0000002.ckpt", "step-0000003.ckpt"]
     assert [damage(path) for path in in_order(kept)] == [None, None]
     assert not list(kept.glob(".step*"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,33 +33,50 @@ class AtomicShards(ParallelStrategy):
             CheckpointError: A disk is full or refuses; what was there before is as it was.
         """
         final = Path(self.broadcast(filepath))
-        partial = final.with_name(f".{final.name}.partial")
+        partial = _partial(final)
         if self.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
             final.parent.mkdir(parents=True, exist_ok=True)
         self.barrier()
+        write = super().save_checkpoint
+        self._together(final, lambda: write(checkpoint, partial))
+        parts: list[Any] = [None] * self.world_size
+        dist.all_gather_object(parts, self._together(final, lambda: seal(partial, self._own(partial))))
+        self._together(final, lambda: self._publish(final, parts))
+
+    def _together(self, final: Path, step: Callable[[], Any]) -> Any:
+        """Do a step on every process and wait for all; where it fails on one, the checkpoint is given up on all.
+
+        Raises:
+            CheckpointError: A process could not write.
+        """
         failure: BaseException | None = None
+        result = None
         try:
-            super().save_checkpoint(checkpoint, partial)
-        except (Exception, CheckpointException) as error:  # all processes must get past the barrier; the latter is none
+            result = step()
+        except (Exception, CheckpointException) as error:  # the others must not wait for this one; the latter is none
             failure = error
         if self.reduce_boolean_decision(failure is not None, all=False):
             if self.is_global_zero:
-                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(_partial(final), ignore_errors=True)
             raise cannot_write(final, failure or OSError("another process could not write"))
-        self._seal(partial)
-        if self.is_global_zero:
-            replace_folder(partial, final)
-        self.barrier()
+        return result
 
-    def _seal(self, folder: Path) -> None:
-        """Every process flushes and sums its own shards; the first writes the sums of all."""
-        rank, mine = self.global_rank, [path.name for path in folder.iterdir()]
-        own = [name for name in mine if name.startswith(f"__{rank}_") or (rank == 0 and not name.startswith("__"))]
-        parts: list[Any] = [None] * self.world_size
-        dist.all_gather_object(parts, seal(folder, own))
+    def _own(self, folder: Path) -> list[str]:
+        """Names of the files that this process wrote; what belongs to all counts as the first one's."""
+        rank, names = self.global_rank, [path.name for path in folder.iterdir()]
+        return [name for name in names if name.startswith(f"__{rank}_") or (rank == 0 and not name.startswith("__"))]
+
+    def _publish(self, final: Path, parts: list[dict[str, tuple[int, int]]]) -> None:
+        """The first process writes the sums of all and puts the folder in place."""
         if self.is_global_zero:
-            write_sums(folder, {name: value for part in parts for name, value in part.items()})
+            write_sums(_partial(final), {name: value for part in parts for name, value in part.items()})
+            replace_folder(_partial(final), final)
+
+
+def _partial(final: Path) -> Path:
+    """What a checkpoint is called until it is whole."""
+    return final.with_name(f".{final.name}.partial")
 
 
 class ShardedStrategy(AtomicShards, ModelParallelStrategy):
