@@ -40,6 +40,17 @@ class Losses(lightning.Callback):
         self.logged.append(float(trainer.callback_metrics["train/loss"]))
 
 
+class SaveAt(lightning.Callback):
+    """Writes a checkpoint at one step."""
+
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
 class StopAfter(lightning.Callback):
     """Ends the run without shortening its schedule, as a kill does."""
 

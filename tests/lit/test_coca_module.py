@@ -14,6 +14,7 @@ from gem_lightning.data.ecg_text import EcgText, EcgTextTable
 from gem_lightning.errors import DataError
 from gem_lightning.models.ecg_coca import EcgCoCa
 from gem_lightning.models.ecg_transformer import EcgTransformer
+from helpers_training import StopAfter
 
 SMALL = [
     "model.net.ecg.width=32", "model.net.ecg.layers=1", "model.net.ecg.head_width=16", "model.net.ecg.output_dim=16",
@@ -120,14 +121,6 @@ def test_a_restart_changes_nothing(tmp_path, steps):
     assert first.values + second.values == whole.values
     assert all(torch.equal(value, weights[name]) for name, value in module.net.state_dict().items())
     assert resumed.global_step == straight.global_step == 8
-
-
-class StopAfter(lightning.Callback):
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        trainer.should_stop = trainer.global_step >= self.steps
 
 
 def test_training_augments_and_validation_does_not(tmp_path):

@@ -2,13 +2,12 @@
 
 import csv
 
-import lightning
 import pytest
 import torch
 
 from gem_lightning.lit import KeepLast, RunCsvLogger, set_aside
 from gem_lightning.lit.checkpoint_files import in_order, newest_whole
-from helpers_training import Losses, StopAfter, fit, parts, tiny_cohort
+from helpers_training import Losses, SaveAt, StopAfter, fit, parts, tiny_cohort
 
 
 def names(folder):
@@ -112,15 +111,6 @@ def test_the_table_goes_on_where_the_run_does(tmp_path):
     run("again", ckpt_path=tmp_path / "four.ckpt")
     assert [step for step, _ in rows("again")] == list(range(8))
     assert rows("again") == rows("whole")
-
-
-class SaveAt(lightning.Callback):
-    def __init__(self, step, path):
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 def test_rows_with_new_columns_keep_those_before(tmp_path):

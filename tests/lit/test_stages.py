@@ -15,6 +15,7 @@ from gem_lightning.lit import InstructionDataModule, SaveFinished, export
 from gem_lightning.lit.optim import parameter_groups, set_trainable
 from gem_lightning.models import Gem, build_gem, build_processor, generate_texts, tiny_tokenizer
 from helpers_sizes import TINY
+from helpers_training import SaveAt
 
 SIZES = TINY | {
     "llm": TINY["llm"] | {"num_hidden_layers": 2},
@@ -179,15 +180,6 @@ class Losses(lightning.Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.values.append(outputs["loss"].item())
-
-
-class SaveAt(lightning.Callback):
-    def __init__(self, step, path):
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 def test_qlora_learns_in_four_bits_and_goes_on_where_it_stopped(base, data, tmp_path):
