@@ -1,7 +1,7 @@
 """Reading and judging text: speed, truth of composed texts, alterations caught, garbage.
 
 Run: ``python benchmarks/claims.py [--seeds 4] [--trials 2000] [--ludb FOLDER]``; times are CPU seconds of one core, the
-best of three. The sentences of ``tests/grounding`` give the extraction figures.
+best of three. The sentences of ``tests/claims`` give the extraction figures.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import re
 import time
 from collections import Counter
 
+from gem_lightning.claims.extract import _memo
+from gem_lightning.claims.perturb import alter
+from gem_lightning.composition.compose import STYLES
 from gem_lightning.ecg import DIAGNOSES, read_ecg, simulate
 from gem_lightning.features import EcgFeatures, Finding, findings, measure
 from gem_lightning.grounding import Claim, compose, compose_with_claims, extract, verify
-from gem_lightning.grounding.altering import alter
-from gem_lightning.grounding.claims import _memo
-from gem_lightning.grounding.compose import STYLES
 
-SENTENCES = pathlib.Path(__file__).parent.parent / "tests" / "grounding"
+SENTENCES = pathlib.Path(__file__).parent.parent / "tests" / "claims"
 Case = tuple[EcgFeatures, list[Finding]]
 
 

@@ -19,8 +19,9 @@ import numpy as np
 import wfdb
 
 from gem_lightning.ecg import LEADS, EcgRecord, simulate
-from gem_lightning.features import Delineation, _qrs, delineate
-from gem_lightning.features._neurokit import delineate_neurokit
+from gem_lightning.features import Delineation, delineate
+from gem_lightning.features.delineation import qrs as _qrs
+from gem_lightning.features.delineation.neurokit import delineate_neurokit
 from gem_lightning.features.schema import MARKS
 
 TOLERANCE = 75  # samples of 2 ms

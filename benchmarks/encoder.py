@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from gem_lightning.models.ecg_transformer import EcgTransformer
+from gem_lightning.models.encoder.transformer import EcgTransformer
 
 REPEATS = 5
 

@@ -14,9 +14,9 @@ import numpy as np
 import wfdb
 
 from gem_lightning.ecg import LEADS, EcgRecord
-from gem_lightning.evaluation.encoder import load_encoder
-from gem_lightning.evaluation.encoder_metrics import patient_bootstrap
-from gem_lightning.evaluation.encoder_probe import cross_validated, macro_auc
+from gem_lightning.evaluation.encoder.benchmark import load_encoder
+from gem_lightning.evaluation.encoder.metrics import patient_bootstrap
+from gem_lightning.evaluation.encoder.probe import cross_validated, macro_auc
 from gem_lightning.features import measure
 
 LABELS = {
@@ -57,7 +57,7 @@ def filled(table: np.ndarray) -> np.ndarray:
 def main() -> None:
     import torch
 
-    from gem_lightning.data.augment import fit_signal
+    from gem_lightning.data.ecg_text.augment import fit_signal
 
     ludb, folder = Path(sys.argv[1]), sys.argv[2]
     rows = list(csv.DictReader((ludb / "ludb.csv").open(encoding="utf-8-sig")))

@@ -19,7 +19,7 @@ import numpy as np
 import wfdb
 
 from gem_lightning.ecg import LEADS, EcgRecord, simulate
-from gem_lightning.ecg.simulate import DIAGNOSES
+from gem_lightning.ecg.simulation.simulate import DIAGNOSES
 from gem_lightning.features import EcgFeatures, findings, measure
 
 RHYTHM, CONDUCTION, CHAMBER = "Rhythms", "Conduction abnormalities", "Hypertrophies"

@@ -21,14 +21,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from gem_lightning.ecg import simulate, write_wfdb
+from gem_lightning.generation.pipeline import Pipeline
+from gem_lightning.generation.run import Share, finish_samples, open_samples_job, run_samples
+from gem_lightning.generation.teachers import OpenAITeacher
+from gem_lightning.generation.validate import Doctor
 from gem_lightning.grounding import compose
-from gem_lightning.grounding.doctor import Doctor
-from gem_lightning.grounding.pipeline import Pipeline
-from gem_lightning.grounding.production import Share, finish_samples, open_samples_job, run_samples
-from gem_lightning.grounding.sample import InstructionSample, write_samples
-from gem_lightning.grounding.sources import RecordFiles, Simulated
-from gem_lightning.grounding.teacher import OpenAITeacher
 from gem_lightning.render import EcgRenderer
+from gem_lightning.samples.io import InstructionSample, write_samples
+from gem_lightning.sources.base import RecordFiles, Simulated
 
 STYLES = ("interpretation", "report", "brief", "teaching")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*-lead)")
@@ -87,7 +87,7 @@ def flight(folder: Path, n: int) -> None:
 
 def invent(text: str, share: float, rng: random.Random) -> tuple[str, int]:
     """The text with a share of its measured numbers changed by 30-80 %; and how many."""
-    from gem_lightning.grounding.gate import _NAMES
+    from gem_lightning.generation.gate import _NAMES
 
     named = [match.span() for match in _NAMES.finditer(text)]
     parts, last, count = [], 0, 0

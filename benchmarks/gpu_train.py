@@ -24,10 +24,10 @@ from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
+from gem_lightning.lit.callbacks.throughput import device_peak
 from gem_lightning.lit.optim import set_trainable
-from gem_lightning.lit.throughput import device_peak
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
-from gem_lightning.models.flops import FlopCounter
+from gem_lightning.models.planning.flops import FlopCounter
 from helpers_sizes import FULL, TINY
 
 FROZEN = ["model.ecg_tower.*", "model.vision_tower.*"]

@@ -16,8 +16,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
-from gem_lightning.evaluation.judge import Judge, JudgeCase
-from gem_lightning.grounding.client import ChatClient
+from gem_lightning.evaluation.llm_judge.judge import Judge, JudgeCase
+from gem_lightning.llm.client import ChatClient
 from helpers_llm_server import LoopbackLLM
 
 

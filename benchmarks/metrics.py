@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from gem_lightning.evaluation import ecgbench
-from gem_lightning.evaluation.tasks import TASKS
+from gem_lightning.evaluation.ecgbench.tasks import TASKS
 
 N, DRAWS = 10_000, 1_000
 

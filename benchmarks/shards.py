@@ -16,8 +16,8 @@ import numpy as np
 from gem_lightning.data import ShardReader, write_shards
 from gem_lightning.data.order import EpochOrder
 from gem_lightning.ecg import simulate, write_wfdb
-from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import SampleFile, write_samples
+from gem_lightning.samples.io import SampleFile, write_samples
+from gem_lightning.samples.sample import InstructionSample
 
 
 def a_second(function, n: int, repeats: int = 3) -> float:

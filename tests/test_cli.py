@@ -10,8 +10,8 @@ import pytest
 import gem_lightning as gl
 from gem_lightning.cli import main
 from gem_lightning.ecg import simulate, write_wfdb
+from gem_lightning.evaluation.ecgbench.benchmark import EcgBench
 from gem_lightning.evaluation.predictors import FilePredictor
-from gem_lightning.evaluation.suite import EcgBench
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from gem_lightning.data import Mixture, ShardReader
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import GemError
 from gem_lightning.generate import generate
-from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import read_samples, write_samples
+from gem_lightning.samples.io import read_samples, write_samples
+from gem_lightning.samples.sample import InstructionSample
 from helpers_kill import command_of, killed_at_random
 from helpers_llm_server import LoopbackLLM
 

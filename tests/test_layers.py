@@ -33,7 +33,22 @@ def test_every_public_name_resolves():
     )
 
 
-@pytest.mark.parametrize("layer", ["ecg", "features", "render", "grounding", "present"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "ecg",
+        "features",
+        "render",
+        "claims",
+        "composition",
+        "llm",
+        "sources",
+        "samples",
+        "generation",
+        "grounding",
+        "reporting",
+    ],
+)
 def test_layers_without_torch(layer):
     run(
         f"""
@@ -52,7 +67,10 @@ def test_below_lit_nothing_needs_lightning_hydra_or_omegaconf():
         import importlib, pkgutil, sys
         for name in ("lightning", "pytorch_lightning", "lightning_fabric", "hydra", "omegaconf"):
             sys.modules[name] = None
-        for layer in ("ecg", "features", "render", "grounding", "present", "models", "data", "evaluation"):
+        for layer in (
+            "ecg", "features", "render", "claims", "composition", "llm", "sources", "samples",
+            "generation", "grounding", "reporting", "models", "data", "evaluation",
+        ):
             package = importlib.import_module(f"gem_lightning.{layer}")
             for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
                 importlib.import_module(found.name)

@@ -23,11 +23,15 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME_OF]
 
 if TYPE_CHECKING:
+    from gem_lightning.claims.extract import extract
+    from gem_lightning.claims.report import ClaimReport
+    from gem_lightning.claims.verify import verify
+    from gem_lightning.composition.compose import compose
     from gem_lightning.ecg import LEADS, EcgReadError, EcgRecord, quality, read_ecg, simulate, write_wfdb
     from gem_lightning.features import Delineation, EcgFeatures, Finding, delineate, findings, measure
-    from gem_lightning.grounding import ClaimReport, InstructionSample, compose, extract, verify
     from gem_lightning.models import EcgTransformer, Gem, GemForConditionalGeneration, GemProcessor, Interpretation
     from gem_lightning.render import EcgRenderer, RenderedEcg
+    from gem_lightning.samples.sample import InstructionSample
 
 
 def __getattr__(name: str) -> Any:

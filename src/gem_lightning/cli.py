@@ -34,7 +34,7 @@ def measure(args: argparse.Namespace) -> None:
     if args.json:
         print(features.to_json())
         return
-    from gem_lightning.present.terminal import print_measurements
+    from gem_lightning.reporting.terminal import print_measurements
 
     print_measurements(record, features, findings(features, age=record.meta.get("age"), sex=record.meta.get("sex")))
 
@@ -50,9 +50,9 @@ def render(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Check every claim of a text against a record."""
+    from gem_lightning.claims.verify import verify
     from gem_lightning.ecg import read_ecg
     from gem_lightning.features import measure as measure_record
-    from gem_lightning.grounding import verify
 
     text = sys.stdin.read() if args.text == "-" else args.text
     report = verify(text, measure_record(read_ecg(args.file, **_reading(args))))
@@ -67,7 +67,7 @@ def interpret(args: argparse.Namespace) -> None:
     """Let a GEM interpret one record; print the checked text, or write the page."""
     from gem_lightning.ecg import read_ecg
     from gem_lightning.models import Gem
-    from gem_lightning.present.html import interpretation_html
+    from gem_lightning.reporting.html import interpretation_html
 
     reading = _reading(args)
     record = read_ecg(args.file, **reading)

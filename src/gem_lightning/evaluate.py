@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gem_lightning.entry import main_with_errors
+from gem_lightning.config.main import main_with_errors
 from gem_lightning.errors import GemError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def evaluate(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
     from tqdm import tqdm
 
-    from gem_lightning.evaluation.benchmark import Result
+    from gem_lightning.evaluation.base import Result
 
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     # an encoder answers no questions: its benchmark knows how to load it

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gem_lightning.entry import main_with_errors
+from gem_lightning.config.main import main_with_errors
 from gem_lightning.errors import GemError
 from gem_lightning.jobs.progress import show_progress
 
@@ -48,7 +48,7 @@ def generate(cfg: DictConfig) -> None:
 
 def make_features(cfg: DictConfig) -> None:
     """Records → ``features.parquet``."""
-    from gem_lightning.grounding import production
+    from gem_lightning.generation import run as production
 
     if cfg.cluster:
         _array(cfg)
@@ -63,8 +63,9 @@ def make_features(cfg: DictConfig) -> None:
 
 def make_samples(cfg: DictConfig) -> None:
     """Records → verified instruction samples."""
-    from gem_lightning.grounding import production, run_card
-    from gem_lightning.grounding.sample import check_name
+    from gem_lightning.generation import run as production
+    from gem_lightning.generation import run_card
+    from gem_lightning.samples.io import check_name
 
     check_name(f"train.{cfg.format}")
     if cfg.cluster:
@@ -99,7 +100,8 @@ def merge_parts(cfg: DictConfig) -> None:
     Raises:
         SystemExit: With 1 when the run is whole and not one record could be read, or not one question was answered.
     """
-    from gem_lightning.grounding import production, run_card
+    from gem_lightning.generation import run as production
+    from gem_lightning.generation import run_card
 
     folders = _run_folders(cfg.out)
     suffix = json.loads((folders[0] / "job" / "job.json").read_text())["suffix"]
@@ -147,7 +149,7 @@ def _tell_shards(folders: list[Path]) -> None:
 
 def _tell_losses(card: dict[str, Any], out: str) -> None:
     """What did not become a sample, on stderr, and where to read why; ends the process where nothing could be done."""
-    from gem_lightning.grounding.taught import NO_ANSWER
+    from gem_lightning.generation.teaching import NO_ANSWER
 
     unanswered = card["reject_reasons"].get(NO_ANSWER, 0)
     if unanswered:
@@ -171,7 +173,7 @@ def check_source(cfg: DictConfig) -> None:
     """
     from itertools import islice
 
-    from gem_lightning.grounding.sources import missing_files
+    from gem_lightning.sources.base import missing_files
 
     source = _source(cfg)
     records = list(islice(source.records(), cfg.limit))
@@ -197,7 +199,7 @@ def examine(cfg: DictConfig) -> None:
     """
     from omegaconf import OmegaConf
 
-    from gem_lightning.grounding.doctor import Doctor
+    from gem_lightning.generation.validate import Doctor
 
     options: Any = OmegaConf.to_container(cfg.doctor, resolve=True)
     fail_on = options.pop("fail_on")
@@ -229,7 +231,7 @@ def _files(cfg: DictConfig) -> Any:
     """What ``data=`` names: a file, several by name, or the files of a run by its folder."""
     from omegaconf import OmegaConf
 
-    from gem_lightning.grounding.sample import files_of_run
+    from gem_lightning.samples.io import files_of_run
 
     if not cfg.files:
         raise GemError("expected data=FILE with instruction samples, got none")
@@ -277,7 +279,7 @@ def _source(cfg: DictConfig) -> Any:
 def _pipeline(cfg: DictConfig, source: Any, teacher: Any) -> Any:
     from omegaconf import OmegaConf
 
-    from gem_lightning.grounding.pipeline import Pipeline
+    from gem_lightning.generation.pipeline import Pipeline
 
     names = ("samples_per_record", "style", "seed", "tries", "quality", "measurements", "prompt_file", "contract")
     return Pipeline(
@@ -295,7 +297,7 @@ def _pipeline(cfg: DictConfig, source: Any, teacher: Any) -> Any:
 
 
 def _share(cfg: DictConfig) -> Any:
-    from gem_lightning.grounding.production import Share
+    from gem_lightning.generation.run import Share
 
     return Share(cfg.workers, cfg.part, cfg.parts, cfg.limit_s)
 

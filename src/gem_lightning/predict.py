@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gem_lightning.config.main import main_with_errors
 from gem_lightning.ecg.listing import list_records
-from gem_lightning.entry import main_with_errors
 from gem_lightning.errors import EcgReadError, GemError
 from gem_lightning.jobs import write_atomically
 
@@ -52,7 +52,7 @@ def predict(cfg: DictConfig) -> None:
 def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Path:
     """Interpret one file; write ``target``.html and ``target``.json, each whole or not at all."""
     from gem_lightning.ecg import read_ecg
-    from gem_lightning.present.html import interpretation_html
+    from gem_lightning.reporting.html import interpretation_html
 
     told = dict(cfg.reading)
     record = read_ecg(path, **told)
@@ -97,7 +97,7 @@ def held_out_tables(results: str | None) -> tuple[Any, ...]:
     """What ``evaluate benchmark=simulator`` found, as a table of the page."""
     if results is None:
         return ()
-    from gem_lightning.present.html import Table
+    from gem_lightning.reporting.html import Table
 
     path = Path(results)
     if not path.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gem_lightning.entry import main_with_errors
+from gem_lightning.config.main import main_with_errors
 from gem_lightning.errors import MissingExtraError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from gem_lightning.entry import main_with_errors
+from gem_lightning.config.main import main_with_errors
+from gem_lightning.config.validate import check_choices, check_config, check_devices
 from gem_lightning.errors import DataError, GemError
-from gem_lightning.preflight import check_choices, check_config, check_devices
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -134,7 +134,7 @@ def find_checkpoint(name: str | None, folder: str) -> str | None:
     """
     if not name:
         return None
-    from gem_lightning.lit.checkpoint_files import damage, newest_whole
+    from gem_lightning.lit.checkpointing.io import damage, newest_whole
 
     path = newest_whole(Path(folder)) if name in ("last", "auto") else Path(name)
     if path is None and name == "auto":

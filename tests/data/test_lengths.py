@@ -8,9 +8,9 @@ import pytest
 from gem_lightning.data import GemCollator, InstructionDataset, Mixture, write_shards
 from gem_lightning.data.lengths import longer_than, settle_long_samples
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import write_samples
 from gem_lightning.lit import InstructionDataModule
+from gem_lightning.samples.io import write_samples
+from gem_lightning.samples.sample import InstructionSample
 
 
 def sample(i, words):

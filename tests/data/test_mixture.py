@@ -12,10 +12,10 @@ from PIL import Image
 from gem_lightning.data import InstructionDataset, Mixture, ShardReader, open_samples, write_shards
 from gem_lightning.data.questions import QuestionTemplates
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.doctor import Doctor
-from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import read_samples, write_samples
+from gem_lightning.generation.validate import Doctor
 from gem_lightning.render import EcgRenderer
+from gem_lightning.samples.io import read_samples, write_samples
+from gem_lightning.samples.sample import InstructionSample
 
 
 def sample(i, answer="Sinus rhythm.", **more):

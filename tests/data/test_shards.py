@@ -11,8 +11,8 @@ from gem_lightning.data.shard_reader import ShardReader
 from gem_lightning.data.shards import pack, unpack, write_shards
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import write_samples
+from gem_lightning.samples.io import write_samples
+from gem_lightning.samples.sample import InstructionSample
 
 
 def sample(i, **more):

@@ -6,17 +6,17 @@ import pytest
 
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import DataError, GemError
-from gem_lightning.evaluation.benchmark import Prediction, Query, answer_all, read_predictions
+from gem_lightning.evaluation.base import Prediction, Query, answer_all, read_predictions
 from gem_lightning.evaluation.claims import ClaimsBenchmark
 from gem_lightning.evaluation.comparison import compare
-from gem_lightning.evaluation.grounding_benchmark import GroundingBenchmark
+from gem_lightning.evaluation.ecgbench.benchmark import EcgBench
+from gem_lightning.evaluation.llm_judge.benchmark import GroundingBenchmark
 from gem_lightning.evaluation.perturbations import PERTURBATIONS, perturb
 from gem_lightning.evaluation.predictors import ApiPredictor, FilePredictor, as_predictor
 from gem_lightning.evaluation.robustness import RobustnessBenchmark
 from gem_lightning.evaluation.simulator import SimulatorBenchmark
-from gem_lightning.evaluation.suite import EcgBench
-from gem_lightning.grounding.client import ChatClient
-from gem_lightning.grounding.sources import Simulated
+from gem_lightning.llm.client import ChatClient
+from gem_lightning.sources.base import Simulated
 from helpers_llm_server import LoopbackLLM
 
 
@@ -244,7 +244,7 @@ def grade(request, n):
     """A judge that believes what agrees with the reference word by word."""
     import re
 
-    from gem_lightning.evaluation.grounding import V1
+    from gem_lightning.evaluation.llm_judge.grounding import V1
 
     blocks = re.findall(r"=== [^\n]+ ===\n(.*?)\n=== End ===", request["messages"][0]["content"], re.DOTALL)
     reference, text = (set(re.findall(r"[a-z]+(?:-[a-z]+)*|\d+(?:\.\d+)?", b.lower())) for b in blocks[-2:])

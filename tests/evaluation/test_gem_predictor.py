@@ -1,7 +1,7 @@
 """A network under test: one question that it cannot be asked leaves the others of its batch answered."""
 
 from gem_lightning.ecg import simulate
-from gem_lightning.evaluation.benchmark import Query
+from gem_lightning.evaluation.base import Query
 from gem_lightning.evaluation.gem_predictor import GemPredictor
 
 

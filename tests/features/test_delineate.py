@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gem_lightning.ecg.record import LEADS, EcgRecord
-from gem_lightning.ecg.simulate import simulate
+from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.errors import GemError
 from gem_lightning.features import Delineation, delineate, measure
-from gem_lightning.features._arrays import agree, held
-from gem_lightning.features._atria import conducted_in_ratio
+from gem_lightning.features.delineation.arrays import agree, held
+from gem_lightning.features.delineation.atrial import conducted_in_ratio
 from gem_lightning.features.schema import MARKS
 
 

@@ -8,16 +8,17 @@ import warnings
 import numpy as np
 import pytest
 
-from gem_lightning.ecg import truth
 from gem_lightning.ecg.record import LEADS, EcgRecord
-from gem_lightning.ecg.simulate import simulate
+from gem_lightning.ecg.simulation import truth
+from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.errors import GemError
-from gem_lightning.features import _atria, findings, from_mimic_csv, measure
-from gem_lightning.features._axes import scale_error
-from gem_lightning.features._criteria import TO_SCALE, Case, criteria, limits
-from gem_lightning.features._rules_conduction import minnesota_form, strauss_form
-from gem_lightning.features._rules_muscle import contiguous
-from gem_lightning.features._rules_rhythm import irregularly_irregular
+from gem_lightning.features import findings, from_mimic_csv, measure
+from gem_lightning.features.criteria.base import TO_SCALE, Case, criteria, limits
+from gem_lightning.features.criteria.chambers_ischemia import contiguous
+from gem_lightning.features.criteria.conduction import minnesota_form, strauss_form
+from gem_lightning.features.criteria.rhythm import irregularly_irregular
+from gem_lightning.features.delineation import atrial as _atria
+from gem_lightning.features.measurement.axes import scale_error
 from gem_lightning.features.schema import LeadFeatures
 
 

@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 
-from gem_lightning.data.ecg_text import EcgText, EcgTextTable
+from gem_lightning.data.ecg_text.dataset import EcgText, EcgTextTable
 from gem_lightning.errors import DataError
-from gem_lightning.models.ecg_coca import EcgCoCa
-from gem_lightning.models.ecg_transformer import EcgTransformer
+from gem_lightning.models.encoder.coca import EcgCoCa
+from gem_lightning.models.encoder.transformer import EcgTransformer
 from helpers_training import StopAfter
 
 SMALL = [
@@ -152,10 +152,10 @@ TWO_PROCESSES = """
 import os, sys
 from functools import partial
 import torch, torch.distributed as dist
-from gem_lightning.models.coca_loss import CocaObjective
-from gem_lightning.models.coca_text import bert_text_encoder, caption_decoder
-from gem_lightning.models.ecg_coca import build_coca
-from gem_lightning.models.ecg_transformer import EcgTransformer
+from gem_lightning.models.encoder.loss import CocaObjective
+from gem_lightning.models.encoder.text_tower import bert_text_encoder, caption_decoder
+from gem_lightning.models.encoder.coca import build_coca
+from gem_lightning.models.encoder.transformer import EcgTransformer
 
 BERT = {"model_type": "bert", "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 64, "max_position_embeddings": 32, "hidden_dropout_prob": 0.0,

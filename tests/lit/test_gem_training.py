@@ -8,7 +8,7 @@ import torch
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.grounding import extract
 from gem_lightning.lit import KeepLast
-from gem_lightning.lit.checkpoint_files import newest_whole
+from gem_lightning.lit.checkpointing.io import newest_whole
 from gem_lightning.models import generate_texts
 from helpers_training import Losses, StopAfter, fit, parts
 

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
 from gem_lightning.lit import GemLitModule, InstructionDataModule, KeepLast
-from gem_lightning.lit.checkpoint_files import newest_whole
+from gem_lightning.lit.checkpointing.io import newest_whole
 from gem_lightning.lit.load import Load, measure_load
 from gem_lightning.lit.optim import freeze_unreached, set_trainable
 from gem_lightning.lit.plan import GIB, Run, make_plan, out_of_memory, refuse_what_does_not_fit

@@ -13,9 +13,9 @@ import torch
 
 from gem_lightning.data import write_shards
 from gem_lightning.errors import CheckpointError, GemError
-from gem_lightning.grounding.sample import write_samples
 from gem_lightning.lit import AtomicCheckpointIO, KeepLast, ShardedStrategy, strategies
-from gem_lightning.lit.checkpoint_files import damage, in_order, newest_whole, seal
+from gem_lightning.lit.checkpointing.io import damage, in_order, newest_whole, seal
+from gem_lightning.samples.io import write_samples
 from gem_lightning.train import find_checkpoint
 from helpers_kill import exit_codes, killed_at_random
 from helpers_processes import start

@@ -8,7 +8,7 @@ import torch
 
 from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.lit import AtomicCheckpointIO, KeepLast, SaveFinished, ShardedStrategy, export
-from gem_lightning.lit.checkpoint_files import damage
+from gem_lightning.lit.checkpointing.io import damage
 from gem_lightning.models import Gem
 from helpers_kill import exit_codes
 from helpers_processes import start

@@ -14,9 +14,9 @@ from gem_lightning.errors import DataError, GemError
 from gem_lightning.features import measure
 from gem_lightning.grounding import compose
 from gem_lightning.lit import GemLitModule, InstructionDataModule, ProgressBar, SampleTexts, Throughput
-from gem_lightning.lit.nan_guard import NanGuard
-from gem_lightning.lit.sample_texts import text_figures
-from gem_lightning.lit.throughput import device_peak
+from gem_lightning.lit.callbacks.nan_guard import NanGuard
+from gem_lightning.lit.callbacks.sample_texts import text_figures
+from gem_lightning.lit.callbacks.throughput import device_peak
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
 from helpers_kill import exit_codes
 from helpers_processes import start

@@ -114,7 +114,7 @@ def expected_size(gem_tiny, number):
 
 
 def test_gradients_and_six_steps(gem_tiny, expected, ecgs, pixels):
-    from gem_lightning.models.convert import GEM_LAYOUT, to_theirs
+    from gem_lightning.models.compat.names import GEM_LAYOUT, to_theirs
 
     facts = expected["training"]
     model, processor = load_original(gem_tiny / "model")
@@ -154,7 +154,7 @@ def test_published_size_has_the_published_names(gem_tiny):
     from transformers import LlamaConfig
 
     from gem_lightning.models import GemConfig, GemForConditionalGeneration
-    from gem_lightning.models.convert import GEM_LAYOUT, to_theirs
+    from gem_lightning.models.compat.names import GEM_LAYOUT, to_theirs
 
     wanted = json.loads((gem_tiny / "full_size_keys_7b.json").read_text())["state_dict"]
     llama = LlamaConfig(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32)

@@ -38,5 +38,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     # Lazy: processes that only simulate or read records do not pay for torch.
     if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from gem_lightning.renamed import resolve
+
+        return resolve(__name__, name)
     return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -13,8 +13,8 @@ import numpy as np
 
 from gem_lightning.ecg.pack import SUFFIX, PackWriter
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.grounding.instruction import DEFAULT_QUESTION
-from gem_lightning.grounding.sample import InstructionSample, SampleFile, write_samples
+from gem_lightning.samples.io import InstructionSample, SampleFile, write_samples
+from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +138,9 @@ def simulate_sample(
     The text rests on the measurements of the signal, as for a real record; the simulator's own truth is kept in
     ``truth`` for evaluation.
     """
+    from gem_lightning.composition.compose import compose
     from gem_lightning.ecg import simulate
     from gem_lightning.features import findings, measure
-    from gem_lightning.grounding import compose
 
     diagnosis = diagnoses[index % len(diagnoses)]
     draw = np.random.default_rng([seed, index])

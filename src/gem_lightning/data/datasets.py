@@ -14,7 +14,7 @@ from gem_lightning.data.mixture import Mixture
 from gem_lightning.data.modality import ModalityDropout, swap_markers
 from gem_lightning.data.questions import QuestionTemplates, Templates
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.sample import InstructionSample
+from gem_lightning.samples.io import InstructionSample
 
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.instruction import CHARACTERS_PER_TOKEN
 from gem_lightning.jobs import write_atomically
+from gem_lightning.samples.sample import CHARACTERS_PER_TOKEN
 
 logger = logging.getLogger(__name__)
 

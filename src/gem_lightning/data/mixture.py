@@ -16,9 +16,9 @@ import numpy as np
 from gem_lightning.data.order import EpochOrder
 from gem_lightning.data.shard_reader import ShardReader, is_address
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample import SampleFile, known_paths, split_files
-from gem_lightning.grounding.sample_table import SampleTable
+from gem_lightning.samples.io import SampleFile, known_paths, split_files
+from gem_lightning.samples.parquet import SampleTable
+from gem_lightning.samples.sample import InstructionSample
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.instruction import InstructionSample
+from gem_lightning.samples.sample import InstructionSample
 
 Templates = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 _MARKER = re.compile(r"<image>|<ecg>")

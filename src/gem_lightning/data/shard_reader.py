@@ -14,8 +14,8 @@ import numpy as np
 
 from gem_lightning.data.shards import FACTS, LENGTHS, unpack
 from gem_lightning.errors import DataError, MissingExtraError
-from gem_lightning.grounding.instruction import InstructionSample
-from gem_lightning.grounding.sample_table import cache_folder
+from gem_lightning.samples.parquet import cache_folder
+from gem_lightning.samples.sample import InstructionSample
 
 _PATIENCE = 600.0  # s that another process may take to fetch one chunk
 _ADDRESSES = ("s3://", "gs://", "azure://", "r2://", "hf://", "local:")

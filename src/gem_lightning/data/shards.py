@@ -21,8 +21,8 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, MissingExtraError
-from gem_lightning.grounding.sample import PATHS_NOTE, InstructionSample, known_paths, read_item, sample_items
 from gem_lightning.jobs import JobError, JobFolder, Progress, run, write_atomically
+from gem_lightning.samples.io import PATHS_NOTE, InstructionSample, known_paths, read_item, sample_items
 
 # magic, bytes of facts, bytes of the rest, leads, rough tokens, Hz, samples
 _HEAD = struct.Struct("<4sIIHHfI")

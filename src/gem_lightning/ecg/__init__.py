@@ -7,7 +7,7 @@ from typing import Any
 # Not lazy: a module and its function share a name, and the function has to be bound last.
 from gem_lightning.ecg.quality import Quality, quality
 from gem_lightning.ecg.record import LEADS, EcgRecord
-from gem_lightning.ecg.simulate import DIAGNOSES, SimulatedEcg, simulate, simulate_cohort
+from gem_lightning.ecg.simulation.simulate import DIAGNOSES, SimulatedEcg, simulate, simulate_cohort
 from gem_lightning.errors import EcgReadError
 
 _LAZY = ("read_ecg", "write_wfdb", "FORMATS")

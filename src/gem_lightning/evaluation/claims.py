@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from gem_lightning.claims.verify import verify
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import GemError
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
+from gem_lightning.evaluation.base import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
 from gem_lightning.evaluation.records import RecordSet
-from gem_lightning.evaluation.said import draw_page, pick_cases
 from gem_lightning.evaluation.statistics import Interval, bootstrap_sums
+from gem_lightning.evaluation.text import draw_page, pick_cases
 from gem_lightning.features import measure
-from gem_lightning.grounding.claims import verify
-from gem_lightning.present.evaluation_report import Case, EvaluationReport, number, with_interval
-from gem_lightning.present.html import Table
+from gem_lightning.reporting.evaluation import Case, EvaluationReport, number, with_interval
+from gem_lightning.reporting.html import Table
 
 VERDICTS = ("supported", "contradicted", "unverifiable")
 FIGURES = ("precision", "hallucination_rate", "coverage", "leads_covered", "claims")

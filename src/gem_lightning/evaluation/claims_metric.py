@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchmetrics import Metric
 
+from gem_lightning.claims.verify import verify
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.claims import verify
 
 if TYPE_CHECKING:
+    from gem_lightning.claims.report import ClaimReport
     from gem_lightning.features.schema import EcgFeatures
-    from gem_lightning.grounding.claims import ClaimReport
 
 
 class ClaimMetric(Metric):
@@ -22,7 +22,7 @@ class ClaimMetric(Metric):
     Counts are summed over processes before any division, so that uneven shards give the figures of the whole set.
 
     Args:
-        tolerance: As for :func:`gem_lightning.grounding.claims.verify`.
+        tolerance: As for :func:`gem_lightning.claims.verify.verify`.
         **kwargs: Of :class:`torchmetrics.Metric`.
     """
 

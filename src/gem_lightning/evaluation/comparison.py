@@ -8,10 +8,10 @@ import pathlib
 from typing import Any
 
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.benchmark import Result
+from gem_lightning.evaluation.base import Result
 from gem_lightning.evaluation.statistics import holm, paired_test
-from gem_lightning.present.evaluation_report import EvaluationReport, number
-from gem_lightning.present.html import Table
+from gem_lightning.reporting.evaluation import EvaluationReport, number
+from gem_lightning.reporting.html import Table
 
 
 def compare(run_a: str | os.PathLike[str], run_b: str | os.PathLike[str], seed: int = 0) -> Result:

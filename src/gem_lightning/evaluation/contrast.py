@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Query, Result, read_predictions
-from gem_lightning.evaluation.said import read_text
+from gem_lightning.evaluation.base import Prediction, Predictor, Query, Result, read_predictions
 from gem_lightning.evaluation.simulator import SimulatorBenchmark
-from gem_lightning.present.html import Table
+from gem_lightning.evaluation.text import read_text
+from gem_lightning.reporting.html import Table
 
 
 class CommonestAnswer:
@@ -81,8 +81,8 @@ def agreement(benchmark: SimulatorBenchmark, answers: dict[str, Prediction]) -> 
     Returns:
         ``share``, ``supported``, ``contradicted`` and ``unverifiable`` counts over the benchmark's first questions.
     """
+    from gem_lightning.claims.verify import verify
     from gem_lightning.features import measure
-    from gem_lightning.grounding import verify
 
     counts: Counter[str] = Counter()
     for number in range(benchmark.n):

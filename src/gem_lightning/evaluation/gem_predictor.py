@@ -12,9 +12,9 @@ import numpy as np
 from gem_lightning.ecg.preprocess import gem
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
-from gem_lightning.evaluation.benchmark import Prediction, Query
-from gem_lightning.grounding.instruction import DEFAULT_QUESTION
+from gem_lightning.evaluation.base import Prediction, Query
 from gem_lightning.models.gem import modalities
+from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 
 class GemPredictor:

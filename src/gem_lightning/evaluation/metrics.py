@@ -21,12 +21,13 @@ from torchmetrics import Metric
 
 from gem_lightning.ecg import SimulatedEcg
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation import grounding, report, strict
-from gem_lightning.evaluation.judgement import Criterion, read
+from gem_lightning.evaluation.ecgbench import strict
+from gem_lightning.evaluation.ecgbench.tasks import find_task
+from gem_lightning.evaluation.llm_judge import grounding, report
+from gem_lightning.evaluation.llm_judge.parsing import Criterion, read
 from gem_lightning.evaluation.predictions import prediction_id
-from gem_lightning.evaluation.said import QUANTITIES, read_text
 from gem_lightning.evaluation.simulator import TRUTH, decidable
-from gem_lightning.evaluation.tasks import find_task
+from gem_lightning.evaluation.text import QUANTITIES, read_text
 
 
 class RecordMetric(Metric):

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.ecg.leads import limb_leads, swap_electrodes
-from gem_lightning.ecg.noise import recording_noise
 from gem_lightning.ecg.preprocess import clean
 from gem_lightning.ecg.record import LEADS, EcgRecord
-from gem_lightning.evaluation.benchmark import Query
-from gem_lightning.grounding.instruction import DEFAULT_QUESTION
+from gem_lightning.ecg.simulation.noise import recording_noise
+from gem_lightning.evaluation.base import Query
+from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 Apply = Callable[[Query, EcgRecord, np.random.Generator], Query]  # the query, another patient's record, randomness
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gem_lightning.errors import DataError, GemError
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Query
+from gem_lightning.evaluation.base import Prediction, Predictor, Query
 from gem_lightning.evaluation.predictions import prediction_id, prediction_text, read_rows
-from gem_lightning.grounding.client import ChatClient, ChatRequest
-from gem_lightning.grounding.instruction import DEFAULT_QUESTION
+from gem_lightning.llm.client import ChatClient, ChatRequest
+from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 
 def as_predictor(model: Any, name: str | None = None) -> Predictor:

@@ -8,8 +8,8 @@ from typing import Any
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.instruction import RecordRef
-from gem_lightning.grounding.sources import RecordFiles, Source
+from gem_lightning.samples.sample import RecordRef
+from gem_lightning.sources.base import RecordFiles, Source
 
 
 @dataclass
@@ -17,7 +17,7 @@ class RecordSet:
     """The records of a source.
 
     Args:
-        source: A :class:`~gem_lightning.grounding.sources.Source`, or the path of a file, folder, list or table of
+        source: A :class:`~gem_lightning.sources.base.Source`, or the path of a file, folder, list or table of
             records.
         limit: At most so many, from the first; None takes all.
 

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from gem_lightning.claims.verify import verify
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
+from gem_lightning.evaluation.base import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
 from gem_lightning.evaluation.perturbations import HISTORIES, PERTURBATIONS, Perturbation, perturb
 from gem_lightning.evaluation.records import RecordSet
-from gem_lightning.evaluation.said import kept, read_text
 from gem_lightning.evaluation.statistics import bootstrap_sums, mean_interval, ratio
+from gem_lightning.evaluation.text import kept, read_text
 from gem_lightning.features import measure
-from gem_lightning.grounding.claims import verify
-from gem_lightning.present.evaluation_report import Curve, EvaluationReport, Series, with_interval
-from gem_lightning.present.html import Table
+from gem_lightning.reporting.evaluation import Curve, EvaluationReport, Series, with_interval
+from gem_lightning.reporting.html import Table
 
 CLEAN = "clean"
 #: Words by which a text says that signal and picture do not belong together.

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from gem_lightning.claims.tolerance import default_tolerance
 from gem_lightning.ecg import DIAGNOSES, SimulatedEcg, simulate
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.benchmark import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
-from gem_lightning.evaluation.said import QUANTITIES, Said, kept, read_text
+from gem_lightning.evaluation.base import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
 from gem_lightning.evaluation.simulator_report import simulator_report
 from gem_lightning.evaluation.statistics import bootstrap_sums, mean_interval, ratio
-from gem_lightning.grounding.tolerance import default_tolerance
+from gem_lightning.evaluation.text import QUANTITIES, Said, kept, read_text
 
 TRUTH = {"rate": "heart_rate", "PR": "pr_ms", "QRS": "qrs_ms", "QT": "qt_ms"}
 RATE_STEP = 10.0  # bpm: a truth that moves by more than this must move the text

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.ecg import SimulatedEcg
-from gem_lightning.evaluation.said import QUANTITIES, Said, draw_page, marked_text, pick_cases
-from gem_lightning.present.evaluation_report import Case, Curve, EvaluationReport, Series, number, with_interval
-from gem_lightning.present.html import Table
+from gem_lightning.evaluation.text import QUANTITIES, Said, draw_page, marked_text, pick_cases
+from gem_lightning.reporting.evaluation import Case, Curve, EvaluationReport, Series, number, with_interval
+from gem_lightning.reporting.html import Table
 
 BINS = 6
 

@@ -6,14 +6,14 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
-from gem_lightning.features._arrays import agree, median, nanmedian, quantile, settle, share_true
-from gem_lightning.features._atria import Atria, organised
-from gem_lightning.features._beats import classify, doubt, likeness
-from gem_lightning.features._filters import PAD, Views, ms, views
-from gem_lightning.features._order import in_order
-from gem_lightning.features._p_wave import find_p
-from gem_lightning.features._qrs import Qrs, beat_energy, find_beats, find_qrs
-from gem_lightning.features._t_wave import Wave, find_t
+from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, settle, share_true
+from gem_lightning.features.delineation.atrial import Atria, organised
+from gem_lightning.features.delineation.beats import classify, doubt, likeness
+from gem_lightning.features.delineation.filters import PAD, Views, ms, views
+from gem_lightning.features.delineation.order import in_order
+from gem_lightning.features.delineation.p_wave import find_p
+from gem_lightning.features.delineation.qrs import Qrs, beat_energy, find_beats, find_qrs
+from gem_lightning.features.delineation.t_wave import Wave, find_t
 from gem_lightning.features.schema import MARKS, Delineation
 
 MIN_SECONDS = 1.0
@@ -41,7 +41,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         GemError: The backend is unknown.
     """
     if backend == "neurokit2":
-        from gem_lightning.features._neurokit import delineate_neurokit
+        from gem_lightning.features.delineation.neurokit import delineate_neurokit
 
         return delineate_neurokit(record)
     if backend != "native":

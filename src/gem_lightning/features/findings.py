@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gem_lightning.errors import GemError
-from gem_lightning.features._criteria import Case
-from gem_lightning.features._rules_conduction import conduction_rules
-from gem_lightning.features._rules_muscle import muscle_rules
-from gem_lightning.features._rules_rhythm import rhythm_rules
+from gem_lightning.features.criteria.base import Case
+from gem_lightning.features.criteria.chambers_ischemia import muscle_rules
+from gem_lightning.features.criteria.conduction import conduction_rules
+from gem_lightning.features.criteria.rhythm import rhythm_rules
 from gem_lightning.features.schema import EcgFeatures, Finding
 
 SINUS_NORMAL = "sinus_rhythm"

@@ -7,12 +7,12 @@ from math import isfinite
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.features import _forms
-from gem_lightning.features._arrays import median, nanmedian
-from gem_lightning.features._axes import frontal_axis, scale_error, transition, voltages
-from gem_lightning.features._rhythm import rhythm
-from gem_lightning.features._waves import BeatSignal, beat_columns
 from gem_lightning.features.delineate import delineate
+from gem_lightning.features.delineation.arrays import median, nanmedian
+from gem_lightning.features.measurement import wave_forms as _forms
+from gem_lightning.features.measurement.axes import frontal_axis, scale_error, transition, voltages
+from gem_lightning.features.measurement.rhythm import rhythm
+from gem_lightning.features.measurement.waves import BeatSignal, beat_columns
 from gem_lightning.features.schema import (
     QTC_FORMULAS,
     ST_POINTS,

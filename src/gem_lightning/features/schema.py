@@ -201,7 +201,7 @@ class EcgFeatures:
 
     def to_measurements(self) -> dict[str, Any]:
         """The ``machine_measurements`` field: fourteen time-ordered sequences per lead, after the GEM paper."""
-        from gem_lightning.features.measurements import to_measurements
+        from gem_lightning.features.export import to_measurements
 
         return to_measurements(self)
 

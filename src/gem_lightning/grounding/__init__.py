@@ -1,36 +1,49 @@
-"""Words: texts about an ECG, composed from its measurements, and every claim in a text checked against them."""
+"""Public names about text, where users know them; the code lives in claims, compose and samples."""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Bound eagerly: a lazily imported submodule of the same name would hide the function. Both modules import in < 5 ms.
-from gem_lightning.grounding.compose import Composition, compose, compose_with_claims
+if TYPE_CHECKING:
+    from gem_lightning.claims.claim import Claim
+    from gem_lightning.claims.conflicts import conflicts
+    from gem_lightning.claims.extract import extract
+    from gem_lightning.claims.report import ClaimReport
+    from gem_lightning.claims.verdict import Verdict
+    from gem_lightning.claims.verify import verify
+    from gem_lightning.composition.compose import Composition, compose, compose_with_claims
+    from gem_lightning.composition.questions import QuestionAnswer, ask, compare, conversation
+    from gem_lightning.samples.io import read_samples, write_samples
+    from gem_lightning.samples.sample import InstructionSample
 
-_HOMES = {
-    "Claim": "claims",
-    "ClaimReport": "claims",
-    "Verdict": "claims",
-    "conflicts": "claims",
-    "extract": "claims",
-    "verify": "claims",
-    "QuestionAnswer": "questions",
-    "ask": "questions",
-    "compare": "questions",
-    "conversation": "questions",
-    "InstructionSample": "sample",
-    "read_samples": "sample",
-    "write_samples": "sample",
+_HOME_OF = {
+    "Claim": "claims.claim",
+    "ClaimReport": "claims.report",
+    "Composition": "composition.compose",
+    "InstructionSample": "samples.sample",
+    "QuestionAnswer": "composition.questions",
+    "Verdict": "claims.verdict",
+    "ask": "composition.questions",
+    "compare": "composition.questions",
+    "compose": "composition.compose",
+    "compose_with_claims": "composition.compose",
+    "conflicts": "claims.conflicts",
+    "conversation": "composition.questions",
+    "extract": "claims.extract",
+    "read_samples": "samples.io",
+    "verify": "claims.verify",
+    "write_samples": "samples.io",
 }
-
-__all__ = ["Composition", "compose", "compose_with_claims", *_HOMES]
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name not in _HOME_OF:
+        from gem_lightning.renamed import resolve
+
+        return resolve(__name__, name)
+    value = getattr(importlib.import_module(f"gem_lightning.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,14 +1,16 @@
 """Lightning around the networks: thin modules, data modules, callbacks and strategies."""
 
-from gem_lightning.lit.checkpoint_files import AtomicCheckpointIO
-from gem_lightning.lit.checkpoints import KeepLast, Preempted
-from gem_lightning.lit.export import SaveFinished, export
+from typing import Any
+
+from gem_lightning.lit.callbacks.sample_texts import SampleTexts
+from gem_lightning.lit.callbacks.throughput import ProgressBar, Throughput
+from gem_lightning.lit.checkpointing.callback import KeepLast, Preempted
+from gem_lightning.lit.checkpointing.export import SaveFinished, export
+from gem_lightning.lit.checkpointing.io import AtomicCheckpointIO
+from gem_lightning.lit.checkpointing.run_folder import RunCsvLogger, set_aside
+from gem_lightning.lit.data.instruction import InstructionDataModule
 from gem_lightning.lit.gem_module import GemLitModule
-from gem_lightning.lit.instruction_datamodule import InstructionDataModule
-from gem_lightning.lit.run_folder import RunCsvLogger, set_aside
-from gem_lightning.lit.sample_texts import SampleTexts
 from gem_lightning.lit.strategies import Fsdp1Strategy, ShardedStrategy
-from gem_lightning.lit.throughput import ProgressBar, Throughput
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -26,3 +28,9 @@ __all__ = [
     "export",
     "set_aside",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    from gem_lightning.renamed import resolve
+
+    return resolve(__name__, name)

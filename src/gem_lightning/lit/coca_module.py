@@ -11,9 +11,9 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.encoder_metrics import class_embeddings, macro_auroc, retrieval_recall, ridge_probe
+from gem_lightning.evaluation.encoder.metrics import class_embeddings, macro_auroc, retrieval_recall, ridge_probe
 from gem_lightning.lit.optim import parameter_groups, warmup_cosine
-from gem_lightning.models.coca_checkpoint import save_coca
+from gem_lightning.models.compat.coca import save_coca
 
 
 class CocaLitModule(LightningModule):

@@ -10,8 +10,8 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from gem_lightning.lit.callbacks.nan_guard import NanGuard
 from gem_lightning.lit.distributed import answer_tokens, clip_gradients, with_every_modality
-from gem_lightning.lit.nan_guard import NanGuard
 from gem_lightning.lit.optim import (
     freeze_dead_layers,
     freeze_unreached,
@@ -19,7 +19,7 @@ from gem_lightning.lit.optim import (
     set_trainable,
     warmup_cosine,
 )
-from gem_lightning.models.convert import check_fit
+from gem_lightning.models.compat.names import check_fit
 from gem_lightning.models.lora import held_apart
 from gem_lightning.models.sharding import compute_buffers
 

@@ -13,13 +13,13 @@ import torch
 from gem_lightning.errors import GemError
 from gem_lightning.lit.load import Load
 from gem_lightning.lit.optim import freeze_unreached, parameter_groups, set_trainable
-from gem_lightning.models.assemble import quantisation
+from gem_lightning.models.compat.assemble import quantisation
 from gem_lightning.models.compute import check_compute
-from gem_lightning.models.estimate import GIB, Memory, Setup, estimate_memory
-from gem_lightning.models.flops import FlopCounter
 from gem_lightning.models.lora import check_lora
 from gem_lightning.models.loss import check_loss
-from gem_lightning.models.shell import config_for, network_shell
+from gem_lightning.models.planning.flops import FlopCounter
+from gem_lightning.models.planning.memory import GIB, Memory, Setup, estimate_memory
+from gem_lightning.models.planning.meta_network import config_for, network_shell
 
 _SHARDED = ("fsdp", "fsdp2")
 _LOWER = (

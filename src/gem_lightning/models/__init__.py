@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME_OF = {
-    "EcgCoCa": "ecg_coca",
+    "EcgCoCa": "encoder.coca",
     "EcgConfig": "configuration_gem",
-    "EcgTransformer": "ecg_transformer",
+    "EcgTransformer": "encoder.transformer",
     "Gem": "gem",
     "GemConfig": "configuration_gem",
     "GemForConditionalGeneration": "modeling_gem",
@@ -19,11 +19,11 @@ _HOME_OF = {
     "build_processor": "build",
     "build_projector": "projector",
     "generate_texts": "generation",
-    "load_gem": "loading",
-    "load_original": "original",
-    "save_original": "original",
+    "load_gem": "compat.load",
+    "load_original": "compat.original",
+    "save_original": "compat.original",
     "tiny_tokenizer": "word_tokenizer",
-    "tokenize_conversation": "chat",
+    "tokenize_conversation": "chat.formats",
 }
 __all__ = [
     "EcgCoCa",
@@ -48,15 +48,15 @@ __all__ = [
 
 if TYPE_CHECKING:
     from gem_lightning.models.build import build_gem, build_processor
-    from gem_lightning.models.chat import tokenize_conversation
+    from gem_lightning.models.chat.formats import tokenize_conversation
+    from gem_lightning.models.compat.load import load_gem
+    from gem_lightning.models.compat.original import load_original, save_original
     from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
-    from gem_lightning.models.ecg_coca import EcgCoCa
-    from gem_lightning.models.ecg_transformer import EcgTransformer
+    from gem_lightning.models.encoder.coca import EcgCoCa
+    from gem_lightning.models.encoder.transformer import EcgTransformer
     from gem_lightning.models.gem import Gem, Interpretation
     from gem_lightning.models.generation import generate_texts
-    from gem_lightning.models.loading import load_gem
     from gem_lightning.models.modeling_gem import GemForConditionalGeneration, GemModel
-    from gem_lightning.models.original import load_original, save_original
     from gem_lightning.models.processing_gem import GemProcessor
     from gem_lightning.models.projector import build_projector
     from gem_lightning.models.word_tokenizer import tiny_tokenizer
@@ -64,5 +64,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
-        raise AttributeError(f"module 'gem_lightning.models' has no attribute {name!r}")
+        from gem_lightning.renamed import resolve
+
+        return resolve(__name__, name)
     return getattr(importlib.import_module(f"gem_lightning.models.{_HOME_OF[name]}"), name)

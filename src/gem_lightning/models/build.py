@@ -12,19 +12,19 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from gem_lightning.errors import DataError
-from gem_lightning.models import towers
-from gem_lightning.models.assemble import load_tensors
-from gem_lightning.models.chat import TEMPLATE
+from gem_lightning.models.chat.formats import TEMPLATE
+from gem_lightning.models.compat import towers
+from gem_lightning.models.compat.assemble import load_tensors
+from gem_lightning.models.compat.load import find_folder, load_gem, load_processor
+from gem_lightning.models.compat.names import LLM_LAYOUT, PARTS, parts_of, translate
+from gem_lightning.models.compat.tensor_files import open_folder
 from gem_lightning.models.compute import as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
-from gem_lightning.models.convert import LLM_LAYOUT, PARTS, parts_of, translate
-from gem_lightning.models.loading import find_folder, load_gem, load_processor
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.sharding import Sharding
-from gem_lightning.models.tensor_files import open_folder
 
 Source = str | os.PathLike | Mapping[str, Any] | None
 

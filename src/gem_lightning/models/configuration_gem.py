@@ -29,7 +29,7 @@ PUBLISHED_VISION: dict[str, Any] = {
 
 
 class EcgConfig(PreTrainedConfig):
-    """Sizes of :class:`gem_lightning.models.ecg_transformer.EcgTransformer`; the defaults are the published ones.
+    """Sizes of :class:`gem_lightning.models.encoder.transformer.EcgTransformer`; the defaults are the published ones.
 
     Args:
         leads: Rows of the signal.

@@ -13,14 +13,14 @@ import torch
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
-from gem_lightning.grounding.instruction import DEFAULT_QUESTION
+from gem_lightning.models.compat.load import load_gem
 from gem_lightning.models.generation import generate_texts
-from gem_lightning.models.loading import load_gem
 from gem_lightning.models.processing_gem import GemProcessor
+from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 if TYPE_CHECKING:
+    from gem_lightning.claims.report import ClaimReport
     from gem_lightning.features import EcgFeatures
-    from gem_lightning.grounding import ClaimReport
     from gem_lightning.models.configuration_gem import GemConfig
 
 RecordLike = EcgRecord | str | os.PathLike | bytes
@@ -94,7 +94,7 @@ class Gem:
         renderer: Any = None,
         **options: Any,
     ) -> Gem:
-        """Load a model of any known layout; see :func:`gem_lightning.models.loading.load_gem` for the arguments.
+        """Load a model of any known layout; see :func:`gem_lightning.models.compat.load.load_gem` for the arguments.
 
         Args:
             path: Folder or hub id.
@@ -150,8 +150,8 @@ class Gem:
         **settings: Any,
     ) -> list[Interpretation]:
         """:meth:`interpret` for several records at a time; each gets the answer it would get alone."""
+        from gem_lightning.claims.verify import verify
         from gem_lightning.features.measure import measure
-        from gem_lightning.grounding.claims import verify
 
         told = reading or {}
         clean = [_read(record, "clean", told) for record in records]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from gem_lightning.errors import CheckpointError, GemError
-from gem_lightning.models.convert import GEM_LAYOUT, translate
-from gem_lightning.models.tensor_files import LazyTensor, Tensors, open_file
+from gem_lightning.models.compat.names import GEM_LAYOUT, translate
+from gem_lightning.models.compat.tensor_files import LazyTensor, Tensors, open_file
 
 # Whole layers that train beside the adapters: without them an adapter would lose what it learnt about ECGs
 ALWAYS_SAVED = ("ecg_projector", "multi_modal_projector")
@@ -131,7 +131,7 @@ def load_lora(folder: Path, base: PathLike | None = None, **options: Any) -> tup
     Args:
         folder: With adapter_config.json and the adapter's weights.
         base: Its base model; None takes the one that adapter_config.json names.
-        **options: For :func:`gem_lightning.models.loading.load_gem`.
+        **options: For :func:`gem_lightning.models.compat.load.load_gem`.
 
     Returns:
         (model, processor).
@@ -139,8 +139,8 @@ def load_lora(folder: Path, base: PathLike | None = None, **options: Any) -> tup
     Raises:
         CheckpointError: The base cannot be found, or an adapter does not fit it.
     """
-    from gem_lightning.models import original
-    from gem_lightning.models.loading import load_gem, recognise
+    from gem_lightning.models.compat import original
+    from gem_lightning.models.compat.load import load_gem, recognise
 
     settings = read_settings(folder)
     place = find_base(folder, base)
@@ -170,8 +170,8 @@ def find_base(folder: Path, base: PathLike | None = None) -> Path:
     Raises:
         CheckpointError: None is named, or it cannot be found.
     """
-    from gem_lightning.models import towers
-    from gem_lightning.models.loading import find_folder
+    from gem_lightning.models.compat import towers
+    from gem_lightning.models.compat.load import find_folder
 
     named = base or read_settings(folder).get("base_model_name_or_path")
     if not named:

@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from gem_lightning.errors import DataError
 from gem_lightning.models.card import write_card
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
-from gem_lightning.models.ecg_transformer import EcgTransformer
+from gem_lightning.models.encoder.transformer import EcgTransformer
 from gem_lightning.models.fusion import merge_tiles, scatter_features
 from gem_lightning.models.loss import next_token_loss
 from gem_lightning.models.projector import build_projector

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gem_lightning.errors import DataError
-from gem_lightning.models.chat_tokens import ECG, ECG_MARKER, IMAGE, IMAGE_MARKER
+from gem_lightning.models.chat.tokens import ECG, ECG_MARKER, IMAGE, IMAGE_MARKER
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 
 _ROLES = {"user": "human", "human": "human", "assistant": "gpt", "gpt": "gpt"}

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, BatchFeature, ProcessorMixin
 
 from gem_lightning.errors import DataError
-from gem_lightning.models.chat import Message, plain_chat, tokenize_conversation
-from gem_lightning.models.chat_tokens import ECG, IMAGE
+from gem_lightning.models.chat.formats import Message, plain_chat, tokenize_conversation
+from gem_lightning.models.chat.tokens import ECG, IMAGE
 from gem_lightning.models.configuration_gem import ECG_TOKEN_ID, IGNORE_INDEX, IMAGE_TOKEN_ID, GemConfig
 from gem_lightning.models.fusion import count_image_tokens
 from gem_lightning.models.placeholders import expand_markers, read_messages, share_out, without_markers
@@ -39,7 +39,7 @@ class GemProcessor(ProcessorMixin):
         sampling_rate: Rate that the ECG tower was trained at, Hz.
         contract: ``clean`` orders leads by name and resamples; ``gem`` takes rows and rate as they come, as the
             published weights were trained.
-        chat: Conversation format, see :func:`gem_lightning.models.chat.tokenize_conversation`.
+        chat: Conversation format, see :func:`gem_lightning.models.chat.formats.tokenize_conversation`.
         legacy_masks: Label masks with the original's faults.
         ecg_token_id: Placeholder of one ECG token.
         image_token_id: Placeholder of one image token.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from gem_lightning.models.ecg_transformer import EcgTransformer
+from gem_lightning.models.encoder.transformer import EcgTransformer
 
 # Containers on a parameter's path that are no unit of their own: their children are drawn one by one
 _CONTAINERS = ("", "model", "model.language_model", "model.language_model.layers")

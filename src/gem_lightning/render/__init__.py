@@ -13,7 +13,7 @@ _WHERE = {
     "Text": "geometry",
     "Trace": "geometry",
     "Style": "plate",
-    "Warp": "warp_map",
+    "Warp": "kernels.warp_map",
     "image_fit": "fit",
     "load_ecg_image": "load",
     "render_folder": "folder",

@@ -13,7 +13,7 @@ import numpy as np
 
 from gem_lightning.errors import RenderError
 from gem_lightning.render.handmarks import blot, pierce, scribble
-from gem_lightning.render.warp_map import STEP, Warp
+from gem_lightning.render.kernels.warp_map import STEP, Warp
 
 FLAWS: tuple[str, ...] = (
     "rotation", "perspective", "crop", "desk", "gradient", "shadow", "folds", "creases", "wrinkles", "warmth", "tint",
@@ -150,13 +150,13 @@ def _passes(kernel: str) -> tuple[Any, Any]:
     """The camera's two passes, by numba where it is installed."""
     if kernel != "numpy":
         try:
-            from gem_lightning.render.warp import expose, look
+            from gem_lightning.render.kernels.warp import expose, look
 
             return look, expose
         except ImportError:
             if kernel == "numba":
                 raise
-    from gem_lightning.render import warp_numpy
+    from gem_lightning.render.kernels import warp_numpy
 
     return warp_numpy.look, warp_numpy.expose
 

@@ -33,13 +33,13 @@ def _kernel(name: str) -> Any:
         raise RenderError(f"expected kernel auto, numba or numpy, got {name!r}")
     if name != "numpy":
         try:
-            from gem_lightning.render.stroke import stroke_traces
+            from gem_lightning.render.kernels.stroke import stroke_traces
 
             return stroke_traces
         except ImportError:
             if name == "numba":
                 raise
-    from gem_lightning.render.stroke_numpy import stroke_traces as plain
+    from gem_lightning.render.kernels.stroke_numpy import stroke_traces as plain
 
     return plain
 

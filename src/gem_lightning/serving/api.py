@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from gem_lightning.ecg import EcgRecord, read_ecg
 from gem_lightning.ecg.listing import list_records
 from gem_lightning.errors import GemError
-from gem_lightning.grounding.instruction import DEFAULT_QUESTION
-from gem_lightning.present.html import environment, interpretation_html, style_sheet
+from gem_lightning.reporting.html import environment, interpretation_html, style_sheet
+from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 Text = Annotated[str, Form()]
 Rate = Annotated[float | None, Form()]

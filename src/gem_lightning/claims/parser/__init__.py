@@ -1,0 +1,1 @@
+"""Stages of the claim parser: lexicon, tokens, quantities, locations, mentions, linking, negation."""

@@ -1,0 +1,150 @@
+"""Numbers to mentions: which quantity each number measures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from gem_lightning.claims.parser.heads import JOINS, Head, Mention
+from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import canonical, fits
+
+
+def find_measures(items: list[Item], heads: list[Head]) -> list[Mention]:
+    """Every number with the quantity that it measures."""
+    found: list[Mention] = []
+    for m, item in enumerate(items):
+        if item.kind != "M":
+            continue
+        unit = item.data[0].unit
+        paired = _paired(items, heads, m)
+        if paired:
+            for one, value in zip(paired, item.data):
+                _measure(found, items, [one], m, (value,))
+            continue
+        head = _owner(items, heads, m)
+        if head is None:
+            if unit == "bpm":
+                rates = (canonical("rate", None, v, 0) for v in item.data)
+                found.append(Mention(m, m, values=tuple(rate for rate in rates if rate is not None)))
+            continue
+        _measure(found, items, _shared(items, heads, head, m), m, item.data)
+    return found
+
+
+def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple) -> None:
+    for head in heads:
+        fresh = head.measured is None
+        head.measured = m if fresh else head.measured
+        if head.q == "axes":
+            names = ("axis_p", "axis_qrs", "axis_t")
+            done = [canonical(name, None, v, 0) for name, v in zip(names, values)]
+        else:
+            q = _sum_of(items, head, m) or head.q
+            done = [canonical(q, head.dim, v, _direction(head, m)) for v in values]
+        kept = tuple(value for value in done if value is not None)
+        if kept:
+            i0 = head.i0 if fresh and not _elsewhere(items, head, m) else m
+            i1 = max([head.i1, *(a for _, a in head.props)]) if head.i0 > m else m
+            found.append(Mention(min(i0, m), i1, values=kept, head=head))
+
+
+def _own_lead(items: list[Item], m: int) -> bool:
+    after = [items[k].kind for k in range(m + 1, min(m + 3, len(items)))]
+    return after[:1] == ["L"] or after == ["in", "L"]
+
+
+def _elsewhere(items: list[Item], head: Head, m: int) -> bool:
+    """The number has a place of its own: "ST elevation in V1-V4, maximal in V2 at 3 mm"."""
+    leads = [k for k in range(head.i1 + 1, m) if items[k].kind == "L"]
+    if leads and _own_lead(items, m):  # "ST elevation in V2-V4 (2 mm in V2, 3 mm in V3)"
+        return True
+    if len(leads) < 2 or m - leads[-1] > 2:
+        return False
+    return any(items[k].kind in (",", "with", "(") for k in range(leads[-2] + 1, leads[-1]))
+
+
+def _direction(head: Head, m: int) -> int:
+    """Sign that the words give the number: +1 elevation or upright, -1 depression or inversion, 0 none."""
+    signs = {"elevation": 1, "depression": -1, "inverted": -1, "upright": 1}
+    near = sorted((abs(a - m), signs[word]) for word, a in head.props if word in signs)
+    return near[0][1] if near else 0
+
+
+def _owner(items: list[Item], heads: list[Head], m: int) -> Head | None:
+    value = items[m].data[0]
+    suits = [h for h in heads if fits(h.q, h.dim, value)]
+    before = [h for h in suits if max([h.i1, *(a for _, a in h.props if a < m)]) < m and h.i1 < m]
+    prev = before[-1] if before else None
+    follow = next((h for h in suits if h.i0 > m and _adjoins(items, m, h)), None)
+    if prev is None or follow is None:
+        return prev or follow
+    anchor = max([prev.i1, *(a for _, a in prev.props if a < m)])
+    between = [items[k].kind for k in range(anchor + 1, m)]
+    if prev.measured is not None or any(
+        kind in (",", "and", "with", "but", "L", "/", "or", "F", "to") for kind in between
+    ):
+        return follow
+    return prev
+
+
+def _adjoins(items: list[Item], m: int, head: Head) -> bool:
+    """The head follows the number directly: "160 ms PR", "2 mm ST elevation", "3 mm of ST depression"."""
+    between = [items[k] for k in range(m + 1, head.i0)]
+    return (
+        all(item.kind in ("of", "A", "L", "in") for item in between if item.kind)
+        and len(between) < 3
+        and (sum(item.gap for item in between) + items[head.i0].gap < 2)
+        and not any(item.kind == "L" and not item.data.pure for item in between)
+    )
+
+
+def _paired(items: list[Item], heads: list[Head], m: int) -> list[Head]:
+    """As many joined heads before a list of numbers as it has values ("QT/QTc 400/425 ms")."""
+    count = len(items[m].data)
+    if count < 2:
+        return []
+    before = [h for h in heads if h.i1 < m and not h.implied]
+    last = before[-count:]
+    if len(last) < count or len({h.q for h in last}) < count:
+        return []
+    for one, two in pairwise(last):
+        between = [items[k].kind for k in range(one.i1 + 1, two.i0)]
+        if not between or any(kind not in JOINS for kind in between):
+            return []
+    tail = [items[k].kind for k in range(last[-1].i1 + 1, m)]
+    if any(kind not in ("is", "of", "equals", ",", "(", "A", "D", "may_pre") for kind in tail):
+        return []
+    return last if all(fits(h.q, h.dim, v) for h, v in zip(last, items[m].data)) else []
+
+
+def _shared(items: list[Item], heads: list[Head], head: Head, m: int) -> list[Head]:
+    """ST elevation *or* depression of one number: both."""
+    if head.q == "st" and head.i0 < m:
+        k = heads.index(head)
+        if k and heads[k - 1].q == "st" and heads[k - 1].props and heads[k - 1].measured is None and head.props:
+            between = {items[i].kind for i in range(heads[k - 1].props[-1][1] + 1, head.i0)}
+            if between <= {"or", "and", "/"} and between:
+                return [heads[k - 1], head]
+    return [head]
+
+
+def _sum_of(items: list[Item], head: Head, m: int) -> str | None:
+    """Name of the voltage sum when two waves are added before the number."""
+    lead_items = [items[k] for k in range(m) if items[k].kind == "L"]
+    if head.q not in ("r", "s") or not any(items[k].kind == "+" for k in range(m)) or len(lead_items) < 2:
+        return None
+    leads = {lead for item in lead_items for lead in item.data.leads}
+    return "cornell" if "aVL" in leads else "sokolow_lyon"
+
+
+def without_implied(mentions: list[Mention], items: list[Item]) -> list[Mention]:
+    """An ST deviation that has its number is an ST level, unless the number stands in a lead of its own."""
+    kept = []
+    for mention in mentions:
+        head = mention.head
+        if head is not None and head.q == "st" and head.measured is not None and len(head.props) < 2:
+            lead_between = any(items[k].kind == "L" for k in range(mention.i1 + 1, head.measured))
+            if not (lead_between and (_own_lead(items, head.measured) or _elsewhere(items, head, head.measured))):
+                continue
+        kept.append(mention)
+    return kept

@@ -1,0 +1,260 @@
+"""Items to mentions: which property belongs to which quantity, and what is said by name."""
+
+from __future__ import annotations
+
+from gem_lightning.claims.parser.heads import JOINS, Head, Mention
+from gem_lightning.claims.parser.lexicon import Lexicon
+from gem_lightning.claims.parser.locations import GROUPS, Leads
+from gem_lightning.claims.parser.measures import find_measures, without_implied
+from gem_lightning.claims.parser.tokenize import Item
+
+_FIRM = frozenset(("elevation", "depression", "deviation"))
+
+
+def find_mentions(items: list[Item], words: Lexicon) -> tuple[list[Mention], set[int]]:
+    """The mentions of one sentence in order, and the indices of lead items that an infarct used up."""
+    heads = _heads(items, words)
+    mentions, used = _named(items, words)
+    mentions += _properties(items, heads, words)
+    measures = find_measures(items, heads)
+    mentions = without_implied(mentions, items) + measures + _bare(items, heads)
+    mentions.sort(key=lambda m: (m.i0, m.i1))
+    return mentions, used
+
+
+def _heads(items: list[Item], words: Lexicon) -> list[Head]:
+    heads: list[Head] = []
+    for i, item in enumerate(items):
+        if item.kind == "Q":
+            if item.data == "voltage" and heads and heads[-1].i1 == i - 1 and heads[-1].q in "pqrst":
+                heads[-1].i1, heads[-1].dim = i, "amplitude"
+                continue
+            dim = items[i - 2].data if i > 1 and items[i - 1].kind == "of" and items[i - 2].kind == "D" else None
+            heads.append(Head(item.data, i, i, dim))
+        elif item.kind == "D" and heads and heads[-1].i1 == i - 1 and not heads[-1].implied:
+            heads[-1].i1, heads[-1].dim = i, item.data
+        elif item.kind == "F":
+            q = next((words.implied[code] for code in item.data if code in words.implied), None)
+            if q is not None:
+                heads.append(Head(q, i, i, implied=True))
+    return heads
+
+
+def _named(items: list[Item], words: Lexicon) -> tuple[list[Mention], set[int]]:
+    """Complete findings, and infarcts with the territory that stands beside them."""
+    mentions: list[Mention] = []
+    used: set[int] = set()
+    for i, item in enumerate(items):
+        if item.kind == "F":
+            mentions.append(Mention(i, i, codes=item.data))
+            if "pvc" in item.data and any(other.kind == "alternate" for other in items):
+                mentions.append(Mention(i, i, codes=("bigeminy",)))
+        elif item.kind == "I":
+            place = _territory(items, i)
+            if place is None:
+                continue
+            used.add(place)
+            codes = [code for group in _groups(items[place].data) for code in words.territories.get(group, ())]
+            if codes:
+                mentions.append(Mention(min(place, i), max(place, i), codes=tuple(dict.fromkeys(codes))))
+    return mentions, used
+
+
+def _territory(items: list[Item], i: int) -> int | None:
+    """Index of the lead item that names the territory of the infarct at ``i``."""
+    j = i - 1
+    while j >= 0 and items[j].kind in ("old", "A", "may_pre", "-", "lead"):
+        j -= 1
+    if j >= 0 and items[j].kind == "L" and items[j].data.groups and items[i].gap < 2:
+        return j
+    j = i + 1
+    while j < len(items) and items[j].kind in ("in", "of", ",", "(", "old", "-", "is", "equals"):
+        j += 1
+    if j < len(items) and items[j].kind == "L" and _groups(items[j].data):
+        return j
+    return None
+
+
+def _groups(leads: Leads) -> tuple[str, ...]:
+    if leads.groups:
+        return leads.groups
+    same = [name for name, group in GROUPS.items() if set(group) == set(leads.leads)]
+    return tuple(same[:1])
+
+
+def _properties(items: list[Item], heads: list[Head], words: Lexicon) -> list[Mention]:
+    mentions: list[Mention] = []
+    for a, item in enumerate(items):
+        if item.kind != "A":
+            continue
+        if _is_dimension(items, a):
+            continue
+        target = _target(items, heads, a, words)
+        if target is None:
+            continue
+        targets, near = target
+        if item.data[0] in _FIRM and len(targets) == 1 and not near and targets[0].props:
+            targets = [Head(targets[0].q, a, a)]  # "ST elevation in II and depression in aVL"
+            heads.append(targets[0])
+            heads.sort(key=lambda h: h.i0)
+        for head in targets:
+            word = next(w for w in item.data if w in words.meanings[head.q])
+            head.props.append((word, a))
+            codes = tuple(words.meanings[head.q][word])
+            if codes:
+                i0, i1 = (min(head.i0, a), max(head.i1, a)) if near else (a, a)
+                mentions.append(Mention(i0, i1, codes=codes, head=head))
+    return mentions
+
+
+def _is_dimension(items: list[Item], a: int) -> bool:
+    """ "120 ms wide", "3 mm deep": the word names what was measured and judges nothing."""
+    sizes = {"wide", "prolonged", "peaked", "pathological"}
+    if not a or items[a - 1].kind != "M" or items[a].gap or not sizes & set(items[a].data):
+        return False
+    return not (a + 1 < len(items) and items[a + 1].kind == "Q")
+
+
+def _suits(head: Head, item: Item, words: Lexicon) -> bool:
+    table = words.meanings.get(head.q)
+    return table is not None and not head.implied and head.dim != "form" and any(w in table for w in item.data)
+
+
+def _target(items: list[Item], heads: list[Head], a: int, words: Lexicon) -> tuple[list[Head], bool] | None:
+    """The heads that the property at ``a`` speaks of, and whether it stands beside them."""
+    item = items[a]
+    before = [h for h in heads if h.i1 < a]
+    nearest = next((h for h in reversed(before) if not h.implied), None)
+    prev = nearest if nearest is not None and _suits(nearest, item, words) else None
+    follow = _following(items, heads, a, words)
+    linked = prev is not None and _copula(items, prev, a)
+    touching = prev is not None and prev.i1 == a - 1 and item.gap < 2
+    if linked or (touching and (follow is None or item.data[0] in _FIRM or _predicated(items, follow))):
+        assert prev is not None
+        return _with_partners(items, heads, prev, a, words), touching
+    if follow is not None:
+        return _with_followers(items, heads, follow, a, words), True
+    if prev is None:
+        prev = next(
+            (h for h in reversed(before) if _suits(h, item, words) and (h.props or item.data[0] not in _FIRM)), None
+        )
+        if prev is not None and any(items[k].kind in ("F", "A", "M") for k in range(prev.i1 + 1, a)) and not prev.props:
+            prev = None
+    if prev is not None:
+        return ([prev] if prev.props else _with_partners(items, heads, prev, a, words)), touching
+    return _standing_alone(items, heads, a, words)
+
+
+def _standing_alone(items: list[Item], heads: list[Head], a: int, words: Lexicon) -> tuple[list[Head], bool] | None:
+    q = next((words.defaults[w] for w in items[a].data if w in words.defaults), None)
+    following = items[a + 1].kind if a + 1 < len(items) else None
+    if q is None or (following == "Q" and not items[a + 1].gap):
+        return None
+    if q in ("st", "t") and not any(h.q == q for h in heads) and items[a].end - items[a].start > 3:
+        lead_beside = following in ("in", "L") or (a and items[a - 1].kind == "L")
+        if not lead_beside or items[a].data[0] == "elevation":
+            return None
+    head = Head(q, a, a)
+    heads.append(head)
+    return [head], True
+
+
+def _copula(items: list[Item], head: Head, a: int) -> bool:
+    """Between head and property stands nothing but a verb, a colon, a denial or a hedge (with a place, perhaps)."""
+    between = [items[k].kind for k in range(head.i1 + 1, a)]
+    if not between or not ("is" in between or "equals" in between):
+        return False
+    allowed = (
+        "both",
+        "is",
+        "equals",
+        "no_pre",
+        "may_pre",
+        "in",
+        "L",
+        "A",
+        "or",
+        "and",
+        ",",
+        "B",
+        "M",
+        "of",
+        "(",
+        ")",
+        "/",
+    )
+    return all(kind in allowed for kind in between)
+
+
+def _following(items: list[Item], heads: list[Head], a: int, words: Lexicon) -> Head | None:
+    """The head right after the property, over further properties ("inverted or flat T waves")."""
+    j = a + 1
+    while j < len(items) and items[j].kind in ("A", "or", "and", ",", "/", "of", "L") and j < a + 5:
+        if items[j].kind == "L" and not items[j].data.pure:
+            return None
+        if items[j].kind in ("and", ",", "or", "/") and not (j + 1 < len(items) and items[j + 1].kind == "A"):
+            return None
+        j += 1
+    if j < len(items) and items[j].kind == "Q" and items[j].gap < 3:
+        head = next((h for h in heads if h.i0 == j), None)
+        if head is not None and _suits(head, items[a], words):
+            return head
+    return None
+
+
+def _predicated(items: list[Item], head: Head) -> bool:
+    """The head is followed by something of its own, so that it needs no property from before."""
+    after = head.i1 + 1
+    return after < len(items) and items[after].kind in ("A", "M", "is", "equals")
+
+
+def _with_partners(items: list[Item], heads: list[Head], head: Head, a: int, words: Lexicon) -> list[Head]:
+    """Heads joined before this one that have no property or number of their own ("PR and QRS are normal")."""
+    found = [head]
+    if a and items[a - 1].kind == "both":  # "PR 160 ms and QRS 90 ms, both normal"
+        table = words.meanings
+        named = [h for h in heads if h.i1 < a and _suits(h, items[a], words) and table[h.q][items[a].data[0]]]
+        return named[-2:]
+    k = heads.index(head)
+    while k > 0:
+        other, last = heads[k - 1], found[0]
+        between = [items[i].kind for i in range(other.i1 + 1, last.i0)]
+        if between[:1] == ["("] and ")" in between:  # "PR (162 ms) and QRS (94 ms) are normal"
+            between = between[between.index(")") + 1 :]
+        if (
+            not between
+            or any(kind not in JOINS for kind in between)
+            or other.props
+            or not _suits(other, items[a], words)
+            or not words.meanings[other.q][next(w for w in items[a].data if w in words.meanings[other.q])]
+        ):
+            break
+        found.insert(0, other)
+        k -= 1
+    return found
+
+
+def _with_followers(items: list[Item], heads: list[Head], head: Head, a: int, words: Lexicon) -> list[Head]:
+    found = [head]
+    for other in heads[heads.index(head) + 1 :]:
+        between = [items[i].kind for i in range(found[-1].i1 + 1, other.i0)]
+        if not between or any(kind not in JOINS for kind in between) or _predicated(items, other):
+            break
+        if not _suits(other, items[a], words) or not words.meanings[other.q][items[a].data[0]]:
+            break
+        found.append(other)
+    return found
+
+
+def _bare(items: list[Item], heads: list[Head]) -> list[Mention]:
+    """P waves and Q waves of which nothing more is said: their denial, or a pathological Q."""
+    found = []
+    for head in heads:
+        if head.props or head.measured is not None or head.implied or head.dim is not None:
+            continue
+        width = items[head.i0].end - items[head.i0].start
+        if head.q == "p" and width > 1:
+            found.append(Mention(head.i0, head.i1, codes=("~p_absent",), head=head, bare=True))
+        elif head.q == "q" and width > 1:
+            found.append(Mention(head.i0, head.i1, codes=("pathological_q",), head=head, bare=True))
+    return found

@@ -1,0 +1,308 @@
+"""Polarity and certainty: how far a denial, a hedge or a context that claims nothing reaches."""
+
+from __future__ import annotations
+
+from gem_lightning.claims.parser.heads import Mention
+from gem_lightning.claims.parser.tokenize import Item
+
+#: Findings that one "no" covers across "and" ("no ST elevation and depression").
+_FAMILIES = (
+    frozenset(("st_elevation", "st_depression", "t_inversion", "t_flat", "t_peaked", "pathological_q")),
+    frozenset(("lvh", "rvh", "left_atrial_enlargement", "right_atrial_enlargement")),
+    frozenset(("rbbb", "lbbb", "incomplete_rbbb", "incomplete_lbbb", "lafb", "lpfb", "ivcd")),
+    frozenset(("pac", "pvc", "bigeminy")),
+    frozenset(("atrial_fibrillation", "atrial_flutter")),
+    frozenset(("av_block_1", "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3")),
+)
+_CLAUSE = frozenset((",", "but", "(", ")", "with", "off_comparison"))
+
+
+def apply_scope(items: list[Item], mentions: list[Mention], question: bool) -> None:
+    """Mark mentions as negated, uncertain or dropped, in place."""
+    if question and (not items or items[0].kind in ("is", "off_condition")):
+        for mention in mentions:
+            mention.dropped = True
+        return
+    _forward(items, mentions)
+    _backward(items, mentions)
+    _contexts(items, mentions)
+
+
+class _State:
+    __slots__ = ("far", "hedged", "listed", "negated", "one", "seen")
+
+    def __init__(self) -> None:
+        self.negated = self.hedged = self.far = self.one = self.listed = False
+        self.seen: Mention | None = None
+
+
+def _forward(items: list[Item], mentions: list[Mention]) -> None:
+    """Walk the sentence with a state that denials and hedges open and clause ends close."""
+    starts: dict[int, list[Mention]] = {}
+    for mention in mentions:
+        starts.setdefault(_anchor(items, mention), []).append(mention)
+    state, stack = _State(), []
+    for i, item in enumerate(items):
+        kind = item.kind
+        if kind == "no_pre":
+            state.negated, state.one, state.seen = True, False, None
+        elif kind == "no_pre_one":
+            state.negated, state.one, state.seen = True, True, None
+        elif (kind == "may_pre" and not _is_postposed(items, i, mentions)) or (
+            kind == "?" and i + 1 < len(items) and _prefixes(items, i)
+        ):
+            state.hedged, state.seen = True, None
+        elif kind == "may_pre_far":
+            state.hedged, state.far, state.seen = True, True, None
+        elif kind == "may_post" and not any(m.i1 < i for m in mentions):  # "it is possible that"
+            state.hedged, state.seen = True, None
+        elif (kind == "may_unlikely_post" and not any(m.i1 < i for m in mentions)) or (
+            kind == "may_unlikely_pre" and not _is_postposed(items, i, mentions)
+        ):
+            state.hedged = state.negated = True
+            state.seen = None
+        elif kind == "A" and "absent" in item.data and not any(m.i0 <= i <= m.i1 for m in mentions):
+            if any(m.i0 > i for m in mentions) and not _closes(items, i):
+                state.negated, state.seen = True, None
+        elif kind == "(":
+            stack.append(state)
+            state = _State()
+        elif kind == ")":
+            state = stack.pop() if stack else _State()
+        elif kind in ("but", "with", "equals", "off_now"):
+            state = _State()
+        elif kind in (",", "and", "is", "-") and state.seen is not None:
+            state = _step(items, i, state, mentions)
+        for mention in starts.get(i, ()):
+            mention.negated |= state.negated
+            beside = mention.head is not None and mention.head.implied  # "possible flutter at 74 bpm": the rate is sure
+            mention.uncertain |= state.hedged and not (mention.values and (beside or state.seen is not None))
+            if mention.values or any(code[0] != "=" for code in mention.codes) or mention.negated:
+                state.seen = mention
+            if state.one:
+                state.negated = state.one = False
+
+
+def _anchor(items: list[Item], mention: Mention) -> int:
+    """Where the mention meets the state: a predicate ("T waves are not inverted") counts where its last word stands."""
+    if (
+        mention.head is not None
+        and mention.codes
+        and any(items[k].kind == "no_pre" for k in range(mention.head.i0, mention.i1))
+    ):
+        return mention.i1
+    return mention.i0
+
+
+def _is_postposed(items: list[Item], i: int, mentions: list[Mention]) -> bool:
+    """``LVH is likely.``: the hedge closes its clause and a mention stands before it."""
+    return _closes(items, i) and any(m.i1 < i for m in mentions)
+
+
+def _closes(items: list[Item], i: int) -> bool:
+    return i + 1 >= len(items) or items[i + 1].kind in (",", ")", "but", "(", "with", "and", "in", "off_now", "?")
+
+
+def _prefixes(items: list[Item], i: int) -> bool:
+    """``?LVH``: the mark touches what follows, or opens the sentence or a list item."""
+    return items[i + 1].start == items[i].end or (i == 0 or items[i - 1].kind in (",", "(", "/", "equals"))
+
+
+def _step(items: list[Item], i: int, state: _State, mentions: list[Mention]) -> _State:
+    """The state after a comma, an "and" or a verb that follows a mention."""
+    kind = items[i].kind
+    following = next((m for m in mentions if m.i0 > i), None)
+    if kind == "and" and i and items[i - 1].kind == ",":
+        kind = ","
+    if following is None:
+        return state
+    if kind in ("is", "-"):
+        own = state.seen is not None and state.seen.head is not None and following.head is state.seen.head
+        return state if own or (kind == "-" and not items[i].gap and items[i].start == items[i - 1].end) else _State()
+    if kind == ",":
+        state.listed = True
+        return state if _list_goes_on(items, i, mentions) else _State()
+    assert state.seen is not None
+    if state.far and items[i].data != "the" and not state.negated:
+        return state
+    if state.listed and state.negated and _closes_list(items, following):
+        return state
+    if items[i].data == "the" or following.values or not _related(state.seen, following):
+        return _State()
+    joined = _next_places(items, following)
+    return _State() if joined and state.seen.leads and following.leads != state.seen.leads else state
+
+
+def _next_places(items: list[Item], mention: Mention) -> bool:
+    return any(items[k].kind == "L" for k in range(mention.i1 + 1, min(mention.i1 + 4, len(items))))
+
+
+def _related(one: Mention, two: Mention) -> bool:
+    codes = {code.lstrip("!=~") for code in one.codes + two.codes}
+    return any(codes <= family for family in _FAMILIES) and not any(code[0] == "!" for code in two.codes)
+
+
+def _list_goes_on(items: list[Item], i: int, mentions: list[Mention]) -> bool:
+    """A comma inside "no A, B or C": an "or" comes before the clause ends, and nothing in between states a value."""
+    if i + 1 < len(items) and items[i + 1].kind == "or":
+        return True
+    for k in range(i + 1, len(items)):
+        kind = items[k].kind
+        if kind == "and" and items[k].data != "the" and _plain_list(items, i, k, mentions):
+            return True
+        if kind in ("or", "no_or"):
+            before = [m for m in mentions if i < m.i0 < k]
+            return not any(m.values for m in before) and bool(before)
+        if kind in ("but", "with", "(", "equals", "no_pre", "is", "off_now") or kind == "M":
+            return False
+    return False
+
+
+def _plain_list(items: list[Item], i: int, k: int, mentions: list[Mention]) -> bool:
+    """ "No A, B and C" of abnormal findings by name, with no place and nothing said of them."""
+    before = [m for m in mentions if i < m.i0 < k]
+    after = [m for m in mentions if m.i0 > k]
+    named = all(m.head is None and not m.values and not m.leads for m in before)
+    return bool(before) and bool(after) and named and _closes_list(items, after[0])
+
+
+def _closes_list(items: list[Item], mention: Mention) -> bool:
+    """The last of a list of findings by name, at the end of the sentence."""
+    return mention.head is None and not mention.values and not mention.leads and mention.i1 == len(items) - 1
+
+
+def _backward(items: list[Item], mentions: list[Mention]) -> None:
+    """Denials and hedges that follow what they speak of."""
+    for i, item in enumerate(items):
+        kind = item.kind
+        if kind in ("no_post", "may_post", "may_unlikely_post"):
+            pass
+        elif kind in ("may_pre", "may_unlikely_pre") and _is_postposed(items, i, mentions):
+            kind = "may_post" if kind == "may_pre" else "may_unlikely_post"
+        elif kind == "?" and not (i + 1 < len(items) and _prefixes(items, i)):
+            kind = "may_post"
+        elif kind == "no_pre" and i + 1 == len(items):
+            kind = "no_post"
+        elif kind == "may_versus":
+            kind = "may_post"
+            following = next((m for m in mentions if m.i0 > i), None)
+            if following is not None:
+                following.uncertain = True
+        elif kind == "A" and "absent" in item.data and not any(m.i0 <= i <= m.i1 for m in mentions):
+            if any(m.i0 > i for m in mentions) and not _closes(items, i):
+                continue
+            kind = "no_post"
+        else:
+            continue
+        for mention in _before(items, mentions, i):
+            mention.negated = mention.negated or kind in ("no_post", "may_unlikely_post")
+            mention.uncertain = mention.uncertain or kind in ("may_post", "may_unlikely_post")
+
+
+def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]:
+    """The mention before ``i`` in its clause and those joined with it."""
+    found: list[Mention] = []
+    for mention in reversed([m for m in mentions if m.i1 < i]):
+        last = found[-1].i0 if found else i
+        between = [items[k].kind for k in range(mention.i1 + 1, last)]
+        if not found:
+            if "but" in between or "with" in between:
+                break
+        elif mention.i0 != found[-1].i0 and (
+            not between or not set(between) <= {"and", "or", "/", "no_pre", "L", "in"}
+        ):
+            break
+        found.append(mention)
+    return found
+
+
+def _contexts(items: list[Item], mentions: list[Mention]) -> None:
+    """Drop what is recalled, conditional, a norm, advice, unmeasurable or the reason for the test."""
+    for i, item in enumerate(items):
+        if not item.kind.startswith("off_") or item.kind == "off_now":
+            continue
+        start, end = _clause(items, i)
+        name = item.kind
+        if name == "off_comparison":
+            start = i
+            end = next((k for k in range(i, len(items)) if items[k].kind in (",", "but", ")", "off_now")), len(items))
+        if name == "off_heading":
+            reach = (i, len(items)) if i == 0 and len(items) > 1 and items[1].kind == "equals" else None
+        elif name == "off_condition":
+            reach = (start if _said_would(items, i) else i, len(items))
+        elif name == "off_norm":
+            reach = (start, end if items[start - 1].kind == "(" and start else len(items))
+        elif name == "off_limit":
+            reach = _limit(items, i, start, end, mentions)
+        elif name == "off_advice":
+            reach = (i, len(items))
+        elif name == "off_unmeasured":
+            reach = (start, i)
+        else:
+            reach = _recalled(items, i, start, end, mentions)
+        if reach is not None:
+            for mention in mentions:
+                if reach[0] <= _place(mention) < reach[1]:
+                    mention.dropped = True
+    _norms(items, mentions)
+
+
+def _limit(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int]:
+    """Reach of "the upper limit of 200 ms": what follows it, and before it only what it is said to be."""
+    if i + 1 < len(items) and items[i + 1].kind == "equals":
+        return start, len(items)
+    said = i > start and items[i - 1].kind == "is"
+    ranged = any(m.values and m.values[0][1] is None and start <= m.i1 < i for m in mentions)
+    return (start if said or ranged else i), end
+
+
+def _place(mention: Mention) -> int:
+    """The item that carries the statement: its number, or the end of its words."""
+    return mention.i1
+
+
+def _clause(items: list[Item], i: int) -> tuple[int, int]:
+    """First and past-the-last item of the clause around ``i``."""
+    start, end = i, i + 1
+    while start > 0 and items[start - 1].kind not in _CLAUSE and items[start].kind != "off_comparison":
+        start -= 1
+    while end < len(items) and items[end].kind not in (*_CLAUSE, "off_now"):
+        end += 1
+    return start, end
+
+
+def _said_would(items: list[Item], i: int) -> bool:
+    return items[i].end - items[i].start == 5  # "would"
+
+
+def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int] | None:
+    """Reach of a look back; "prior infarct" is an old infarct, and a comparison leaves what stands before it."""
+    if any(m.i0 <= i + 1 <= m.i1 and any(code.startswith("mi_") for code in m.codes) for m in mentions):
+        return None
+    inside = [m for m in mentions if start <= _place(m) < end]
+    after = [m for m in inside if m.i0 > i]
+    if after and any(m.i1 < i for m in inside):
+        return i, end
+    if not inside and start == 0 and end < len(items) and items[0].kind == "in":
+        return start, _clause(items, end + 1)[1] if end + 1 < len(items) else len(items)
+    return start, end
+
+
+def _norms(items: list[Item], mentions: list[Mention]) -> None:
+    """``The normal PR is 120-200 ms`` and ``(normal 120-200 ms)`` state a norm, not a finding."""
+    for i, item in enumerate(items):
+        if item.kind != "A" or item.data[0] != "normal":
+            continue
+        j = i + 1
+        while j < len(items) and items[j].kind in ("Q", "D", "is", "equals", "of", "in"):
+            j += 1
+        if j >= len(items) or items[j].kind != "M":
+            continue
+        ranged = items[j].data[0].value is None
+        between = [items[k].kind for k in range(i + 1, j)]
+        in_brackets = i > 0 and items[i - 1].kind == "(" and "Q" not in between
+        defines = ranged and ("is" in between or "equals" in between or not between)
+        if in_brackets or defines:
+            for mention in mentions:
+                if i <= _place(mention) <= j or mention.i0 <= i <= mention.i1:
+                    mention.dropped = True

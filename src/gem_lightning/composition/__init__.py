@@ -1,0 +1,1 @@
+"""Text, questions and answers composed from measurements."""

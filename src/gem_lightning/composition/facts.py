@@ -1,0 +1,116 @@
+"""What may be said about a record: its numbers rounded for speech, and findings merged by code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from gem_lightning.claims.claim import UNITS, Claim
+from gem_lightning.ecg.record import LEADS
+from gem_lightning.features.criteria.margins import is_clear, lead_margin, record_margin
+
+if TYPE_CHECKING:
+    from gem_lightning.features.schema import EcgFeatures, Finding
+
+RHYTHMS = (
+    "paced_rhythm",
+    "atrial_fibrillation",
+    "atrial_flutter",
+    "sinus_bradycardia",
+    "sinus_tachycardia",
+    "sinus_rhythm",
+)
+
+
+class Statement(NamedTuple):
+    """A sentence and the claims that it makes."""
+
+    text: str
+    claims: tuple[Claim, ...] = ()
+
+
+class Stated(NamedTuple):
+    """All findings of one code: where, and how sure."""
+
+    code: str
+    leads: tuple[str, ...]
+    uncertain: bool
+    finding: Finding
+
+
+class Facts:
+    """Numbers and findings of one record, ready to be put into words.
+
+    Args:
+        features: Measurements.
+        findings: Findings of the same record.
+    """
+
+    def __init__(self, features: EcgFeatures, findings: Sequence[Finding]) -> None:
+        self.features = features
+        self.stated: dict[str, Stated] = {}
+        for finding in findings:
+            known = self.stated.get(finding.code)
+            leads = {*finding.leads, *(known.leads if known else ())}
+            uncertain = finding.certainty != "definite" and (known is None or known.uncertain)
+            ordered = tuple(lead for lead in LEADS if lead in leads)
+            self.stated[finding.code] = Stated(finding.code, ordered, uncertain, known.finding if known else finding)
+
+    def __contains__(self, code: str) -> bool:
+        return code in self.stated
+
+    @property
+    def rhythm(self) -> str | None:
+        """The code that names the rhythm."""
+        return next((code for code in RHYTHMS if code in self.stated), None)
+
+    @property
+    def p_waves(self) -> bool:
+        """P waves are there and lead the QRS, so that a PR interval means something."""
+        apart = {"p_absent", "atrial_fibrillation", "atrial_flutter", "av_block_3"}
+        return self.features.p_ms is not None and not apart & self.stated.keys()
+
+    def number(self, kind: str) -> int | None:
+        """A measured value of the whole record, rounded to a whole ms, bpm or degree."""
+        f = self.features
+        if kind == "pr" and not self.p_waves:
+            return None
+        values = {
+            "heart_rate": f.heart_rate_bpm,
+            "rr": f.rr_ms,
+            "pr": f.pr_ms,
+            "qrs": f.qrs_ms,
+            "qt": f.qt_ms,
+            "qtc": f.qtc_ms.get("fridericia"),
+            "jt": f.jt_ms,
+            "p_duration": f.p_ms if self.p_waves else None,
+            "axis_qrs": f.axis_deg.get("QRS"),
+            "axis_p": f.axis_deg.get("P") if self.p_waves else None,
+            "axis_t": f.axis_deg.get("T"),
+        }
+        value = values[kind]
+        return None if value is None or not math.isfinite(value) else round(value)
+
+    def missing(self, code: str, lead: str | None = None) -> bool:
+        """The finding is not stated and its criterion is clearly missed: its absence may be said."""
+        if code in self.stated and (lead is None or lead in self.stated[code].leads or not self.stated[code].leads):
+            return False
+        f = self.features
+        return is_clear(lead_margin(f, code, lead) if lead else record_margin(f, code), met=False)
+
+    def holds(self, code: str) -> bool:
+        """The criterion of a descriptive word (narrow QRS, normal axis, ...) is clearly met."""
+        return is_clear(record_margin(self.features, code), met=True)
+
+
+def point(
+    kind: str, value: float, leads: tuple[str, ...] = (), beat: int | None = None, name: str | None = None
+) -> Claim:
+    """A claim of one value."""
+    return Claim(kind, float(value), unit=UNITS[kind], leads=leads, beat=beat, finding=name)
+
+
+def says(code: str, leads: tuple[str, ...] = (), negated: bool = False, uncertain: bool = False) -> Claim:
+    """A claim of a finding."""
+    return Claim("finding", leads=leads, finding=code, negated=negated, uncertain=uncertain)

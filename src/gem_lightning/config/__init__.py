@@ -1,0 +1,1 @@
+"""Entry points' shared part: the Hydra main wrapper and the validation of configs."""

@@ -1,0 +1,158 @@
+"""What a run's config must hold before anything is built: choices, values, their types and ranges, devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from gem_lightning.config.main import options
+from gem_lightning.config.types import check_types, source
+from gem_lightning.errors import GemError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def _at_least(least: float) -> Callable[[Any], bool]:
+    return lambda value: value >= least
+
+
+def _above_zero(value: Any) -> bool:
+    return 0 < value < math.inf
+
+
+_COUNT = (int, _at_least(1), "a whole number, at least 1")
+_LIMIT = (int, lambda value: value >= 1 or value == -1, "a whole number, at least 1, or -1 for no limit")
+_RATE = (float, _above_zero, "a number above 0")
+_SHARE = (float, lambda value: 0 <= value < math.inf, "a number, at least 0")
+_SWITCH = (bool, lambda value: True, "true or false")
+_RANGES: dict[str, tuple[type, Callable[[Any], bool], str]] = {
+    "seed": (int, lambda value: 0 <= value < 2**32, f"a whole number from 0 to {2**32 - 1}"),
+    "dry_run": _SWITCH,
+    "check_memory": _SWITCH,
+    "validate_first": _SWITCH,
+    "mfu": (float, lambda value: 0 < value <= 1, "a share above 0, at most 1"),
+    "peak_tflops": _RATE,
+    "trainer.max_steps": _LIMIT,
+    "trainer.max_epochs": _LIMIT,
+    "trainer.num_nodes": _COUNT,
+    "trainer.accumulate_grad_batches": _COUNT,
+    "trainer.gradient_clip_val": _SHARE,
+    "trainer.log_every_n_steps": _COUNT,
+    "data.batch_size": _COUNT,
+    "data.max_length": _COUNT,
+    "data.pack_to": _COUNT,
+    "data.length_window": _COUNT,
+    "data.num_workers": (int, _at_least(0), "a whole number, at least 0"),
+    "model.lr": _RATE,
+    "model.weight_decay": _SHARE,
+    "model.warmup": _SHARE,
+    "model.final_lr": _SHARE,
+    "model.optimizer.eps": _RATE,
+    "callbacks.keep_last.every_n_steps": _COUNT,
+    "callbacks.keep_last.keep": _COUNT,
+}
+
+
+def check_config(cfg: DictConfig) -> None:
+    """All that can be told from a composed config alone.
+
+    Raises:
+        GemError: What is missing, of a wrong type, out of range or without an end, by the key to change.
+    """
+    check_complete(cfg)
+    check_ranges(cfg)
+    check_types(cfg)
+    if cfg.trainer.devices in (0, "0"):
+        raise GemError("expected at least one device, got trainer.devices=0")
+    if cfg.trainer.max_steps == -1 and cfg.trainer.max_epochs in (None, -1) and not cfg.trainer.get("max_time"):
+        raise GemError("expected a run with an end, got none; set trainer.max_epochs or trainer.max_steps")
+
+
+def check_choices() -> None:
+    """Refuse a command line that chooses no network, or changes what its network does not read.
+
+    Raises:
+        GemError: With the experiments to choose from, or the keys to change instead.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return
+    typed = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
+    chosen = HydraConfig.get().runtime.choices
+    if chosen.get("experiment") is None and not any(override.startswith("model") for override in typed):
+        raise GemError(f"expected an experiment, got none; choose experiment={'|'.join(options('experiment'))}")
+    ignored = [override for override in typed if override.partition("=")[0].partition(".")[0] == "optim"]
+    if ignored and chosen.get("model", "gem") != "gem":
+        raise GemError(
+            f"expected the rates of model={chosen['model']} as model.lr, model.weight_decay, model.warmup, "
+            f"model.final_lr, model.optimizer.*, got {ignored[0]}, which it does not read"
+        )
+
+
+def check_complete(cfg: DictConfig) -> None:
+    """Refuse a config with values that only the user can give.
+
+    Raises:
+        GemError: Their names.
+    """
+    from omegaconf import OmegaConf
+
+    missing = sorted(_missing(OmegaConf.to_container(cfg, resolve=False)))  # what points nowhere may well be unused
+    if missing:
+        raise GemError(f"expected values for {', '.join(missing)}, got none; add {missing[0]}=... to the command")
+
+
+def check_ranges(cfg: DictConfig) -> None:
+    """Refuse numbers that no run can have.
+
+    Null is left to :func:`gem_lightning.config.types.check_types`, but for the keys that no target takes: the run's
+    own.
+
+    Raises:
+        GemError: The first such value, by the key to change.
+    """
+    from omegaconf import OmegaConf
+
+    for key, (kind, is_right, words) in _RANGES.items():
+        value = OmegaConf.select(cfg, key)
+        if value is None and key not in cfg:  # one of a target's, or one that this config lacks
+            continue
+        whole = isinstance(value, (int, float) if kind is float else kind)
+        if not (whole and isinstance(value, bool) == (kind is bool) and is_right(value)):
+            raise GemError(f"expected {source(cfg, key)} to be {words}, got {value!r}")
+    for pattern, rate in (OmegaConf.select(cfg, "model.lr_by_pattern") or {}).items():
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not _above_zero(rate):
+            raise GemError(f"expected model.lr_by_pattern of {pattern} to be a number above 0, got {rate!r}")
+
+
+def check_devices(accelerator: str, devices: int | str) -> None:
+    """Refuse devices that are not there before anything is built.
+
+    Raises:
+        GemError: There are fewer GPUs, or none and ``auto`` would start processes on the CPU instead.
+    """
+    wanted = devices if isinstance(devices, int) else 0
+    if accelerator not in ("auto", "gpu", "cuda") or wanted <= (accelerator == "auto"):
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if wanted > found and not torch.backends.mps.is_available():
+        raise GemError(
+            f"expected {wanted} GPUs (trainer.devices), got {found}; set trainer.devices=auto, or "
+            "trainer.accelerator=cpu for processes on the CPU"
+        )
+
+
+def _missing(node: Any, path: str = "") -> Iterator[str]:
+    if node == "???":
+        yield path
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            yield from _missing(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _missing(value, f"{path}[{number}]")

@@ -1,0 +1,1 @@
+"""LLM judges: prompts, parsing of their output, aggregation."""

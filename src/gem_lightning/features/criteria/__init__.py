@@ -1,0 +1,1 @@
+"""Clinical criteria on measurements."""

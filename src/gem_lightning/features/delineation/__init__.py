@@ -1,0 +1,1 @@
+"""Parts of the delineation: filters, beats, QRS complexes, P and T waves."""

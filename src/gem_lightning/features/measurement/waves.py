@@ -1,0 +1,169 @@
+"""Amplitudes and durations of every wave in every lead and beat, all at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.features.delineation.arrays import at, first_true, last_true, median
+from gem_lightning.features.delineation.filters import fill_gaps
+from gem_lightning.features.schema import ST_POINTS, Delineation
+
+DEFLECTION_MV = 0.025  # a smaller Q, R, S or R' is not told from noise
+J_MARGIN_MS = 12.0  # the J level is read this long after the QRS offset, lest the end of the QRS complex be part of it
+ST_SPAN_MS = 80.0  # the ST slope is taken over this stretch after the J point
+
+
+class BeatSignal:
+    """The record's samples against the isoelectric line, cut per beat.
+
+    The isoelectric reference is the PQ level: the median of the 20 to 4 ms before the global QRS onset. Between two
+    beats the reference runs straight from one PQ level to the next, which takes a wandering baseline away; the first
+    beat's level holds before it, the last one's after it.
+
+    Args:
+        record: The record, at its own rate.
+        marks: Its delineation, with at least one beat.
+    """
+
+    def __init__(self, record: EcgRecord, marks: Delineation) -> None:
+        self.fs = record.fs
+        signal = fill_gaps(record.signal)
+        onset = marks.global_marks["QRS_on"]
+        known = np.isfinite(onset)
+        index = np.arange(-self.ms(20), -self.ms(4) + 1)
+        at_onset = np.clip(onset[known].round().astype(int)[:, None] + index, 0, record.samples - 1)
+        level = median(signal[:, at_onset])  # (leads, known beats)
+        self.signal = signal - level @ hats(onset[known] - self.ms(12), record.samples) if known.any() else signal
+        self.samples = record.samples
+
+    def ms(self, milliseconds: float) -> int:
+        """Milliseconds as samples of the record."""
+        return round(milliseconds * self.fs / 1000)
+
+    def level(self, marks: np.ndarray, half_ms: float = 4) -> np.ndarray:
+        """Mean (leads, beats), mV, within ``half_ms`` of marks (leads, beats) or (beats,); NaN where no mark is."""
+        marks = np.broadcast_to(marks, (len(self.signal), marks.shape[-1]))
+        shown = np.isfinite(marks)
+        half = self.ms(half_ms)
+        value = self.cut(np.where(shown, marks, 0).round().astype(int) - half, 2 * half + 1).mean(-1)
+        return np.where(shown & (marks <= self.samples - 1), value, np.nan)
+
+    def cut(self, start: np.ndarray, width: int) -> np.ndarray:
+        """Stretches (leads, beats, width), mV, from ``start`` (leads, beats) on; moved inwards at the record's ends."""
+        width = min(width, self.samples)
+        start = np.minimum(np.maximum(start, 0), self.samples - width)
+        start = start + self.samples * np.arange(len(start))[:, None]  # in the flattened signal
+        return self.signal.take(start[..., None] + np.arange(width))
+
+
+def hats(knots: np.ndarray, samples: int) -> np.ndarray:
+    """Weights (knots, samples) of a straight line from knot to knot, level before the first and after the last."""
+    grid = np.arange(samples)
+    if len(knots) == 1:
+        return np.ones((1, samples), np.float32)
+    left = np.clip(np.searchsorted(knots, grid, side="right") - 1, 0, len(knots) - 2)
+    share = np.clip((grid - knots[left]) / np.diff(knots)[left], 0, 1)
+    weights = np.zeros((len(knots), samples), np.float32)
+    weights[left, grid] = 1 - share
+    weights[left + 1, grid] = share
+    return weights
+
+
+def beat_columns(signal: BeatSignal, marks: Delineation) -> dict[str, np.ndarray]:
+    """The columns of :class:`~gem_lightning.features.schema.BeatTable` that are per lead, (leads, beats)."""
+    lead = {name: marks.marks[name] for name in marks.marks}
+    every = marks.global_marks
+    per_ms = 1000 / marks.fs
+    before_p = signal.level(lead["P_on"] - signal.ms(6), 6)
+    columns = {
+        "p_mv": signal.level(lead["P"]) - before_p,
+        "p_ms": (lead["P_off"] - lead["P_on"]) * per_ms,
+        "pr_ms": (every["QRS_on"] - lead["P_on"]) * per_ms,
+        **deflections(signal, lead["QRS_on"], lead["QRS_off"]),
+        "qrs_ms": (lead["QRS_off"] - lead["QRS_on"]) * per_ms,
+        "t_mv": signal.level(lead["T"], 6),
+        "t_ms": (lead["T_off"] - lead["T_on"]) * per_ms,
+        "qt_ms": (lead["T_off"] - lead["QRS_on"]) * per_ms,
+        "st_ms": (lead["T_on"] - lead["QRS_off"]) * per_ms,
+    }
+    shown = np.isfinite(lead["QRS_on"])
+    for point in ST_POINTS:
+        shift = every["QRS_off"] + signal.ms(float(point[1:] or J_MARGIN_MS))
+        columns[f"st_{point.lower()}_mv"] = np.where(shown, signal.level(shift), np.nan)
+    rise = columns["st_j80_mv"] - columns["st_j_mv"]
+    columns["st_slope_mv_s"] = rise / (ST_SPAN_MS / 1000)
+    return columns
+
+
+def deflections(signal: BeatSignal, on: np.ndarray, off: np.ndarray) -> dict[str, np.ndarray]:
+    """Q, R, S and R' of every complex.
+
+    The tallest upward deflection is R, unless a smaller upward one and then a downward one come before it: then those
+    are r and S, and the tallest is R'. A complex without an upward deflection is QS, given as Q.
+
+    Args:
+        signal: The record against its PQ level.
+        on: (leads, beats) QRS onset, samples.
+        off: (leads, beats) QRS offset, samples.
+
+    Returns:
+        ``q_mv q_ms r_mv r_ms s_mv s_ms r2_mv r_peak_ms qrs_mv``, (leads, beats), NaN where absent; ``r_peak_ms`` runs
+        from the onset in the lead to the tallest upward deflection.
+    """
+    shown = np.isfinite(on) & np.isfinite(off)
+    last = np.where(shown, off - on, 0).round().astype(int)[..., None]
+    y = signal.cut(np.where(shown, on, 0).round().astype(int), int(last.max(initial=0)) + 1)
+    i = np.arange(y.shape[-1])
+    inside = i <= last
+
+    def extreme(sign: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Index and height (positive) of the extreme between two indices (leads, beats)."""
+        allowed = (i >= low[..., None]) & (i <= high[..., None])
+        index = np.where(allowed, sign * y, -np.inf).argmax(-1)
+        return index, np.maximum(sign * at(y, index), 0)
+
+    end = last[..., 0]
+    zero = np.zeros_like(end)
+    top, top_mv = extreme(1, zero, end)
+    dip, dip_mv = extreme(-1, zero, top)
+    first, first_mv = extreme(1, zero, dip)
+    second = (first_mv > DEFLECTION_MV) & (dip_mv > DEFLECTION_MV)  # r S R', the last one tallest
+    low, low_mv = extreme(-1, top, end)
+    _, later_mv = extreme(1, low, end)
+    later_mv = np.where(low_mv > DEFLECTION_MV, later_mv, 0)
+    r, r_mv = np.where(second, first, top), np.where(second, first_mv, top_mv)
+    s, s_mv = np.where(second, dip, low), np.where(second, dip_mv, low_mv)
+    q, q_mv = extreme(-1, zero, r)
+    r2_mv = np.where(second, top_mv, later_mv)
+    down, down_mv = extreme(-1, zero, end)
+    only_down = r_mv <= DEFLECTION_MV
+    q, q_mv = np.where(only_down, down, q), np.where(only_down, down_mv, q_mv)
+    span = per_deflection_ms(y, inside, (q, r, s), 1000 / signal.fs)
+    real = {"q": q_mv, "r": r_mv, "s": np.where(only_down, 0, s_mv)}
+    out = {}
+    for (name, value), length in zip(real.items(), span):
+        present = shown & (value > DEFLECTION_MV)
+        out[f"{name}_mv"] = np.where(present, value, np.nan)
+        out[f"{name}_ms"] = np.where(present, length, np.nan)
+    upright = shown & (top_mv > DEFLECTION_MV)
+    out["r_peak_ms"] = np.where(upright, top * (1000 / signal.fs), np.nan)
+    out["r2_mv"] = np.where(shown & (r2_mv > DEFLECTION_MV), r2_mv, np.nan)
+    high = np.where(inside, y, -np.inf).max(-1)
+    out["qrs_mv"] = np.where(shown, np.maximum(high, 0) + down_mv, np.nan)
+    return out
+
+
+def per_deflection_ms(
+    y: np.ndarray, inside: np.ndarray, peaks: tuple[np.ndarray, ...], per_ms: float
+) -> list[np.ndarray]:
+    """How long the signal keeps its sign around each peak, inside the complex, ms."""
+    i = np.arange(y.shape[-1])
+    spans = []
+    for peak in peaks:
+        same = (y * np.where(at(y, peak) < 0, -1, 1)[..., None] > 0) & inside
+        left = last_true(~same & (i < peak[..., None]))
+        right = first_true(~same & (i > peak[..., None]))
+        right = np.where(right < 0, y.shape[-1], right)
+        spans.append((right - left - 1) * per_ms)
+    return spans

@@ -1,0 +1,1 @@
+"""Instruction data: pipeline, teachers, quality gate, validation."""

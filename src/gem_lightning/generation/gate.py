@@ -1,0 +1,218 @@
+"""What a text must satisfy to become training data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from gem_lightning.errors import DataError
+from gem_lightning.features.schema import EcgFeatures, Finding
+
+# Words by which a text gives away that it was written from something other than the tracing.
+_SOURCES = re.compile(
+    r"\b(?:(?:the|this|provided|given|supplied|attached|clinical|cardiolog\w+|machine|device|confirmed)\s+)+"
+    r"(?:report|diagnos[ie]s given|measurements? (?:list|table|provided|given)|machine measurements?|data provided)\b"
+    r"|\b(?:according to|based on|as (?:stated|noted|given) in|consistent with) the (?:\w+ )?(?:report|measurements)\b"
+    r"|\bmachine[- ](?:read|generated|measure\w*)|\bas reported\b"
+    r"|\bprovided (?:data|measurements?|findings|diagnosis)\b"
+    r"|\bconfirmed diagnosis\b|\blisted (?:findings|measurements)\b",
+    re.IGNORECASE,
+)
+# Numbers that name something instead of measuring it.
+_NAMES = re.compile(
+    r"\b12[- ]lead|\bV[1-6](?:\s*[-–—]\s*V?[1-6])?|\b10[- ]?(?:s|sec|second)s?\b|\b25 ?mm/s|\b10 ?mm/mV"
+    r"|\bbeats? (?:no\. )?\d+(?:(?:, and |, | and | to |[-–])\d+)*"
+    r"|\b\d+(?:st|nd|rd|th)\b|\b[1-3]:1\b|\bST ?J?[+ ]?(?:40|60|80)\b|\bJ ?\+ ?\d+|^\s*\d+[.)]\s",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PREMATURE = re.compile(
+    r"\bbeats? (\d+(?:(?:, and |, | and )\d+)*) (?:is|are|was|were) (?:an? )?premature", re.IGNORECASE
+)
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)?")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a text cannot stand.
+
+    Args:
+        category: For counting.
+        words: For the teacher, who is asked to mend it.
+        finding: Code of the finding it is about, or None.
+    """
+
+    category: str
+    words: str
+    finding: str | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The gate's answer.
+
+    Attributes:
+        problems: Empty when the text is accepted.
+        claims: Number of claims by verdict.
+    """
+
+    problems: tuple[Problem, ...]
+    claims: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """True when nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Accepts a text whose every number and finding the record bears out.
+
+    Args:
+        max_words: Longest text, words; a tenth more is forgiven.
+        min_claims: Fewest supported claims.
+        all_numbers: Refuse numbers that no claim covers: a number that cannot be checked may be invented.
+        report_rules: Where a clinician's report says something, it rules over the measurement: its findings must be
+            stated, are accepted although the measurement disagrees, and no other diagnosis may be added.
+
+    Raises:
+        DataError: A limit that is no whole number.
+    """
+
+    max_words: int = 300
+    min_claims: int = 3
+    all_numbers: bool = True
+    report_rules: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_words", "min_claims"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise DataError(f"expected gate.{name} as a whole number of 0 or more, got {value!r}")
+
+    def judge(
+        self, text: str, features: EcgFeatures, findings: Sequence[Finding] | None = None, report: str | None = None
+    ) -> Judgement:
+        """Check one text.
+
+        Args:
+            text: What the teacher wrote.
+            features: Of the record.
+            findings: Of the record, for the patient's age and sex; the numbers of their criteria may be quoted. None
+                asks :func:`gem_lightning.features.findings`.
+            report: The clinician's report, or None.
+        """
+        from gem_lightning.claims.verify import verify
+
+        if findings is None:
+            from gem_lightning.features import findings as find
+
+            findings = find(features)
+        checked = verify(text, features, findings=findings)
+        said = report_codes(report) if self.report_rules else frozenset()
+        problems = list(self._form(text))
+        claims = {"supported": 0, "contradicted": 0, "unverifiable": 0}
+        covered = []
+        for verdict in checked.verdicts:
+            claims[verdict.verdict] += 1
+            covered.append(verdict.claim.span)
+            problem = _problem(verdict, said, text)
+            if problem is not None:
+                problems.append(problem)
+        problems += _left_out(checked.verdicts, said)
+        problems += _wrong_beats(text, features)
+        if self.all_numbers:
+            problems += _loose_numbers(text, covered, findings)
+        if claims["supported"] < self.min_claims:
+            words = f"It quotes {claims['supported']} measured facts; at least {self.min_claims} are wanted."
+            problems.append(Problem("too few claims", words))
+        return Judgement(tuple(problems), claims)
+
+    def _form(self, text: str) -> Iterator[Problem]:
+        words = len(text.split())
+        if words > 1.1 * self.max_words:
+            yield Problem("too long", f"It has {words} words; at most {self.max_words} are wanted.")
+        found = _SOURCES.search(text)
+        if found:
+            yield Problem("names its sources", f"It says {found.group()!r}: write from the tracing alone.")
+
+
+def _quote(claim: Any, text: str) -> str:
+    return " ".join(text[slice(*claim.span)].split())
+
+
+def _problem(verdict: Any, said: frozenset[str], text: str) -> Problem | None:
+    """What is wrong with one claim, or None."""
+    claim = verdict.claim
+    quote = _quote(claim, text)
+    if claim.finding is not None and claim.kind == "finding" and claim.finding in said:
+        if claim.negated and not claim.uncertain:
+            return Problem("denies the report", f"{quote!r}: {claim.finding.replace('_', ' ')} is present.")
+        return None
+    if verdict.verdict == "supported":
+        return None
+    if verdict.verdict == "contradicted":
+        told = verdict.measured is None or "measured" in verdict.reason
+        measured = "" if told else f" Measured: {verdict.measured}."
+        category = "contradicted finding" if claim.kind == "finding" else "contradicted number"
+        return Problem(
+            category, f"{quote!r} is not what the tracing shows.{measured} {verdict.reason}".strip(), claim.finding
+        )
+    if claim.kind == "finding" and claim.negated:
+        return None  # nothing measured speaks against an absence that cannot be measured
+    category = "finding without support" if claim.kind == "finding" else "number that cannot be checked"
+    return Problem(category, f"{quote!r} rests on nothing measured: leave it out.", claim.finding)
+
+
+def _left_out(verdicts: Sequence[Any], said: frozenset[str]) -> Iterator[Problem]:
+    stated = {v.claim.finding for v in verdicts if v.claim.kind == "finding" and not v.claim.negated}
+    for code in sorted(said - stated):
+        yield Problem("leaves out the diagnosis", f"It does not state: {code.replace('_', ' ')}.")
+
+
+def _wrong_beats(text: str, features: EcgFeatures) -> Iterator[Problem]:
+    """Beats that are called premature and are not."""
+    classes = list(features.beats.beat_class)
+    for match in _PREMATURE.finditer(text):
+        for number in map(int, re.findall(r"\d+", match.group(1))):
+            if not 1 <= number <= len(classes) or not str(classes[number - 1]).startswith("premature"):
+                yield Problem("contradicted number", f"Beat {number} in {match.group()!r} is not premature.")
+
+
+def _loose_numbers(text: str, covered: Sequence[tuple[int, int]], findings: Sequence[Any]) -> Iterator[Problem]:
+    """Numbers outside every claim that neither name something nor quote the criterion of a finding."""
+    quotable = frozenset().union(*(_numbers(finding.threshold) for finding in findings))
+    loose = [m for m in _NUMBER.finditer(text) if not _inside(m, covered) and _value(m.group()) not in quotable]
+    named = [match.span() for match in _NAMES.finditer(text)] if loose else []
+    for match in loose:
+        if not _inside(match, named):
+            around = " ".join(text[max(0, match.start() - 30) : match.end() + 20].split())
+            yield Problem("number that cannot be checked", f"The number {match.group()} in {around!r}: leave it out.")
+
+
+def _inside(match: re.Match[str], spans: Sequence[tuple[int, int]]) -> bool:
+    begin, stop = match.span()
+    return any(start <= begin and stop <= end for start, end in spans)
+
+
+@cache
+def _numbers(threshold: str) -> frozenset[float]:
+    """The numbers of a criterion, of which there are as many as rules."""
+    return frozenset(map(_value, _NUMBER.findall(threshold)))
+
+
+def _value(number: str) -> float:
+    return abs(float(number.replace(",", ".").replace("−", "-")))
+
+
+def report_codes(report: str | None) -> frozenset[str]:
+    """Findings that a report states as present; empty where it has none that the lexicon knows."""
+    if not report:
+        return frozenset()
+    from gem_lightning.claims.extract import extract
+
+    claims = (c for c in extract(report) if c.kind == "finding" and not c.negated and not c.uncertain)
+    return frozenset(c.finding for c in claims if c.finding is not None)

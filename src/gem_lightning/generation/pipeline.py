@@ -1,0 +1,360 @@
+"""From one record to verified instruction samples: read → quality → features → picture → words → gate → rows."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gem_lightning.composition.question_kinds import ASKED, KINDS, Turns, make_turns, opening, parse_turns
+from gem_lightning.errors import DataError
+from gem_lightning.features.schema import EcgFeatures, Finding
+from gem_lightning.generation.gate import Gate, Judgement, Problem, report_codes
+from gem_lightning.generation.prompts import facts_for_prompt, render_prompt
+from gem_lightning.jobs import write_atomically
+from gem_lightning.samples.sample import InstructionSample, RecordRef
+from gem_lightning.sources.base import SourceRecord
+
+Row = dict[str, Any]
+Asked = tuple[str, str, list[dict[str, Any]]]  # kind, sample id, messages
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A record as far as it goes without a teacher.
+
+    Attributes:
+        record: Where it came from.
+        features, findings: Of the signal.
+        earlier: Features of the same patient's earlier record, or None.
+        image: Portable path of its picture, or None.
+        verdict: Of the quality gate: ``usable``, ``care`` or ``unusable``.
+        reasons: Why not ``usable``.
+    """
+
+    record: SourceRecord
+    features: EcgFeatures
+    findings: tuple[Finding, ...] = ()
+    earlier: EcgFeatures | None = None
+    image: str | None = None
+    verdict: str = "usable"
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is made of each record. Picklable: worker processes get a copy.
+
+    Args:
+        paths: Leading folders in record references → folders here.
+        out: Folder of the run; pictures go below it.
+        kinds: Kind of sample → weight (see :data:`gem_lightning.composition.question_kinds.KINDS`).
+        samples_per_record: Samples drawn for each record, of different kinds as far as the weights allow.
+        style: Of composed interpretations (see :func:`gem_lightning.grounding.compose`).
+        seed: Of everything that is drawn; a record's draws depend on this and its id alone.
+        gate: What a text must satisfy.
+        tries: Attempts of a teacher at one text.
+        renderer: Draws the record (an ``EcgRenderer``), or None for samples without pictures.
+        splits: Share of ``val`` and ``test`` by patient, where the data set has no split of its own.
+        quality: Worst verdict that is let through: ``usable``, ``care`` or ``unusable``.
+        measurements: Write ``machine_measurements`` into each sample.
+        prompt_file: A prompt to use for interpretations instead of the package's own.
+        contract: Signal contract of the reader.
+        source: Name of the data set, for the samples' metadata.
+        teacher: Name of the teacher, for the samples' metadata.
+        attached: The teacher is sent the pictures, and its prompt says so.
+
+    Raises:
+        DataError: A setting that makes no sense, or no prompt file there.
+    """
+
+    paths: Mapping[str, str] = field(default_factory=dict)
+    out: str = "."
+    kinds: Mapping[str, float] = field(default_factory=lambda: {"interpretation": 1.0})
+    samples_per_record: int = 1
+    style: str = "interpretation"
+    seed: int = 0
+    gate: Gate = field(default_factory=Gate)
+    tries: int = 3
+    renderer: Any = None
+    splits: Mapping[str, float] = field(default_factory=lambda: {"val": 0.05, "test": 0.05})
+    quality: str = "care"
+    measurements: bool = True
+    prompt_file: str | None = None
+    contract: str = "clean"
+    source: str = "records"
+    teacher: str = "compose"
+    attached: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.kinds) - set(KINDS))
+        if unknown or not any(w > 0 for w in self.kinds.values()):
+            raise DataError(f"expected weights above 0 for kinds among {', '.join(KINDS)}, got {dict(self.kinds)}")
+        if self.quality not in ("usable", "care", "unusable"):
+            raise DataError(f"expected quality usable, care or unusable, got {self.quality!r}")
+        shares = dict(self.splits)
+        if not set(shares) <= {"val", "test"} or any(s < 0 for s in shares.values()) or sum(shares.values()) > 1:
+            raise DataError(f"expected splits val and test with shares of 0 to 1 together, got {shares}")
+        for name in ("tries", "samples_per_record"):
+            if getattr(self, name) < 1:
+                raise DataError(f"expected {name} of 1 or more, got {getattr(self, name)}")
+        if self.contract not in ("clean", "gem"):
+            raise DataError(f"expected contract clean or gem, got {self.contract!r}")
+        if self.attached and self.renderer is None:
+            raise DataError("expected a renderer for a teacher that is sent pictures, got none; give render=default")
+        if self.prompt_file is not None and not Path(self.prompt_file).is_file():
+            raise DataError(f"expected a Jinja file at {self.prompt_file}, got none; check prompt_file")
+
+    # -- one record ------------------------------------------------------------------------------------------------
+
+    def prepare(self, item: Mapping[str, Any]) -> Prepared:
+        """Read and measure one item of a source."""
+        from gem_lightning.ecg import quality
+        from gem_lightning.features import findings, measure
+
+        source = SourceRecord.from_item(item)
+        record = self._ref(source).read(contract=self.contract)
+        judged = quality(record)
+        source = source.completed(record.meta)
+        features = measure(record)
+        found = tuple(findings(features, age=source.age, sex=source.sex))
+        prepared = Prepared(source, features, found, verdict=judged.verdict, reasons=tuple(judged.reasons))
+        if self._refused(prepared) is not None:
+            return prepared
+        image = None if self.renderer is None else self._draw(record, source.id)
+        return replace(prepared, image=image, earlier=self._earlier(source))
+
+    def _ref(self, source: SourceRecord) -> RecordRef:
+        if source.ecg is None:
+            raise DataError(f"record {source.id} names no ECG; samples need a signal")
+        return RecordRef.parse(source.ecg, source.format).mapped(self.paths)
+
+    def _earlier(self, source: SourceRecord) -> EcgFeatures | None:
+        if source.earlier is None or not self.kinds.get("comparison"):
+            return None
+        from gem_lightning.features import measure
+
+        ref = RecordRef.parse(source.earlier, source.format).mapped(self.paths)
+        return measure(ref.read(contract=self.contract))
+
+    def _draw(self, record: Any, name: str) -> str:
+        """Draw the record into ``images/``; the same record and seed give the same bytes."""
+        import cv2
+
+        below = Path("images") / f"{safe_name(name)}.png"
+        drawn = self.renderer(record, seed=self._number("picture", name))
+        done, data = cv2.imencode(".png", np.ascontiguousarray(drawn.image[..., ::-1]))
+        if not done:
+            raise DataError(f"the picture of {name} cannot be encoded as PNG")
+        path = Path(self.out) / below
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data.tobytes())
+        return below.as_posix()
+
+    def _refused(self, prepared: Prepared) -> Problem | None:
+        """Why no sample is made of this record, or None."""
+        levels = ("usable", "care", "unusable")
+        if levels.index(prepared.verdict) > levels.index(self.quality):
+            return Problem("quality", "; ".join(prepared.reasons) or prepared.verdict)
+        if prepared.features.reason is not None:
+            return Problem("nothing to measure", prepared.features.reason)
+        if prepared.record.earlier is None and {k for k, w in self.kinds.items() if w > 0} == {"comparison"}:
+            return Problem("nothing to ask", "There is no earlier record of this patient to compare with.")
+        return None
+
+    def plan(self, prepared: Prepared) -> list[str]:
+        """Kinds of the samples of this record: drawn by weight, without repeating one before the others are used."""
+        weights = {k: w for k, w in self.kinds.items() if w > 0}
+        if prepared.earlier is None:
+            weights.pop("comparison", None)
+        draw = np.random.default_rng(self._number("kinds", prepared.record.id))
+        names, left = [], dict(weights)
+        for _ in range(self.samples_per_record if weights else 0):
+            left = left or dict(weights)
+            total = sum(left.values())
+            names.append(str(draw.choice(list(left), p=[w / total for w in left.values()])))
+            del left[names[-1]]
+        return names
+
+    def _number(self, what: str, name: str) -> int:
+        digest = hashlib.blake2b(f"{self.seed}/{what}/{name}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def __call__(self, item: Mapping[str, Any]) -> list[Row]:
+        """Rows of one record with the offline composer."""
+        prepared = self.prepare(item)
+        refused = self._refused(prepared)
+        if refused is not None:
+            return [self._rejected(prepared, "record", [refused], [])]
+        rows = []
+        for number, kind in enumerate(self.plan(prepared)):
+            rows.append(self._composed(prepared, kind, self._sample_id(prepared, kind, number)))
+        return rows
+
+    def _composed(self, prepared: Prepared, kind: str, name: str) -> Row:
+        """A row made from the measurements alone; findings that the gate refuses are left out of the next attempt."""
+        found = _agreeing(prepared.findings, report_codes(prepared.record.report) if self.gate.report_rules else None)
+        seed, attempts = self._number("words", name), []
+        turns: Turns = []
+        judged = Judgement(())
+        for _ in range(self.tries):
+            turns = make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier)
+            judged = self.judge(prepared, kind, turns)
+            attempts.append({"text": "\n".join(a for _, a in turns), "problems": told(judged.problems)})
+            refused = {problem.finding for problem in judged.problems}
+            kept = tuple(f for f in found if f.code not in refused)
+            if judged.accepted or len(kept) == len(found):
+                break
+            found = kept
+        return self.row(prepared, kind, name, turns, judged, attempts)
+
+    def judge(self, prepared: Prepared, kind: str, turns: Turns) -> Judgement:
+        """The gate's verdict on a sample; only free texts must quote several facts and carry the diagnosis."""
+        if not turns:
+            return Judgement((Problem("nothing to ask", f"The record gives no sample of kind {kind}."),))
+        free = kind in ASKED
+        gate = self.gate if free else replace(self.gate, min_claims=0, report_rules=False, all_numbers=False)
+        text = "\n".join(answer for _, answer in turns)
+        return gate.judge(text, prepared.features, prepared.findings, prepared.record.report if free else None)
+
+    def _sample_id(self, prepared: Prepared, kind: str, number: int) -> str:
+        repeated = number >= len([w for w in self.kinds.values() if w > 0])
+        return f"{prepared.record.id}-{kind}" + (f"-{number}" if repeated else "")
+
+    def row(
+        self, prepared: Prepared, kind: str, name: str, turns: Turns, judged: Judgement, attempts: list[Row]
+    ) -> Row:
+        """The job's row of one sample: accepted with it, or rejected with every attempt and its problems."""
+        if not judged.accepted:
+            return self._rejected(prepared, kind, judged.problems, attempts, name)
+        sample = self.sample(prepared, kind, name, turns, judged, len(attempts))
+        return {
+            "status": "accepted",
+            "id": name,
+            "record": prepared.record.id,
+            "kind": kind,
+            "sample": sample.to_dict(),
+        }
+
+    def _rejected(
+        self, prepared: Prepared, kind: str, problems: Sequence[Problem], attempts: list[Row], name: str | None = None
+    ) -> Row:
+        return {
+            "status": "rejected",
+            "id": name or prepared.record.id,
+            "record": prepared.record.id,
+            "kind": kind,
+            "problems": told(problems),
+            "attempts": attempts,
+        }
+
+    def sample(
+        self, prepared: Prepared, kind: str, name: str, turns: Turns, judged: Judgement, attempt: int
+    ) -> InstructionSample:
+        """The instruction sample in the original's form."""
+        record = prepared.record
+        questions = [opening(question, i) for i, (question, _) in enumerate(turns)]
+        pairs = zip(questions, (answer for _, answer in turns))
+        conversations = [{"from": who, "value": value} for q, a in pairs for who, value in (("human", q), ("gpt", a))]
+        facts: dict[str, Any] = {
+            "kind": kind,
+            "split": self.split(record),
+            "source": self.source,
+            "teacher": self.teacher,
+        }
+        facts |= {"patient": record.patient or record.id, "claims": judged.claims, "attempt": attempt}
+        facts |= {name: value for name in ("age", "sex") if (value := getattr(record, name)) is not None}
+        if prepared.image is not None:
+            facts["image_seed"] = self._number("picture", record.id)
+        return InstructionSample(
+            id=name,
+            conversations=conversations,
+            ecg=record.ecg,
+            ecg_format=record.format,
+            image=prepared.image,
+            machine_measurements=prepared.features.to_measurements() if self.measurements else None,
+            report=record.report,
+            metadata=facts,
+        )
+
+    def split(self, record: SourceRecord) -> str:
+        """``train``, ``val`` or ``test``: the data set's own, else by patient, whatever the order of records."""
+        if record.split is not None:
+            return record.split
+        place = (self._number("split", record.patient or record.id) % 10**9) / 10**9
+        for name, share in self.splits.items():
+            if place < share:
+                return name
+            place -= share
+        return "train"
+
+    # -- teachers --------------------------------------------------------------------------------------------------
+
+    def messages(self, prepared: Prepared, kind: str) -> list[dict[str, Any]]:
+        """What a teacher is asked."""
+        record = prepared.record
+        facts = facts_for_prompt(
+            prepared.features,
+            _agreeing(prepared.findings, report_codes(record.report) if self.gate.report_rules else None),
+            record.report,
+            record.age,
+            record.sex,
+            image=self.attached and prepared.image is not None,
+            max_words=self.gate.max_words,
+        )
+        own = self.prompt_file if kind == "interpretation" else None
+        return [
+            {"role": "system", "content": render_prompt("system", facts)},
+            {"role": "user", "content": render_prompt(kind, facts, own)},
+        ]
+
+    def start(self, item: Mapping[str, Any]) -> tuple[Prepared, list[Asked], list[Row]]:
+        """First half for a teacher, in a worker: the record, what to ask (kind, sample id, messages), finished rows."""
+        prepared = self.prepare(item)
+        refused = self._refused(prepared)
+        if refused is not None:
+            return prepared, [], [self._rejected(prepared, "record", [refused], [])]
+        asked: list[Asked] = []
+        rows: list[Row] = []
+        for number, kind in enumerate(self.plan(prepared)):
+            name = self._sample_id(prepared, kind, number)
+            if kind in ASKED:
+                asked.append((kind, name, self.messages(prepared, kind)))
+            else:
+                rows.append(self._composed(prepared, kind, name))
+        return prepared, asked, rows
+
+    def check(self, prepared: Prepared, kind: str, name: str, text: str) -> tuple[Turns, Judgement]:
+        """Second half, in a worker: what the teacher wrote, as turns, and the verdict."""
+        try:
+            turns = parse_turns(kind, text, self._number("words", name))
+        except ValueError as error:
+            return [], Judgement((Problem("not the form asked for", str(error)),))
+        return turns, self.judge(prepared, kind, turns)
+
+
+def told(problems: Sequence[Problem]) -> list[Row]:
+    """Problems as JSON-ready rows."""
+    return [{"category": p.category, "words": p.words} for p in problems]
+
+
+def _agreeing(findings: Sequence[Finding], said: frozenset[str] | None) -> tuple[Finding, ...]:
+    """Findings that the report does not leave out: where a report names any, abnormal others are not stated."""
+    if not said:
+        return tuple(findings)
+    return tuple(f for f in findings if f.code in said or not f.abnormal)
+
+
+def safe_name(text: str) -> str:
+    """A file name from an id: odd characters replaced, and a digest added where anything was."""
+    plain_text = re.sub(r"[^\w.=-]+", "_", text)
+    if plain_text == text and len(text) <= 120:
+        return text
+    return f"{plain_text[:100]}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

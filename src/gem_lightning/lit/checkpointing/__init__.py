@@ -1,0 +1,1 @@
+"""Checkpoint files, retention, export and run folders."""

@@ -1,0 +1,1 @@
+"""Chat client, response cache and budget for teachers and judges."""

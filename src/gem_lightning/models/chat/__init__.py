@@ -1,0 +1,9 @@
+"""Chat formats and tokenised conversations."""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    from gem_lightning.renamed import resolve
+
+    return resolve(__name__, name)

@@ -1,0 +1,264 @@
+"""Any folder that holds a model of this family, recognised by what is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from gem_lightning.errors import CheckpointError
+from gem_lightning.models.compat import original, towers
+from gem_lightning.models.compat.assemble import load_tensors
+from gem_lightning.models.compat.names import LLAVA_HF_LAYOUT, OURS_LAYOUT, PARTS, parts_of, translate
+from gem_lightning.models.compat.tensor_files import open_folder, weight_files
+from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models.modeling_gem import GemForConditionalGeneration
+from gem_lightning.models.processing_gem import GemProcessor
+from gem_lightning.models.sharding import Sharding
+
+PathLike = str | os.PathLike
+KINDS = ("ours", "original", "llava-hf", "adapters", "lora")
+
+
+def load_gem(
+    path: PathLike,
+    ecg_tower: PathLike | None = None,
+    vision_tower: PathLike | None = None,
+    quantization_config: Any = None,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+    ecg_config: PathLike | Mapping[str, Any] | None = None,
+    base: PathLike | None = None,
+    attention: str | None = None,
+    shard: Sharding | None = None,
+    **settings: Any,
+) -> tuple[Any, GemProcessor]:
+    """Network and processor from a folder or hub id: ours, GEM, PULSE, LLaVA, llava-hf, adapters or LoRA on a base.
+
+    Args:
+        path: Folder or hub id.
+        ecg_tower: ECG-CoCa's checkpoint, for models without ECG weights.
+        vision_tower: Folder or hub id of the image tower, where the model does not hold it.
+        quantization_config: ``nf4``, ``int8``, or a ``BitsAndBytesConfig``.
+        dtype: Of the weights in memory; None means the checkpoint's.
+        device: Where the weights go; None means the CPU.
+        ecg_config: Sizes of an ECG tower that is not of the published size.
+        base: Folder that adapters belong to, where they do not say so.
+        attention: ``sdpa``, ``eager`` or ``flash_attention_2``.
+        shard: Shares the network out over processes, see :class:`gem_lightning.models.sharding.Sharding`.
+        **settings: For :class:`GemProcessor`, such as ``chat``.
+
+    Raises:
+        CheckpointError: Nothing here is a model of this family, or files are missing, damaged or do not fit.
+    """
+    folder = find_folder(path)
+    kind = recognise(folder)
+    common: dict[str, Any] = {"quantization_config": quantization_config, "device": device, "attention": attention}
+    common["shard"] = shard
+    if kind == "ours":
+        return _load_ours(folder, dtype, settings, **common)
+    parts: dict[str, Any] = {"ecg_tower": ecg_tower, "vision_tower": vision_tower, "ecg_config": ecg_config}
+    if kind == "llava-hf":
+        return _load_llava_hf(folder, dtype, settings, ecg_tower, ecg_config, **common)
+    if kind == "lora":
+        if shard is not None:
+            raise CheckpointError(f"expected a whole model to share out, got adapters in {folder}; merge them first")
+        from gem_lightning.models.lora import load_lora
+
+        return load_lora(folder, base, dtype=dtype, **parts, **common, **settings)
+    return original.load_original(folder, dtype=dtype, base=base, **parts, **common, **settings)
+
+
+def find_folder(path: PathLike) -> Path:
+    """A local folder, or the local copy of a hub repository.
+
+    Raises:
+        CheckpointError: Neither exists.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    hub = str(path).count("/") == 1 and not str(path).startswith((".", "/", "~")) and not Path(path).exists()
+    place = towers.from_hub(path) if hub else None
+    if place is None:
+        raise CheckpointError(
+            f"expected a folder{' or a hub id' if hub else ''}, got {path}, which cannot be found; "
+            "check the path, or download the model first"
+        )
+    return place
+
+
+def recognise(folder: Path) -> str:
+    """What a folder holds: one of :data:`KINDS`.
+
+    Raises:
+        CheckpointError: None of them.
+    """
+    if (folder / "adapter_config.json").is_file():
+        return "lora"
+    if not (folder / "config.json").is_file():
+        if any((folder / name).is_file() for name in original.ADAPTERS):
+            return "adapters"
+        raise CheckpointError(f"expected config.json in {folder}, got {sorted(p.name for p in folder.iterdir())[:8]}")
+    raw = read_config(folder)
+    if raw.get("model_type") == GemConfig.model_type:
+        return "ours"
+    if "vision_config" in raw and "text_config" in raw:
+        return "llava-hf"
+    if any(key.startswith("mm_") for key in raw):
+        return "original" if weight_files(folder) else "adapters"
+    raise CheckpointError(
+        f"expected a model of gem-lightning, GEM, PULSE or LLaVA in {folder}, got model_type "
+        f"{raw.get('model_type')!r}; build a network on a plain language model with build_gem(llm=...)"
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a folder.
+
+    Raises:
+        CheckpointError: It cannot be read, or a newer major version of transformers wrote it.
+    """
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"expected a config.json that can be read in {folder}: {error}") from error
+    wrote, have = str(raw.get("transformers_version") or "0"), version("transformers")
+    if wrote.split(".")[0].isdigit() and int(wrote.split(".")[0]) > int(have.split(".")[0]):
+        raise CheckpointError(
+            f"expected a config of transformers {have} or older, got one of {wrote}; pip install -U transformers"
+        )
+    return raw
+
+
+def load_config(path: PathLike, ecg_tower: PathLike | None = None, vision_tower: PathLike | None = None) -> GemConfig:
+    """The config of the network that :func:`load_gem` makes of a folder; of weights at most an ECG tower's is read.
+
+    Args:
+        path: Folder or hub id.
+        ecg_tower: See :func:`load_gem`.
+        vision_tower: See :func:`load_gem`.
+
+    Raises:
+        CheckpointError: As :func:`load_gem`.
+    """
+    folder = find_folder(path)
+    kind = recognise(folder)
+    if kind == "ours":
+        return GemConfig.from_pretrained(folder)
+    if kind == "llava-hf":
+        return _survey_llava_hf(folder, ecg_tower, None)[0]
+    if kind == "lora":
+        return load_config(_base_of_lora(folder), ecg_tower, vision_tower)
+    return original.survey(folder, ecg_tower, vision_tower).config
+
+
+def load_processor(
+    path: PathLike, vision_tower: PathLike | None = None, ecg_tower: PathLike | None = None, **settings: Any
+) -> GemProcessor:
+    """The processor of a folder that :func:`load_gem` reads; of weights at most an ECG tower's is read.
+
+    Args:
+        path: Folder or hub id.
+        vision_tower: Of a published folder that does not hold its image tower.
+        ecg_tower: Of a llava-hf folder, where it is not of the published size.
+        **settings: For :class:`GemProcessor`; they win over what the folder says.
+
+    Raises:
+        CheckpointError: Nothing here is a model of this family.
+    """
+    folder = find_folder(path)
+    kind = recognise(folder)
+    if kind == "ours" and not (folder / "processor_config.json").is_file():
+        raise CheckpointError(f"expected processor_config.json in {folder}, got none; save the processor there too")
+    if kind == "ours":
+        return GemProcessor.from_pretrained(folder, **settings)
+    if kind == "llava-hf":
+        return _llava_hf_processor(folder, _survey_llava_hf(folder, ecg_tower, None)[0], settings)
+    if kind == "lora":
+        return load_processor(_base_of_lora(folder), vision_tower, ecg_tower, **settings)
+    return original.survey(folder, vision_tower=vision_tower).processor(**settings)
+
+
+def _base_of_lora(folder: Path) -> Path:
+    from gem_lightning.models.lora import find_base
+
+    return find_base(folder)
+
+
+def _load_ours(
+    folder: Path, dtype: torch.dtype | None, settings: Mapping[str, Any], **common: Any
+) -> tuple[Any, GemProcessor]:
+    raw = read_config(folder)
+    config = GemConfig.from_pretrained(folder)
+    processor = GemProcessor.from_pretrained(folder, **settings)
+    rows = config.text_config.vocab_size
+    if len(processor.tokenizer) > rows:
+        raise CheckpointError(
+            f"expected a tokenizer for {rows} embedding rows, got one of {len(processor.tokenizer)} tokens in {folder}"
+        )
+    if "quantization_config" in raw:
+        place = common["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+        return GemForConditionalGeneration.from_pretrained(folder, device_map={"": place}).eval(), processor
+    model = load_tensors(config, translate(open_folder(folder), OURS_LAYOUT), dtype, **common)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = type(model.generation_config).from_pretrained(folder)
+    return model, processor
+
+
+def _load_llava_hf(
+    folder: Path,
+    dtype: torch.dtype | None,
+    settings: Mapping[str, Any],
+    ecg_tower: PathLike | None,
+    ecg_config: PathLike | Mapping[str, Any] | None,
+    **common: Any,
+) -> tuple[Any, GemProcessor]:
+    config, named = _survey_llava_hf(folder, ecg_tower, ecg_config)
+    processor = _llava_hf_processor(folder, config, settings)
+    model = load_tensors(config, named, dtype, **common)
+    for part in config.fresh_parts or ():
+        original.logger.warning("%s: no weights for the %s: drawn at random, to be trained", folder.name, part)
+    return model, processor
+
+
+def _survey_llava_hf(
+    folder: Path, ecg_tower: PathLike | None, ecg_config: PathLike | Mapping[str, Any] | None
+) -> tuple[GemConfig, dict[str, Any]]:
+    """Config, and tensors under our names, unread."""
+    raw = read_config(folder)
+    named = translate(open_folder(folder), LLAVA_HF_LAYOUT)
+    ecg = EcgConfig()
+    if ecg_tower is not None:
+        own = towers.read_ecg_tower(ecg_tower)
+        ecg = towers.ecg_config_from(own, ecg_config)
+        named |= {PARTS["ecg_tower"] + name: value for name, value in own.items()}
+    elif ecg_config is not None:
+        ecg = towers.ecg_config_from({}, ecg_config)
+    newline = PARTS["image_newline"] in named
+    config = GemConfig(
+        ecg_config=ecg,
+        vision_config=raw["vision_config"],
+        text_config=raw["text_config"],
+        vision_feature_layer=raw.get("vision_feature_layer", -2),
+        vision_feature_select="full" if raw.get("vision_feature_select_strategy") == "full" else "patch",
+        image_merge="spatial_unpad" if newline else "flat",
+        # llava-hf names (height, width), the published code compares with (width, height)
+        image_grid_pinpoints=[pair[::-1] for pair in raw.get("image_grid_pinpoints") or []] or None,
+        image_newline=newline,
+        fresh_parts=sorted({"ecg_tower", "ecg_projector"} - parts_of(named)),
+    )
+    if "vocab_size" not in raw["text_config"]:
+        config.text_config.vocab_size = int(named[PARTS["lm_head"] + "weight"].shape[0])
+    return config, named
+
+
+def _llava_hf_processor(folder: Path, config: GemConfig, settings: Mapping[str, Any]) -> GemProcessor:
+    tokenizer = AutoTokenizer.from_pretrained(folder, config=config.text_config)
+    mode = {"image_mode": "anyres" if config.image_newline else "ori"}
+    return GemProcessor.from_config(tokenizer, config, **mode | {"contract": "gem"} | dict(settings))

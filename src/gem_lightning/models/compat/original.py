@@ -1,0 +1,367 @@
+"""Folders in the layout of GEM, PULSE and LLaVA: read into our network, and written again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from gem_lightning.errors import CheckpointError
+from gem_lightning.models.compat import towers
+from gem_lightning.models.compat.assemble import load_tensors
+from gem_lightning.models.compat.names import COMPUTED, GEM_LAYOUT, PARTS, parts_of, to_theirs, translate
+from gem_lightning.models.compat.tensor_files import Tensors, open_file, open_folder, weight_files
+from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models.lora import Changes
+from gem_lightning.models.processing_gem import GemProcessor
+from gem_lightning.models.sharding import Sharding
+
+logger = logging.getLogger(__name__)
+PathLike = str | os.PathLike
+ADAPTERS = ("mm_projector.bin", "ecg_projector.bin")
+FAMILIES = {"llama": "llama", "llava": "llama", "mistral": "mistral", "qwen": "qwen2", "qwen2": "qwen2"}
+CHATS = {"llama": "llava_v1", "mistral": "llava_llama_2", "qwen2": "qwen_2"}
+MODES = {"ori": "ori", "square": "ori", "pad": "pad"}
+
+
+def load_original(
+    folder: PathLike,
+    ecg_tower: PathLike | None = None,
+    vision_tower: PathLike | None = None,
+    ecg_config: PathLike | Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = torch.float32,
+    base: PathLike | None = None,
+    quantization_config: Any = None,
+    device: Any = None,
+    attention: str | None = None,
+    shard: Sharding | None = None,
+    changes: Changes | None = None,
+    **settings: Any,
+) -> tuple[Any, GemProcessor]:
+    """A GEM, PULSE or LLaVA folder as our network and its processor.
+
+    ECG weights come from the checkpoint where it has them; image weights only if it says ``unfreeze_mm_vision_tower``,
+    else from the tower's own folder if there is one. What is in neither is drawn at random, and said so.
+
+    Args:
+        folder: With config.json and weights, or with ``mm_projector.bin`` or ``ecg_projector.bin`` on a ``base``.
+        ecg_tower: ECG-CoCa's checkpoint, for folders without ECG weights.
+        vision_tower: Folder or hub id of the image tower, in place of what config.json names.
+        ecg_config: JSON path or dict of the ECG tower's sizes in the published form; the published sizes are built in.
+        dtype: Of the weights in memory; None means the checkpoint's.
+        base: Folder that adapters belong to.
+        quantization_config: A ``BitsAndBytesConfig``.
+        device: Where the weights go.
+        attention: ``sdpa``, ``eager``, ``flash_attention_2``; None means the best installed.
+        shard: Shares the network out over processes.
+        changes: LoRA adapters to merge into the weights, see :mod:`gem_lightning.models.lora`.
+        **settings: For :class:`GemProcessor`, such as ``chat``.
+
+    Returns:
+        (model in eval mode, processor).
+
+    Raises:
+        CheckpointError: Files are missing or damaged, or weights do not fit; before memory is filled.
+    """
+    found = survey(folder, ecg_tower, vision_tower, ecg_config, base, changes)
+    processor = found.processor(**settings)
+    model = load_tensors(found.config, found.tensors, dtype, quantization_config, device, attention, shard)
+    for part in found.config.fresh_parts or ():
+        logger.warning("%s: no weights for the %s: drawn at random, to be trained", Path(folder).name, part)
+    return model, processor
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a published folder holds, before anything is read into memory.
+
+    Attributes:
+        root: The folder with config.json and tokenizer.
+        raw: Its config.json.
+        config: The same as ours.
+        tensors: Weights under our names, unread.
+    """
+
+    root: Path
+    raw: dict[str, Any]
+    config: GemConfig
+    tensors: Tensors
+
+    def processor(self, **settings: Any) -> GemProcessor:
+        """The processor that fits; ``settings`` win over what config.json says."""
+        tokenizer = read_tokenizer(self.root, self.config)
+        told = {
+            "chat": CHATS.get(self.config.text_config.model_type, "template"),
+            "contract": "gem",
+            "image_mode": _image_mode(self.raw),
+        }
+        return GemProcessor.from_config(tokenizer, self.config, **told | settings)
+
+
+def survey(
+    folder: PathLike,
+    ecg_tower: PathLike | None = None,
+    vision_tower: PathLike | None = None,
+    ecg_config: PathLike | Mapping[str, Any] | None = None,
+    base: PathLike | None = None,
+    changes: Changes | None = None,
+) -> Survey:
+    """Read the headers of a published folder; see :func:`load_original` for the arguments and what it raises."""
+    root, tensors = _read(Path(folder), base)
+    if changes is not None:
+        tensors = changes.over(tensors)
+    raw = _raw_config(root)
+    dtypes = {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()}
+    named = translate(tensors, GEM_LAYOUT)
+    present = parts_of(named)
+    vision = _vision(named, raw, root, vision_tower)
+    ecg = _ecg(named, raw, root, ecg_tower, ecg_config)
+    config = _config(raw, named, ecg, vision)
+    config.original = {"config": raw, "dtypes": _compact(dtypes), "absent": sorted(PARTS.keys() - present)}
+    return Survey(root, raw, config, named)
+
+
+def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None:
+    """Write a network in the layout of GEM: config.json, weights under the published names, tokenizer.
+
+    A network that came from such a folder gets its config.json, names and dtypes back. Of any other, the image and ECG
+    towers' configurations are written beside it, where :func:`load_original` finds them.
+
+    Args:
+        model: A ``GemForConditionalGeneration``.
+        processor: Its processor.
+        folder: Where to; made if it does not exist.
+
+    Raises:
+        CheckpointError: A weight has no name in the published layout.
+    """
+    from huggingface_hub import save_torch_state_dict
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config: GemConfig = model.config
+    original = config.original or {}
+    absent = original.get("absent", []) if "config" in original else []
+    dtypes = original.get("dtypes", {})
+    state: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict().items():
+        if name.endswith(COMPUTED) or any(name.startswith(PARTS[part]) for part in absent):
+            continue
+        theirs = to_theirs(name, GEM_LAYOUT)
+        if theirs is None:
+            raise CheckpointError(f"expected weights of GEM, got {name}; merge adapters and dequantise first")
+        saved = getattr(torch, dtypes.get(theirs, dtypes["*"])) if dtypes else value.dtype
+        state[theirs] = value.detach().to("cpu", saved).contiguous()
+    if config.tie_word_embeddings and "lm_head" not in absent:
+        state["lm_head.weight"] = state["lm_head.weight"].clone()
+    save_torch_state_dict(state, folder, max_shard_size="5GB")
+    raw = original.get("config") or _new_raw_config(config, processor, folder)
+    (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    processor.tokenizer.save_pretrained(folder)
+    vocabulary = getattr(processor.tokenizer, "vocab_file", None)
+    if vocabulary and Path(vocabulary).is_file() and not (folder / Path(vocabulary).name).exists():
+        shutil.copy(vocabulary, folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+
+
+def _read(folder: Path, base: PathLike | None) -> tuple[Path, Tensors]:
+    """The folder with config.json, and all tensors under their published names, adapters over the base's."""
+    adapters = [folder / name for name in ADAPTERS if (folder / name).is_file()]
+    root = folder
+    if not weight_files(folder):
+        named = base
+        if named is None and adapters and (folder / "config.json").is_file():
+            named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_name_or_path")
+        place = towers.resolve(named, folder) or (towers.from_hub(named) if named else None)
+        if not adapters or place is None:
+            raise CheckpointError(
+                f"expected weights in {folder} (model.safetensors, pytorch_model.bin or shards), or "
+                f"{' or '.join(ADAPTERS)} and base=the folder they belong to; got base {named!r}; download it"
+            )
+        root = place
+    tensors = open_folder(root)
+    for path in adapters:
+        tensors |= {_adapter_name(name): value for name, value in open_file(path).items()}
+    return root, tensors
+
+
+def _adapter_name(name: str) -> str:
+    name = name.removeprefix("base_model.model.")
+    return name if name.startswith(("model.", "lm_head.")) else f"model.{name}"
+
+
+def _raw_config(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"expected config.json in {folder}, got none that can be read: {error}") from error
+
+
+def _vision(named: Tensors, raw: Mapping[str, Any], root: Path, given: PathLike | None) -> PreTrainedConfig:
+    """Bring the image weights that count into ``named`` and return the tower's sizes."""
+    name = raw.get("mm_vision_tower")
+    place = towers.resolve(given) if given else towers.resolve(name, root)
+    if place is None and (given or name):
+        place = towers.from_hub(str(given or name), cached_only=not given)
+    if given and place is None:
+        raise CheckpointError(f"expected a folder or hub id for vision_tower, got {given}, which cannot be found")
+    prefix = PARTS["vision_tower"]
+    own = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+    if not own and place is None:
+        raise CheckpointError(
+            f"expected the weights of the image tower {name!r}, got none in the checkpoint and none on this machine; "
+            f"download it (huggingface-cli download {name}) and pass vision_tower=its folder"
+        )
+    config = towers.vision_config_from(place, own, given or name)
+    from_place = towers.read_vision_tower(place) if place is not None and weight_files(place) else {}
+    if own and raw.get("unfreeze_mm_vision_tower"):
+        named |= {key: value for key, value in from_place.items() if key not in named}
+    else:
+        named |= from_place
+    return config
+
+
+def _ecg(
+    named: Tensors,
+    raw: Mapping[str, Any],
+    root: Path,
+    given: PathLike | None,
+    sizes: PathLike | Mapping[str, Any] | None,
+) -> EcgConfig:
+    """Bring the ECG weights that count into ``named`` and return the tower's sizes."""
+    prefix = PARTS["ecg_tower"]
+    if given is not None and not Path(given).exists():
+        raise CheckpointError(f"expected a checkpoint for ecg_tower, got {given}, which does not exist")
+    if sizes is None and raw.get("open_clip_config"):
+        sizes = towers.resolve(f"{raw['open_clip_config']}.json", root)
+    own = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+    if not own:
+        place = Path(given) if given else towers.resolve(raw.get("mm_ecg_tower"), root)
+        if place is None:
+            if raw.get("mm_ecg_tower"):
+                raise CheckpointError(
+                    f"expected the ECG tower {raw['mm_ecg_tower']!r}, got no ECG weights in the checkpoint and no such "
+                    "file; download ECG-CoCa (cpt_wfep_epoch_20.pt) and pass ecg_tower=its path"
+                )
+            return towers.ecg_config_from({}, sizes) if sizes is not None else EcgConfig()
+        own = towers.read_ecg_tower(place)
+        named |= {prefix + key: value for key, value in own.items()}
+    return towers.ecg_config_from(own, sizes)
+
+
+def _config(raw: Mapping[str, Any], named: Tensors, ecg: EcgConfig, vision: PreTrainedConfig) -> GemConfig:
+    text = text_config_from(raw)
+    merge = raw.get("mm_patch_merge_type") or "flat"
+    fresh = sorted({"ecg_tower", "ecg_projector", "multi_modal_projector"} - parts_of(named))
+    newline = PARTS["image_newline"] in named or merge == "spatial_unpad"
+    return GemConfig(
+        ecg_config=ecg,
+        vision_config=vision,
+        text_config=text,
+        projector_type=raw.get("mm_projector_type") or "linear",
+        ecg_projector_type=raw.get("ecg_projector_type") or "linear",
+        projector_width=raw.get("mm_hidden_size", vision.hidden_size),
+        vision_feature_layer=raw.get("mm_vision_select_layer", -2),
+        vision_feature_select="full" if raw.get("mm_vision_select_feature") == "cls_patch" else "patch",
+        image_merge=merge,
+        image_grid_pinpoints=raw.get("image_grid_pinpoints"),
+        image_newline=newline,
+        fresh_parts=fresh or None,
+    )
+
+
+def text_config_from(raw: Mapping[str, Any]) -> PreTrainedConfig:
+    """The language model's own config inside a LLaVA config.json.
+
+    Raises:
+        CheckpointError: The family is not known.
+    """
+    kind = str(raw.get("model_type", "")).removeprefix("llava_").removeprefix("gem_")
+    if kind not in FAMILIES:
+        raise CheckpointError(f"expected a model_type of llava with {sorted(FAMILIES)}, got {raw.get('model_type')!r}")
+    cls = CONFIG_MAPPING[FAMILIES[kind]]
+    known = {field.name for field in fields(cls)} | {"rope_theta", "rope_scaling"}
+    kept = {key: value for key, value in raw.items() if key in known and key not in ("architectures", "dtype")}
+    return cls(**kept)
+
+
+def _image_mode(raw: Mapping[str, Any]) -> str:
+    name = raw.get("image_aspect_ratio") or "square"
+    if not name.startswith("anyres") and name not in MODES:
+        raise CheckpointError(f"expected image_aspect_ratio to be anyres or one of {sorted(MODES)}, got {name!r}")
+    return "anyres" if name.startswith("anyres") else MODES[name]
+
+
+def read_tokenizer(folder: Path, config: GemConfig) -> Any:
+    """The tokenizer of a folder.
+
+    Raises:
+        CheckpointError: There is none, or its size and the embedding table's differ.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config.text_config)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"expected a tokenizer in {folder}, got none that can be read: {error}") from error
+    rows = config.text_config.vocab_size
+    # Tables are padded to a multiple that suits the hardware: a few rows without a token are no fault
+    if not 0 <= rows - len(tokenizer) <= max(64, rows // 20):
+        raise CheckpointError(
+            f"expected a tokenizer for {rows} embedding rows, got one of {len(tokenizer)} tokens in {folder}; "
+            "take the tokenizer files of the same model"
+        )
+    return tokenizer
+
+
+def _compact(dtypes: Mapping[str, str]) -> dict[str, Any]:
+    """Dtypes by name as the commonest one and the names that differ from it."""
+    values = list(dtypes.values())
+    common = max(set(values), key=values.count)
+    return {"*": common} | {name: dtype for name, dtype in dtypes.items() if dtype != common}
+
+
+def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) -> dict[str, Any]:
+    """A config.json of the published form for a network that has none, and the towers' sizes beside it."""
+    text = config.text_config.to_dict()
+    ours = {value: key for key, value in FAMILIES.items()}
+    raw = {key: value for key, value in text.items() if key not in ("model_type", "dtype", "rope_parameters")}
+    rope = getattr(config.text_config, "rope_parameters", None) or {}
+    raw |= {
+        "model_type": f"llava_{ours.get(text['model_type'], text['model_type'])}",
+        "rope_theta": rope.get("rope_theta"),
+    }
+    raw |= {
+        "architectures": ["LlavaLlamaForCausalLM"],
+        "mm_projector_type": config.projector_type,
+        "mm_hidden_size": config.projector_width,
+        "mm_patch_merge_type": config.image_merge,
+        "image_aspect_ratio": processor.image_mode,
+        "image_grid_pinpoints": config.image_grid_pinpoints,
+        "use_mm_proj": True,
+    }
+    if config.vision_config is not None:
+        config.vision_config.save_pretrained(folder / "vision_tower")
+        raw |= {
+            "mm_vision_tower": "vision_tower",
+            "unfreeze_mm_vision_tower": True,
+            "mm_vision_select_layer": config.vision_feature_layer,
+            "mm_vision_select_feature": "patch" if config.vision_feature_select == "patch" else "cls_patch",
+        }
+    if config.ecg_config is not None:
+        ecg = config.ecg_config
+        sizes = {"seq_length": ecg.samples, "lead_num": ecg.leads, "patch_size": ecg.patch_size, "width": ecg.width}
+        sizes |= {"layers": ecg.layers, "head_width": ecg.head_width, "mlp_ratio": ecg.mlp_ratio}
+        content = {"embed_dim": ecg.output_dim, "ecg_cfg": sizes}
+        (folder / "ecg_tower.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+        raw |= {"mm_ecg_tower": "ecg_tower", "open_clip_config": "ecg_tower"}
+        raw |= {"ecg_projector_type": config.ecg_projector_type}
+    return raw

@@ -1,0 +1,1 @@
+"""ECG encoders: transformer, CoCa, masked autoencoder."""

@@ -1,0 +1,1 @@
+"""Inner loops of the renderer, with numba and without."""

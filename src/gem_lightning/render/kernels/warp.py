@@ -1,0 +1,134 @@
+"""The camera's passes: where each pixel looks, and what light, desk and sensor make of it; compiled by numba.
+
+Between the two OpenCV fetches the page's colours. :mod:`gem_lightning.render.kernels.warp_numpy` computes the same
+without numba.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from gem_lightning.render.kernels.warp_map import STEP
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _fold(lines, k, sx, sy):
+    """Light that fold or crease ``k`` adds at a point of the page."""
+    off = lines[k, 0] * sx + lines[k, 1] * sy - lines[k, 2]
+    half = lines[k, 3]
+    if off <= -half or off >= half:
+        return 0.0
+    along = lines[k, 0] * sy - lines[k, 1] * sx
+    if along <= lines[k, 6] or along >= lines[k, 7]:
+        return 0.0
+    near = 1.0 - abs(off) / half
+    light = (lines[k, 4] if off > 0 else -lines[k, 4]) * near * near
+    if near > 0.8:
+        light -= lines[k, 5] * (near - 0.8) * 5.0
+    return light
+
+
+@njit(cache=True, nogil=True)
+def _look_row(inverse, nodes, y, xs, ys, lights, reliefs):
+    """Where a row of pixels looks on the page, and the light there, folds apart; arrays of whole cells."""
+    a, b, c, d, e, f, g, h, i = inverse
+    for cell in range(xs.shape[0] // STEP):
+        for j in range(STEP):
+            k, fx = cell * STEP + j, j / STEP
+            xs[k] = nodes[0, cell] + (nodes[0, cell + 1] - nodes[0, cell]) * fx
+            ys[k] = nodes[1, cell] + (nodes[1, cell + 1] - nodes[1, cell]) * fx
+            lights[k] = nodes[2, cell] + (nodes[2, cell + 1] - nodes[2, cell]) * fx
+            reliefs[k] = nodes[3, cell] + (nodes[3, cell + 1] - nodes[3, cell]) * fx
+    for k in range(xs.shape[0]):  # no branch and no look-up here, so that the compiler does several at a time
+        x = k + 0.5
+        w = 1.0 / (g * x + h * y + i)
+        xs[k] += (a * x + b * y + c) * w
+        ys[k] += (d * x + e * y + f) * w
+
+
+@njit(cache=True, nogil=True)
+def look(tall, wide, inverse, fields, lines, at_x, at_y, light, inside):
+    """Aim every pixel of the picture at the page.
+
+    Args:
+        tall, wide: Size of the page, px.
+        inverse: (9,) map of the picture's pixels to the page's pixels.
+        fields: (rows, columns, 4) at the nodes: displacement x, y (page px), light on all (1 = as printed) and light
+            that the paper's relief adds.
+        lines: (n, 8) folds and creases: normal (2), offset, half width (px), light side, dark core, first and last
+            place along the line.
+        at_x, at_y: Float32 (H, W), written: where the pixel looks, as OpenCV counts (pixel middles are whole).
+        light: Float32 (H, W), written: the light there.
+        inside: Float32 (H, W), written: distance from the page's edge, px, plus a half; negative beside the page.
+    """
+    height, width = light.shape
+    nodes, cells = np.empty((4, fields.shape[1])), (width + STEP - 1) // STEP
+    xs, ys, lights, reliefs = np.empty((4, cells * STEP))
+    for row in range(height):
+        r0, fy = row // STEP, (row % STEP) / STEP
+        for k in range(nodes.shape[1]):
+            for j in range(4):
+                nodes[j, k] = fields[r0, k, j] * (1 - fy) + fields[r0 + 1, k, j] * fy
+        _look_row(inverse, nodes, row + 0.5, xs, ys, lights, reliefs)
+        for k in range(lines.shape[0]):
+            for begin in range(0, cells * STEP, STEP):
+                middle = begin + STEP // 2
+                if abs(lines[k, 0] * xs[middle] + lines[k, 1] * ys[middle] - lines[k, 2]) < lines[k, 3] + 3 * STEP:
+                    for j in range(begin, begin + STEP):
+                        reliefs[j] += _fold(lines, k, xs[j], ys[j])
+        for k in range(width):
+            sx, sy = xs[k], ys[k]
+            across = sx if sx < wide - sx else wide - sx
+            edge = sy if sy < tall - sy else tall - sy
+            edge = (across if across < edge else edge) + 0.5
+            share = edge if edge < 1.0 else 1.0
+            share = share if share > 0.0 else 0.0
+            at_x[row, k], at_y[row, k] = sx - 0.5, sy - 0.5
+            light[row, k] = lights[k] + reliefs[k] * share
+            inside[row, k] = edge
+
+
+@njit(cache=True, nogil=True)
+def expose(picture, light, inside, tone, desk, grain, noise, starts, moire):
+    """Light the fetched picture, lay it on the desk and add the sensor's noise.
+
+    Args:
+        picture: Uint8 (H, W, 3), the page's colours, changed in place.
+        light, inside: Of :func:`look`; ``light`` is changed by moire.
+        tone: Float32 (3,) factor of each channel.
+        desk: (4,) colour beside the page, and how far the page's shadow falls on it, px.
+        grain: Float32 table of normal deviates, longer than 65,536 + W.
+        noise: Standard deviation, grey levels.
+        starts: (H, 2) where each row begins in the table, for grey and for coloured noise.
+        moire: (4,) amplitude, turns per px in x and y, phase in turns.
+    """
+    height, width = light.shape
+    grey, tinge = np.float32(noise), np.float32(0.4 * noise)
+    half, top, zero = np.float32(0.5), np.int32(255), np.int32(0)
+    for row in range(height):
+        lit = light[row]
+        if moire[0] > 0.0:
+            for column in range(width):
+                turn = moire[1] * (column + 0.5) + moire[2] * (row + 0.5) + moire[3] + lit[column]
+                turn = 2.0 * (turn - math.floor(turn)) - 1.0
+                lit[column] *= 1.0 + moire[0] * 4.0 * turn * (1.0 - abs(turn))  # nearly a sine
+        for column in range(width):
+            edge = inside[row, column]
+            if edge < 1.0:
+                share = max(edge, 0.0)
+                shade = 1.0 - 0.35 * (1.0 + edge / desk[3]) if -desk[3] < edge <= 0.0 else 1.0 - share
+                for channel in range(3):
+                    below = picture[row, column, channel] * share
+                    picture[row, column, channel] = np.uint8(below + desk[channel] * shade + 0.5)
+        first, second = grain[starts[row, 0] :], grain[starts[row, 1] :]
+        for column in range(width):  # whole numbers before the clamp: a branch on noise is never predicted
+            dust, hue = first[column] * grey + half, second[column] * tinge
+            red = np.int32(picture[row, column, 0] * (tone[0] * lit[column]) + (dust + hue))
+            green = np.int32(picture[row, column, 1] * (tone[1] * lit[column]) + dust)
+            blue = np.int32(picture[row, column, 2] * (tone[2] * lit[column]) + (dust - hue))
+            picture[row, column, 0] = min(max(red, zero), top)
+            picture[row, column, 1] = min(max(green, zero), top)
+            picture[row, column, 2] = min(max(blue, zero), top)

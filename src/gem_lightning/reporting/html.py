@@ -1,0 +1,188 @@
+"""One interpretation as one self-contained page: picture, measurements, text with every claim checked."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gem_lightning.reporting.evidence import evidence_text
+
+if TYPE_CHECKING:
+    from gem_lightning.claims.report import ClaimReport
+    from gem_lightning.ecg.record import EcgRecord
+    from gem_lightning.features.schema import EcgFeatures
+
+HERE = Path(__file__).parent
+PAGE = (1000, 1294)  # px of the drawn page
+VERDICTS = ("supported", "contradicted", "unverifiable")
+_LEAD_COLUMNS = {"P, mV": "p_mv", "Q, mV": "q_mv", "R, mV": "r_mv", "S, mV": "s_mv", "T, mV": "t_mv"}
+_QUANTITIES = (
+    ("Heart rate", "heart_rate_bpm", "bpm"),
+    ("RR interval", "rr_ms", "ms"),
+    ("P duration", "p_ms", "ms"),
+    ("PR interval", "pr_ms", "ms"),
+    ("QRS duration", "qrs_ms", "ms"),
+    ("QT interval", "qt_ms", "ms"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A further table of the page; cells are shown as they are.
+
+    Args:
+        title: Heading.
+        header: Column names.
+        rows: Cells by row.
+        note: One line under it.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    note: str = ""
+
+
+def style_sheet() -> str:
+    """The one style sheet of every page that the library writes."""
+    return (HERE / "style.css").read_text(encoding="utf-8")
+
+
+def environment() -> Any:
+    """Jinja environment over ``reporting/templates``, with escaping on."""
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True)
+
+
+def interpretation_html(
+    text: str,
+    claims: ClaimReport,
+    features: EcgFeatures,
+    image: np.ndarray | None,
+    record: EcgRecord,
+    title: str = "ECG interpretation",
+    provenance: str = "",
+    extra_tables: tuple[Table, ...] = (),
+    question: str = "",
+    again: str = "",
+) -> str:
+    """The page as text.
+
+    Args:
+        text: What the model wrote.
+        claims: Its claims against ``features``.
+        features: Measured from ``record``.
+        image: uint8 (H, W, 3) picture of the record; None draws it.
+        record: Source of everything above.
+        title: Heading of the page.
+        provenance: Which model, in the footer.
+        extra_tables: Shown at the end, for example how the model did on held-out ECGs.
+        question: What the model was asked, where it was not the usual interpretation.
+        again: Address of the page that takes the next record; empty where there is none.
+    """
+    from importlib.metadata import version
+
+    from markupsafe import Markup
+
+    from gem_lightning.ecg.quality import quality
+    from gem_lightning.features import findings
+    from gem_lightning.render import EcgRenderer
+
+    found = findings(features, age=record.meta.get("age"), sex=record.meta.get("sex"))
+    counts = Counter(v.verdict for v in claims.verdicts)
+    device = record.meta.get("device_measurements") or {}
+    template = environment().get_template("interpretation.html.jinja")
+    return template.render(
+        title=title,
+        subtitle=_subtitle(record),
+        style=Markup(style_sheet()),
+        counts=[(word, counts[word]) for word in VERDICTS if counts[word]],
+        image=picture_url(EcgRenderer(size=PAGE)(record).image if image is None else image),
+        text=Markup(claims.to_html(record)),
+        quality=quality(record),
+        findings=[(one, evidence_text(one)) for one in found],
+        device=bool(device),
+        measurements=_measurements(features, device),
+        verdicts=[_verdict_row(v, text) for v in claims.verdicts],
+        lead_columns=[*_LEAD_COLUMNS, "ST at J, mV", "QRS", "T"],
+        leads=_lead_rows(features),
+        extra_tables=extra_tables,
+        question=question,
+        again=again,
+        version=version("gem-lightning"),
+        provenance=provenance,
+    )
+
+
+def picture_url(image: np.ndarray) -> str:
+    """A uint8 (H, W, 3) RGB picture as a data URL: WebP without loss, a third of the smallest PNG."""
+    import cv2
+
+    done, data = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
+    assert done
+    return f"data:image/webp;base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def _subtitle(record: EcgRecord) -> str:
+    facts = [str(record.meta.get("format", "")), f"{len(record.leads)} leads", f"{record.seconds:.1f} s"]
+    facts.append(f"{record.fs:.0f} Hz")
+    if record.meta.get("age"):
+        facts.append(f"age {record.meta['age']}")
+    if record.meta.get("sex"):
+        facts.append(str(record.meta["sex"]))
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _measurements(features: EcgFeatures, device: dict[str, Any]) -> list[dict[str, str]]:
+    rows = [
+        {"name": name, "value": _number(getattr(features, key), unit), "device": _number(device.get(key), unit)}
+        for name, key, unit in _QUANTITIES
+    ]
+    for formula, value in features.qtc_ms.items():
+        device_value = device.get(f"qtc_{formula}_ms")
+        rows.append(
+            {
+                "name": f"QTc ({formula.capitalize()})",
+                "value": _number(value, "ms"),
+                "device": _number(device_value, "ms"),
+            }
+        )
+    if device.get("qtc_ms") is not None:
+        rows.append({"name": "QTc, formula not stated", "value": "–", "device": _number(device["qtc_ms"], " ms", "")})
+    for wave, value in features.axis_deg.items():
+        device_value = device.get(f"{wave.lower()}_axis_deg")
+        rows.append(
+            {"name": f"{wave} axis", "value": _number(value, "°", ""), "device": _number(device_value, "°", "")}
+        )
+    return rows
+
+
+def _verdict_row(verdict: Any, text: str) -> dict[str, str]:
+    start, end = verdict.claim.span
+    return {
+        "quote": f"{'no ' if verdict.claim.negated else ''}{text[start:end]}",
+        "evidence": verdict.reason or "",
+        "verdict": verdict.verdict,
+    }
+
+
+def _lead_rows(features: EcgFeatures) -> list[dict[str, Any]]:
+    rows = []
+    for lead, found in features.leads.items():
+        cells = [_number(getattr(found, key), "", "", 2) for key in _LEAD_COLUMNS.values()]
+        cells.append(_number(features.st_mv.get(lead, {}).get("J"), "", "", 2))
+        cells += [found.qrs_form or "–", found.t_form or "–"]
+        rows.append({"lead": lead, "cells": cells})
+    return rows
+
+
+def _number(value: float | None, unit: str, gap: str = " ", digits: int = 0) -> str:
+    if value is None:
+        return "–"
+    return f"{round(float(value), digits) + 0.0:.{digits}f}{gap}{unit}"

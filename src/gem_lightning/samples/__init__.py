@@ -1,0 +1,1 @@
+"""Instruction samples and their file formats."""

@@ -1,0 +1,1 @@
+"""Sources of records: public datasets, tables, folders."""

@@ -1,0 +1,116 @@
+"""What compose writes is read back without loss, and is true."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from gem_lightning.composition.compose import STYLES
+from gem_lightning.ecg import simulate
+from gem_lightning.errors import GemError
+from gem_lightning.features import findings, measure
+from gem_lightning.grounding import compose, compose_with_claims, extract, verify
+
+DIAGNOSES = (
+    "sinus",
+    "sinus_bradycardia",
+    "sinus_tachycardia",
+    "sinus_arrhythmia",
+    "atrial_fibrillation",
+    "atrial_flutter",
+    "av_block_1",
+    "av_block_2_mobitz_1",
+    "av_block_3",
+    "rbbb",
+    "incomplete_rbbb",
+    "lbbb",
+    "lafb",
+    "lpfb",
+    "left_axis_deviation",
+    "lvh",
+    "rvh",
+    "long_qtc",
+    "short_qtc",
+    "low_voltage",
+    "pac",
+    "pvc",
+    "bigeminy",
+    "paced_rhythm",
+    "pre_excitation",
+    "st_elevation",
+    "st_depression",
+    "t_inversion",
+    "t_peaked",
+    "pathological_q",
+)
+
+
+def read_back(features, found, seed, style):
+    told = compose_with_claims(features, found, seed, style)
+    want = Counter(claim.meaning for claim in told.claims)
+    got = Counter(claim.meaning for claim in extract(told.text))
+    assert got == want, (told.text, got - want, want - got)
+    report = verify(told.text, features, findings=found)
+    assert report.precision in (1.0, None), [v for v in report.verdicts if v.verdict != "supported"]
+    assert not report.conflicts, (told.text, report.conflicts)
+
+
+@pytest.mark.parametrize("diagnosis", DIAGNOSES)
+def test_every_sentence_is_read_back_and_true(diagnosis):
+    for seed in (11, 12):
+        features = measure(simulate(diagnosis, seed=seed, snr_db=25).record)
+        found = findings(features)
+        for style in STYLES:
+            for words in range(3):
+                read_back(features, found, words, style)
+
+
+def test_ludb_is_read_back(shared_data):
+    from gem_lightning.ecg import read_ecg
+
+    for path in sorted((shared_data / "ludb_odd" / "data").glob("*.hea"))[:100]:
+        features = measure(read_ecg(path))
+        found = findings(features)
+        for k, style in enumerate(STYLES):
+            read_back(features, found, k, style)
+
+
+def test_same_seed_same_words_and_seeds_vary():
+    features = measure(simulate("lbbb", seed=4).record)
+    assert compose(features, seed=3) == compose(features, seed=3)
+    assert len({compose(features, seed=s) for s in range(10)}) > 5
+    assert len({compose(features, seed=s, style="brief") for s in range(10)}) == 1
+
+
+def test_brief_is_short_and_whole():
+    for diagnosis in DIAGNOSES:
+        text = compose(measure(simulate(diagnosis, seed=2).record), style="brief")
+        assert 12 <= len(text.split()) <= 75, text
+        assert not any("." in word.rstrip(".,") and word[0].isdigit() for word in text.split()), text
+
+
+def test_sequence_is_a_clinicians():
+    text = compose(measure(simulate("lbbb", seed=4).record), seed=1)
+    places = [text.find(word) for word in ("rhythm", "QT", "eft bundle")]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_teaching_names_the_criterion():
+    assert "By definition" in compose(measure(simulate("av_block_1", seed=1).record), style="teaching")
+
+
+def test_nothing_measured_nothing_said():
+    import numpy as np
+
+    from gem_lightning.ecg import LEADS, EcgRecord
+
+    features = measure(EcgRecord(np.zeros((12, 5000), np.float32), 500.0, LEADS))
+    for style in STYLES:
+        assert extract(compose(features, style=style)) == []
+
+
+def test_unknown_style_is_named():
+    with pytest.raises(GemError, match="sonnet"):
+        compose(measure(simulate("sinus").record), style="sonnet")

@@ -1,0 +1,81 @@
+"""Mistakes on the command line: one message that names the mend, exit code 2, nothing written."""
+
+import errno
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from gem_lightning.config.main import explain, own_keys
+
+
+def run(module, *arguments, cwd):
+    command = [sys.executable, "-m", f"gem_lightning.{module}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "words"),
+    [
+        ("train", [], ["expected an experiment", "experiment=align|", "|quickstart"]),
+        ("train", ["trainer.max_steps=1"], ["expected an experiment"]),
+        ("train", ["experiment=quickstrat"], ["quickstrat", "Did you mean: experiment=quickstart?"]),
+        ("train", ["experiment=quickstart", "strategy=fsdp3"], ["Did you mean: strategy=fsdp, strategy=fsdp2?"]),
+        ("train", ["experiment=quickstart", "model/net/llm=vicuna"], ["Did you mean: model/net/llm=vicuna7b?"]),
+        ("train", ["experiment=ecg_mae_pretrain", "optim.lr=1"], ["model=ecg_mae as model.lr", "got optim.lr=1"]),
+        ("train", ["experiment=gem_tiny", "logger=null"], ["leave a group out with ~logger"]),
+        ("train", ["experiment=quickstart", "trainer.max_step=3"], ["max_step", "Did you mean", "trainer.max_steps"]),
+        ("train", ["experiment=quickstart", "optim.lrr=1"], ["optim.lr"]),
+        ("train", ["experiment=gem_tiny", "ckpt_path=nowhere.ckpt"], ["nowhere.ckpt", "checkpoint"]),
+        ("train", ["experiment=gem_tiny", "ckpt_path=."], ["it is a folder without checksums.json"]),
+        ("train", ["experiment=gem_tiny", "optim.lr=abc"], ["expected optim.lr to be a number above 0, got 'abc'"]),
+        ("train", ["experiment=gem_tiny", "model.net.llm.num_attention_heads=abc"], ["'num_attention_heads'", "'abc'"]),
+        ("train", ["experiment=gem_tiny", "model.net.lora={rr: 4}"], ["fields of peft's LoraConfig", "'rr'"]),
+        ("train", ["experiment=gem_tiny", "strategy=fsdp2", "trainer.precision=16-mixed"], ["16-mixed", "bf16-mixed"]),
+        ("train", ["experiment=gem_tiny", "data.train=nowhere.jsonl"], ["nothing at nowhere.jsonl"]),
+        ("train", ["experiment=gem_tiny", "hydra.run.dir=/proc/nowhere"], ["/proc/nowhere", "check the path"]),
+        pytest.param(
+            "train",
+            ["experiment=gem_tiny", "logger=wandb"],
+            ["logger.wandb", "pip install"],
+            marks=pytest.mark.skipif(find_spec("wandb") is not None, reason="it is installed"),
+        ),
+        ("train", ["experiment=gem_tiny", "datas=simulated"], ["datas", "Did you mean: data"]),
+        ("train", ["experiment=gem_tiny", "+data.batchsize=4"], ["'batchsize'", "Did you mean: data.batch_size"]),
+        ("predict", ["record=nowhere.hea", "model=nothing"], ["nowhere.hea"]),
+        ("cli", ["measure", "nowhere.dcm"], ["nowhere.dcm"]),
+        ("cli", ["measure"], ["usage"]),
+    ],
+)
+def test_one_clear_message(tmp_path, module, arguments, words):
+    done = run(module, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+    left = [p for p in tmp_path.rglob("*") if p.is_file() and ".yaml" not in p.name and "cohorts" not in p.parts]
+    assert left == []
+
+
+@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "generate", "serve", "cli"])
+def test_help(tmp_path, module):
+    done = run(module, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_that_are_names_of_groups(tmp_path):
+    (tmp_path / "list.csv").touch()
+    aliases = {"data": "files", "source": ("files", "source.root")}
+    typed = [f"source={tmp_path}/list.csv", "source=ptbxl", "data={a:b}", "+data=x=y", "seed=1", "-m"]
+    assert own_keys(typed, aliases) == [
+        "source=files", f"source.root={tmp_path}/list.csv", "source=ptbxl", "files={a:b}", "+files=x=y", "seed=1", "-m",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_told_alike_at_every_entry_point(number):
+    said = explain(OSError(number, "as the disk says", "out.csv"), "generate")
+    assert said == "expected room on out.csv, got as the disk says; make room, then start again"

@@ -1,0 +1,28 @@
+"""Configs written before the modules moved still work: every old path resolves to the same object."""
+
+import importlib
+import warnings
+
+import pytest
+from hydra.utils import get_object
+
+from gem_lightning.renamed import MODULES
+
+
+@pytest.mark.parametrize("old", MODULES)
+def test_old_targets_resolve(old):
+    module = importlib.import_module(MODULES[old])
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+    public = [name for name in own if not name.startswith("_")]
+    assert public
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        for name in public:
+            assert get_object(f"{old}.{name}") is getattr(module, name)
+
+
+def test_an_old_path_warns_and_an_unknown_one_fails():
+    with pytest.warns(FutureWarning, match=r"gem_lightning\.llm\.client"):
+        get_object("gem_lightning.grounding.client.ChatClient")
+    with pytest.raises(ImportError):
+        get_object("gem_lightning.grounding.nowhere.ChatClient")
