@@ -65,26 +65,13 @@ def check(args: argparse.Namespace) -> None:
 
 def interpret(args: argparse.Namespace) -> None:
     """Let a GEM interpret one record; print the checked text, or write the page."""
-    from gem_lightning.ecg import read_ecg
     from gem_lightning.models import Gem
-    from gem_lightning.reporting.html import interpretation_html
 
-    reading = _reading(args)
-    record = read_ecg(args.file, **reading)
-    found = Gem.from_pretrained(args.model).interpret(args.file, question=args.question, reading=reading)
+    found = Gem.from_pretrained(args.model).interpret(args.file, question=args.question, reading=_reading(args))
     if args.out is None:
-        print(found.claims.to_terminal(color=sys.stdout.isatty()))
-        return
-    page = interpretation_html(
-        found.text,
-        found.claims,
-        found.features,
-        None,
-        record,
-        provenance=f"model {args.model}",
-        question=args.question or "",
-    )
-    _write(args.out, page.encode())
+        print(found.to_terminal(color=sys.stdout.isatty()))
+    else:
+        _write(args.out, found.to_html().encode())
 
 
 def compare(args: argparse.Namespace) -> None:

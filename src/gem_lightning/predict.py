@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def predict(cfg: DictConfig) -> None:
-    """Write one page and one JSON file per record; a record that cannot be interpreted is named and passed over.
+    """Write one page and one JSON file per record; a record that cannot be interpreted is logged and skipped.
 
     Raises:
         GemError: No record could be interpreted.
@@ -41,7 +41,7 @@ def predict(cfg: DictConfig) -> None:
             if len(records) == 1:
                 raise
             why = str(error)
-            logger.warning("%d/%d %s: passed over: %s", number, len(records), name, why)
+            logger.warning("%d/%d %s: skipped: %s", number, len(records), name, why)
             continue
         done += 1
         logger.info("%d/%d %s", number, len(records), page)
@@ -51,32 +51,17 @@ def predict(cfg: DictConfig) -> None:
 
 def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Path:
     """Interpret one file; write ``target``.html and ``target``.json, each whole or not at all."""
-    from gem_lightning.ecg import read_ecg
-    from gem_lightning.reporting.html import interpretation_html
-
-    told = dict(cfg.reading)
-    record = read_ecg(path, **told)
-    found = gem.interpret(path, question=cfg.question, max_new_tokens=cfg.max_new_tokens, reading=told)
-    page = interpretation_html(
-        found.text,
-        found.claims,
-        found.features,
-        None,  # drawn for people; the model may have seen a smaller one
-        record,
-        provenance=f"model {cfg.weights}, record {path.name}.",
-        extra_tables=held_out_tables(cfg.held_out),
-        question=cfg.question or "",
-    )
-    facts = {"record": path.name, "text": found.text, "claims": found.claims.to_dict()}
-    facts["features"] = found.features.to_dict()
+    found = gem.interpret(path, question=cfg.question, max_new_tokens=cfg.max_new_tokens, reading=dict(cfg.reading))
+    page = found.to_html(extra_tables=held_out_tables(cfg.held_out))
     target.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"record": path.name, **found.to_dict()}
     write_atomically(target.with_suffix(".json"), json.dumps(facts, indent=1, ensure_ascii=False).encode())
     write_atomically(target.with_suffix(".html"), page.encode())
     return target.with_suffix(".html")
 
 
 def find_records(place: str) -> list[tuple[str, Path]]:
-    """(name, file) of the record, of every record in a folder, or of the example.
+    """List (name, file) of the record, of every record in a folder, or of the example.
 
     Raises:
         EcgReadError: There is nothing at ``place``.
@@ -94,7 +79,7 @@ def find_records(place: str) -> list[tuple[str, Path]]:
 
 
 def held_out_tables(results: str | None) -> tuple[Any, ...]:
-    """What ``evaluate benchmark=simulator`` found, as a table of the page."""
+    """Results of ``evaluate benchmark=simulator`` as a table of the page."""
     if results is None:
         return ()
     from gem_lightning.reporting.html import Table

@@ -40,5 +40,5 @@ def test_many_at_a_time_equal_one_by_one(gem):
 
 def test_a_model_with_nothing_to_look_with_says_so(gem):
     gem.model.config.fresh_parts = ["multi_modal_projector"]
-    with pytest.raises(DataError, match="drawn at random"):
+    with pytest.raises(DataError, match="randomly initialised"):
         gem.interpret(simulate(seed=1).record)

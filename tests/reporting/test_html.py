@@ -7,9 +7,9 @@ import pytest
 
 from gem_lightning.ecg import simulate
 from gem_lightning.features import measure
-from gem_lightning.grounding import verify
 from gem_lightning.render import EcgRenderer
-from gem_lightning.reporting.html import Table, interpretation_html
+from gem_lightning.reporting.html import Table
+from gem_lightning.reporting.interpretation import Interpretation
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,9 @@ def page():
     features = measure(record)
     wrong = features.qrs_ms + 90
     text = f"Sinus rhythm at {features.heart_rate_bpm:.0f} bpm. QRS {wrong:.0f} ms <script>alert(1)</script>."
-    image = EcgRenderer(size=(680, 880))(record).image
+    image = EcgRenderer(size=(1000, 1294))(record).image
     extra = Table("On held-out ECGs", ["", "model"], [["rate", "3.1"]], "a note")
-    return interpretation_html(text, verify(text, features), features, image, record, extra_tables=(extra,))
+    return Interpretation.of(text, record, seen=image, features=features).to_html(extra_tables=(extra,))
 
 
 def test_self_contained(page):
@@ -64,8 +64,10 @@ def test_fits_the_screen(page, tmp_path, width):
         tab.on("request", lambda request: asked.append(request.url))
         tab.goto((tmp_path / "page.html").as_uri())
         wide = tab.evaluate("document.documentElement.scrollWidth")
-        picture = tab.evaluate("(() => { const i = document.querySelector('.ecg img'); return i.naturalWidth })()")
+        width_of_image = tab.evaluate(
+            "(() => { const i = document.querySelector('.ecg img'); return i.naturalWidth })()"
+        )
         browser.close()
     assert wide <= width
-    assert picture == 880
+    assert width_of_image == 1294
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

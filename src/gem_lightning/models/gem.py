@@ -1,11 +1,9 @@
-"""One object: a record in, a checked interpretation out."""
+"""High-level interface: a record in, a verified interpretation out."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,54 +14,33 @@ from gem_lightning.errors import DataError
 from gem_lightning.models.compat.load import load_gem
 from gem_lightning.models.generation import generate_texts
 from gem_lightning.models.processing_gem import GemProcessor
+from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 if TYPE_CHECKING:
-    from gem_lightning.claims.report import ClaimReport
-    from gem_lightning.features import EcgFeatures
     from gem_lightning.models.configuration_gem import GemConfig
 
 RecordLike = EcgRecord | str | os.PathLike | bytes
 
 
 def modalities(config: GemConfig) -> tuple[str, ...]:
-    """What a model can look at: ``ecg``, ``image``; a part that was drawn at random does not count.
+    """List a model's inputs, ``ecg`` and ``image``; a randomly initialised part does not count.
 
     Raises:
-        DataError: Nothing.
+        DataError: Every tower or projector is randomly initialised.
     """
-    fresh = set(config.fresh_parts or ())
+    untrained = set(config.fresh_parts or ())
     able = []
-    if config.ecg_config is not None and not fresh & {"ecg_tower", "ecg_projector", "multi_modal_projector"}:
+    if config.ecg_config is not None and not untrained & {"ecg_tower", "ecg_projector", "multi_modal_projector"}:
         able.append("ecg")
-    if config.vision_config is not None and not fresh & {"vision_tower", "multi_modal_projector"}:
+    if config.vision_config is not None and not untrained & {"vision_tower", "multi_modal_projector"}:
         able.append("image")
     if not able:
         raise DataError(
-            f"expected a model with a trained tower, got one whose {sorted(fresh)} were drawn at random; "
+            f"expected a model with a trained tower, got one whose {sorted(untrained)} are randomly initialised; "
             "train it first, or pass ecg_tower= and vision_tower="
         )
     return tuple(able)
-
-
-@dataclass(frozen=True)
-class Interpretation:
-    """What the model says about a record, and what the record says about that.
-
-    Attributes:
-        text: The answer.
-        claims: Every claim in the answer, checked against the record's own measurements.
-        features: The measurements.
-        image: uint8 (H, W, 3): the picture that the model saw, or would have seen.
-    """
-
-    text: str
-    claims: ClaimReport
-    features: EcgFeatures
-    image: np.ndarray
-
-    def __repr__(self) -> str:
-        return f"Interpretation({self.text!r}, {len(self.claims.verdicts)} claims checked)"
 
 
 class Gem:
@@ -73,14 +50,15 @@ class Gem:
         model: A ``GemForConditionalGeneration``.
         processor: Its processor.
         renderer: Draws records (an ``EcgRenderer``); None draws the standard page.
+        name: Of the model, for the provenance of interpretations.
     """
 
-    def __init__(self, model: Any, processor: GemProcessor, renderer: Any = None) -> None:
+    def __init__(self, model: Any, processor: GemProcessor, renderer: Any = None, name: str = "") -> None:
         if renderer is None:
             from gem_lightning.render import EcgRenderer
 
             renderer = EcgRenderer()
-        self.model, self.processor, self.renderer = model, processor, renderer
+        self.model, self.processor, self.renderer, self.name = model, processor, renderer, name
 
     @classmethod
     def from_pretrained(
@@ -111,7 +89,7 @@ class Gem:
         """
         device = device or ("cuda" if torch.cuda.is_available() else None)
         loaded = load_gem(path, ecg_tower, vision_tower, quantization_config, dtype, device, **options)
-        return cls(*loaded, renderer=renderer)
+        return cls(*loaded, renderer=renderer, name=os.fspath(path))
 
     def interpret(
         self,
@@ -122,19 +100,19 @@ class Gem:
         reading: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Interpretation:
-        """Ask about one record.
+        """Interpret one record or answer a question about it.
 
         Args:
             record: A record, or a file that :func:`gem_lightning.ecg.read_ecg` reads.
-            question: What to ask; None asks for an interpretation.
+            question: None requests an interpretation.
             image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
             max_new_tokens: Longest answer.
-            reading: What a file does not say itself, for ``read_ecg``: ``fs``, ``units``, ``lead_names``.
+            reading: What a file does not state itself, for ``read_ecg``: ``fs``, ``units``, ``lead_names``.
             **settings: For ``generate``, such as ``do_sample=True``.
 
         Raises:
             EcgReadError: The file cannot be read.
-            DataError: The model has no trained part that could look at a record.
+            DataError: The model has no trained tower.
         """
         images = None if image is None else [image]
         return self.interpret_many([record], question, images, max_new_tokens, reading=reading, **settings)[0]
@@ -149,26 +127,24 @@ class Gem:
         reading: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> list[Interpretation]:
-        """:meth:`interpret` for several records at a time; each gets the answer it would get alone."""
-        from gem_lightning.claims.verify import verify
-        from gem_lightning.features.measure import measure
-
-        told = reading or {}
-        clean = [_read(record, "clean", told) for record in records]
-        seen = clean if self.processor.contract == "clean" else [_read(record, "gem", told) for record in records]
-        pictures = list(images) if images is not None else [self.renderer(record).image for record in clean]
+        """Interpret several records in batches; each gets the answer that it would get alone."""
+        contract = self.processor.contract
+        read = [_read(record, contract, reading or {}) for record in records]
         looks_at = modalities(self.model.config)
+        if images is None and "image" in looks_at:
+            images = [self.renderer(clean).image for clean, _ in read]
+        seen = [None] * len(read) if images is None else list(images)
         examples = [
             {"question": question or DEFAULT_QUESTION}
             | ({"record": record} if "ecg" in looks_at else {})
-            | ({"image": picture} if "image" in looks_at else {})
-            for record, picture in zip(seen, pictures, strict=True)
+            | ({"image": image} if "image" in looks_at else {})
+            for (_, record), image in zip(read, seen, strict=True)
         ]
         texts = generate_texts(self.model, self.processor, examples, max_new_tokens, batch_size, **settings)
-        features = [measure(record) for record in clean]
+        model = f"model {self.name}" if self.name else ""
         return [
-            Interpretation(text, verify(text, measured), measured, picture)
-            for text, measured, picture in zip(texts, features, pictures, strict=True)
+            Interpretation.of(text, clean, question or "", model, image)
+            for text, (clean, _), image in zip(texts, read, seen, strict=True)
         ]
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
@@ -182,10 +158,11 @@ class Gem:
         self.processor.push_to_hub(repo_id, **options)
 
 
-def _read(record: RecordLike, contract: str, reading: Mapping[str, Any]) -> EcgRecord:
+def _read(record: RecordLike, contract: str, reading: Mapping[str, Any]) -> tuple[EcgRecord, EcgRecord]:
+    """The record for measuring and drawing, and as the model takes it; a file is read once."""
     if isinstance(record, EcgRecord):
-        return record
-    from gem_lightning.ecg import read_ecg
+        return record, record
+    from gem_lightning.ecg.readers import read_contracts
 
-    place = Path(record) if isinstance(record, (str, os.PathLike)) else record
-    return read_ecg(place, contract=contract, **reading)
+    clean, *other = read_contracts(record, ("clean",) if contract == "clean" else ("clean", contract), **reading)
+    return clean, (other[0] if other else clean)

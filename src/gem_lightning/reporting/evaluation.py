@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.reporting.html import Table, environment, picture_url, style_sheet
+from gem_lightning.reporting.html import Table, environment, image_url, style_sheet
 
 # Okabe and Ito's colours: told apart by colour-blind readers and in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -163,7 +163,7 @@ def _shown(case: Case) -> tuple[str | None, Any]:
     """Picture and marked text for the page, None where there are none."""
     from markupsafe import Markup
 
-    return None if case.image is None else picture_url(case.image), Markup(case.marked) if case.marked else None
+    return None if case.image is None else image_url(case.image), Markup(case.marked) if case.marked else None
 
 
 def _svg_url(data: bytes) -> str:

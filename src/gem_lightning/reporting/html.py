@@ -1,4 +1,4 @@
-"""One interpretation as one self-contained page: picture, measurements, text with every claim checked."""
+"""Self-contained HTML page of one interpretation: image, measurements, text with every claim verified."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from gem_lightning.reporting.evidence import evidence_text
 
 if TYPE_CHECKING:
-    from gem_lightning.claims.report import ClaimReport
     from gem_lightning.ecg.record import EcgRecord
     from gem_lightning.features.schema import EcgFeatures
+    from gem_lightning.reporting.interpretation import Interpretation
 
 HERE = Path(__file__).parent
-PAGE = (1000, 1294)  # px of the drawn page
+PAGE_PX = (1000, 1294)  # (height, width) of the image on the page: 3x4+1 stays legible, the page under 600 kB
 VERDICTS = ("supported", "contradicted", "unverifiable")
 _LEAD_COLUMNS = {"P, mV": "p_mv", "Q, mV": "q_mv", "R, mV": "r_mv", "S, mV": "s_mv", "T, mV": "t_mv"}
 _QUANTITIES = (
@@ -61,40 +61,14 @@ def environment() -> Any:
 
 
 def interpretation_html(
-    text: str,
-    claims: ClaimReport,
-    features: EcgFeatures,
-    image: np.ndarray | None,
-    record: EcgRecord,
-    title: str = "ECG interpretation",
-    provenance: str = "",
-    extra_tables: tuple[Table, ...] = (),
-    question: str = "",
-    again: str = "",
+    interpretation: Interpretation, title: str, extra_tables: tuple[Table, ...] = (), back_url: str = ""
 ) -> str:
-    """The page as text.
-
-    Args:
-        text: What the model wrote.
-        claims: Its claims against ``features``.
-        features: Measured from ``record``.
-        image: uint8 (H, W, 3) picture of the record; None draws it.
-        record: Source of everything above.
-        title: Heading of the page.
-        provenance: Which model, in the footer.
-        extra_tables: Shown at the end, for example how the model did on held-out ECGs.
-        question: What the model was asked, where it was not the usual interpretation.
-        again: Address of the page that takes the next record; empty where there is none.
-    """
+    """Fill the page's template; arguments as :meth:`Interpretation.to_html`."""
     from importlib.metadata import version
 
     from markupsafe import Markup
 
-    from gem_lightning.ecg.quality import quality
-    from gem_lightning.features import findings
-    from gem_lightning.render import EcgRenderer
-
-    found = findings(features, age=record.meta.get("age"), sex=record.meta.get("sex"))
+    record, features, claims = interpretation.record, interpretation.features, interpretation.claims
     counts = Counter(v.verdict for v in claims.verdicts)
     device = record.meta.get("device_measurements") or {}
     template = environment().get_template("interpretation.html.jinja")
@@ -102,26 +76,26 @@ def interpretation_html(
         title=title,
         subtitle=_subtitle(record),
         style=Markup(style_sheet()),
-        counts=[(word, counts[word]) for word in VERDICTS if counts[word]],
-        image=picture_url(EcgRenderer(size=PAGE)(record).image if image is None else image),
+        counts=[(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]],
+        image=image_url(interpretation.page),
         text=Markup(claims.to_html(record)),
-        quality=quality(record),
-        findings=[(one, evidence_text(one)) for one in found],
+        quality=interpretation.quality,
+        findings=[(finding, evidence_text(finding)) for finding in interpretation.findings],
         device=bool(device),
         measurements=_measurements(features, device),
-        verdicts=[_verdict_row(v, text) for v in claims.verdicts],
+        verdicts=[_verdict_row(v, interpretation.text) for v in claims.verdicts],
         lead_columns=[*_LEAD_COLUMNS, "ST at J, mV", "QRS", "T"],
         leads=_lead_rows(features),
         extra_tables=extra_tables,
-        question=question,
-        again=again,
+        question=interpretation.question,
+        back_url=back_url,
         version=version("gem-lightning"),
-        provenance=provenance,
+        provenance=interpretation.provenance,
     )
 
 
-def picture_url(image: np.ndarray) -> str:
-    """A uint8 (H, W, 3) RGB picture as a data URL: WebP without loss, a third of the smallest PNG."""
+def image_url(image: np.ndarray) -> str:
+    """Encode a uint8 (H, W, 3) RGB image as a data URL: lossless WebP, a third of the smallest PNG."""
     import cv2
 
     done, data = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])

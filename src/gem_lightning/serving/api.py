@@ -12,10 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from gem_lightning.ecg import EcgRecord, read_ecg
 from gem_lightning.ecg.listing import list_records
 from gem_lightning.errors import GemError
-from gem_lightning.reporting.html import environment, interpretation_html, style_sheet
+from gem_lightning.reporting.html import environment, style_sheet
+from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 Text = Annotated[str, Form()]
@@ -44,16 +44,13 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
         facts = {"style": style_sheet(), "model": name, "usual": DEFAULT_QUESTION, "error": error}
         return environment().get_template("upload.html.jinja").render(**facts)
 
-    def interpret(
-        files: list[UploadFile], question: str, fs: float | None, units: str, leads: str
-    ) -> tuple[EcgRecord, Any]:
+    def interpret(files: list[UploadFile], question: str, fs: float | None, units: str, leads: str) -> Interpretation:
         reading = {"fs": fs, "units": units or None, "lead_names": leads.split(",") if leads else None}
         with tempfile.TemporaryDirectory() as folder:
             path = store_upload(files, Path(folder), max_upload_mb)
             try:
-                record = read_ecg(path, **reading)
                 with one_at_a_time:
-                    return record, gem.interpret(path, question=question.strip() or None, reading=reading)
+                    return gem.interpret(path, question=question.strip() or None, reading=reading)
             except GemError as error:
                 raise HTTPException(422, str(error)) from None
 
@@ -65,24 +62,13 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
     def report(
         files: list[UploadFile], question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
     ) -> str:
-        record, found = interpret(files, question, fs, units, leads)
-        return interpretation_html(
-            found.text,
-            found.claims,
-            found.features,
-            None,  # drawn for people; the model may have seen a smaller one
-            record,
-            provenance=f"model {name}",
-            question=question.strip(),
-            again="./",
-        )
+        return interpret(files, question, fs, units, leads).to_html(back_url="./")
 
     @app.post("/interpret")
     def interpret_json(
         files: list[UploadFile], question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
     ) -> dict[str, Any]:
-        _, found = interpret(files, question, fs, units, leads)
-        return {"text": found.text, "claims": found.claims.to_dict(), "features": found.features.to_dict()}
+        return interpret(files, question, fs, units, leads).to_dict()
 
     @app.exception_handler(AnyHTTPException)
     async def refused(request: Request, error: AnyHTTPException) -> Response:

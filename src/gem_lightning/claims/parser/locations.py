@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "all": LEADS,
 }
 _LIMB_SPAN = ("I", "II", "III")
+_CHEST_DIGITS, _LIMB_DIGITS = ("1", "2", "3", "4", "5", "6"), ("1", "2", "3")  # as typed: "1.0" counts no lead
 _JOINS = (",", "and", "or", "/", "+", "-")
 
 
@@ -113,7 +114,7 @@ def _span_digits(items: list[Item], i: int, end: int, names: list[str]) -> tuple
     """``V1-4``, ``V1 to 4`` and ``V1, 2, 3``: bare digits after a chest lead."""
     while i + 1 < len(items) and names and names[-1][0] == "V":
         number = items[i + 1]
-        if number.kind != "N" or number.data not in (1, 2, 3, 4, 5, 6) or number.end - number.start != 1:
+        if number.kind != "N" or number.text not in _CHEST_DIGITS:
             break
         if i + 2 < len(items) and not items[i + 2].gap and _is_amount(items, i + 2):
             break
@@ -190,7 +191,7 @@ def _numbered_leads(items: list[Item], i: int) -> tuple[Item, int] | None:
     j, end = i + 1, items[i].end
     while j < len(items):
         item = items[j]
-        if item.kind == "N" and item.data in (1, 2, 3) and item.end - item.start == 1:
+        if item.kind == "N" and item.text in _LIMB_DIGITS:
             names.append(_LIMB_SPAN[int(item.data) - 1])
         elif item.kind == "L" and names and item.data not in GROUPS:
             names.append(item.data)
@@ -278,4 +279,4 @@ def _ordinal_beats(items: list[Item], i: int, counting: bool) -> tuple[Item, int
 
 def _is_beat(item: Item) -> bool:
     """A beat, or a QRS complex that an ordinal counts."""
-    return item.kind == "beat" or (item.kind == "Q" and item.data == "qrs" and item.end - item.start > 8)
+    return item.kind == "beat" or (item.kind == "Q" and item.data == "qrs" and "complex" in item.text)

@@ -10,6 +10,9 @@ from gem_lightning.claims.parser.tokenize import Item
 
 _FIRM = frozenset(("elevation", "depression", "deviation"))
 
+#: Abbreviations that name wave and property at once; other properties of ST and T need a lead next to them.
+_NAMES_ITS_WAVE = frozenset(("ste", "std", "twi"))
+
 
 def find_mentions(items: list[Item], words: Lexicon) -> tuple[list[Mention], set[int]]:
     """The mentions of one sentence in order, and the indices of lead items that an infarct used up."""
@@ -150,7 +153,7 @@ def _standing_alone(items: list[Item], heads: list[Head], a: int, words: Lexicon
     following = items[a + 1].kind if a + 1 < len(items) else None
     if q is None or (following == "Q" and not items[a + 1].gap):
         return None
-    if q in ("st", "t") and not any(h.q == q for h in heads) and items[a].end - items[a].start > 3:
+    if q in ("st", "t") and not any(h.q == q for h in heads) and items[a].text not in _NAMES_ITS_WAVE:
         lead_beside = following in ("in", "L") or (a and items[a - 1].kind == "L")
         if not lead_beside or items[a].data[0] == "elevation":
             return None
@@ -252,9 +255,9 @@ def _bare(items: list[Item], heads: list[Head]) -> list[Mention]:
     for head in heads:
         if head.props or head.measured is not None or head.implied or head.dim is not None:
             continue
-        width = items[head.i0].end - items[head.i0].start
-        if head.q == "p" and width > 1:
+        spelled_out = items[head.i0].text not in ("p", "q")  # a lone letter may be anything
+        if head.q == "p" and spelled_out:
             found.append(Mention(head.i0, head.i1, codes=("~p_absent",), head=head, bare=True))
-        elif head.q == "q" and width > 1:
+        elif head.q == "q" and spelled_out:
             found.append(Mention(head.i0, head.i1, codes=("pathological_q",), head=head, bare=True))
     return found

@@ -229,7 +229,7 @@ def _contexts(items: list[Item], mentions: list[Mention]) -> None:
         if name == "off_heading":
             reach = (i, len(items)) if i == 0 and len(items) > 1 and items[1].kind == "equals" else None
         elif name == "off_condition":
-            reach = (start if _said_would(items, i) else i, len(items))
+            reach = (start if items[i].text == "would" else i, len(items))
         elif name == "off_norm":
             reach = (start, end if items[start - 1].kind == "(" and start else len(items))
         elif name == "off_limit":
@@ -269,10 +269,6 @@ def _clause(items: list[Item], i: int) -> tuple[int, int]:
     while end < len(items) and items[end].kind not in (*_CLAUSE, "off_now"):
         end += 1
     return start, end
-
-
-def _said_would(items: list[Item], i: int) -> bool:
-    return items[i].end - items[i].start == 5  # "would"
 
 
 def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int] | None:

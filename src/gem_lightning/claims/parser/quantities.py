@@ -157,7 +157,7 @@ def _digits(items: list[Item], i: int) -> tuple[float, int, int]:
     number, end = items[i].data, items[i].end
     i += 1
     if i + 1 < len(items) and items[i].start == end and items[i + 1].kind == "N" and items[i + 1].start == items[i].end:
-        nxt, digits = items[i + 1], items[i + 1].end - items[i + 1].start
+        nxt, digits = items[i + 1], len(items[i + 1].text)  # decimal or thousands: by the number of places
         after = items[i + 2] if i + 2 < len(items) else None
         if items[i].kind == "," and number == int(number) and nxt.data == int(nxt.data):
             if number < 10 and digits == 3 and number > 0:
@@ -195,9 +195,7 @@ def _unit(items: list[Item], i: int, end: int) -> tuple[str | None, int, int]:
     item = items[i]
     if item.kind == "U":
         return item.data, item.end, i + 1
-    if (item.kind == "Q" and item.data == "s" and item.end - item.start == 1) or (
-        item.kind == "ordinal" and item.data == 2
-    ):
+    if (item.kind == "Q" and item.data == "s" and item.text == "s") or (item.kind == "ordinal" and item.data == 2):
         return "s", item.end, i + 1
     return None, end, i
 

@@ -30,6 +30,7 @@ class Item(NamedTuple):
         start: First character, in the sentence.
         end: One past the last character.
         gap: Words skipped between the item before and this one.
+        text: The words or digits themselves, in lower case; empty for what is merged from several items.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Item(NamedTuple):
     start: int
     end: int
     gap: int = 0
+    text: str = ""
 
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:
@@ -98,16 +100,20 @@ def scan(sentence: str, words: Lexicon) -> list[Item]:
             if entry is not None:
                 if entry.kind == "fused":
                     a, b = spans[i]
-                    items += [Item("Q", entry.data[0], a, a + 1, gap), Item("L", entry.data[1], a + 1, b)]
+                    items += [
+                        Item("Q", entry.data[0], a, a + 1, gap, token[:1]),
+                        Item("L", entry.data[1], a + 1, b, 0, token[1:]),
+                    ]
                 elif entry.kind != "the":
-                    items.append(Item(entry.kind, entry.data, spans[i][0], spans[after - 1][1], gap))
+                    a, b = spans[i][0], spans[after - 1][1]
+                    items.append(Item(entry.kind, entry.data, a, b, gap, lower[a:b]))
                 elif items and items[-1].kind == "and":
                     items[-1] = items[-1]._replace(data="the")
                 gap, i = 0, after
                 continue
         if token[0].isdecimal() or (token[0] == "." and len(token) > 1):
             if len(token) < 9 and token.replace(".", "", 1).isdecimal():
-                items.append(Item("N", float(token), *spans[i], gap))
+                items.append(Item("N", float(token), *spans[i], gap, token))
                 gap = 0
         elif (mark := _MARKS.get(token[0])) is not None and (len(token) == 1 or token[0] == "-"):
             items.append(Item(mark, None, *spans[i], gap))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from gem_lightning.ecg.readers.write import write_wfdb
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import EcgReadError, MissingExtraError
 
-__all__ = ["FORMATS", "read_ecg", "write_wfdb"]
+__all__ = ["FORMATS", "read_contracts", "read_ecg", "write_wfdb"]
 
-# Format to the module that reads it; modules with "takes options" get what the caller says besides.
+# Format to the module that reads it; those of _WITH_OPTIONS also receive what the caller states about the file.
 _READERS = {
     "wfdb": "wfdb",
     "dicom": "dicom",
@@ -58,39 +59,56 @@ def read_ecg(
 
     Args:
         path_or_bytes: A path (for WFDB the header, or the record's name without ending), or a file's content.
-        format: One of :data:`FORMATS`; found from the content where None.
+        format: One of :data:`FORMATS`; detected from the content where None.
         contract: ``clean``: standard lead order by name, 500 Hz, mV, short gaps repaired and flagged in ``quality``.
             ``gem``: what the original GEM feeds its tower: rows, rate and (for WFDB) units of the file, 0 where
             unknown, 5,000 samples.
-        leads: ``12`` asks for the standard leads; ``any`` takes what is there.
+        leads: ``12`` requires the standard leads; ``any`` accepts what is there.
         deidentify: Keep only age (90 stands for 90 and over), sex, device and the device's measurements.
         fs: Sampling rate, Hz, for formats that do not hold it (CSV, NPY, NPZ).
         units: Unit of the samples, for the same formats.
-        lead_names: Names of the rows, for the same formats; standard order is taken where 12 rows have no names.
+        lead_names: Names of the rows, for the same formats; standard order is assumed where 12 rows have no names.
         index: Which recording of a file that holds several (CODE-15, packs of ours), from 0.
 
     Raises:
-        EcgReadError: The file cannot be read as asked: what was expected, what came, how to mend it.
+        EcgReadError: The file cannot be read as requested; the message names the expected and actual value and a fix.
     """
-    if contract not in ("clean", "gem"):
-        raise EcgReadError(f"expected contract 'clean' or 'gem', got {contract!r}")
+    how: dict[str, Any] = {"fs": fs, "units": units, "lead_names": lead_names, "index": index}
+    return read_contracts(path_or_bytes, (contract,), format, leads, deidentify, **how)[0]
+
+
+def read_contracts(
+    path_or_bytes: str | os.PathLike[str] | bytes,
+    contracts: Sequence[str],
+    format: str | None = None,
+    leads: str = "12",
+    deidentify: bool = True,
+    *,
+    fs: float | None = None,
+    units: str | None = None,
+    lead_names: Sequence[str] | None = None,
+    index: int | None = None,
+) -> list[EcgRecord]:
+    """Read a file once and return it under each of several signal contracts; arguments as :func:`read_ecg`."""
+    for contract in contracts:
+        if contract not in ("clean", "gem"):
+            raise EcgReadError(f"expected contract 'clean' or 'gem', got {contract!r}")
     if leads not in ("12", "any"):
         raise EcgReadError(f"expected leads '12' or 'any', got {leads!r}")
     if isinstance(path_or_bytes, (str, os.PathLike)) and os.fspath(path_or_bytes).endswith(PACK):
         record = read_pack(path_or_bytes, index or 0)
-        return preprocess.gem(record) if contract == "gem" else preprocess.clean(record, leads=leads)
+        return [preprocess.gem(record) if c == "gem" else preprocess.clean(record, leads=leads) for c in contracts]
     source = _source(path_or_bytes)
     name = format or detect(source)
     if name not in _READERS:
         raise EcgReadError(f"expected a format of {', '.join(FORMATS)}, got {name!r}")
-    options = Options(fs, units, None if lead_names is None else tuple(lead_names), index)
-    raw = _read(name, source, options)
+    raw = _read(name, source, Options(fs, units, None if lead_names is None else tuple(lead_names), index))
     check_size(*raw.signal.shape)
     check_rate(raw.fs)
     meta = {"format": name, **raw.meta}
     if not deidentify:
         meta |= {"source": source.name, "identity": raw.identity}
-    return _to_gem(raw, meta, leads, name) if contract == "gem" else _to_clean(raw, meta, leads)
+    return [_to_gem(raw, meta, leads, name) if c == "gem" else _to_clean(raw, meta, leads) for c in contracts]
 
 
 def _source(given: str | os.PathLike[str] | bytes) -> Source:

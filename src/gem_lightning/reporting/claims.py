@@ -1,0 +1,173 @@
+"""Mark up a verified text: HTML with evidence on hover, and coloured terminal output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gem_lightning.claims.verdict import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
+from gem_lightning.reporting.html import HERE, environment
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from gem_lightning.claims.report import ClaimReport
+    from gem_lightning.ecg.record import EcgRecord
+
+_SIGN = {SUPPORTED: "✓", CONTRADICTED: "✗", UNVERIFIABLE: "?"}
+_ANSI = {SUPPORTED: "\033[32m", CONTRADICTED: "\033[31m", UNVERIFIABLE: "\033[90m"}
+_STRIP_PX = (280, 70)
+_STRIP_SECONDS = 2.5  # one lead of a 3x4 page: readers are used to that extract
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of the text: claims with one mark, a sentence without a claim, or what stands between them.
+
+    Attributes:
+        text: The stretch.
+        verdicts: Of the claims in it; empty where there is none.
+        unread: Whether it is a sentence in which no claim was found.
+        lines: One line of evidence for each verdict.
+        strip: The piece of signal that the first claim is about.
+    """
+
+    text: str
+    verdicts: tuple[Verdict, ...] = ()
+    unread: bool = False
+    strip: SignalStrip | None = None
+
+    @property
+    def kind(self) -> str:
+        """The worst verdict of the piece: contradicted before unverifiable before supported."""
+        found = {v.verdict for v in self.verdicts}
+        return next(name for name in (CONTRADICTED, UNVERIFIABLE, SUPPORTED) if name in found)
+
+    @property
+    def lines(self) -> list[str]:
+        """One line of evidence for each verdict."""
+        return [_line(v) for v in self.verdicts]
+
+
+@dataclass(frozen=True)
+class SignalStrip:
+    """2.5 s of one lead as SVG coordinates, px; ``ticks`` are the R peaks."""
+
+    lead: str
+    points: str
+    ticks: list[str]
+    width: int = _STRIP_PX[0]
+    height: int = _STRIP_PX[1]
+
+
+def pieces(report: ClaimReport, record: EcgRecord | None = None) -> list[Piece]:
+    """Cut the text into consecutive pieces; overlapping claims share one.
+
+    Args:
+        report: A verified text.
+        record: Adds the signal strip that each claim is about.
+    """
+    marked: list[tuple[int, int, list[Verdict]]] = []
+    for verdict in sorted(report.verdicts, key=lambda v: v.claim.span):
+        start, end = verdict.claim.span
+        if marked and start < marked[-1][1]:
+            a, b, inside = marked[-1]
+            marked[-1] = (a, max(b, end), [*inside, verdict])
+        else:
+            marked.append((start, end, [verdict]))
+    cuts = sorted([*marked, *((a, b, []) for a, b in report.unread)], key=lambda cut: cut[:2])
+    parts, position = [], 0
+    for start, end, verdicts in cuts:
+        parts.append(Piece(report.text[position:start]))
+        strip = _strip(report, record, verdicts) if record is not None and verdicts else None
+        parts.append(Piece(report.text[start:end], tuple(verdicts), not verdicts, strip))
+        position = end
+    parts.append(Piece(report.text[position:]))
+    return [part for part in parts if part.text]
+
+
+def claims_html(report: ClaimReport, record: EcgRecord | None = None) -> str:
+    """One self-contained ``<div>`` with its style; hover or focus shows the evidence."""
+    from markupsafe import Markup
+
+    return (
+        environment()
+        .get_template("claims.html.jinja")
+        .render(
+            style=Markup((HERE / "claims.css").read_text(encoding="utf-8")),
+            pieces=pieces(report, record),
+            footer=_footer(report),
+            lines=_with_breaks,
+        )
+    )
+
+
+def _with_breaks(text: str) -> Markup:
+    from markupsafe import Markup, escape
+
+    return Markup("<br>").join(escape(line) for line in text.split("\n"))
+
+
+def _line(verdict: Verdict) -> str:
+    name = f"{'no ' if verdict.claim.negated else ''}{verdict.claim.finding or verdict.claim.kind}"
+    source = f" [{verdict.tolerance_source}]" if verdict.tolerance_source else ""
+    return f"{_SIGN[verdict.verdict]} {name.replace('_', ' ')}: {verdict.verdict}; {verdict.reason}{source}"
+
+
+def _footer(report: ClaimReport) -> list[str]:
+    def share(value: float | None) -> str:
+        return "none" if value is None else f"{value:.0%}"
+
+    return [
+        f"{len(report.verdicts)} claims, precision {share(report.precision)}, hallucination rate "
+        f"{share(report.hallucination_rate)}, coverage of abnormal findings {share(report.coverage)}",
+        *(f"Inside the text: {conflict.reason}" for conflict in report.conflicts),
+    ]
+
+
+def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> SignalStrip | None:
+    """Cut out the lead that the first claim names, around the beat that it names; None where there is no signal."""
+    claim = verdicts[0].claim
+    lead = next((name for name in (*claim.leads, "II", *record.leads) if name in record.leads), None)
+    if lead is None:
+        return None
+    signal = np.nan_to_num(record.lead(lead))
+    times = report.features.beats.time_s if report.features is not None else np.zeros(0)
+    index = (claim.beat - 1 if claim.beat > 0 else len(times) + claim.beat) if claim.beat else 0
+    start = max(0.0, float(times[index]) - 0.6) if 0 <= index < len(times) else 0.0  # 0.6 s: the P wave before it
+    a, b = int(start * record.fs), int((start + _STRIP_SECONDS) * record.fs)
+    piece = signal[a:b]
+    if len(piece) < 2:
+        return None
+    width, height = _STRIP_PX
+    low, high = (
+        min(float(piece.min()), -0.3),
+        max(float(piece.max()), 0.3),
+    )  # mV; so that noise does not fill a flat lead
+    i = np.arange(0, len(piece), max(1, len(piece) // (2 * width)))
+    x, y = i / len(piece) * width, height - 4 - (piece[i] - low) / (high - low) * (height - 8)
+    inside = times[(times >= start) & (times < start + _STRIP_SECONDS)]
+    return SignalStrip(
+        lead,
+        " ".join(f"{px:.1f},{py:.1f}" for px, py in zip(x, y)),
+        [f"{(t - start) / _STRIP_SECONDS * width:.1f}" for t in inside],
+    )
+
+
+def claims_terminal(report: ClaimReport, color: bool = True) -> str:
+    """The text with marked claims, then a line for each claim that is not supported and for what is not checked."""
+    parts = []
+    for piece in pieces(report):
+        if not piece.verdicts:
+            parts.append(piece.text)
+        elif color:
+            parts.append(f"{_ANSI[piece.kind]}{piece.text}\033[0m")
+        else:
+            parts.append(f"{piece.text}[{_SIGN[piece.kind]}]")
+    lines = ["".join(parts)]
+    lines += [f"  {_line(v)}" for v in report.verdicts if v.verdict != SUPPORTED]
+    lines += [f"  ! {conflict.reason}" for conflict in report.conflicts]
+    lines += [f"  – not read as a claim: {report.text[a:b]}" for a, b in report.unread]
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""One interpretation of one record: the single source of every page, JSON file and terminal print of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from gem_lightning.claims.report import ClaimReport
+from gem_lightning.claims.verify import verify
+from gem_lightning.ecg.quality import Quality, quality
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.features import EcgFeatures, Finding, findings, measure
+from gem_lightning.features.schema import plain
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gem_lightning.reporting.html import Table
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """A text about a record, verified against the record's own measurements.
+
+    Attributes:
+        text: The answer.
+        claims: Every claim in the answer with its verdict.
+        features: Measurements of ``record``.
+        record: The record under the ``clean`` contract.
+        findings: Criteria that the measurements meet.
+        quality: Technical quality of the recording.
+        question: What was asked; empty for the usual interpretation.
+        provenance: Which model and file, for the footer of pages.
+        seen: uint8 (H, W, 3): the image that the model saw; None where it saw the signal alone.
+    """
+
+    text: str
+    claims: ClaimReport
+    features: EcgFeatures
+    record: EcgRecord
+    findings: list[Finding]
+    quality: Quality
+    question: str = ""
+    provenance: str = ""
+    seen: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        text: str,
+        record: EcgRecord,
+        question: str = "",
+        provenance: str = "",
+        seen: np.ndarray | None = None,
+        features: EcgFeatures | None = None,
+    ) -> Interpretation:
+        """Measure the record, verify the text against it and collect both.
+
+        Args:
+            text: What a model wrote.
+            record: The record, ``clean`` contract.
+            question: What was asked.
+            provenance: Which model and file.
+            seen: uint8 (H, W, 3) image that the model saw.
+            features: Measurements of ``record`` made before; None measures it.
+        """
+        measured = measure(record) if features is None else features
+        found = findings(measured, age=record.meta.get("age"), sex=record.meta.get("sex"))
+        claims = verify(text, measured, findings=found)
+        return cls(text, claims, measured, record, found, quality(record), question, provenance, seen)
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """uint8 (H, W, 3): the image that the model saw, or else the record on the page drawn for readers."""
+        return self.page if self.seen is None else self.seen
+
+    @cached_property
+    def page(self) -> np.ndarray:
+        """uint8 (H, W, 3): the record drawn at a size that people can read."""
+        from gem_lightning.reporting.html import PAGE_PX
+
+        if self.seen is not None and min(self.seen.shape[:2]) >= PAGE_PX[0]:
+            return self.seen
+        from gem_lightning.render import EcgRenderer
+
+        return EcgRenderer(size=PAGE_PX)(self.record).image
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "text": self.text,
+            "question": self.question,
+            "provenance": self.provenance,
+            "quality": {"verdict": self.quality.verdict, "reasons": list(self.quality.reasons)},
+            "findings": plain(self.findings),
+            "claims": self.claims.to_dict(),
+            "features": self.features.to_dict(),
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """As :meth:`to_dict`, as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def to_html(
+        self, title: str = "ECG interpretation", extra_tables: tuple[Table, ...] = (), back_url: str = ""
+    ) -> str:
+        """One self-contained page.
+
+        Args:
+            title: Heading of the page.
+            extra_tables: Shown at the end, for example the model's results on held-out ECGs.
+            back_url: Address of the page that takes the next record; empty where there is none.
+        """
+        from gem_lightning.reporting.html import interpretation_html
+
+        return interpretation_html(self, title, extra_tables, back_url)
+
+    def to_terminal(self, color: bool = True) -> str:
+        """The verified text for a terminal; ``color=False`` marks verdicts with signs."""
+        return self.claims.to_terminal(color)
+
+    def __repr__(self) -> str:
+        return f"Interpretation({self.text!r}, {len(self.claims.verdicts)} claims checked)"
