@@ -35,7 +35,7 @@ def test_png_and_jpeg_carry_their_resolution(record, tmp_path):
 def test_svg_has_true_millimetres(record, tmp_path):
     from xml.etree import ElementTree
 
-    renderer = EcgRenderer("3x4+1", header="<b>&")
+    renderer = EcgRenderer("3x4+1", page={"header": "<b>&"})
     root = ElementTree.fromstring(renderer.save(record, tmp_path / "a.svg").read_text())
     assert (root.get("width"), root.get("height")) == ("279.4mm", "215.9mm")
     assert [float(v) for v in root.get("viewBox").split()] == [0, 0, 279.4, 215.9]
@@ -50,7 +50,7 @@ def test_svg_has_true_millimetres(record, tmp_path):
 
 
 def test_pdf_is_whole_and_of_the_papers_size(record, tmp_path):
-    data = EcgRenderer(paper="a4", style="dotted").save(record, tmp_path / "a.pdf").read_bytes()
+    data = EcgRenderer(style="dotted", page={"paper": "a4"}).save(record, tmp_path / "a.pdf").read_bytes()
     box = [float(v) for v in re.search(rb"/MediaBox \[([^\]]+)\]", data).group(1).split()]
     assert np.array(box[2:]) / 72 * 25.4 == pytest.approx([297, 210], abs=0.01)
     for place, number in zip(re.findall(rb"^(\d{10}) 00000 n", data, re.M), range(1, 5)):

@@ -22,9 +22,8 @@ def darkness(image: np.ndarray, paper: np.ndarray) -> np.ndarray:
 
 def ink_of(layout, size, record, **more):
     """Ink of the traces alone, and the geometry."""
-    renderer = EcgRenderer(
-        layout, size=size, style="none", color=(0, 0, 0), names=False, pulses=False, separators=False, footer="", **more
-    )
+    page = {"color": (0, 0, 0), "names": False, "pulses": False, "separators": False, "footer": ""}
+    renderer = EcgRenderer(layout, size=size, style="none", page=page, **more)
     drawn = renderer(record)
     return darkness(drawn.image, np.full(drawn.image.shape, 255)), drawn.geometry
 
@@ -57,7 +56,9 @@ def digitise(ink, geometry, trace, fs):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pulse_is_ten_by_five_millimetres(layout, size, record):
-    renderer = EcgRenderer(layout, size=size, style="none", color=(0, 0, 0), names=False, separators=False, footer="")
+    renderer = EcgRenderer(
+        layout, size=size, style="none", page={"color": (0, 0, 0), "names": False, "separators": False, "footer": ""}
+    )
     drawn = renderer(EcgRecord(np.where(np.arange(5000) < 4999, np.nan, 0.0) * np.ones((12, 1)), 500))
     ink, geometry = darkness(drawn.image, np.full(drawn.image.shape, 255)), drawn.geometry
     assert len(geometry.pulses) == len(renderer.scene.pulses)
@@ -136,7 +137,7 @@ def test_digitise_back(record, low_pass, least):
 @pytest.mark.filterwarnings("ignore::gem_lightning.render.RenderWarning")
 def test_every_layout_lies_on_its_paper(speed, paper):
     for layout in LAYOUTS:
-        renderer = EcgRenderer(layout, dpi=40, speed=speed, paper=paper)
+        renderer = EcgRenderer(layout, dpi=40, speed=speed, page={"paper": paper})
         width, height = renderer.scene.page
         for slot in renderer.scene.slots:
             assert slot.x > 0
@@ -153,11 +154,11 @@ def test_paper_too_narrow_is_said():
     with pytest.warns(RenderWarning, match=r"holds 5 of 10 s"):
         renderer = EcgRenderer(speed=50)
     assert renderer.scene.seconds == 5
-    assert EcgRenderer(speed=50, paper="fit").scene.seconds == 10
+    assert EcgRenderer(speed=50, page={"paper": "fit"}).scene.seconds == 10
 
 
 def test_half_gain_precordials(record):
-    drawn = EcgRenderer("3x4", half_gain_precordials=True)(record)
+    drawn = EcgRenderer("3x4", page={"half_gain_precordials": True})(record)
     assert {t.gain for t in drawn.geometry.traces if t.lead.startswith("V")} == {5}
     assert {t.gain for t in drawn.geometry.traces if not t.lead.startswith("V")} == {10}
     assert any("half gain" in t.text for t in drawn.geometry.texts)
@@ -171,7 +172,7 @@ def test_short_records_leave_blank_and_long_ones_take_the_excerpt(record):
     assert ink[:, int(end) + 3 :].sum() == 0
     assert ink[:, : int(end)].sum() > 0
     long = EcgRecord(np.concatenate([np.zeros_like(record.signal), record.signal], axis=1), 500)
-    late = EcgRenderer("single", size=(850, 1100), start=10)(long)
+    late = EcgRenderer("single", size=(850, 1100), page={"start": 10})(long)
     assert np.array_equal(late.image, EcgRenderer("single", size=(850, 1100))(record).image)
     assert (late.geometry.traces[0].t0, late.geometry.traces[0].t1) == (10, 20)
 
@@ -203,7 +204,7 @@ def test_tall_traces_stay_on_the_page(record):
         ({"gain": -10}, "gain"),
         ({"gain": 0}, "gain"),
         ({"speed": float("nan")}, "speed"),
-        ({"seconds": -1}, "seconds"),
+        ({"page": {"seconds": -1}}, "seconds"),
         ({"dpi": 0}, "dpi"),
         ({"dpi": 10000}, "pixels"),
         ({"size": (336, 435), "dpi": 200}, "leave out size or dpi"),
@@ -212,8 +213,8 @@ def test_tall_traces_stay_on_the_page(record):
         ({"layout": {"rows": []}}, "at least one lead"),
         ({"style": "purple"}, "red"),
         ({"style": {"papier": [1, 2, 3]}}, "papier"),
-        ({"paper": "a9"}, "letter"),
-        ({"paper": (30, 30)}, "fit"),
+        ({"page": {"paper": "a9"}}, "letter"),
+        ({"page": {"paper": (30, 30)}}, "fit"),
         ({"artifacts": "terrible"}, "photo"),
         ({"artifacts": {"rust": [1, 0, 1]}}, "rust"),
         ({"artifacts": {"noise": [2, 0, 1]}}, "probability"),
@@ -245,7 +246,7 @@ def test_leads_are_found_by_name_not_by_row(record):
 
 def test_texts_and_header_print_no_identifier(record):
     named = EcgRecord(record.signal, 500, meta={"name": "Doe", "age": 61, "patient_id": "77"})
-    texts = [t.text for t in EcgRenderer(header="{age} y {sex}")(named).geometry.texts]
+    texts = [t.text for t in EcgRenderer(page={"header": "{age} y {sex}"})(named).geometry.texts]
     assert "61 y " in texts
     assert not any("Doe" in t or "77" in t for t in [*texts, *(t.text for t in EcgRenderer()(named).geometry.texts)])
 

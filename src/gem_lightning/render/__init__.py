@@ -7,13 +7,14 @@ from typing import Any
 
 _WHERE = {
     "EcgRenderer": "draw",
+    "Page": "draw",
     "RenderWarning": "draw",
     "Geometry": "geometry",
     "RenderedEcg": "geometry",
     "Text": "geometry",
     "Trace": "geometry",
     "Style": "plate",
-    "Warp": "kernels.warp_map",
+    "Warp": "kernels.warp",
     "image_fit": "fit",
     "load_ecg_image": "load",
     "render_folder": "folder",

@@ -13,7 +13,7 @@ import numpy as np
 
 from gem_lightning.errors import RenderError
 from gem_lightning.render.handmarks import blot, pierce, scribble
-from gem_lightning.render.kernels.warp_map import STEP, Warp
+from gem_lightning.render.kernels.warp import STEP, Warp, expose, look
 
 FLAWS: tuple[str, ...] = (
     "rotation", "perspective", "crop", "desk", "gradient", "shadow", "folds", "creases", "wrinkles", "warmth", "tint",
@@ -77,7 +77,7 @@ def draw_amounts(artifacts: Mapping[str, tuple[float, float, float]], rng: np.ra
 
 
 def spoil(
-    page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float], rng: np.random.Generator, kernel: str = "auto"
+    page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, Warp]:
     """Put flaws on a flat picture.
 
@@ -86,7 +86,6 @@ def spoil(
         px_per_mm: Its scale.
         amounts: Of :func:`draw_amounts`.
         rng: Gives the places and directions.
-        kernel: ``auto``, ``numba`` or ``numpy``.
 
     Returns:
         The picture, uint8 (H, W, 3), and the map of the page's points to it.
@@ -96,13 +95,13 @@ def spoil(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # one picture is one thread's work; OpenCV's own pool does not survive a fork
     try:
-        return _spoil(page, px_per_mm, amounts, rng, kernel)
+        return _spoil(page, px_per_mm, amounts, rng)
     finally:
         cv2.setNumThreads(threads)
 
 
 def _spoil(
-    page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float], rng: np.random.Generator, kernel: str
+    page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, Warp]:
     import cv2
 
@@ -125,7 +124,6 @@ def _spoil(
         moire[:] = amounts["moire"], wave * np.cos(angle), wave * np.sin(angle), rng.random()
     lines = _lines(height, width, px_per_mm, amounts, rng)
     starts = rng.integers(1 << 16, size=(height, 2))
-    look, expose = _passes(kernel)
     at_x, at_y, light, inside = _scratch(height, width)
     look(height, width, tuple(np.linalg.inv(matrix).ravel()), fields, lines, at_x, at_y, light, inside)
     picture = cv2.remap(page, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -143,22 +141,6 @@ def _scratch(height: int, width: int) -> np.ndarray:
 
 def _count(amounts: Mapping[str, float], name: str) -> int:
     return round(amounts.get(name, 0.0))
-
-
-@functools.cache
-def _passes(kernel: str) -> tuple[Any, Any]:
-    """The camera's two passes, by numba where it is installed."""
-    if kernel != "numpy":
-        try:
-            from gem_lightning.render.kernels.warp import expose, look
-
-            return look, expose
-        except ImportError:
-            if kernel == "numba":
-                raise
-    from gem_lightning.render.kernels import warp_numpy
-
-    return warp_numpy.look, warp_numpy.expose
 
 
 def _soften(page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float]) -> np.ndarray:

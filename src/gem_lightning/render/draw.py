@@ -1,10 +1,10 @@
-"""The renderer: a record in, a calibrated paper picture and its geometry out."""
+"""Draw a record as a calibrated paper image with its geometry."""
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from gem_lightning.jobs import write_atomically
 from gem_lightning.render.artifacts import draw_amounts, find_artifacts, generator, spoil
 from gem_lightning.render.font import draw_text
 from gem_lightning.render.geometry import Box, Geometry, RenderedEcg, Text, Trace
+from gem_lightning.render.kernels.stroke import stroke_traces
 from gem_lightning.render.layout import Scene, build_scene
 from gem_lightning.render.plate import Style, draw_plate, find_style
 
@@ -23,34 +24,60 @@ _MAX_PIXELS, _MAX_SIDE = 200_000_000, 32_000
 
 
 class RenderWarning(UserWarning):
-    """The picture is right, but not all that was asked for is on it."""
+    """The image is correct but lacks a part of what was requested."""
 
 
-@functools.cache
-def _kernel(name: str) -> Any:
-    """The trace kernel: ``numba``, ``numpy``, or ``auto`` for numba where it is installed."""
-    if name not in ("auto", "numba", "numpy"):
-        raise RenderError(f"expected kernel auto, numba or numpy, got {name!r}")
-    if name != "numpy":
-        try:
-            from gem_lightning.render.kernels.stroke import stroke_traces
+@dataclass(frozen=True)
+class Page:
+    """What the page holds beyond layout and scale; every field has the usual value.
 
-            return stroke_traces
-        except ImportError:
-            if name == "numba":
-                raise
-    from gem_lightning.render.kernels.stroke_numpy import stroke_traces as plain
+    Attributes:
+        paper: ``letter``, ``a4``, ``fit``, (width, height) in mm; None for the layout's usual one.
+        seconds: Duration shown, s.
+        start: Where the excerpt begins, s.
+        half_gain_precordials: Draw V1 to V6 at half of the gain.
+        line_mm: Width of the traces, mm; default 0.2646 (0.75 pt), and at least 1 px, so that a small image stays
+            legible.
+        color: Trace colour (RGB 0-255); default the style's ink.
+        header: Text above the traces; ``{key}`` takes a value of ``record.meta`` (for example ``"{age} y {sex}"``). No
+            identifier is printed unless it is named here.
+        footer: Text below; default speed and gain.
+        names, pulses, separators: Whether lead names, calibration pulses and column borders are printed.
 
-    return plain
+    Raises:
+        RenderError: ``seconds`` or ``start`` is out of range.
+    """
+
+    paper: str | Sequence[float] | None = None
+    seconds: float = 10.0
+    start: float = 0.0
+    half_gain_precordials: bool = False
+    line_mm: float | None = None
+    color: Sequence[float] | None = None
+    header: str | None = None
+    footer: str | None = None
+    names: bool = True
+    pulses: bool = True
+    separators: bool = True
+
+    def __post_init__(self) -> None:
+        _check_positive("seconds", self.seconds)
+        if not (np.isfinite(self.start) and self.start >= 0):
+            raise RenderError(f"expected start (s) of 0 or more, got {self.start}")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (np.isfinite(value) and value > 0):
+        raise RenderError(f"expected {name} above 0, got {value}")
 
 
 class EcgRenderer:
-    """Draws records as calibrated 12-lead paper pictures.
+    """Draws records as calibrated 12-lead paper images.
 
     Args:
         layout: A name of ``layouts.yaml`` (``3x4+1``, ``6x2``, ``12x1``, ``cabrera-3x4``, ``single``, ...) or a mapping
             with ``rows`` and ``rhythm``.
-        size: (H, W) of the picture, px; the page is scaled to fit and centred, its paper runs on to the edges. None:
+        size: (H, W) of the image, px; the page is scaled to fit and centred, its paper runs on to the edges. None:
             the size of the page at ``dpi``.
         dpi: Pixels per inch; default 200 where no ``size`` is given. With ``size`` too, the scale is fixed and the page
             must fit.
@@ -59,21 +86,10 @@ class EcgRenderer:
         style: A name of ``styles.yaml`` or a mapping of colours.
         artifacts: A camera's flaws: a preset (``scan``, ``photo``, ``hard``) or a mapping of flaws to [probability,
             low, high] (``artifacts.yaml``), with ``preset`` to start from; None or ``clean`` for none.
-        paper: ``letter``, ``a4``, ``fit``, (width, height) in mm; None for the layout's usual one.
-        seconds: Time on show, s.
-        start: Where the excerpt begins, s.
-        half_gain_precordials: Draw V1 to V6 at half of the gain.
-        line_mm: Width of the traces, mm; default 0.2646 (0.75 pt), and at least 1 px, so that a small picture stays
-            legible.
-        color: Trace colour (RGB 0-255); default the style's ink.
-        header: Text above the traces; ``{key}`` takes a value of ``record.meta`` (for example ``"{age} y {sex}"``). No
-            identifier is printed unless it is named here.
-        footer: Text below; default speed and gain.
-        names, pulses, separators: Whether lead names, calibration pulses and column borders are printed.
-        kernel: ``auto``, ``numba`` or ``numpy``.
+        page: Paper, excerpt and what is printed around the traces: a :class:`Page` or a mapping of its fields.
 
     Raises:
-        RenderError: An argument makes no sense, or the layout does not fit on the paper.
+        RenderError: An argument is out of range, or the layout does not fit on the paper.
     """
 
     def __init__(
@@ -85,43 +101,28 @@ class EcgRenderer:
         gain: float = 10,
         style: str | Mapping[str, Any] | Style = "red",
         artifacts: str | Mapping[str, Any] | None = None,
-        paper: str | Sequence[float] | None = None,
-        seconds: float = 10.0,
-        start: float = 0.0,
-        half_gain_precordials: bool = False,
-        line_mm: float | None = None,
-        color: Sequence[float] | None = None,
-        header: str | None = None,
-        footer: str | None = None,
-        names: bool = True,
-        pulses: bool = True,
-        separators: bool = True,
-        kernel: str = "auto",
+        page: Page | Mapping[str, Any] | None = None,
     ) -> None:
-        for name, value in (("speed (mm/s)", speed), ("gain (mm/mV)", gain), ("seconds", seconds)):
-            if not (np.isfinite(value) and value > 0):
-                raise RenderError(f"expected {name} above 0, got {value}")
-        if not (np.isfinite(start) and start >= 0):
-            raise RenderError(f"expected start (s) of 0 or more, got {start}")
+        _check_positive("speed (mm/s)", speed)
+        _check_positive("gain (mm/mV)", gain)
+        self.page = page = _page(page)
         self.artifacts = find_artifacts(artifacts)
         self.style = find_style(style)
-        self.ink = tuple(float(c) for c in color) if color is not None else self.style.ink
-        if footer is None:
-            footer = f"{speed:g} mm/s   {gain:g} mm/mV" + ("   V1-V6 half gain" if half_gain_precordials else "")
-        self.scene = build_scene(
-            layout, paper, speed, gain, seconds, half_gain_precordials, 6.0 if header else 0.0, 8.0 if footer else 0.0
-        )
+        self.ink = tuple(float(c) for c in page.color) if page.color is not None else self.style.ink
+        half = page.half_gain_precordials
+        usual = f"{speed:g} mm/s   {gain:g} mm/mV" + ("   V1-V6 half gain" if half else "")
+        self.footer = usual if page.footer is None else page.footer
+        margins = 6.0 if page.header else 0.0, 8.0 if self.footer else 0.0
+        self.scene = build_scene(layout, page.paper, speed, gain, page.seconds, half, *margins)
         self.size, self.px_per_mm, self.origin = _canvas(self.scene, size, dpi)
-        self.line_mm = 0.2646 if line_mm is None else float(line_mm)
-        self.line_px = max(self.line_mm * self.px_per_mm, 1.0 if line_mm is None else 0.05)
-        self.speed, self.gain, self.start = float(speed), float(gain), float(start)
-        self.header, self.footer, self.kernel = header, footer, kernel
-        self.printed = {"names": names, "pulses": pulses, "separators": separators}
+        self.line_mm = 0.2646 if page.line_mm is None else float(page.line_mm)
+        self.line_px = max(self.line_mm * self.px_per_mm, 1.0 if page.line_mm is None else 0.05)
+        self.speed, self.gain = float(speed), float(gain)
         self._plate: tuple[np.ndarray, list[Box], list[Text]] | None = None
         if self.scene.seconds < self.scene.asked:
             _warn(
                 f"the paper holds {self.scene.seconds:g} of {self.scene.asked:g} s at {speed:g} mm/s; "
-                "use paper='fit' for all"
+                "use page={'paper': 'fit'} for all"
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,7 +143,7 @@ class EcgRenderer:
         plate, pulses, texts = self._printed_plate()
         image = self._canvas_copy(plate, out)
         texts = list(texts)
-        if self.header:
+        if self.page.header:
             texts.append(self._draw_header(image, record))
         rng = generator(seed, record.signal) if self.artifacts else None
         amounts = draw_amounts(self.artifacts, rng) if rng is not None else {}
@@ -153,7 +154,7 @@ class EcgRenderer:
         )  # fmt: skip
         warp = None
         if rng is not None and amounts:
-            spoilt, warp = spoil(image, self.px_per_mm, amounts, rng, self.kernel)
+            spoilt, warp = spoil(image, self.px_per_mm, amounts, rng)
             if out is None:
                 image = spoilt
             else:
@@ -192,7 +193,7 @@ class EcgRenderer:
         if self._plate is None:
             image, pulses, texts = draw_plate(
                 self.scene, self.size, self.px_per_mm, self.origin, self.style, self.speed, self.line_px,
-                self.footer, **self.printed,
+                self.footer, names=self.page.names, pulses=self.page.pulses, separators=self.page.separators,
             )  # fmt: skip
             image.flags.writeable = False
             self._plate = image, pulses, texts
@@ -209,7 +210,7 @@ class EcgRenderer:
     def header_line(self, record: EcgRecord) -> str:
         """The header with the record's values in it."""
         known = {"fs": f"{record.fs:g}", "seconds": f"{record.seconds:g}", **record.meta}
-        return str(self.header).format_map(_Blank(known))
+        return str(self.page.header).format_map(_Blank(known))
 
     def _draw_header(self, image: np.ndarray, record: EcgRecord) -> Text:
         line = self.header_line(record)
@@ -223,7 +224,7 @@ class EcgRenderer:
         Raises:
             RenderError: A lead of the layout is not in the record, or no sample of the record is known.
         """
-        times = np.array([[s.t0, s.t1] for s in self.scene.slots]) + self.start
+        times = np.array([[s.t0, s.t1] for s in self.scene.slots]) + self.page.start
         first = np.clip(np.ceil(times[:, 0] * record.fs - 1e-6), 0, record.samples).astype(np.int64)
         last = np.clip(np.floor(times[:, 1] * record.fs + 1e-6) + 1, first, record.samples).astype(np.int64)
         return Strips(self._rows(record), first, last, first / record.fs - times[:, 0])
@@ -234,7 +235,7 @@ class EcgRenderer:
         per_second = self.speed * scale
         signs = np.array([-1.0 if s.lead.startswith("-") else 1.0 for s in slots])
         limits = (self.origin[1] + 2.0 * scale, self.origin[1] + (self.scene.page[1] - 2.0) * scale)
-        held = _kernel(self.kernel)(
+        held = stroke_traces(
             image, record.signal, strips.rows, strips.first, strips.last,
             self.origin[0] + np.array([s.x for s in slots]) * scale + strips.lag * per_second,
             per_second / record.fs, self.origin[1] + np.array([s.baseline for s in slots]) * scale,
@@ -270,9 +271,19 @@ class EcgRenderer:
             x, y = left + slot.x * scale, top + slot.baseline * scale
             right = x + (slot.t1 - slot.t0) * self.speed * scale
             box = (x, y - 0.6 * self.scene.pitch * scale, right, y + 0.4 * self.scene.pitch * scale)
-            t0, t1 = slot.t0 + self.start, slot.t1 + self.start
+            t0, t1 = slot.t0 + self.page.start, slot.t1 + self.page.start
             traces.append(Trace(slot.lead, t0, t1, x, y, slot.gain, box, bool(clipped)))
         return traces
+
+
+def _page(given: Page | Mapping[str, Any] | None) -> Page:
+    if given is None or isinstance(given, Page):
+        return given or Page()
+    unknown = set(given) - {field.name for field in fields(Page)}
+    if unknown:
+        known = ", ".join(field.name for field in fields(Page))
+        raise RenderError(f"expected page fields of {known}, got {', '.join(sorted(unknown))}")
+    return Page(**given)
 
 
 class Strips(NamedTuple):

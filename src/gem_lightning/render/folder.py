@@ -97,5 +97,5 @@ def _records(source: str | Path | Iterable[str | Path]) -> list[tuple[str, str]]
 
 def _fingerprint(renderer: EcgRenderer) -> str:
     """A hash of everything that shapes the pictures."""
-    state = {k: v for k, v in sorted(renderer.__getstate__().items()) if k not in ("_plate", "kernel")}
+    state = {k: v for k, v in sorted(renderer.__getstate__().items()) if k != "_plate"}
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]

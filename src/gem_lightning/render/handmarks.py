@@ -1,14 +1,20 @@
-"""What hands leave on paper: notes, stains, holes. Each changes a picture in place."""
+"""Handwritten notes, stains and punched holes; each is drawn into an image in place."""
 
 from __future__ import annotations
 
+import functools
+from importlib import resources
+
 import numpy as np
 
-from gem_lightning.render.script import write
-
-# Harmless words only: a note must not give a diagnosis away.
+# Nothing clinical: a note must not give a diagnosis away.
 _NOTES = ("seen", "ok", "file", "repeat", "bed 4", "copy", "ward 7", "10:42", "for dr k", "old ecg?", "08/11", "noted")
 _PENS = ((25, 40, 120), (20, 20, 30), (150, 25, 35), (30, 70, 160))
+_PER_SPAN = 6
+_T = np.arange(_PER_SPAN)[:, None] / _PER_SPAN
+_BASIS = 0.5 * np.concatenate(  # (places, four points) of a Catmull-Rom span
+    [-_T + 2 * _T**2 - _T**3, 2 - 5 * _T**2 + 3 * _T**3, _T + 4 * _T**2 - 3 * _T**3, _T**3 - _T**2], axis=1
+)
 
 
 def scribble(page: np.ndarray, px_per_mm: float, rng: np.random.Generator) -> None:
@@ -72,3 +78,43 @@ def pierce(page: np.ndarray, px_per_mm: float, count: int, desk: np.ndarray, rng
         cv2.circle(page, center, round(3.1 * px_per_mm * 16), (95, 90, 85), -1, cv2.LINE_AA, shift=4)
         inner = (center[0] + round(0.3 * px_per_mm * 16), center[1] + round(0.3 * px_per_mm * 16))
         cv2.circle(page, inner, round(2.8 * px_per_mm * 16), tuple(float(v) for v in desk), -1, cv2.LINE_AA, shift=4)
+
+
+@functools.cache
+def alphabet() -> dict[str, tuple[float, list[np.ndarray]]]:
+    """Advance and strokes (n, 2) of each character, y up, x-height 10."""
+    text = resources.files("gem_lightning.render").joinpath("fonts/script.txt").read_text(encoding="ascii")
+    letters = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            letter, advance, strokes = line.split(" ", 2)
+            points = [[[float(v) for v in p.split(",")] for p in s.split()] for s in strokes.split(" / ")]
+            letters[letter] = (float(advance), [np.array(p) for p in points])
+    return letters
+
+
+def smooth(points: np.ndarray) -> np.ndarray:
+    """A Catmull-Rom curve (m, 2) through points (n, 2)."""
+    if len(points) < 3:
+        return points
+    padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    corners = np.stack([padded[:-3], padded[1:-2], padded[2:-1], padded[3:]]).reshape(4, -1)
+    curve = (_BASIS @ corners).reshape(_PER_SPAN, -1, 2).swapaxes(0, 1).reshape(-1, 2)
+    return np.concatenate([curve, points[-1:]])
+
+
+def write(text: str, rng: np.random.Generator) -> list[np.ndarray]:
+    """The strokes of a written word, y down, x-height 1, starting at (0, 0); every letter differs a little."""
+    pen, strokes = 0.0, []
+    slant = rng.uniform(0.1, 0.4)
+    for letter in text.lower():
+        if letter not in alphabet():
+            pen += 6.0
+            continue
+        advance, shapes = alphabet()[letter]
+        size, lift = rng.uniform(0.88, 1.12), rng.normal(0, 0.5)
+        for shape in shapes:
+            x, y = (smooth(shape + rng.normal(0, 0.25, shape.shape)) * size).T
+            strokes.append(np.stack([pen + x + slant * y, -(y + lift)], axis=1) / 10)
+        pen += advance * size + 1.5
+    return strokes

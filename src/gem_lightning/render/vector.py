@@ -50,17 +50,17 @@ def page_items(renderer: EcgRenderer, record: EcgRecord) -> list[Lines | Letters
         wide = line * 2.2
         items.append(Lines(down, color, wide, (wide, pitch - wide)) if dots else Lines(across + down, color, line))
     pen = renderer.line_mm
-    if renderer.printed["pulses"]:
+    if renderer.page.pulses:
         outlines = [np.array(pulse_outline(x, y, renderer.speed, gain)) for x, y, gain in scene.pulses]
         items.append(Lines(outlines, style.ink, pen))
-    if renderer.printed["separators"]:
+    if renderer.page.separators:
         items.append(Lines([np.array(line) for line in separator_lines(scene)], style.ink, pen))
-    if renderer.printed["names"]:
+    if renderer.page.names:
         cap = min(NAME_MM, scene.pitch * 0.24)
         items += [letters(lead, x, y, cap, style.ink) for lead, x, y in scene.names]
     if renderer.footer:
         items.append(letters(renderer.footer, scene.slots[0].x, scene.bottom + 6.0, 2.2, style.ink))
-    if renderer.header:
+    if renderer.page.header:
         items.append(letters(renderer.header_line(record), scene.slots[0].x, scene.top - 1.5, 2.6, style.ink))
     items.append(Lines(_traces(renderer, record), renderer.ink, pen))
     return items
@@ -73,7 +73,7 @@ def _traces(renderer: EcgRenderer, record: EcgRecord) -> list[np.ndarray]:
     for slot, row, first, last in zip(renderer.scene.slots, strips.rows, strips.first, strips.last):
         sign = -1.0 if slot.lead.startswith("-") else 1.0
         value = sign * record.signal[row, first:last].astype(np.float64)
-        x = slot.x + (np.arange(first, last) / record.fs - renderer.start - slot.t0) * renderer.speed
+        x = slot.x + (np.arange(first, last) / record.fs - renderer.page.start - slot.t0) * renderer.speed
         y = np.clip(slot.baseline - value * slot.gain, 2.0, renderer.scene.page[1] - 2.0)
         known = np.concatenate([[False], ~np.isnan(value), [False]])
         borders = np.flatnonzero(np.diff(known.astype(np.int8)))

@@ -1,22 +1,20 @@
-"""The trace kernel against cairo at eight times the size, and against itself without numba."""
+"""The trace kernel against cairo at eight times the size."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from gem_lightning.render import EcgRenderer
+from gem_lightning.render import EcgRenderer, Page
 from gem_lightning.render.kernels.stroke import stroke_traces
-from gem_lightning.render.kernels.stroke_numpy import stroke_traces as stroke_without_numba
 
 SIZES = ((336, 435), (850, 1100), (1700, 2200))
 INK = (0, 0, 0)
 
 
 def bare(layout, size, **more):
-    return EcgRenderer(
-        layout, size=size, style="none", color=INK, names=False, pulses=False, separators=False, footer="", **more
-    )
+    page = Page(color=INK, names=False, pulses=False, separators=False, footer="")
+    return EcgRenderer(layout, size=size, style="none", page=page, **more)
 
 
 def cairo_ink(renderer, record, factor=8):
@@ -56,24 +54,10 @@ def test_ink_is_that_of_supersampled_cairo(record, size):
     assert 0.98 <= ink.sum() / truth.sum() <= 1.02
 
 
-@pytest.mark.parametrize("size", SIZES[:2])
-@pytest.mark.parametrize("fs", [100, 500])
-def test_numpy_draws_the_same(record, size, fs):
-    from gem_lightning.ecg.record import EcgRecord
-
-    holes = record.signal[:, :: int(500 / fs)].copy()
-    holes[3, 50:90] = np.nan
-    holes[4, 7::9] = np.nan
-    signal = EcgRecord(holes, fs)
-    fast, plain = (EcgRenderer("12x1", size=size, kernel=kernel)(signal).image for kernel in ("numba", "numpy"))
-    assert np.abs(fast.astype(int) - plain).max() <= 1
-
-
-@pytest.mark.parametrize("draw", [stroke_traces, stroke_without_numba])
-def test_one_sample_is_a_round_dot(draw):
+def test_one_sample_is_a_round_dot():
     image = np.full((21, 21, 3), 255, np.uint8)
     one = np.array([0]), np.array([0]), np.array([1])
-    draw(
+    stroke_traces(
         image,
         np.zeros((1, 1), np.float32),
         *one,

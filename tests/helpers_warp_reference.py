@@ -1,10 +1,10 @@
-"""The camera's passes without numba: the same sums as :mod:`gem_lightning.render.kernels.warp`, by whole arrays."""
+"""Reference of :mod:`gem_lightning.render.kernels.warp` in whole-array numpy."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gem_lightning.render.kernels.warp_map import STEP
+from gem_lightning.render.kernels.warp import STEP
 
 
 def look(tall, wide, inverse, fields, lines, at_x, at_y, light, inside):  # type: ignore[no-untyped-def]
