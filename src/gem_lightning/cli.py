@@ -12,7 +12,7 @@ from gem_lightning.errors import GemError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; a mistake of the user ends in one message and exit code 2."""
+    """Entry point; a user error ends in one message and exit code 2."""
     args = _parser().parse_args(arguments)
     try:
         args.run(args)
@@ -64,7 +64,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def interpret(args: argparse.Namespace) -> None:
-    """Let a GEM interpret one record; print the checked text, or write the page."""
+    """Interpret one record with a GEM; print the verified text, or write the page."""
     from gem_lightning.models import Gem
 
     found = Gem.from_pretrained(args.model).interpret(args.file, question=args.question, reading=_reading(args))
@@ -82,14 +82,14 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Weights of a training checkpoint as a folder that ``Gem.from_pretrained`` reads."""
+    """Write the weights of a training checkpoint as a folder that ``Gem.from_pretrained`` reads."""
     from gem_lightning.lit import export as export_checkpoint
 
     print(export_checkpoint(args.checkpoint, args.out))
 
 
 def _reading(args: argparse.Namespace) -> dict[str, Any]:
-    """What the user says about a file that does not say it itself, for ``read_ecg``."""
+    """Collect what the user states about a file that does not hold it, for ``read_ecg``."""
     return {"fs": args.fs, "units": args.units, "lead_names": args.leads.split(",") if args.leads else None}
 
 
@@ -104,7 +104,7 @@ def _write(path: Path, data: bytes) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gem-lightning",
-        description="12-lead ECG: measure, draw, interpret, and check what a text says. Research software, not a "
+        description="12-lead ECG: measure, draw, interpret, and verify a text. Research software, not a "
         "medical device.",
         epilog="Training, evaluation and data generation: python -m gem_lightning.{train,evaluate,predict,generate}",
     )
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = _command(commands, interpret, "interpret a record with a trained GEM")
     one.add_argument("--model", required=True, help="folder or hub id that Gem.from_pretrained reads")
-    one.add_argument("--question", help="asked instead of the model's usual instruction")
+    one.add_argument("--question", help="replaces the model's usual instruction")
     one.add_argument("-o", "--out", type=Path, help="HTML page to write; otherwise the text is printed")
 
     one = _command(commands, compare, "compare two evaluation runs on the same records, with paired tests", file=False)
@@ -144,10 +144,10 @@ def _command(
     one: argparse.ArgumentParser = commands.add_parser(run.__name__, help=help_text, description=help_text)
     if file:
         one.add_argument("file", help="any ECG file: WFDB header, DICOM, ...")
-        told = one.add_argument_group("for files that do not hold it (CSV, NPY, NPZ)")
-        told.add_argument("--fs", type=float, metavar="HZ", help="sampling rate")
-        told.add_argument("--units", help="of the samples: mV, uV, nV or V")
-        told.add_argument(
+        given = one.add_argument_group("for files that do not hold it (CSV, NPY, NPZ)")
+        given.add_argument("--fs", type=float, metavar="HZ", help="sampling rate")
+        given.add_argument("--units", help="of the samples: mV, uV, nV or V")
+        given.add_argument(
             "--leads", metavar="I,II,...", help="names of the columns, in order, where the first line lacks them"
         )
     one.set_defaults(run=run)

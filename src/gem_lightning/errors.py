@@ -1,4 +1,4 @@
-"""The errors that a user can mend; each says what was expected, what came and how to mend it."""
+"""User-facing errors: expected value, actual value, and fix."""
 
 
 class GemError(ValueError):
@@ -10,7 +10,7 @@ class EcgReadError(GemError):
 
 
 class RenderError(GemError):
-    """A picture that cannot be drawn as asked."""
+    """An image that cannot be drawn as requested."""
 
 
 class CheckpointError(GemError):

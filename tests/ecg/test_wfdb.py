@@ -121,7 +121,7 @@ def test_missing_samples(wfdb_record):
     with pytest.raises(EcgReadError, match="truncated"):
         read_ecg(wfdb_record)
     samples.unlink()
-    with pytest.raises(EcgReadError, match=r"rec\.dat beside rec\.hea"):
+    with pytest.raises(EcgReadError, match=r"rec\.dat next to rec\.hea"):
         read_ecg(wfdb_record)
 
 

@@ -1,4 +1,4 @@
-"""Records whose picture can be worked out by hand."""
+"""Records whose image can be worked out by hand."""
 
 from __future__ import annotations
 

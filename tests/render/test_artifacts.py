@@ -1,4 +1,4 @@
-"""Flaws: the same seed gives the same bytes anywhere, and the geometry goes where the picture goes."""
+"""Flaws: the same seed gives the same bytes anywhere, and the geometry goes where the image goes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = (336, 435)
 
 
 def digest(index: int) -> str:
-    """Hash of one picture, by whatever process."""
+    """Hash of one image, by whatever process."""
     t = np.arange(2000) / 200
     record = EcgRecord(np.sin(2 * np.pi * t * (1 + np.arange(12)[:, None] / 7)).astype(np.float32), 200)
     image = EcgRenderer(size=SMALL, artifacts="hard")(record, seed=(7, 2, index)).image
@@ -76,7 +76,7 @@ def test_probabilities_and_ranges_are_kept():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_geometry_moves_with_the_picture(seed):
+def test_geometry_moves_with_the_image(seed):
     """A dot printed on the page is found in the photo where the geometry says."""
     moving = ("rotation", "perspective", "wrinkles", "desk")
     flaws = {name: [1, presets()["hard"][name][2], presets()["hard"][name][2]] for name in moving}
@@ -136,7 +136,7 @@ def test_a_buffer_is_reused(record):
 
 
 @pytest.mark.slow
-def test_a_thousand_pictures_leave_no_memory_behind(record):
+def test_a_thousand_images_leave_no_memory_behind(record):
     draw = EcgRenderer(size=SMALL, artifacts="photo")
     for seed in range(60):
         draw(record, seed)

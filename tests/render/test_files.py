@@ -1,4 +1,4 @@
-"""Files: pictures and vectors out, photos in."""
+"""Files: images and vectors out, photos in."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def test_pdf_is_whole_and_of_the_papers_size(record, tmp_path):
 
 
 def test_photos_are_turned_upright():
-    picture = np.zeros((20, 30, 3), np.uint8)
-    picture[:, :10] = 200
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[:, :10] = 200
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned by 90 degrees
-    upright = load_ecg_image(encoded(Image.fromarray(picture), "JPEG", exif=exif, quality=95))
+    upright = load_ecg_image(encoded(Image.fromarray(image), "JPEG", exif=exif, quality=95))
     assert upright.shape == (30, 20, 3)
     assert upright[2].mean() > 150 > 50 > upright[25].mean()
 
@@ -81,7 +81,7 @@ def test_every_kind_of_pixel(mode, value, seen):
         assert np.all(image == seen)
 
 
-def test_large_damaged_and_missing_pictures_are_refused(tmp_path):
+def test_large_damaged_and_missing_images_are_refused(tmp_path):
     bomb = encoded(Image.new("1", (9000, 9000)), "PNG")
     with pytest.raises(RenderError, match="9000 x 9000"):
         load_ecg_image(bomb)
@@ -96,12 +96,12 @@ def test_large_damaged_and_missing_pictures_are_refused(tmp_path):
     assert load_ecg_image(good, max_side=100).shape == (100, 100, 3)
 
 
-def test_a_folder_of_records_becomes_pictures_and_resumes(record, tmp_path):
+def test_a_folder_of_records_becomes_images_and_resumes(record, tmp_path):
     import json
 
     from gem_lightning.ecg import write_wfdb
 
-    source, target = tmp_path / "records", tmp_path / "pictures"
+    source, target = tmp_path / "records", tmp_path / "images"
     (source / "deep").mkdir(parents=True)
     for name in ("one", "deep/two"):
         write_wfdb(record, source / name)

@@ -15,7 +15,7 @@ SIZES = ((336, 435), (850, 1100), (1700, 2200))
 
 
 def darkness(image: np.ndarray, paper: np.ndarray) -> np.ndarray:
-    """Ink (H, W) of 0 to 1 of a picture on paper without ink."""
+    """Ink (H, W) of 0 to 1 of an image on paper without ink."""
     paper = paper.astype(float)
     return np.clip((paper - image).sum(-1) / np.maximum(paper.sum(-1), 1), 0, 1)
 
@@ -190,7 +190,7 @@ def test_nan_leaves_a_gap(record):
 def test_tall_traces_stay_on_the_page(record):
     signal = record.signal.copy()
     signal[1, 1000], signal[6, 2000] = 50, -50
-    with pytest.warns(RenderWarning, match="held at its edge in II;"):
+    with pytest.warns(RenderWarning, match="clipped at its edge in II;"):
         drawn = EcgRenderer(size=(850, 1100))(EcgRecord(signal, 500))
     assert {t.lead for t in drawn.geometry.traces if t.clipped} == {"II"}  # the V1 spike lies outside V1's window
     assert np.isclose(drawn.geometry.px_per_mm, 850 / 215.9)

@@ -1,4 +1,4 @@
-"""The picture of marks: drawn for any lead set, the same bytes for the same record."""
+"""The image of marks: drawn for any lead set, the same bytes for the same record."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _PREFIX = re.compile(r"^(mdc_ecg_lead_|ecg_|ekg_|lead_|ableitung_|channel_)+")
 def lead_name(text: str) -> str | None:
     """The standard name of a lead, or None where the spelling is not one of the twelve.
 
-    Knows case, blanks, underscores and hyphens, ``Lead``, ``ECG`` and ``MDC_ECG_LEAD_`` prefixes, ``DI``, ``D1``,
+    Ignores case, blanks, underscores and hyphens, ``Lead``, ``ECG`` and ``MDC_ECG_LEAD_`` prefixes, ``DI``, ``D1``,
     ``VR``, ``C1`` and explanations in brackets ("Lead I (Einthoven)", "aVR, augmented").
     """
     plain = re.sub(r"[(\[,;:].*$", "", text.strip().lower())
@@ -101,7 +101,7 @@ SWAPS: dict[str, dict[str, tuple[int, str]]] = {
 
 
 def swap_electrodes(record: EcgRecord, electrodes: str) -> EcgRecord:
-    """The record as it looks with two electrodes exchanged; doing it twice gives the record back.
+    """Return the record as if two electrodes were exchanged; twice gives the original.
 
     Args:
         record: Twelve standard leads.

@@ -43,7 +43,7 @@ def clean(record: EcgRecord, fs: float = CLEAN_FS, leads: str = "12") -> EcgReco
     Args:
         record: Leads with standard names in any order, mV.
         fs: Sampling rate of the result, Hz; the anti-alias filter is that of ``scipy.signal.resample_poly``.
-        leads: ``12`` asks for the twelve (missing limb leads are derived), ``any`` takes what is there.
+        leads: ``12`` requires the twelve (missing limb leads are derived), ``any`` accepts what is there.
 
     Raises:
         EcgReadError: A lead is missing, nothing is finite, or ``leads`` is something else.

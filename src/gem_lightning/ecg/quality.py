@@ -1,6 +1,6 @@
-"""Whether a recording can be measured, and what is wrong with it: technical faults, not diagnoses.
+"""Technical quality of a recording: whether it can be measured, and its faults (no diagnoses).
 
-The limits are engineering choices, in physical units and listed here as constants; ``docs/ecg.md`` says how often they
+The limits are engineering choices, in physical units and listed here as constants; ``docs/ecg.md`` lists how often they
 fire on real recordings.
 """
 
@@ -112,7 +112,7 @@ def _lost(missing: float) -> LeadQuality:
 def _judge_lead(
     missing: float, spread: float, saturated: float, noise: float, mains: float, wander: float
 ) -> LeadQuality:
-    """Faults of one lead, and what they come to."""
+    """Collect the faults of one lead and its verdict."""
     faults = {
         "missing": (missing > MISSING_CARE, missing > MISSING_LOST),
         "flat": (spread < FLAT_MV, spread < FLAT_MV),
@@ -129,7 +129,7 @@ def _judge_lead(
 
 def _lead_reasons(leads: dict[str, LeadQuality]) -> list[str]:
     """One sentence per fault with the leads that have it."""
-    words = {
+    descriptions = {
         "missing": lambda q: f"{q.missing:.0%} unknown",
         "flat": lambda q: "no signal",
         "saturated": lambda q: "stands at its limit",
@@ -138,7 +138,7 @@ def _lead_reasons(leads: dict[str, LeadQuality]) -> list[str]:
         "wander": lambda q: f"{q.wander_mv:.1f} mV",
     }
     found = []
-    for fault, describe in words.items():
+    for fault, describe in descriptions.items():
         there = [f"{name} ({describe(lead)})" for name, lead in leads.items() if fault in lead.reasons]
         if there:
             found.append(f"{fault}: {', '.join(there)}")
@@ -191,7 +191,7 @@ def _saturation(x: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _tones(samples: int, fs: float) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Windowed sines and cosines (samples, 2 · frequencies) at and beside 50 and 60 Hz, and the mains frequencies."""
+    """Windowed sines and cosines (samples, 2 · frequencies) at and next to 50 and 60 Hz, and the mains frequencies."""
     mains = tuple(f for f in (50, 60) if f < 0.45 * fs)
     frequencies = np.array([f + d for f in mains for d in (-3.0, 0.0, 3.0)])
     turns = np.outer(np.arange(samples) / fs, frequencies) * 2 * np.pi
@@ -200,7 +200,7 @@ def _tones(samples: int, fs: float) -> tuple[np.ndarray, tuple[int, ...]]:
 
 
 def _mains(x: np.ndarray, fs: float) -> np.ndarray:
-    """Amplitude (leads,) at 50 or 60 Hz above that 3 Hz beside it, mV."""
+    """Amplitude (leads,) at 50 or 60 Hz above that 3 Hz away, mV."""
     tones, mains = _tones(x.shape[1], fs)
     if not mains:
         return np.zeros(len(x))
@@ -211,7 +211,7 @@ def _mains(x: np.ndarray, fs: float) -> np.ndarray:
 
 
 def _limb_reasons(level: np.ndarray, fs: float, usable: bool) -> list[str]:
-    """Limb leads that contradict each other, or electrodes that look exchanged; ``level`` (12, samples), mV."""
+    """Limb leads that contradict each other, or electrodes that appear exchanged; ``level`` (12, samples), mV."""
     size = float(np.sqrt(np.mean(np.square(level[:6])))) + 1e-9
     expected = LIMB_FROM_I_II @ level[:2]
     error = np.sqrt(np.mean(np.square(level[:6] - expected), axis=1)) / size
@@ -220,7 +220,7 @@ def _limb_reasons(level: np.ndarray, fs: float, usable: bool) -> list[str]:
     if not usable:
         return []
     swap = swapped_electrodes(level, fs)
-    return [f"swapped: the electrodes {swap} look exchanged"] if swap else []
+    return [f"swapped: the electrodes {swap} appear exchanged"] if swap else []
 
 
 def _misfit(level: np.ndarray, expected: np.ndarray, size: float) -> str:
@@ -239,7 +239,7 @@ def swapped_electrodes(level: np.ndarray, fs: float) -> str | None:
     """Arm (LA-RA) or right arm and leg (RA-LL) electrodes exchanged, or None.
 
     Both the QRS complexes and what lies between them (P, T) have to point against V5 and V6; either alone also occurs
-    with axis deviation or inferior infarction. LA-LL cannot be told without earlier recordings.
+    with axis deviation or inferior infarction. An LA-LL exchange cannot be recognised without earlier recordings.
 
     Args:
         level: The standard leads (12, samples), mV, without wander.
@@ -260,7 +260,7 @@ def swapped_electrodes(level: np.ndarray, fs: float) -> str | None:
     undone = {"LA-RA": (-x[0], x[2]), "RA-LL": (-x[2], -x[1])}  # I and II as they would be
     for lead, name in ((x[0], "LA-RA"), (x[1], "RA-LL")):
         complexes, between = agrees(lead)
-        # a left lead that is itself negative (pacing, lateral infarction) says nothing about the electrodes
+        # a left lead that is itself negative (pacing, lateral infarction) is no evidence about the electrodes
         if complexes < -0.3 and between < -0.4 and _net(left[beats]) > 0 > _net(lead[beats]):
             found.append((sum(agrees(undone[name][0]) + agrees(undone[name][1])), name))
     return max(found)[1] if found else None

@@ -20,7 +20,7 @@ class EcgRecord:
         signal: Float32 array (leads, samples), mV. NaN marks a sample that is not known.
         fs: Sampling rate, Hz.
         leads: Lead names, one per row of ``signal``; the standard names are :data:`LEADS`.
-        meta: Facts about the recording that identify nobody (format, age, sex, device, source file name).
+        meta: Facts about the recording without identifiers (format, age, sex, device, source file name).
         quality: Flags set while reading (for example repaired samples), or None.
 
     Raises:

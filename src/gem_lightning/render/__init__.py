@@ -1,4 +1,4 @@
-"""Pictures: calibrated 12-lead paper ECGs from records, with a camera's flaws on demand."""
+"""Calibrated 12-lead paper images of records, with camera artefacts on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A camera's and a scanner's flaws: which occur and how strongly, and how they are put on a picture."""
+"""Camera and scanner artefacts: sampling which occur and how strongly, and applying them to an image."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def find_artifacts(artifacts: str | Mapping[str, Any] | None) -> dict[str, tuple
 
 
 def generator(seed: Any, signal: np.ndarray) -> np.random.Generator:
-    """The generator for a seed; without one the signal itself is the seed, so a record always looks the same."""
+    """The generator for a seed; without one the signal itself is the seed, so a record always gives the same image."""
     if isinstance(seed, np.random.Generator):
         return seed
     if seed is None:
@@ -65,21 +65,21 @@ def generator(seed: Any, signal: np.ndarray) -> np.random.Generator:
 
 
 def draw_amounts(artifacts: Mapping[str, tuple[float, float, float]], rng: np.random.Generator) -> dict[str, float]:
-    """The flaws of one picture. The same numbers are drawn whatever the configuration, so one flaw's does not move
+    """The flaws of one image. The same numbers are drawn whatever the configuration, so one flaw's does not move
     another's."""
-    luck = rng.random((len(FLAWS), 2))
+    draws = rng.random((len(FLAWS), 2))
     amounts = {}
-    for name, (chance, amount) in zip(FLAWS, luck):
+    for name, (chance, amount) in zip(FLAWS, draws):
         probability, low, high = artifacts.get(name, (0.0, 0.0, 0.0))
         if chance < probability:
             amounts[name] = low + (high - low) * amount
     return amounts
 
 
-def spoil(
+def apply_artifacts(
     page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, Warp]:
-    """Put flaws on a flat picture.
+    """Apply artefacts to a flat image.
 
     Args:
         page: Uint8 (H, W, 3), changed in place by notes, stains and holes.
@@ -88,19 +88,19 @@ def spoil(
         rng: Gives the places and directions.
 
     Returns:
-        The picture, uint8 (H, W, 3), and the map of the page's points to it.
+        The image, uint8 (H, W, 3), and the map of the page's points to it.
     """
     import cv2
 
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # one picture is one thread's work; OpenCV's own pool does not survive a fork
+    cv2.setNumThreads(1)  # one image is one thread's work; OpenCV's own pool does not survive a fork
     try:
-        return _spoil(page, px_per_mm, amounts, rng)
+        return _apply(page, px_per_mm, amounts, rng)
     finally:
         cv2.setNumThreads(threads)
 
 
-def _spoil(
+def _apply(
     page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, Warp]:
     import cv2
@@ -126,10 +126,10 @@ def _spoil(
     starts = rng.integers(1 << 16, size=(height, 2))
     at_x, at_y, light, inside = _scratch(height, width)
     look(height, width, tuple(np.linalg.inv(matrix).ravel()), fields, lines, at_x, at_y, light, inside)
-    picture = cv2.remap(page, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    table, beside = _grain(width), np.array([*desk, 4.0 * px_per_mm])
-    expose(picture, light, inside, _tone(amounts), beside, table, amounts.get("noise", 0.0), starts, moire)
-    return (_jpeg(picture, round(amounts["jpeg"])) if "jpeg" in amounts else picture), warp
+    photo = cv2.remap(page, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    grain, surroundings = _grain(width), np.array([*desk, 4.0 * px_per_mm])
+    expose(photo, light, inside, _tone(amounts), surroundings, grain, amounts.get("noise", 0.0), starts, moire)
+    return (_jpeg(photo, round(amounts["jpeg"])) if "jpeg" in amounts else photo), warp
 
 
 def _scratch(height: int, width: int) -> np.ndarray:
@@ -162,7 +162,7 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _matrix(height: int, width: int, amounts: Mapping[str, float], rng: np.random.Generator) -> np.ndarray:
-    """The (3, 3) map of the page's pixels to the picture's: turn, tilt, distance."""
+    """The (3, 3) map of the page's pixels to the image's: rotation, tilt, distance."""
     import cv2
 
     shake, place = rng.uniform(-1, 1, (4, 2)), rng.uniform(-0.5, 0.5, 2)

@@ -13,7 +13,7 @@ import numpy as np
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import RenderError
 from gem_lightning.jobs import write_atomically
-from gem_lightning.render.artifacts import draw_amounts, find_artifacts, generator, spoil
+from gem_lightning.render.artifacts import apply_artifacts, draw_amounts, find_artifacts, generator
 from gem_lightning.render.font import draw_text
 from gem_lightning.render.geometry import Box, Geometry, RenderedEcg, Text, Trace
 from gem_lightning.render.kernels.stroke import stroke_traces
@@ -119,9 +119,9 @@ class EcgRenderer:
         self.line_px = max(self.line_mm * self.px_per_mm, 1.0 if page.line_mm is None else 0.05)
         self.speed, self.gain = float(speed), float(gain)
         self._plate: tuple[np.ndarray, list[Box], list[Text]] | None = None
-        if self.scene.seconds < self.scene.asked:
+        if self.scene.seconds < self.scene.requested:
             _warn(
-                f"the paper holds {self.scene.seconds:g} of {self.scene.asked:g} s at {speed:g} mm/s; "
+                f"the paper holds {self.scene.seconds:g} of {self.scene.requested:g} s at {speed:g} mm/s; "
                 "use page={'paper': 'fit'} for all"
             )
 
@@ -147,18 +147,18 @@ class EcgRenderer:
             texts.append(self._draw_header(image, record))
         rng = generator(seed, record.signal) if self.artifacts else None
         amounts = draw_amounts(self.artifacts, rng) if rng is not None else {}
-        held = self._draw_traces(image, record, amounts.get("fade", 1.0))
+        clipped = self._draw_traces(image, record, amounts.get("fade", 1.0))
         geometry = Geometry(
             self.px_per_mm, self.size, self.scene.page, self.origin, self.speed, self.gain, self.line_px,
-            self._traces(held), list(pulses), texts,
+            self._traces(clipped), list(pulses), texts,
         )  # fmt: skip
         warp = None
         if rng is not None and amounts:
-            spoilt, warp = spoil(image, self.px_per_mm, amounts, rng)
+            distorted, warp = apply_artifacts(image, self.px_per_mm, amounts, rng)
             if out is None:
-                image = spoilt
+                image = distorted
             else:
-                np.copyto(image, spoilt)
+                np.copyto(image, distorted)
         return RenderedEcg(image, geometry, self.px_per_mm * 25.4, warp)
 
     def save(self, record: EcgRecord, path: str | Path, seed: Any = None) -> Path:
@@ -230,22 +230,22 @@ class EcgRenderer:
         return Strips(self._rows(record), first, last, first / record.fs - times[:, 0])
 
     def _draw_traces(self, image: np.ndarray, record: EcgRecord, strength: float) -> np.ndarray:
-        """Draw every strip; returns how many samples of each were held at the edge of the page."""
+        """Draw every strip; return how many samples of each were clipped at the edge of the page."""
         slots, scale, strips = self.scene.slots, self.px_per_mm, self.strips(record)
         per_second = self.speed * scale
         signs = np.array([-1.0 if s.lead.startswith("-") else 1.0 for s in slots])
         limits = (self.origin[1] + 2.0 * scale, self.origin[1] + (self.scene.page[1] - 2.0) * scale)
-        held = stroke_traces(
+        clipped = stroke_traces(
             image, record.signal, strips.rows, strips.first, strips.last,
             self.origin[0] + np.array([s.x for s in slots]) * scale + strips.lag * per_second,
             per_second / record.fs, self.origin[1] + np.array([s.baseline for s in slots]) * scale,
             np.array([s.gain for s in slots]) * scale * signs, limits, self.line_px / 2,
             tuple(int(c) for c in self.ink), strength,
         )  # fmt: skip
-        if held.any():
-            leads = ", ".join(dict.fromkeys(s.lead for s, n in zip(slots, held) if n))
-            _warn(f"samples beyond the page were held at its edge in {leads}; use a smaller gain to see them")
-        return held
+        if clipped.any():
+            leads = ", ".join(dict.fromkeys(s.lead for s, n in zip(slots, clipped) if n))
+            _warn(f"samples beyond the page were clipped at its edge in {leads}; use a smaller gain to see them")
+        return clipped
 
     def _rows(self, record: EcgRecord) -> np.ndarray:
         """Row of the record's signal for each strip, by lead name."""
@@ -265,14 +265,14 @@ class EcgRenderer:
             _warn(f"no sample is known in {', '.join(blank)}: the strip is blank")
         return rows
 
-    def _traces(self, held: np.ndarray) -> list[Trace]:
+    def _traces(self, clipped: np.ndarray) -> list[Trace]:
         traces, scale, (left, top) = [], self.px_per_mm, self.origin
-        for slot, clipped in zip(self.scene.slots, held):
+        for slot, count in zip(self.scene.slots, clipped):
             x, y = left + slot.x * scale, top + slot.baseline * scale
             right = x + (slot.t1 - slot.t0) * self.speed * scale
             box = (x, y - 0.6 * self.scene.pitch * scale, right, y + 0.4 * self.scene.pitch * scale)
             t0, t1 = slot.t0 + self.page.start, slot.t1 + self.page.start
-            traces.append(Trace(slot.lead, t0, t1, x, y, slot.gain, box, bool(clipped)))
+            traces.append(Trace(slot.lead, t0, t1, x, y, slot.gain, box, bool(count)))
         return traces
 
 

@@ -1,4 +1,4 @@
-"""How a picture becomes the squares that an image tower takes; uint8 in, uint8 out, Pillow's bicubic as in training.
+"""Fit images to the square inputs of an image tower; uint8 in, uint8 out, Pillow's bicubic as in training.
 
 Rendering straight at ``size=(336, 336)`` needs none of this: the page then lies whole inside the square.
 """
@@ -18,7 +18,7 @@ GRID = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))  # LLaVA-1
 
 
 def letterbox(image: np.ndarray, size: int = 336, fill: Sequence[int] = CLIP_MEAN_COLOR) -> np.ndarray:
-    """The whole picture (H, W, 3) in a square (size, size, 3), padded on two sides: every label stays inside."""
+    """The whole image (H, W, 3) in a square (size, size, 3), padded on two sides: every label stays inside."""
     image = _checked(image)
     height, width = image.shape[:2]
     side = max(height, width)
@@ -32,7 +32,7 @@ def letterbox(image: np.ndarray, size: int = 336, fill: Sequence[int] = CLIP_MEA
 
 
 def stretch(image: np.ndarray, size: int = 336) -> np.ndarray:
-    """The whole picture (H, W, 3) squeezed into (size, size, 3): millimetres differ by axis afterwards."""
+    """The whole image (H, W, 3) squeezed into (size, size, 3): millimetres differ by axis afterwards."""
     return _resize(_checked(image), size, size)
 
 
@@ -52,12 +52,12 @@ def gem(image: np.ndarray, size: int = 336) -> np.ndarray:
 
 
 def anyres(image: np.ndarray, size: int = 336, grid: Sequence[Sequence[int]] = GRID) -> np.ndarray:
-    """LLaVA-1.6's tiles (1 + n, size, size, 3): the squeezed whole, then the padded picture cut into a grid.
+    """LLaVA-1.6's tiles (1 + n, size, size, 3): the squeezed whole, then the padded image cut into a grid.
 
     Args:
         image: (H, W, 3).
         size: Side of a tile, px.
-        grid: Allowed (width, height) of the cut picture, px.
+        grid: Allowed (width, height) of the cut image, px.
     """
     image = _checked(image)
     width, height = best_grid((image.shape[1], image.shape[0]), grid)
@@ -75,12 +75,12 @@ def anyres(image: np.ndarray, size: int = 336, grid: Sequence[Sequence[int]] = G
 
 
 def best_grid(size: tuple[int, int], grid: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The canvas that keeps most of a picture's resolution, and of these the one that wastes least.
+    """The canvas that keeps most of an image's resolution, and of these the one that wastes least.
 
     Source: LLaVA-1.6, ``select_best_resolution``, with its integer truncation.
 
     Args:
-        size: (width, height) of the picture, px.
+        size: (width, height) of the image, px.
         grid: Canvases to choose from; the first number of each pair is compared with the width.
 
     Returns:
@@ -105,7 +105,7 @@ def image_fit(
     fill: Sequence[int] = CLIP_MEAN_COLOR,
     warn: bool = True,
 ) -> np.ndarray:
-    """A picture (H, W, 3) as tiles (n, size, size, 3), uint8; one tile for all but ``anyres``.
+    """An image (H, W, 3) as tiles (n, size, size, 3), uint8; one tile for all but ``anyres``.
 
     Args:
         image: uint8 RGB.
@@ -113,10 +113,10 @@ def image_fit(
         size: Side of a tile, px.
         grid: Canvases of ``anyres``, px.
         fill: Colour of the sides that ``letterbox`` adds.
-        warn: Say once what ``gem`` cuts off; False where the weights were trained so.
+        warn: Log once what ``gem`` cuts off; False where the weights were trained so.
 
     Raises:
-        RenderError: ``how`` is something else, or the picture is not uint8 RGB.
+        RenderError: ``how`` is something else, or the image is not uint8 RGB.
     """
     ways: dict[str, Callable[[], np.ndarray]] = {
         "letterbox": lambda: letterbox(image, size, fill)[None],
@@ -134,7 +134,7 @@ def image_fit(
 
 def _checked(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape) == 0:
-        raise RenderError(f"expected a uint8 RGB picture (H, W, 3), got {image.dtype} {image.shape}")
+        raise RenderError(f"expected a uint8 RGB image (H, W, 3), got {image.dtype} {image.shape}")
     return image
 
 

@@ -1,4 +1,4 @@
-"""A folder of records as a folder of pictures, over all cores, resumable."""
+"""Render a folder of records to a folder of images on all cores, resumable."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
 
 @dataclass(frozen=True)
 class RenderFile:
-    """Reads one record and writes its picture; the item is ``{"id", "path", "index"}``.
+    """Read one record and write its image; the item is ``{"id", "path", "index"}``.
 
     Attributes:
         renderer: How to draw.
-        target: Folder of the pictures.
+        target: Folder of the images.
         suffix: .png, .jpg, .svg or .pdf.
         seed: The artifacts' seed is (seed, index).
     """
@@ -34,7 +34,7 @@ class RenderFile:
     seed: int = 0
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        """The row of one picture: its file, and for pixels where everything lies."""
+        """The row of one image: its file, and for pixel formats its geometry."""
         record = read_ecg(item["path"], leads="any")
         path = Path(self.target) / (item["id"] + self.suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,13 +59,13 @@ def render_folder(
 ) -> Progress:
     """Draw every record of a folder (or of a list of paths).
 
-    Pictures keep the records' relative names. ``target/job`` holds the state: a second call does what is missing; its
-    ``shards/*.jsonl`` list each picture with its geometry, and ``*.broken`` the records that could not be drawn and
+    Images keep the records' relative names. ``target/job`` holds the state: a second call does what is missing; its
+    ``shards/*.jsonl`` list each image with its geometry, and ``*.broken`` the records that could not be drawn and
     why.
 
     Args:
         source: Folder that is searched through, or paths.
-        target: Folder of the pictures.
+        target: Folder of the images.
         renderer: How to draw; default ``EcgRenderer()``.
         suffix: .png, .jpg, .svg or .pdf.
         seed: Of the artifacts.
@@ -96,6 +96,6 @@ def _records(source: str | Path | Iterable[str | Path]) -> list[tuple[str, str]]
 
 
 def _fingerprint(renderer: EcgRenderer) -> str:
-    """A hash of everything that shapes the pictures."""
+    """Hash of everything that determines the images."""
     state = {k: v for k, v in sorted(renderer.__getstate__().items()) if k != "_plate"}
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]

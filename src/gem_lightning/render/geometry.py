@@ -1,4 +1,4 @@
-"""Where everything on the picture lies: what digitisers, overlays and the web page need to know."""
+"""Positions of traces, pulses and texts on an image, for digitisers, overlays and the web page."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Trace:
         t0, t1: First and last time shown, s from the start of the record.
         x0: Where ``t0`` lies, px.
         baseline_y: Where 0 mV lies, px.
-        gain: mm per mV (half of the page's gain for precordial leads when asked so).
+        gain: mm per mV (half of the page's gain for precordial leads where requested).
         box: (x0, y0, x1, y1) of the strip, px.
-        clipped: Some samples were held at the edge of the page.
+        clipped: Some samples were clipped at the edge of the page.
     """
 
     lead: str
@@ -55,11 +55,11 @@ class Geometry:
 
     A sample at time t with value v lies at ``x0 + (t - t0) * speed * px_per_mm``, ``baseline_y - v * gain * px_per_mm``
     of its trace. After a camera's distortion that holds in ``flat``, and :meth:`to_image` carries points along; boxes
-    and start points of this object are already those of the distorted picture.
+    and start points of this object are already those of the distorted image.
 
     Attributes:
         px_per_mm: Scale, px per mm (after a distortion: at the middle of the page).
-        size: (H, W) of the picture, px.
+        size: (H, W) of the image, px.
         page_mm: (width, height) of the paper, mm.
         origin: Where the paper's top left corner lies, px.
         speed: Paper speed, mm/s.
@@ -68,7 +68,7 @@ class Geometry:
         traces: Every strip, from top to bottom and left to right.
         pulses: (x0, y0, x1, y1) of each 1 mV calibration pulse, px.
         texts: Every printed text with its box.
-        warp: The distortion that carried the flat picture here, or None.
+        warp: The distortion that carried the flat image here, or None.
         flat: The geometry before the distortion, or None.
     """
 
@@ -86,7 +86,7 @@ class Geometry:
     flat: Geometry | None = None
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
-        """Points (n, 2) of the flat picture as points of this picture, px."""
+        """Points (n, 2) of the flat image as points of this image, px."""
         points = np.asarray(points, dtype=np.float64)
         return points if self.warp is None else self.warp.forward(points)
 
@@ -100,7 +100,7 @@ class Geometry:
         return self.to_image(np.stack([x.ravel(), y.ravel()], axis=1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, in px of this picture; ``matrix`` is the camera's part of a distortion."""
+        """Plain values for JSON, in px of this image; ``matrix`` is the camera's part of a distortion."""
         keys = ("px_per_mm", "size", "page_mm", "origin", "speed", "gain", "line_px")
         found: dict[str, Any] = {key: getattr(self, key) for key in keys}
         found["traces"] = [asdict(trace) for trace in self.traces]
@@ -147,13 +147,13 @@ def _area_scale(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class RenderedEcg:
-    """A picture and where everything on it lies.
+    """An image with its geometry.
 
     Attributes:
         image: Uint8 (H, W, 3), RGB.
         flat: The geometry as printed.
         dpi: Pixels per inch of paper.
-        warp: The distortion that carried the flat picture here, or None.
+        warp: The distortion that carried the flat image here, or None.
     """
 
     image: np.ndarray
@@ -163,7 +163,7 @@ class RenderedEcg:
 
     @cached_property
     def geometry(self) -> Geometry:
-        """Where everything lies on ``image``; made when first asked for, as a loader of pictures never asks."""
+        """Geometry of ``image``; computed on first access, since data loaders never use it."""
         return self.flat if self.warp is None else self.flat.warped(self.warp)
 
     def save(self, path: str | Path, quality: int = 92) -> Path:

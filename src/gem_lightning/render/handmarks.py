@@ -104,7 +104,7 @@ def smooth(points: np.ndarray) -> np.ndarray:
 
 
 def write(text: str, rng: np.random.Generator) -> list[np.ndarray]:
-    """The strokes of a written word, y down, x-height 1, starting at (0, 0); every letter differs a little."""
+    """Strokes of handwriting, y down, x-height 1, starting at (0, 0); every letter differs a little."""
     pen, strokes = 0.0, []
     slant = rng.uniform(0.1, 0.4)
     for letter in text.lower():

@@ -46,7 +46,7 @@ class Scene:
         pitch: Distance of rows.
         top, bottom: Where traces may be: between header and footer.
         seconds: Time on show, s.
-        asked: Time asked for, s.
+        requested: Requested duration, s.
     """
 
     page: tuple[float, float]
@@ -58,7 +58,7 @@ class Scene:
     top: float
     bottom: float
     seconds: float
-    asked: float
+    requested: float
 
 
 @functools.cache
@@ -168,8 +168,8 @@ def _place(
             factor = 0.5 if halve and lead.startswith("V") else 1.0
             x = start + c * span * speed
             slots.append(Slot(lead, c * span, (c + 1) * span, x, baseline, gain * factor))
-            beside = (lead, pulse_x - _PULSE_GAP - _NAME_ROOM + 1.0, baseline - 1.0)
-            names.append(beside if alone else (lead, x + 1.0, baseline - min(0.42 * pitch, 11.0)))
+            left_of_pulse = (lead, pulse_x - _PULSE_GAP - _NAME_ROOM + 1.0, baseline - 1.0)
+            names.append(left_of_pulse if alone else (lead, x + 1.0, baseline - min(0.42 * pitch, 11.0)))
             if c:
                 separators.append((x, baseline))
         halved = halve and all(lead.startswith("V") for lead in strip)

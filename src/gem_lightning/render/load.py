@@ -1,4 +1,4 @@
-"""Photos and scans of paper ECGs from files that nobody vouches for."""
+"""Load untrusted image files: photos and scans of paper ECGs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_ecg_image(
     max_pixels: int = 60_000_000,
     max_bytes: int = 60_000_000,
 ) -> np.ndarray:
-    """Read a picture upright, as uint8 RGB (H, W, 3).
+    """Read an image upright, as uint8 RGB (H, W, 3).
 
     The camera's turn (EXIF) is undone, transparency lies on white, 16-bit greys keep their range, and of several
     frames the first is taken.
@@ -27,11 +27,11 @@ def load_ecg_image(
     Args:
         source: A path or the file's bytes.
         max_side: Shrink so that no side exceeds this, px.
-        max_pixels: Refuse pictures that would unpack to more pixels; known from the header, before unpacking.
+        max_pixels: Refuse images that would unpack to more pixels; known from the header, before unpacking.
         max_bytes: Refuse longer files.
 
     Raises:
-        RenderError: No file, no picture, damaged, or too large.
+        RenderError: No file, no image, damaged, or too large.
     """
     from PIL import Image, ImageOps
 
@@ -52,7 +52,7 @@ def load_ecg_image(
     except RenderError:
         raise
     except Exception as error:  # damaged files raise anything from struct.error to SyntaxError
-        raise RenderError(f"expected a picture ({', '.join(_FORMATS)}), {name} cannot be read: {error}") from error
+        raise RenderError(f"expected an image ({', '.join(_FORMATS)}), {name} cannot be read: {error}") from error
     pixels = _rgb(image)
     if max_side is not None and max(pixels.shape[:2]) > max_side:
         scale = max_side / max(pixels.shape[:2])
@@ -64,14 +64,14 @@ def load_ecg_image(
 def _bytes(source: str | Path | bytes, max_bytes: int) -> tuple[str, bytes]:
     """A name for messages, and the file's bytes."""
     if isinstance(source, bytes):
-        name, length = "the picture", len(source)
+        name, length = "the image", len(source)
     else:
         path = Path(source)
         if not path.is_file():
-            raise RenderError(f"expected a picture's path, there is no file {path.name!r}")
+            raise RenderError(f"expected an image's path, there is no file {path.name!r}")
         name, length = path.name, path.stat().st_size
     if not 0 < length <= max_bytes:
-        raise RenderError(f"expected a picture of 1 to {max_bytes:,} bytes, {name} has {length:,}")
+        raise RenderError(f"expected an image of 1 to {max_bytes:,} bytes, {name} has {length:,}")
     return name, source if isinstance(source, bytes) else Path(source).read_bytes()
 
 

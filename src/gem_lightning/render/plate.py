@@ -1,4 +1,4 @@
-"""The part of a picture that no signal changes: paper, grid, calibration pulses, lead names, footer."""
+"""Background of a page: paper, grid, calibration pulses, lead names, footer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def line_coverage(pixels: int, pitch: float, offset: float, width: float) -> np.
 
 
 def draw_grid(size: tuple[int, int], px_per_mm: float, origin: tuple[float, float], style: Style) -> np.ndarray:
-    """Paper with its grid, uint8 (H, W, 3); the grid runs over the whole picture, in phase with the page."""
+    """Paper with its grid, uint8 (H, W, 3); the grid runs over the whole image, in phase with the page."""
     height, width = size
     canvas = np.broadcast_to(np.asarray(style.paper, np.float32), (height, width, 3)).copy()
     for pitch, line, color, dots in (

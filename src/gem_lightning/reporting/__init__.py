@@ -1,1 +1,1 @@
-"""What people see: pages, plots and terminal tables."""
+"""Reports for readers: HTML pages, plots and terminal tables."""

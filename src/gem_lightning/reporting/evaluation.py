@@ -1,4 +1,4 @@
-"""An evaluation for people: one self-contained HTML page, Markdown, and the plots in them."""
+"""Evaluation reports: one self-contained HTML page, Markdown, and their plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from gem_lightning.reporting.html import Table, environment, image_url, style_sheet
 
-# Okabe and Ito's colours: told apart by colour-blind readers and in grey.
+# Okabe and Ito's colours: distinguishable for colour-blind readers and in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
@@ -31,10 +31,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure against the strength of something.
+    """A metric as a function of a condition's strength.
 
     Attributes:
-        title, x_label, y_label: Words.
+        title, x_label, y_label: Labels.
         series: Lines.
         ticks: Names of the x values 0, 1, 2, …; empty for numbers.
         ordered: The x values grow; else points stand side by side without a line between them.
@@ -52,7 +52,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Counts of what is true (rows) against what was said (columns)."""
+    """Confusion counts: true class (rows) against stated class (columns)."""
 
     title: str
     rows: list[str]
@@ -67,7 +67,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Case:
-    """One record with what was said about it; ``marked`` is the text as HTML with coloured claims."""
+    """One record with its text; ``marked`` is the text as HTML with coloured claims."""
 
     title: str
     text: str
@@ -82,10 +82,10 @@ class EvaluationReport:
 
     Attributes:
         title, subtitle: Heading.
-        summary: (name, value) of the figures to see first.
+        summary: (name, value) of the headline metrics.
         tables, curves, matrices, cases: In the order to show.
-        notes: What a reader must know to judge the figures.
-        provenance: How the figures were made.
+        notes: What a reader must know to interpret the metrics.
+        provenance: How the results were produced.
     """
 
     title: str
@@ -99,7 +99,7 @@ class EvaluationReport:
     provenance: str = ""
 
     def to_html(self) -> str:
-        """One page that needs nothing else."""
+        """Render as one self-contained page."""
         from importlib.metadata import version
 
         from markupsafe import Markup
@@ -117,13 +117,13 @@ class EvaluationReport:
         )
 
     def to_markdown(self) -> str:
-        """The same for a repository or a paper's appendix; curves as tables, pictures left out."""
+        """Render as Markdown for a repository or an appendix; curves become tables, images are omitted."""
         parts = [f"# {self.title}", self.subtitle, "\n".join(f"- **{name}**: {value}" for name, value in self.summary)]
         parts += [_markdown_table(table) for table in self.tables]
         parts += [_markdown_table(_curve_table(curve)) for curve in self.curves]
         for matrix in self.matrices:
             rows = [[name, *map(str, counts)] for name, counts in zip(matrix.rows, matrix.counts)]
-            header = ["true \\ said", *matrix.columns]
+            header = ["true \\ stated", *matrix.columns]
             parts.append(_markdown_table(Table(matrix.title, header, rows, matrix.note)))
         parts += [f"## {case.title}\n\n> {case.text.strip() or '(no text)'}\n\n{case.note}" for case in self.cases]
         parts += ["## Notes\n\n" + "\n".join(f"- {note}" for note in self.notes)] if self.notes else []
@@ -160,7 +160,7 @@ def _point(series: Series, x: float) -> str:
 
 
 def _shown(case: Case) -> tuple[str | None, Any]:
-    """Picture and marked text for the page, None where there are none."""
+    """Image URL and marked text for the page, None where absent."""
     from markupsafe import Markup
 
     return None if case.image is None else image_url(case.image), Markup(case.marked) if case.marked else None
@@ -197,7 +197,7 @@ def draw_curve(curve: Curve) -> bytes:
 
 
 def _points(axes: Any, series: Series, colour: str, marker: str, shift: float) -> None:
-    """Points with their intervals as bars, moved aside so that they do not hide each other."""
+    """Points with their intervals as bars, shifted so that they do not overlap."""
     y = np.asarray(series.y, float)
     ends = np.stack([y - series.low, series.high - y]) if len(series.low) else None
     ends = None if ends is None else np.nan_to_num(np.maximum(ends, 0))

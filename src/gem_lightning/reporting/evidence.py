@@ -1,4 +1,4 @@
-"""What a finding rests on, in words."""
+"""Format the evidence of a finding as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _UNITS = {
     "_mv_ms": ("mV ms", 0), "_mv": ("mV", 2), "_ms": ("ms", 0), "_bpm": ("bpm", 0), "_deg": ("°", 0), "_s": ("s", 1),
 }  # fmt: skip
-_WORDS = {"qtc": "QTc", "avl": "aVL", "cv": "variation"} | {
+_ABBREVIATIONS = {"qtc": "QTc", "avl": "aVL", "cv": "variation"} | {
     word: word.upper() for word in ("p", "q", "r", "s", "t", "j", "pr", "qrs", "qt", "rr", "st", "rvh", "v1", "v3")
 }
 _NAMES = ("bazett", "cornell", "estes", "fridericia", "lewis", "lyon", "peguero", "romhilt", "sokolow")
@@ -27,7 +27,7 @@ def _value(key: str, value: Any) -> str:
     ending = next((end for end in _UNITS if key.endswith(end)), "")
     unit, decimals = _UNITS.get(ending, ("", 2))
     words = [
-        _WORDS.get(word) or (word.capitalize() if word in _NAMES else word)
+        _ABBREVIATIONS.get(word) or (word.capitalize() if word in _NAMES else word)
         for word in key.removesuffix(ending).split("_")
     ]
     name = re.sub("Sokolow Lyon|Romhilt Estes", lambda names: names[0].replace(" ", "-"), " ".join(words))

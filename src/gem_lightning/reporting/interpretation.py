@@ -31,7 +31,7 @@ class Interpretation:
         record: The record under the ``clean`` contract.
         findings: Criteria that the measurements meet.
         quality: Technical quality of the recording.
-        question: What was asked; empty for the usual interpretation.
+        question: Question to the model; empty for the usual interpretation.
         provenance: Which model and file, for the footer of pages.
         seen: uint8 (H, W, 3): the image that the model saw; None where it saw the signal alone.
     """
@@ -61,7 +61,7 @@ class Interpretation:
         Args:
             text: What a model wrote.
             record: The record, ``clean`` contract.
-            question: What was asked.
+            question: Question to the model.
             provenance: Which model and file.
             seen: uint8 (H, W, 3) image that the model saw.
             features: Measurements of ``record`` made before; None measures it.

@@ -1,4 +1,4 @@
-"""An ECG with its marks and intervals: as a matplotlib figure, and as SVG for a page."""
+"""Plot an ECG with its marks and intervals, as a matplotlib figure or as SVG."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plot(
     Args:
         record: The record.
         features: Its measurements.
-        delineation: Its marks; found again when not given.
+        delineation: Its marks; computed where None.
         leads: Which leads, in order; all by default.
         columns: Columns of panels.
 
@@ -59,7 +59,7 @@ def plot(
 
 
 def svg(record: EcgRecord, features: EcgFeatures, delineation: Delineation | None = None, columns: int = 2) -> str:
-    """The same picture as an SVG element without XML header, ready to be put into a page."""
+    """Render as an SVG element without XML header, ready to be put into a page."""
     import matplotlib as mpl
 
     buffer = io.StringIO()

@@ -22,7 +22,7 @@ _ROWS = (
 
 
 def print_measurements(record: EcgRecord, features: EcgFeatures, found: Sequence[Finding]) -> None:
-    """On standard output: what was measured, then the findings with evidence and criterion, then their sources."""
+    """Print measurements, then findings with evidence and criterion, then their sources."""
     from rich.console import Console
     from rich.table import Table
 

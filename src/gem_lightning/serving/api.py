@@ -1,4 +1,4 @@
-"""The HTTP application: ECG files in; the checked interpretation out, as a page or as JSON."""
+"""HTTP application: ECG files in, verified interpretation out as a page or as JSON."""
 
 # No postponed annotations here: FastAPI reads them from the functions.
 import tempfile
@@ -23,10 +23,10 @@ Rate = Annotated[float | None, Form()]
 
 
 def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
-    """An application around one loaded model.
+    """Build the application around one loaded model.
 
     Routes: ``GET /`` the upload page; ``POST /report`` the page of one record; ``POST /interpret`` the same as JSON.
-    A record of several files (WFDB's header and signal) is uploaded in one request. A mistake is a sentence on the
+    A record of several files (WFDB's header and signal) is uploaded in one request. An error is one sentence on the
     upload page for browsers and ``{"detail": sentence}`` for programs.
 
     Args:
@@ -34,7 +34,7 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
         name: Of the model, for the pages' footer.
         max_upload_mb: Largest upload, MB.
     """
-    # FastAPI's own pages of documentation load scripts from elsewhere; this application asks nobody.
+    # FastAPI's own documentation pages load scripts from a CDN; this application makes no external request.
     app = FastAPI(
         title="gem-lightning", description="Research software, not a medical device.", docs_url=None, redoc_url=None
     )
@@ -79,15 +79,15 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         if _is_browser(request):
-            wrong = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
-            return HTMLResponse(upload_page(f"expected a file and fields that can be read, got {wrong}"), 422)
+            problems = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+            return HTMLResponse(upload_page(f"expected a file and valid fields, got {problems}"), 422)
         return await request_validation_exception_handler(request, error)
 
     return app
 
 
 def _is_browser(request: Request) -> bool:
-    """Whether somebody looks at the answer: programs do not ask for HTML."""
+    """Whether the client is a browser: programs do not accept HTML."""
     return "text/html" in request.headers.get("accept", "")
 
 

@@ -155,7 +155,7 @@ def _named(raw: RawEcg) -> tuple[str, ...]:
 
 
 def _keep(names: tuple[str, ...], leads: str) -> list[int]:
-    """Rows that are asked for: the standard leads, or all."""
+    """Indices of the requested rows: the standard leads, or all."""
     return [i for i, name in enumerate(names) if leads == "any" or name in LEADS]
 
 

@@ -35,7 +35,7 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
     if fs is None or units is None:
         raise EcgReadError(
             f"expected a sampling rate and a unit for {source.name}, got fs={fs} and units={units}; a {format.upper()} "
-            "file does not hold them: say fs=500, units='mV' (on the command line --fs 500 --units mV, for generate "
+            "file does not hold them: pass fs=500, units='mV' (on the command line --fs 500 --units mV, for generate "
             "source.fs=500 source.units=mV)"
         )
     signal, names = _oriented(table, options.lead_names or names)
@@ -74,7 +74,9 @@ def _csv(source: Source) -> tuple[np.ndarray, tuple[str, ...] | None]:
     if not rows:
         raise EcgReadError(f"expected rows of numbers, got none in {source.name}")
     if any(len(row) != len(rows[0]) for row in rows):
-        raise EcgReadError(f"expected {len(rows[0])} columns in every row, got others in {source.name}; mend the file")
+        raise EcgReadError(
+            f"expected {len(rows[0])} columns in every row, got others in {source.name}; correct the file"
+        )
     titles = [cell.strip() for cell in rows[0]] if not _is_number(rows[0][0]) or not _is_number(rows[0][-1]) else None
     body = [[cell.strip() or "nan" for cell in row] for row in rows[1 if titles else 0 :]]
     try:

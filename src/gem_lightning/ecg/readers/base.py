@@ -23,7 +23,7 @@ _TO_MV |= {"millivolt": 1.0, "millivolts": 1.0, "microvolt": 1e-3, "microvolts":
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller says that a file cannot say itself.
+    """What the caller states about a file that does not hold it.
 
     Attributes:
         fs: Sampling rate, Hz.
@@ -47,8 +47,8 @@ class RawEcg:
         fs: Hz.
         leads: Names as in the file, or standard ones.
         units: One per lead.
-        meta: Facts that identify nobody: ``age``, ``sex``, ``device``, ``device_measurements``, ``dx``.
-        identity: Whatever else the file says about patient, place and time; kept only on request.
+        meta: Facts without identifiers: ``age``, ``sex``, ``device``, ``device_measurements``, ``dx``.
+        identity: Patient, place and time as in the file; kept only on request.
     """
 
     signal: np.ndarray
@@ -89,26 +89,26 @@ class Source:
             return file.read(count)
 
     def sibling(self, name: str) -> Source:
-        """A file beside this one, by bare name.
+        """Open a file in the same folder, by bare name.
 
         Raises:
             EcgReadError: The name leads elsewhere, there is no such file, or the source is bytes.
         """
         if not name or name in (".", "..") or "\0" in name or re.search(r"[/\\]|://", name):
             raise EcgReadError(
-                f"expected a plain file name beside the header, got {name[:80]!r}; "
+                f"expected a plain file name next to the header, got {name[:80]!r}; "
                 "a header may not point elsewhere: put its files into one folder"
             )
         if self.path is None:
             raise EcgReadError(f"expected a path, got bytes of a header that needs {name!r}; give the .hea file's path")
         path = self.path.with_name(name)
         if not path.is_file():
-            raise EcgReadError(f"expected {name} beside {self.name}, got no such file; copy it into the same folder")
+            raise EcgReadError(f"expected {name} next to {self.name}, got no such file; copy it into the same folder")
         return Source(path)
 
 
 def check_size(leads: float, samples: float, available: float | None = None) -> None:
-    """Refuse impossible sizes before any memory is asked for.
+    """Refuse impossible sizes before memory is allocated.
 
     Args:
         leads: Number of leads that the file claims.
@@ -122,11 +122,11 @@ def check_size(leads: float, samples: float, available: float | None = None) -> 
     if leads * samples > MAX_VALUES:
         raise EcgReadError(
             f"expected at most {MAX_VALUES:,} samples in all, got {leads:g} leads of {samples:,.0f}; "
-            "cut the recording, or mend the header if it is wrong"
+            "cut the recording, or correct the header if it is wrong"
         )
     if available is not None and leads * samples > available:
         raise EcgReadError(
-            f"expected {leads * samples:,.0f} samples as the header says, got bytes for {available:,.0f}; "
+            f"expected {leads * samples:,.0f} samples as stated in the header, got bytes for {available:,.0f}; "
             "the file is truncated: copy it again"
         )
 
@@ -134,7 +134,7 @@ def check_size(leads: float, samples: float, available: float | None = None) -> 
 def check_rate(fs: float) -> float:
     """The sampling rate, Hz, if it can be one of an ECG."""
     if not (np.isfinite(fs) and MIN_FS <= fs <= MAX_FS):
-        raise EcgReadError(f"expected a sampling rate from {MIN_FS:g} to {MAX_FS:g} Hz, got {fs:g}; mend the header")
+        raise EcgReadError(f"expected a sampling rate from {MIN_FS:g} to {MAX_FS:g} Hz, got {fs:g}; correct the header")
     return float(fs)
 
 
@@ -147,7 +147,7 @@ def to_mv(unit: str) -> float:
     key = re.sub(r"[\s_]", "", unit.strip().lower())
     if key not in _TO_MV:
         raise EcgReadError(
-            f"expected a voltage unit (mV, uV, nV, V), got {unit[:40]!r}; give units= or mend the header"
+            f"expected a voltage unit (mV, uV, nV, V), got {unit[:40]!r}; give units= or correct the header"
         )
     return _TO_MV[key]
 

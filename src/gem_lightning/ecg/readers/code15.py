@@ -17,7 +17,7 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
     """One exam (``index``, from 0; needed where there are several), without its zero padding.
 
     The dataset's description contradicts itself about the unit (1e-4 V, or V times 1000); mV is taken unless
-    ``units`` says otherwise.
+    ``units`` is given.
     """
     try:
         import h5py

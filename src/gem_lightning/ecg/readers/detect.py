@@ -1,4 +1,4 @@
-"""Which format a file has: from its content, and from its name only where the content does not tell."""
+"""Detect a file's format from its content, and from its name only where the content is ambiguous."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def detect(source: Source) -> str:
         raise EcgReadError(f"expected an ECG, got an empty file: {source.name}; copy it again")
     ending = source.path.suffix.lower() if source.path is not None else ""
     if ending == ".mat" and source.path is not None and source.path.with_suffix(".hea").is_file():
-        return "wfdb"  # the CinC Challenge's layout: gain, rate and names are in the header beside it
+        return "wfdb"  # the CinC Challenge's layout: gain, rate and names are in the header next to it
     if ending == ".dat" and source.path is not None and source.path.with_suffix(".hea").is_file():
         return "wfdb"
     if head[128:132] == b"DICM":
@@ -49,7 +49,7 @@ def detect(source: Source) -> str:
         return _ROOTS[root]
     if ending == ".mat":
         raise EcgReadError(
-            f"expected a header {source.name.removesuffix('.mat')}.hea beside {source.name}, got none; gain, rate and "
+            f"expected a header {source.name.removesuffix('.mat')}.hea next to {source.name}, got none; gain, rate and "
             "lead names of a CinC record are there: copy it into the same folder"
         )
     if root is None and _is_wfdb_header(head):

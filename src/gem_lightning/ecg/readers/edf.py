@@ -29,7 +29,7 @@ def read(source: Source) -> RawEcg:
         raise EcgReadError("expected one sampling rate for all leads, got several; export the ECG leads alone")
     seconds = _number(data[244:252], "duration of a data record")
     if seconds <= 0:
-        raise EcgReadError(f"expected a data record longer than 0 s, got {seconds}; mend the header")
+        raise EcgReadError(f"expected a data record longer than 0 s, got {seconds}; correct the header")
     width, held = sum(per_block), (len(data) - size) // 2
     blocks = int(_number(data[236:244], "number of data records"))
     blocks = held // width if blocks < 0 else blocks

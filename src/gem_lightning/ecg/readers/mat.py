@@ -25,7 +25,7 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
     if "ECG" not in content or content["ECG"].dtype.names is None or "data" not in content["ECG"].dtype.names:
         raise EcgReadError(
             f"expected a struct ECG with data, sex and age, got none in {source.name}; for the CinC layout put the "
-            ".hea file beside the .mat"
+            ".hea file next to the .mat"
         )
     record = content["ECG"].ravel()[0]
     signal = np.asarray(record["data"], dtype=np.float64)

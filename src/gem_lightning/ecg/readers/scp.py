@@ -68,7 +68,9 @@ def _sections(data: bytes) -> dict[int, bytes]:
         raise EcgReadError("expected an SCP file, got fewer than 32 bytes; the file is truncated")
     (stated,) = struct.unpack_from("<I", data, 2)
     if stated > len(data):
-        raise EcgReadError(f"expected {stated:,} bytes as the header says, got {len(data):,}; the file is truncated")
+        raise EcgReadError(
+            f"expected {stated:,} bytes as stated in the header, got {len(data):,}; the file is truncated"
+        )
     (length,) = struct.unpack_from("<I", data, 10)
     found: dict[int, bytes] = {}
     for at in range(6 + _HEADER, min(6 + length, len(data) - 9), 10):

@@ -1,4 +1,4 @@
-"""WFDB records: header (.hea) and signal files, also the CinC Challenge's .mat beside a header.
+"""WFDB records: header (.hea) and signal files, also the CinC Challenge's .mat with a header.
 
 The header is parsed here and not by the wfdb library, which takes a gain of 0 for 200 and a rate of 0 for valid, and
 follows names out of the folder. Format: WFDB Applications Guide, header(5) and signal(5).
@@ -38,7 +38,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Header:
-    """A header's content; ``samples`` is None where it does not say."""
+    """A header's content; ``samples`` is None where it is not stated."""
 
     fs: float
     samples: int | None
@@ -47,7 +47,7 @@ class Header:
 
 
 def read(source: Source) -> RawEcg:
-    """A WFDB record by its header (or by a signal file beside it)."""
+    """A WFDB record by its header (or by a signal file next to it)."""
     if source.path is not None and source.path.suffix.lower() != ".hea":
         source = source.sibling(source.path.with_suffix(".hea").name)
     header = parse_header(_decoded(source.data))
@@ -106,7 +106,7 @@ def _channel(line: str) -> Channel:
     parts = line.split(None, 8)
     match = _FORMAT.fullmatch(parts[1]) if len(parts) > 1 else None
     if not match:
-        raise EcgReadError(f"expected 'file format gain ...' in the WFDB header, got {line[:60]!r}; mend the header")
+        raise EcgReadError(f"expected 'file format gain ...' in the WFDB header, got {line[:60]!r}; correct the header")
     if match[1] not in _BYTES or int(match[2] or 1) != 1 or int(match[3] or 0) != 0:
         raise EcgReadError(
             f"expected WFDB format {', '.join(_BYTES)} with one sample a frame and no skew, got {parts[1]!r}; "
@@ -136,7 +136,7 @@ def _samples(source: Source, header: Header) -> np.ndarray:
     for file, members in groups.items():
         channel = header.channels[members[0]]
         if len({header.channels[i].format for i in members}) > 1:
-            raise EcgReadError(f"expected one format in {file}, got several; mend the header")
+            raise EcgReadError(f"expected one format in {file}, got several; correct the header")
         data = source.sibling(file).data[channel.offset :]
         held = int(len(data) / _BYTES[channel.format] + 1e-9)
         samples = header.samples or held // len(members)
@@ -193,7 +193,7 @@ def _facts(comments: tuple[str, ...]) -> dict[str, Any]:
 
 def _whole(text: str, what: str) -> int:
     if not re.fullmatch(r"\d{1,18}", text):
-        raise EcgReadError(f"expected a whole {what} in the WFDB header, got {text[:40]!r}; mend the header")
+        raise EcgReadError(f"expected a whole {what} in the WFDB header, got {text[:40]!r}; correct the header")
     return int(text)
 
 
@@ -202,5 +202,5 @@ def _real(text: str, what: str) -> float:
         return float(text)
     except ValueError:
         raise EcgReadError(
-            f"expected a number as {what} in the WFDB header, got {text[:40]!r}; mend the header"
+            f"expected a number as {what} in the WFDB header, got {text[:40]!r}; correct the header"
         ) from None

@@ -12,7 +12,7 @@ import numpy as np
 
 from gem_lightning.ecg.simulation.waves import Beat, Wave, aim, rotate, weights
 
-# Frontal axis (degrees) or None, and V1 to V6: how a territory's vector looks in the leads, as multiples of ``st_mv``.
+# Frontal axis (degrees) or None, and V1 to V6: a territory's vector in the leads, as multiples of ``st_mv``.
 TERRITORIES: dict[str, tuple[float | None, tuple[float, ...]]] = {
     "inferior": (98.0, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)),
     "lateral": (-12.0, (0.0, 0.0, 0.0, 0.2, 0.8, 0.75)),
@@ -38,7 +38,7 @@ class Heart:
         p_mv, qrs_mv, t_mv: Size of the frontal vector of each wave.
         chest: Factor on the precordial QRS; ``chest_t`` the same for T.
         transition: Shift of the R progression, in electrode distances (positive is late).
-        st_mv: Size of an ST deviation where one is asked for (always positive).
+        st_mv: Size of an ST deviation where one is requested (always positive).
         q_mv: Size of a pathological Q wave.
     """
 

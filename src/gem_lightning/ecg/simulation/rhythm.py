@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-_LEAD_IN_S = 3.0  # beats before the record starts, so that its first seconds look like the rest
+_LEAD_IN_S = 3.0  # beats before the record starts, so that its first seconds are like the rest
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Pace:
-    """What a rhythm needs to know: seconds throughout, ``every`` counts beats, ``ratio`` atrial beats per QRS."""
+    """Parameters of a rhythm: seconds throughout, ``every`` counts beats, ``ratio`` atrial beats per QRS."""
 
     rr: float
     pr: float
@@ -107,7 +107,7 @@ def paced_rhythm(pace: Pace, rng: np.random.Generator) -> Schedule:
 
 
 def pvc(pace: Pace, rng: np.random.Generator) -> Schedule:
-    """Each ``every``-th beat comes early from the ventricles; the sinus goes on, so the pause compensates."""
+    """Each ``every``-th beat is an early ventricular beat; the sinus node continues, so the pause compensates."""
     base = sinus(pace, rng)
     early = np.arange(len(base.qrs)) % pace.every == pace.every - 1
     early[0] = False
@@ -117,7 +117,7 @@ def pvc(pace: Pace, rng: np.random.Generator) -> Schedule:
 
 
 def pac(pace: Pace, rng: np.random.Generator) -> Schedule:
-    """Each ``every``-th beat comes early from the atria and resets the sinus."""
+    """Each ``every``-th beat is an early atrial beat and resets the sinus."""
     base = _sinus_times(pace, rng, 0.012, 0.008)
     early = np.arange(len(base)) % pace.every == pace.every - 1
     early[0] = False

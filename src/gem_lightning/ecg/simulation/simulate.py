@@ -72,7 +72,7 @@ _HEALTHY: dict[str, tuple[float, float]] = {
     "every": (3, 5),
 }
 _OTHERS = ("territory", "snr_db", "wander_mv", "mains_hz", "ratio", "escape", "qt_ms", "t_axis_deg", "age", "sex")
-# What can be asked for and is then exactly so; beyond, waves would run into each other.
+# Ranges of parameters that are met exactly; beyond them waves would overlap.
 _POSSIBLE: dict[str, tuple[float, float]] = {
     "heart_rate": (15, 350),
     "pr_ms": (40, 600),
@@ -97,7 +97,7 @@ class SimulatedEcg:
         global_marks: The same names, (beats,): earliest onset, latest offset, and the peak over all leads.
         diagnoses: Every finding code that is true of this record.
         parameters: True values: ``heart_rate``, ``rr_ms``, ``pr_ms``, ``p_ms``, ``qrs_ms``, ``qt_ms``, ``qtc_ms`` (by
-            formula), ``axis_deg`` (P, QRS, T), ``st_mv`` (lead, point), ``amplitudes_mv`` and what was asked for.
+            formula), ``axis_deg`` (P, QRS, T), ``st_mv`` (lead, point), ``amplitudes_mv`` and the requested parameters.
         beat_class: (beats,) normal, premature_supraventricular, premature_ventricular or paced.
         extra_p: (n,) peaks of P waves that no QRS follows, samples.
         clean: (12, samples) the signal without noise, mV.

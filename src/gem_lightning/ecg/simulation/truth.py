@@ -164,7 +164,7 @@ def _amplitudes(beat: Beat, has_p: bool) -> dict[str, dict[str, float]]:
 
 
 def diagnoses(codes: frozenset[str], facts: dict[str, Any], age: float, sex: str, territory: str) -> tuple[str, ...]:
-    """All finding codes that are true: what was asked for, and what rate, axis, PR, QTc and territory make of it."""
+    """List all finding codes that hold: those requested, and those that rate, axis, PR, QTc and territory imply."""
     found = set(codes) - {"sinus", "sinus_rhythm", "sinus_bradycardia", "sinus_tachycardia"}
     other = {"atrial_fibrillation", "atrial_flutter", "av_block_3", "paced_rhythm"} & found
     if not other:

@@ -50,7 +50,7 @@ def _span(y, n, x0, dx, half, xc, dense):
     if dense:
         return low, high
     for k in range(max(first - 1, 0), min(last, n - 2) + 1):
-        # The edge's offset line touches the pen's disc where the disc's middle is `rise` beside the line.
+        # The edge's offset line touches the pen's disc where the disc's middle is `rise` off the line.
         slope = (y[k + 1] - y[k]) / dx
         drop = half / math.sqrt(1.0 + slope * slope)
         rise = slope * drop
@@ -129,20 +129,20 @@ def stroke_traces(image, signal, rows, first, last, x0, dx, baseline, scale, lim
         dx: px per sample.
         baseline: (traces,) y of 0 mV, px.
         scale: (traces,) px per mV, negative for an inverted lead.
-        limits: (top, bottom) where traces are held, px.
+        limits: (top, bottom) where traces are clipped, px.
         half: Half of the pen's width, px.
         ink: Three ints, 0 to 255.
         strength: Opacity of the ink, 0 to 1.
 
     Returns:
-        (traces,) number of samples held at a limit.
+        (traces,) number of samples clipped at a limit.
     """
     longest = 1
     for j in range(rows.shape[0]):
         longest = max(longest, last[j] - first[j])
     y = np.empty(longest)
     low, high = np.empty(SUBCOLUMNS + 1), np.empty(SUBCOLUMNS + 1)
-    held = np.zeros(rows.shape[0], np.int64)
+    clipped = np.zeros(rows.shape[0], np.int64)
     for j in range(rows.shape[0]):
         n = 0
         lead, zero, factor = signal[rows[j]], baseline[j], scale[j]
@@ -155,11 +155,11 @@ def stroke_traces(image, signal, rows, first, last, x0, dx, baseline, scale, lim
                 n = 0
                 continue
             if value < limits[0] or value > limits[1]:
-                held[j] += 1
+                clipped[j] += 1
                 value = min(max(value, limits[0]), limits[1])
             y[n] = value
             n += 1
         if n > 0:
             start = x0[j] + (last[j] - n - first[j]) * dx
             _stroke(image, y, n, start, dx, half, ink, strength, low, high)
-    return held
+    return clipped

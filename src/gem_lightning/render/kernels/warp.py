@@ -69,7 +69,7 @@ def _fold(lines, k, sx, sy):
 
 @njit(cache=True, nogil=True)
 def _look_row(inverse, nodes, y, xs, ys, lights, reliefs):
-    """Where a row of pixels looks on the page, and the light there, folds apart; arrays of whole cells."""
+    """Map a row of pixels to the page, and the light there, folds apart; arrays of whole cells."""
     a, b, c, d, e, f, g, h, i = inverse
     for cell in range(xs.shape[0] // STEP):
         for j in range(STEP):
@@ -87,18 +87,18 @@ def _look_row(inverse, nodes, y, xs, ys, lights, reliefs):
 
 @njit(cache=True, nogil=True)
 def look(tall, wide, inverse, fields, lines, at_x, at_y, light, inside):
-    """Aim every pixel of the picture at the page.
+    """Aim every pixel of the image at the page.
 
     Args:
         tall, wide: Size of the page, px.
-        inverse: (9,) map of the picture's pixels to the page's pixels.
+        inverse: (9,) map of the image's pixels to the page's pixels.
         fields: (rows, columns, 4) at the nodes: displacement x, y (page px), light on all (1 = as printed) and light
             that the paper's relief adds.
         lines: (n, 8) folds and creases: normal (2), offset, half width (px), light side, dark core, first and last
             place along the line.
-        at_x, at_y: Float32 (H, W), written: where the pixel looks, as OpenCV counts (pixel middles are whole).
+        at_x, at_y: Float32 (H, W), written: the point of the page, as OpenCV counts (pixel middles are whole).
         light: Float32 (H, W), written: the light there.
-        inside: Float32 (H, W), written: distance from the page's edge, px, plus a half; negative beside the page.
+        inside: Float32 (H, W), written: distance from the page's edge, px, plus a half; negative off the page.
     """
     height, width = light.shape
     nodes, cells = np.empty((4, fields.shape[1])), (width + STEP - 1) // STEP
@@ -128,14 +128,14 @@ def look(tall, wide, inverse, fields, lines, at_x, at_y, light, inside):
 
 
 @njit(cache=True, nogil=True)
-def expose(picture, light, inside, tone, desk, grain, noise, starts, moire):
-    """Light the fetched picture, lay it on the desk and add the sensor's noise.
+def expose(image, light, inside, tone, desk, grain, noise, starts, moire):
+    """Light the fetched image, lay it on the desk and add the sensor's noise.
 
     Args:
-        picture: Uint8 (H, W, 3), the page's colours, changed in place.
+        image: Uint8 (H, W, 3), the page's colours, changed in place.
         light, inside: Of :func:`look`; ``light`` is changed by moire.
         tone: Float32 (3,) factor of each channel.
-        desk: (4,) colour beside the page, and how far the page's shadow falls on it, px.
+        desk: (4,) colour around the page, and how far the page's shadow falls on it, px.
         grain: Float32 table of normal deviates, longer than 65,536 + W.
         noise: Standard deviation, grey levels.
         starts: (H, 2) where each row begins in the table, for grey and for coloured noise.
@@ -157,14 +157,14 @@ def expose(picture, light, inside, tone, desk, grain, noise, starts, moire):
                 share = max(edge, 0.0)
                 shade = 1.0 - 0.35 * (1.0 + edge / desk[3]) if -desk[3] < edge <= 0.0 else 1.0 - share
                 for channel in range(3):
-                    below = picture[row, column, channel] * share
-                    picture[row, column, channel] = np.uint8(below + desk[channel] * shade + 0.5)
+                    below = image[row, column, channel] * share
+                    image[row, column, channel] = np.uint8(below + desk[channel] * shade + 0.5)
         first, second = grain[starts[row, 0] :], grain[starts[row, 1] :]
         for column in range(width):  # whole numbers before the clamp: a branch on noise is never predicted
             dust, hue = first[column] * grey + half, second[column] * tinge
-            red = np.int32(picture[row, column, 0] * (tone[0] * lit[column]) + (dust + hue))
-            green = np.int32(picture[row, column, 1] * (tone[1] * lit[column]) + dust)
-            blue = np.int32(picture[row, column, 2] * (tone[2] * lit[column]) + (dust - hue))
-            picture[row, column, 0] = min(max(red, zero), top)
-            picture[row, column, 1] = min(max(green, zero), top)
-            picture[row, column, 2] = min(max(blue, zero), top)
+            red = np.int32(image[row, column, 0] * (tone[0] * lit[column]) + (dust + hue))
+            green = np.int32(image[row, column, 1] * (tone[1] * lit[column]) + dust)
+            blue = np.int32(image[row, column, 2] * (tone[2] * lit[column]) + (dust - hue))
+            image[row, column, 0] = min(max(red, zero), top)
+            image[row, column, 1] = min(max(green, zero), top)
+            image[row, column, 2] = min(max(blue, zero), top)
