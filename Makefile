@@ -37,6 +37,7 @@ check: $(READY)  ## style, types and layers
 	@echo "==> ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "==> mypy"; $(BIN)/mypy
 	@echo "==> import layers"; $(BIN)/lint-imports
+	@echo "==> house rules"; $(BIN)/python tests/check_house.py
 
 test: check  ## everything but the slow tests
 	@echo "==> tests on $(JOBS) processes"
