@@ -56,7 +56,7 @@ def python_files() -> list[Path]:
 
 
 def cycles() -> Iterator[str]:
-    """Modules that import each other, directly or around, at any depth of a function; type-only imports do not count."""
+    """Modules that import each other, directly or around, also inside functions; type-only imports do not count."""
     graph = grimp.build_graph("gem_lightning", exclude_type_checking_imports=True, cache_dir=None)
     edges = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     for group in strongly_connected(edges):

@@ -15,9 +15,6 @@ LIMB_FROM_I_II = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0], [-0.5, -0.5], [1
 
 _SPELLINGS = {lead.lower(): lead for lead in LEADS}
 _SPELLINGS |= {
-    "1": "I",
-    "2": "II",
-    "3": "III",
     "d1": "I",
     "d2": "II",
     "d3": "III",
@@ -29,14 +26,15 @@ _SPELLINGS |= {"l1": "I", "l2": "II", "l3": "III", "vr": "aVR", "vl": "aVL", "vf
 _SPELLINGS |= {f"c{i}": f"V{i}" for i in range(1, 7)}
 # MDC codes (ISO 11073-10102) as in DICOM ("2:61") and SCP-ECG as in DICOM ("5.6.3-9-61").
 _CODES = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF", **{i + 2: f"V{i}" for i in range(1, 7)}}
-_PREFIX = re.compile(r"^(mdc_ecg_lead_|ecg_|ekg_|lead_|ableitung_|channel_)+")
+_PREFIX = re.compile(r"^([a-z]+_ecg_lead_|ecg_|ekg_|lead_|ableitung_|channel_)+")
 
 
 def lead_name(text: str) -> str | None:
     """The standard name of a lead, or None where the spelling is not one of the twelve.
 
     Ignores case, blanks, underscores and hyphens, ``Lead``, ``ECG`` and ``MDC_ECG_LEAD_`` prefixes, ``DI``, ``D1``,
-    ``VR``, ``C1`` and explanations in brackets ("Lead I (Einthoven)", "aVR, augmented").
+    ``VR``, ``C1``, other vendors' ``..._ECG_LEAD_`` codes and explanations in brackets ("Lead I (Einthoven)", "aVR,
+    augmented"). A bare number is no name: it counts channels more often than it numbers limb leads.
     """
     plain = re.sub(r"[(\[,;:].*$", "", text.strip().lower())
     if re.match(r"^\s*-\s*a?v[rlf]", plain):

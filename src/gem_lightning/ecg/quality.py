@@ -28,6 +28,8 @@ MISSING_CARE, MISSING_LOST = 0.0, 0.5
 SHORT_CARE_S, SHORT_LOST_S = 5.0, 2.0
 SLOW_HZ = 125
 """Rate at which all but noise and mains is looked at."""
+SCALE_MV = 50.0
+"""Usual range of a lead above which microvolts were declared as mV: tall QRS complexes reach some 10 mV."""
 INCONSISTENT_SHARE = 0.1
 """Root mean square of III - (II - I) over that of the limb leads."""
 
@@ -94,7 +96,8 @@ def quality(record: EcgRecord) -> Quality:
     leads = {}
     for i, name in enumerate(record.leads):
         leads[name] = _judge_lead(missing[i], spread[i], saturated[i], noise[i], mains[i], float(ranges[i]))
-    reasons = _lead_reasons(leads)
+    reasons = [f"scale: {slip}"] if (slip := scale_slip(spread)) else []
+    reasons += _lead_reasons(leads)
     if record.seconds < SHORT_CARE_S:
         reasons.append(f"short: {record.seconds:.1f} s of signal")
     if set(LEADS) <= set(record.leads):
@@ -103,6 +106,18 @@ def quality(record: EcgRecord) -> Quality:
     lost = sum(lead.verdict == "unusable" for lead in leads.values())
     verdict = "unusable" if 2 * lost >= len(leads) else "care" if reasons else "usable"
     return Quality(verdict, tuple(reasons), leads)
+
+
+def scale_slip(spread: np.ndarray) -> str | None:
+    """Describe a likely slip of 1000 between microvolts and mV.
+
+    Args:
+        spread: (leads,) range of each lead without its largest and smallest 0.5 %, mV.
+    """
+    usual = float(np.median(spread))
+    if usual <= SCALE_MV:
+        return None
+    return f"a lead usually spans {usual:.0f} mV: probably microvolts declared as mV, 1000 times too large"
 
 
 def _lost(missing: float) -> LeadQuality:

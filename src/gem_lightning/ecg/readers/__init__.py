@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -15,31 +16,35 @@ from gem_lightning.ecg.leads import complete_limb_leads, in_standard_order, lead
 from gem_lightning.ecg.pack import SUFFIX as PACK
 from gem_lightning.ecg.pack import read_pack
 from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, to_mv
-from gem_lightning.ecg.readers.detect import detect
+from gem_lightning.ecg.readers.detect import detect, unzipped
+from gem_lightning.ecg.readers.identify import ReadWarning, complete
+from gem_lightning.ecg.readers.plausible import check_values
 from gem_lightning.ecg.readers.write import write_wfdb
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import EcgReadError, MissingExtraError
 
-__all__ = ["FORMATS", "read_contracts", "read_ecg", "write_wfdb"]
+__all__ = ["FORMATS", "ReadWarning", "read_contracts", "read_ecg", "write_wfdb"]
 
-# Format to the module that reads it; those of _WITH_OPTIONS also receive what the caller states about the file.
+#: Format -> module and function that reads it.
 _READERS = {
-    "wfdb": "wfdb",
-    "dicom": "dicom",
-    "cpsc": "mat",
-    "csv": "arrays",
-    "npy": "arrays",
-    "npz": "arrays",
-    "chapman": "arrays",
-    "aecg": "aecg",
-    "sierra": "sierra",
-    "muse": "muse",
-    "ishne": "ishne",
-    "code15": "code15",
-    "edf": "edf",
-    "scp": "scp",
+    "wfdb": ("wfdb", "read"),
+    "dicom": ("dicom", "read"),
+    "cpsc": ("mat", "read"),
+    "mat73": ("mat", "read_hdf5"),
+    "csv": ("tables", "read"),
+    "xlsx": ("tables", "read_xlsx"),
+    "npy": ("arrays", "read_npy"),
+    "npz": ("arrays", "read_npz"),
+    "chapman": ("tables", "read_chapman"),
+    "aecg": ("aecg", "read"),
+    "sierra": ("sierra", "read"),
+    "muse": ("muse", "read"),
+    "ishne": ("ishne", "read"),
+    "code15": ("code15", "read"),
+    "edf": ("edf", "read"),
+    "bdf": ("edf", "read"),
+    "scp": ("scp", "read"),
 }
-_WITH_OPTIONS = {"csv", "npy", "npz", "chapman", "code15", "cpsc"}
 FORMATS: tuple[str, ...] = tuple(_READERS)
 
 
@@ -53,6 +58,7 @@ def read_ecg(
     fs: float | None = None,
     units: str | None = None,
     lead_names: tuple[str, ...] | list[str] | None = None,
+    gain: float | None = None,
     index: int | None = None,
 ) -> EcgRecord:
     """Read an ECG file of any supported format.
@@ -61,19 +67,24 @@ def read_ecg(
         path_or_bytes: A path (for WFDB the header, or the record's name without ending), or a file's content.
         format: One of :data:`FORMATS`; detected from the content where None.
         contract: ``clean``: standard lead order by name, 500 Hz, mV, short gaps repaired and flagged in ``quality``.
-            ``gem``: what the original GEM feeds its tower: rows, rate and (for WFDB) units of the file, 0 where
-            unknown, 5,000 samples.
+            ``gem``: what the original GEM feeds its tower: for WFDB rows, rate and units of the file, for other formats
+            standard order at 500 Hz in mV; 0 where unknown, 5,000 samples.
         leads: ``12`` requires the standard leads; ``any`` accepts what is there.
-        deidentify: Keep only age (90 stands for 90 and over), sex, device and the device's measurements.
-        fs: Sampling rate, Hz, for formats that do not hold it (CSV, NPY, NPZ).
-        units: Unit of the samples, for the same formats.
-        lead_names: Names of the rows, for the same formats; standard order is assumed where 12 rows have no names.
+        deidentify: Keep only age (90 stands for 90 and over), sex, device, the device's measurements and its
+            statements; otherwise ``meta["identity"]`` holds what the file states about patient, place and time.
+        fs: Sampling rate, Hz, where the file does not hold it or holds a wrong one.
+        units: Unit of the samples, where the file does not hold it.
+        lead_names: Names of the rows; without names twelve rows are read in standard order, with a warning.
+        gain: Counts per mV, where the file holds uncalibrated samples.
         index: Which recording of a file that holds several (CODE-15, packs of ours), from 0.
+
+    Returns:
+        The record; ``meta["notes"]`` lists what was assumed, repaired or left out.
 
     Raises:
         EcgReadError: The file cannot be read as requested; the message names the expected and actual value and a fix.
     """
-    how: dict[str, Any] = {"fs": fs, "units": units, "lead_names": lead_names, "index": index}
+    how: dict[str, Any] = {"fs": fs, "units": units, "lead_names": lead_names, "gain": gain, "index": index}
     return read_contracts(path_or_bytes, (contract,), format, leads, deidentify, **how)[0]
 
 
@@ -87,6 +98,7 @@ def read_contracts(
     fs: float | None = None,
     units: str | None = None,
     lead_names: Sequence[str] | None = None,
+    gain: float | None = None,
     index: int | None = None,
 ) -> list[EcgRecord]:
     """Read a file once and return it under each of several signal contracts; arguments as :func:`read_ecg`."""
@@ -98,14 +110,17 @@ def read_contracts(
     if isinstance(path_or_bytes, (str, os.PathLike)) and os.fspath(path_or_bytes).endswith(PACK):
         record = read_pack(path_or_bytes, index or 0)
         return [preprocess.gem(record) if c == "gem" else preprocess.clean(record, leads=leads) for c in contracts]
-    source = _source(path_or_bytes)
+    source = unzipped(_source(path_or_bytes))
     name = format or detect(source)
     if name not in _READERS:
         raise EcgReadError(f"expected a format of {', '.join(FORMATS)}, got {name!r}")
-    raw = _read(name, source, Options(fs, units, None if lead_names is None else tuple(lead_names), index))
-    check_size(*raw.signal.shape)
+    options = Options(fs, units, None if lead_names is None else tuple(lead_names), gain, index)
+    raw = complete(_read(name, source, options), options)
+    check_size(source.budget, *raw.signal.shape)
     check_rate(raw.fs)
-    meta = {"format": name, **raw.meta}
+    source.budget.check("samples", raw.signal.size * max(1.0, preprocess.CLEAN_FS / raw.fs))
+    raw = check_values(raw)
+    meta = {"format": name, **raw.meta, **({"notes": raw.notes} if raw.notes else {})}
     if not deidentify:
         meta |= {"source": source.name, "identity": raw.identity}
     return [_to_gem(raw, meta, leads, name) if c == "gem" else _to_clean(raw, meta, leads) for c in contracts]
@@ -131,11 +146,12 @@ def _source(given: str | os.PathLike[str] | bytes) -> Source:
 
 def _read(name: str, source: Source, options: Options) -> RawEcg:
     """Run a reader; whatever a damaged file makes it raise becomes one clear error."""
-    module = import_module(f"{__name__}.{_READERS[name]}")
+    module, function = _READERS[name]
+    read = getattr(import_module(f"{__name__}.{module}"), function)
     try:
-        if name in _WITH_OPTIONS:
-            return module.read(source, options, name)
-        return module.read(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of format libraries about fields that are not used here
+            return read(source, options)
     except (EcgReadError, MissingExtraError):
         raise
     except OSError as error:
@@ -147,11 +163,6 @@ def _read(name: str, source: Source, options: Options) -> RawEcg:
             f"expected a sound {name} file, got a damaged one: {source.name} ({type(error).__name__}: "
             f"{str(error)[:120]}); copy or export it again, or name its true format with format="
         ) from error
-
-
-def _named(raw: RawEcg) -> tuple[str, ...]:
-    """Standard names where known, else as in the file."""
-    return tuple(lead_name(name) or name for name in raw.leads)
 
 
 def _keep(names: tuple[str, ...], leads: str) -> list[int]:
@@ -170,12 +181,13 @@ def _scaled(signal: np.ndarray, rows: list[int], factors: list[float]) -> np.nda
 
 
 def _to_clean(raw: RawEcg, meta: dict[str, Any], leads: str) -> EcgRecord:
-    names = _named(raw)
+    names = tuple(lead_name(name) or name for name in raw.leads)
     rows = _keep(names, leads)
     if not rows:
         raise EcgReadError(
             f"expected leads named {', '.join(LEADS)}, "
-            f"got {', '.join(repr(n[:20]) for n in raw.leads[:15]) or 'none'}; name the rows in the file's header"
+            f"got {', '.join(repr(n[:20]) for n in raw.leads[:15]) or 'none'}; name the rows with lead_names=, "
+            "or read them as they are with leads='any'"
         )
     signal = _scaled(raw.signal, rows, [to_mv(raw.units[i]) for i in rows])
     record = EcgRecord(signal, raw.fs, tuple(names[i] for i in rows), meta)
@@ -183,12 +195,14 @@ def _to_clean(raw: RawEcg, meta: dict[str, Any], leads: str) -> EcgRecord:
 
 
 def _to_gem(raw: RawEcg, meta: dict[str, Any], leads: str, format: str) -> EcgRecord:
-    """As the original reads WFDB: values of the file in its own units; other formats in mV."""
-    names = _named(raw)
+    """As the original reads WFDB: values of the file in its own units; it never read other formats."""
+    if format != "wfdb":
+        return preprocess.gem(_to_clean(raw, meta, leads))
+    names = tuple(lead_name(name) or name for name in raw.leads)
     rows = _keep(names, leads)
-    signal = _scaled(raw.signal, rows, [1.0 if format == "wfdb" else to_mv(raw.units[i]) for i in rows])
+    signal = _scaled(raw.signal, rows, [1.0] * len(rows))
     kept = tuple(names[i] for i in rows)
-    if leads == "12" and set(kept) != set(LEADS):  # formats that store eight leads: nothing to stay true to
+    if leads == "12" and set(kept) != set(LEADS):  # eight stored leads: no order of the original to keep
         signal, kept, _ = complete_limb_leads(signal, kept)
         signal, kept = in_standard_order(signal, kept), LEADS
     return preprocess.gem(EcgRecord(signal, raw.fs, kept, meta))

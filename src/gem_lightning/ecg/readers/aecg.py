@@ -9,13 +9,14 @@ import numpy as np
 from gem_lightning.ecg.leads import lead_name
 from gem_lightning.ecg.readers import xml
 from gem_lightning.ecg.readers.base import (
+    Options,
     RawEcg,
     Source,
     check_rate,
-    check_size,
     measurements,
     number,
     patient,
+    to_mv,
     years_between,
 )
 from gem_lightning.errors import EcgReadError
@@ -37,19 +38,19 @@ _CODES = {
 }
 
 
-def read(source: Source) -> RawEcg:
+def read(source: Source, options: Options) -> RawEcg:
     """The longest rhythm sequence set of an aECG."""
-    root = xml.parse(source.data, source.name)
+    root = xml.parse(source)
     series = [s for s in root.iter("series") if _code(s) == "RHYTHM"] or list(root.iter("series"))
     sets = [found for one in series for found in one.iter("sequenceSet")]
     if not sets:
         raise EcgReadError(f"expected a series with a sequenceSet, got none in {source.name}; export the rhythm")
-    fs, leads, units, rows = max((_sequences(one) for one in sets), key=lambda found: sum(map(len, found[3])))
-    length = min((len(row) for row in rows), default=0)
-    check_size(len(rows), length)
-    if any(len(row) != length for row in rows):
-        raise EcgReadError("expected leads of one length, got several; the file is truncated: export it again")
-    return RawEcg(np.stack(rows), check_rate(fs), tuple(leads), tuple(units), _facts(root))
+    fs, leads, units, rows = max((_sequences(one, source) for one in sets), key=lambda found: sum(map(len, found[3])))
+    identity = {"id": next((e.get("extension") for e in root.iter("id") if e.get("extension")), None)}
+    identity["name"] = " ".join(xml.texts(root, "name")) or None
+    identity["birth_time"] = next((e.get("value") for e in root.iter("birthTime")), None)
+    known = {key: value for key, value in identity.items() if value}
+    return RawEcg(xml.equal_rows(rows, source), check_rate(fs), tuple(leads), tuple(units), _facts(root), known)
 
 
 def _code(element: Element) -> str:
@@ -57,10 +58,12 @@ def _code(element: Element) -> str:
     return (code.get("code") or "").upper() if code is not None else ""
 
 
-def _sequences(one: Element) -> tuple[float, list[str], list[str], list[np.ndarray]]:
+def _sequences(one: Element, source: Source) -> tuple[float, list[str], list[str], list[np.ndarray]]:
     """Rate (Hz), lead names, units and samples of one sequence set."""
     fs, leads, units, rows = 0.0, [], [], []
-    for sequence in one.iter("sequence"):
+    sequences = list(one.iter("sequence"))
+    source.budget.check("channels", len(sequences))
+    for sequence in sequences:
         code, value = _code(sequence), sequence.find("value")
         if value is None:
             continue
@@ -73,8 +76,10 @@ def _sequences(one: Element) -> tuple[float, list[str], list[str], list[np.ndarr
             leads.append(lead_name(code) or code)
             scale, origin = value.find("scale"), value.find("origin")
             units.append(scale.get("unit", "") if scale is not None else "")
-            digits = np.array(xml.text(value, "digits").split(), dtype=np.float64)
-            rows.append(digits * _number(scale, "scale") + (0.0 if origin is None else _number(origin, "origin")))
+            zero = 0.0 if origin is None else _number(origin, "origin")
+            if origin is not None and zero and origin.get("unit") not in (None, units[-1]):
+                zero *= to_mv(str(origin.get("unit"))) / to_mv(units[-1])
+            rows.append(xml.integers(xml.text(value, "digits"), source) * _number(scale, "scale") + zero)
     return fs, leads, units, rows
 
 
@@ -97,6 +102,12 @@ def _facts(root: Element) -> dict[str, Any]:
     meta = patient(age, sex)
     model = next((e.text for e in root.iter("manufacturerModelName") if e.text), None)
     meta |= {"device": model.strip()} if model else {}
+    statements = [
+        " ".join("".join(value.itertext()).split()) or value.get("displayName", "")
+        for annotation in root.iter("annotation")
+        if "INTERPRETATION" in _code(annotation) and (value := annotation.find("value")) is not None
+    ]
+    meta |= {"statements": tuple(filter(None, statements))} if any(statements) else {}
     found: dict[str, Any] = {}
     for annotation in root.iter("annotation"):
         name, value = _CODES.get(_code(annotation)), annotation.find("value")

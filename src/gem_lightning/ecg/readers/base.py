@@ -1,4 +1,4 @@
-"""What every reader gets and gives."""
+"""Types and checks that all readers share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gem_lightning.ecg.readers.budget import Budget
 from gem_lightning.errors import EcgReadError
 
-MAX_VALUES = 64_000_000
-"""Most samples of all leads together that are read: three hours of 12 leads at 500 Hz."""
-MAX_BYTES = 512 * 1024 * 1024
 MIN_FS, MAX_FS = 20.0, 50_000.0
 
 _TO_MV = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microv": 1e-3, "nv": 1e-6, "v": 1e3}
@@ -29,12 +27,14 @@ class Options:
         fs: Sampling rate, Hz.
         units: Unit of the samples.
         lead_names: Names of the rows.
+        gain: Counts per mV of uncalibrated samples.
         index: Which recording of a file that holds several.
     """
 
     fs: float | None = None
     units: str | None = None
     lead_names: tuple[str, ...] | None = None
+    gain: float | None = None
     index: int | None = None
 
 
@@ -49,6 +49,7 @@ class RawEcg:
         units: One per lead.
         meta: Facts without identifiers: ``age``, ``sex``, ``device``, ``device_measurements``, ``dx``.
         identity: Patient, place and time as in the file; kept only on request.
+        notes: What a reader assumed, repaired or left out, one sentence each.
     """
 
     signal: np.ndarray
@@ -57,14 +58,21 @@ class RawEcg:
     units: tuple[str, ...]
     meta: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file on disk, or bytes without a place."""
+    """A file on disk, or bytes without a place; ``budget`` bounds the work of reading it."""
 
     path: Path | None = None
     content: bytes | None = None
+    given: Budget | None = None
+
+    @cached_property
+    def budget(self) -> Budget:
+        """Work left for this file and those that it names."""
+        return self.given or Budget(self.name)
 
     @property
     def name(self) -> str:
@@ -74,12 +82,8 @@ class Source:
     @cached_property
     def data(self) -> bytes:
         """The whole content."""
-        if self.path is None:
-            return self.content or b""
-        size = self.path.stat().st_size
-        if size > MAX_BYTES:
-            raise EcgReadError(f"expected at most {MAX_BYTES:,} bytes, got {size:,} in {self.name}; cut the recording")
-        return self.path.read_bytes()
+        self.budget.spend("bytes", len(self.content or b"") if self.path is None else self.path.stat().st_size)
+        return (self.content or b"") if self.path is None else self.path.read_bytes()
 
     def head(self, count: int = 4096) -> bytes:
         """The first bytes, without reading the rest."""
@@ -104,13 +108,18 @@ class Source:
         path = self.path.with_name(name)
         if not path.is_file():
             raise EcgReadError(f"expected {name} next to {self.name}, got no such file; copy it into the same folder")
-        return Source(path)
+        if path.resolve().parent != self.path.resolve().parent:
+            raise EcgReadError(
+                f"expected {name} in the folder of {self.name}, got a link to another folder; copy the file itself"
+            )
+        return Source(path, given=self.budget)
 
 
-def check_size(leads: float, samples: float, available: float | None = None) -> None:
+def check_size(budget: Budget, leads: float, samples: float, available: float | None = None) -> None:
     """Refuse impossible sizes before memory is allocated.
 
     Args:
+        budget: Of the file.
         leads: Number of leads that the file claims.
         samples: Samples per lead that it claims.
         available: Values that its bytes can hold, where known.
@@ -119,11 +128,8 @@ def check_size(leads: float, samples: float, available: float | None = None) -> 
         raise EcgReadError(f"expected 12 leads, got {leads:g}; the file holds no ECG")
     if samples < 1:
         raise EcgReadError("expected at least one sample per lead, got 0; the recording is empty")
-    if leads * samples > MAX_VALUES:
-        raise EcgReadError(
-            f"expected at most {MAX_VALUES:,} samples in all, got {leads:g} leads of {samples:,.0f}; "
-            "cut the recording, or correct the header if it is wrong"
-        )
+    budget.check("channels", leads)
+    budget.check("samples", leads * samples)
     if available is not None and leads * samples > available:
         raise EcgReadError(
             f"expected {leads * samples:,.0f} samples as stated in the header, got bytes for {available:,.0f}; "
@@ -138,13 +144,22 @@ def check_rate(fs: float) -> float:
     return float(fs)
 
 
+def is_voltage(unit: str) -> bool:
+    """Whether ``unit`` is a spelling of V, mV, µV or nV."""
+    return _unit_key(unit) in _TO_MV
+
+
+def _unit_key(unit: str) -> str:
+    return re.sub(r"[\s_]", "", unit.strip().lower())
+
+
 def to_mv(unit: str) -> float:
     """Factor from ``unit`` to mV.
 
     Raises:
         EcgReadError: Not a voltage.
     """
-    key = re.sub(r"[\s_]", "", unit.strip().lower())
+    key = _unit_key(unit)
     if key not in _TO_MV:
         raise EcgReadError(
             f"expected a voltage unit (mV, uV, nV, V), got {unit[:40]!r}; give units= or correct the header"

@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import re
+import zlib
 
 from gem_lightning.ecg.readers.base import Source
+from gem_lightning.ecg.readers.budget import LIMITS
 from gem_lightning.errors import EcgReadError
 
 _MAGIC = (
     (b"\x89HDF\r\n\x1a\n", "code15"),
     (b"ISHNE1.0", "ishne"),
-    (b"ANN  1.0", None),
-    (b"PK\x03\x04", "npz"),
-    (b"PK\x05\x06", "npz"),
     (b"\x93NUMPY", "npy"),
     (b"0       ", "edf"),
+    (b"\xffBIOSEMI", "bdf"),
     (b"MATLAB 5.0", "cpsc"),
+    (b"MATLAB 7.3", "mat73"),
+    (b"ALIVE\0\0\0", "atc"),
+    (b"\x02\x00\x00\x00UL", "dicom"),  # file meta group without the 128 bytes before it
 )
 _ROOTS = {"annotatedecg": "aecg", "restingecgdata": "sierra", "restingecg": "muse"}
+_ROOTS |= {"cardiologyxml": "cardiosoft", "ecg": "eli", "examdescript": "schiller"}
 _ENDINGS = {".hea": "wfdb", ".dat": "wfdb", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dcm": "dicom"}
-_ENDINGS |= {".scp": "scp", ".edf": "edf", ".npy": "npy", ".npz": "npz", ".hdf5": "code15", ".h5": "code15"}
-_ENDINGS |= {".ecg": "ishne"}
+_ENDINGS |= {".scp": "scp", ".edf": "edf", ".bdf": "bdf", ".npy": "npy", ".npz": "npz", ".hdf5": "code15"}
+_ENDINGS |= {".h5": "code15", ".ecg": "ishne", ".mwf": "mfer", ".xlsx": "xlsx", ".json": "fhir", ".atc": "atc"}
+_IMAGES = {
+    b"\x89PNG\r\n": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"II*\0": "a TIFF image",
+    b"MM\0*": "a TIFF image",
+    b"GIF8": "a GIF image",
+    b"BM": "a bitmap image",
+}
+
+
+def unzipped(source: Source) -> Source:
+    """The source itself, or its content where it is compressed with gzip.
+
+    Raises:
+        EcgReadError: Damaged, or it unpacks to more than the budget allows.
+    """
+    if source.head(3) != b"\x1f\x8b\x08":
+        return source
+    unpack = zlib.decompressobj(wbits=31)
+    try:
+        content = unpack.decompress(source.data, LIMITS["bytes"] // 4 + 1)
+    except zlib.error as error:
+        raise EcgReadError(f"expected a sound gzip file, got {error} in {source.name}; copy it again") from error
+    if len(content) > LIMITS["bytes"] // 4:
+        raise EcgReadError(
+            f"expected at most {LIMITS['bytes'] // 4:,} unpacked bytes, {source.name} has more; unpack it yourself"
+        )
+    return Source(content=content, given=source.budget)
 
 
 def detect(source: Source) -> str:
@@ -32,17 +64,20 @@ def detect(source: Source) -> str:
     head = source.head()
     if not head:
         raise EcgReadError(f"expected an ECG, got an empty file: {source.name}; copy it again")
+    _refuse_pages(head, source.name)
     ending = source.path.suffix.lower() if source.path is not None else ""
-    if ending == ".mat" and source.path is not None and source.path.with_suffix(".hea").is_file():
+    if ending in (".mat", ".dat") and source.path is not None and source.path.with_suffix(".hea").is_file():
         return "wfdb"  # the CinC Challenge's layout: gain, rate and names are in the header next to it
-    if ending == ".dat" and source.path is not None and source.path.with_suffix(".hea").is_file():
-        return "wfdb"
     if head[128:132] == b"DICM":
         return "dicom"
     if head[16:22] == b"SCPECG":
         return "scp"
+    if head[:2] == b"\x40\x04" or b"MFR " in head[:16] or b"MFER" in head[:16]:
+        return "mfer"
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "xlsx" if b"xl/" in head or b"[Content_Types].xml" in head or ending == ".xlsx" else "npz"
     for magic, name in _MAGIC:
-        if head.startswith(magic) and name:
+        if head.startswith(magic):
             return name
     root = _xml_root(head)
     if root in _ROOTS:
@@ -56,11 +91,26 @@ def detect(source: Source) -> str:
         return "wfdb"
     if ending in _ENDINGS:
         return _ENDINGS[ending]
+    if head.lstrip()[:1] == b"{":
+        return "fhir"
     found = f"XML with the root element {root!r}" if root else f"bytes that begin with {head[:8]!r}"
     raise EcgReadError(
-        f"expected an ECG file, got {found} in {source.name}; known formats are WFDB, DICOM, HL7 aECG, Philips Sierra, "
-        "GE MUSE XML, ISHNE, EDF, SCP-ECG, CPSC .mat, CODE-15 HDF5, CSV, NPY and NPZ: name one with format="
+        f"expected an ECG file, got {found} in {source.name}; the readable formats are listed in docs/ecg.md: name one "
+        "with format="
     )
+
+
+def _refuse_pages(head: bytes, name: str) -> None:
+    """Refuse pages and images with what to do instead."""
+    if head.startswith(b"%PDF"):
+        raise EcgReadError(
+            f"expected an ECG file, got a PDF: {name}; export the recording as DICOM, SCP, XML or EDF from the device"
+        )
+    kind = next((kind for magic, kind in _IMAGES.items() if head.startswith(magic)), None)
+    if kind:
+        raise EcgReadError(
+            f"expected an ECG file, got {kind}: {name}; an image holds no samples: export the recording from the device"
+        )
 
 
 def _is_wfdb_header(head: bytes) -> bool:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import io
-import warnings
 from typing import Any
 
 import numpy as np
 
 from gem_lightning.ecg.leads import lead_from_code, lead_name
-from gem_lightning.ecg.readers.base import RawEcg, Source, check_rate, check_size, measurements, patient
+from gem_lightning.ecg.readers.base import (
+    Options,
+    RawEcg,
+    Source,
+    check_rate,
+    check_size,
+    measurements,
+    number,
+    patient,
+    years_between,
+)
 from gem_lightning.errors import EcgReadError
 
 _KINDS = {(8, "SB"): "i1", (8, "UB"): "u1", (16, "SS"): "<i2", (16, "US"): "<u2", (32, "SL"): "<i4", (32, "UL"): "<u4"}
+_FILTERS = ("FilterLowFrequency", "FilterHighFrequency", "NotchFilterFrequency")  # Hz
 _DEFLATED = b"1.2.840.10008.1.2.1.99"  # unpacks to any size
 # SCP-ECG and MDC concept codes (DICOM PS3.16, CID 3228 and 3229).
 _CONCEPTS = {
@@ -37,23 +47,51 @@ _CONCEPTS = {
 }
 
 
-def read(source: Source) -> RawEcg:
+def read(source: Source, options: Options) -> RawEcg:
     """The longest original waveform of a DICOM file."""
     import pydicom
 
     if _DEFLATED in source.head(2048):
         raise EcgReadError("expected plain samples, got the deflated transfer syntax; convert it with dcmconv +te")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about identifiers and dates, which are not used
-        dataset = pydicom.dcmread(io.BytesIO(source.data))
-        group = _rhythm(dataset)
-        leads, units, signal = _channels(group)
-        meta = patient(dataset.get("PatientAge"), dataset.get("PatientSex"))
-        device = " ".join(str(dataset.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip()
-        meta |= {"device": device} if device else {}
-        meta |= measurements(_measured(dataset))
-        identity = {e.keyword: str(e.value) for e in dataset if e.tag.group in (0x8, 0x10, 0x40) and e.VR != "SQ"}
-    return RawEcg(signal, check_rate(float(group.SamplingFrequency)), leads, units, meta, identity)
+    data = source.data
+    dataset = pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
+    group = _rhythm(dataset)
+    leads, units, signal = _channels(group, source)
+    fs = check_rate(float(group.SamplingFrequency))
+    signal, notes = _align(signal, group, fs, leads)
+    taken = dataset.get("StudyDate") or dataset.get("AcquisitionDateTime")
+    age = dataset.get("PatientAge") or years_between(dataset.get("PatientBirthDate"), taken)
+    meta = patient(age, dataset.get("PatientSex"))
+    device = " ".join(str(dataset.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip()
+    meta |= {"device": device} if device else {}
+    meta |= measurements(_measured(dataset))
+    statements = _statements(dataset)
+    meta |= {"statements": statements} if statements else {}
+    filters = {
+        key: value for key in _FILTERS if (value := number(group.ChannelDefinitionSequence[0].get(key))) is not None
+    }
+    meta |= {"filters": filters} if filters else {}
+    identity = {e.keyword: str(e.value) for e in dataset if e.tag.group in (0x8, 0x10, 0x40) and e.VR != "SQ"}
+    return RawEcg(signal, fs, leads, units, meta, identity, notes)
+
+
+def _align(signal: np.ndarray, group: Any, fs: float, leads: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Shift channels that were sampled later by their skew; samples before their first one are unknown."""
+    skews = [
+        round((number(channel.get("ChannelTimeSkew")) or 0.0) * fs + (number(channel.get("ChannelSampleSkew")) or 0.0))
+        for channel in group.ChannelDefinitionSequence
+    ]
+    for row, skew in zip(signal, skews):
+        if not 0 <= abs(skew) < len(row):
+            raise EcgReadError(f"expected a channel skew within the recording, got {skew} samples; the file is damaged")
+        if skew > 0:
+            row[skew:] = row[:-skew].copy()
+            row[:skew] = np.nan
+        elif skew < 0:
+            row[:skew] = row[-skew:].copy()
+            row[skew:] = np.nan
+    moved = [f"{lead} by {skew / fs * 1000:g} ms" for lead, skew in zip(leads, skews) if skew]
+    return signal, (f"aligned, sampled at other times: {', '.join(moved)}",) if moved else ()
 
 
 def _rhythm(dataset: Any) -> Any:
@@ -65,7 +103,7 @@ def _rhythm(dataset: Any) -> Any:
     return max(named or original or groups, key=lambda g: int(g.NumberOfWaveformSamples))
 
 
-def _channels(group: Any) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
+def _channels(group: Any, source: Source) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
     """Lead names, units and signal (leads, samples) of one multiplex group."""
     count, samples = int(group.NumberOfWaveformChannels), int(group.NumberOfWaveformSamples)
     kind = _KINDS.get((int(group.WaveformBitsAllocated), str(group.WaveformSampleInterpretation)))
@@ -76,7 +114,7 @@ def _channels(group: Any) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]
         )
     data = group.WaveformData
     width = np.dtype(kind).itemsize
-    check_size(count, samples, len(data) // width)
+    check_size(source.budget, count, samples, len(data) // width)
     if len(group.ChannelDefinitionSequence) != count:
         raise EcgReadError(f"expected {count} channel definitions, got {len(group.ChannelDefinitionSequence)}")
     counts = np.frombuffer(data, kind, count * samples).reshape(samples, count).T
@@ -126,3 +164,9 @@ def _measured(dataset: Any) -> dict[str, Any]:
             if name and value not in (None, "") and float(value) != 0:
                 found.setdefault(name, float(value))
     return found
+
+
+def _statements(dataset: Any) -> tuple[str, ...]:
+    """The device's interpretation: free text of the waveform annotations (PS3.3, C.10.10)."""
+    texts = [str(item.get("UnformattedTextValue") or "") for item in dataset.get("WaveformAnnotationSequence") or []]
+    return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))

@@ -6,15 +6,16 @@ import struct
 
 import numpy as np
 
-from gem_lightning.ecg.readers.base import RawEcg, Source, check_rate, check_size, patient, years_between
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, patient, years_between
 from gem_lightning.errors import EcgReadError
 
 _FIXED = 522  # 8 bytes magic, 2 bytes checksum, 512 bytes header
 _NAMES = {5: "I", 6: "II", 7: "III", 8: "aVR", 9: "aVL", 10: "aVF", **{i: f"V{i - 10}" for i in range(11, 17)}}
+_IDENTITY = (("first_name", 28, 40), ("last_name", 68, 40), ("id", 108, 20))  # name, offset, bytes
 _NAMES |= {2: "X", 3: "Y", 4: "Z"}
 
 
-def read(source: Source) -> RawEcg:
+def read(source: Source, options: Options) -> RawEcg:
     """All leads of an ISHNE file; resolutions are in nV."""
     data = source.data
     if len(data) < _FIXED:
@@ -29,7 +30,7 @@ def read(source: Source) -> RawEcg:
         )
     values = np.frombuffer(data[start : start + (len(data) - start) // 2 * 2], "<i2")
     samples = _length(size, count, len(values))
-    check_size(count, samples, len(values))
+    check_size(source.budget, count, samples, len(values))
     if any(nv <= 0 for nv in resolution[:count]):
         raise EcgReadError(f"expected a resolution in nV per lead, got {resolution[:count]}; amplitudes mean nothing")
     counts = values[: samples * count].reshape(samples, count).T
@@ -37,14 +38,15 @@ def read(source: Source) -> RawEcg:
     names = tuple(_NAMES.get(code, f"lead {code}") for code in codes[:count])
     (sex,) = struct.unpack_from("<h", data, 128)
     meta = patient(_age(data), {1: "M", 2: "F"}.get(sex))
-    return RawEcg(signal, check_rate(rate), names, ("nV",) * count, meta)
+    texts = {name: data[at : at + size].split(b"\0")[0].decode("latin-1").strip() for name, at, size in _IDENTITY}
+    return RawEcg(signal, check_rate(rate), names, ("nV",) * count, meta, {k: v for k, v in texts.items() if v})
 
 
-def _length(size: int, count: int, held: int) -> int:
+def _length(size: int, count: int, stored: int) -> int:
     """Samples per lead: writers put either that or the total of all leads into the header."""
     if size <= 0:
-        return held // count
-    is_total = size * count > held and size % count == 0 and 0 <= held - size < count
+        return stored // count
+    is_total = size * count > stored and size % count == 0 and 0 <= stored - size < count
     return size // count if is_total else size
 
 

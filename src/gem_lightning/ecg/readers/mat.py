@@ -1,4 +1,4 @@
-"""CPSC 2018 (China Physiological Signal Challenge) MATLAB files: 500 Hz, mV, standard order, age and sex inside."""
+"""MATLAB files: CPSC 2018 (500 Hz, mV, standard order, age and sex inside) and version 7.3 with one array."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import zlib
 
 import numpy as np
 
-from gem_lightning.ecg.readers.base import MAX_VALUES, Options, RawEcg, Source, check_size, patient
+from gem_lightning.ecg.readers import hdf5
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, patient
+from gem_lightning.ecg.readers.tables import oriented
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import EcgReadError
 
@@ -15,12 +17,12 @@ _FS = 500.0
 _COMPRESSED = 15
 
 
-def read(source: Source, options: Options, format: str) -> RawEcg:
+def read(source: Source, options: Options) -> RawEcg:
     """The struct ``ECG`` with ``data``, ``sex`` and ``age``."""
     from scipy.io import loadmat
 
     data = source.data
-    _refuse_bombs(data)
+    _refuse_bombs(source)
     content = loadmat(io.BytesIO(data), variable_names=["ECG"], struct_as_record=True)
     if "ECG" not in content or content["ECG"].dtype.names is None or "data" not in content["ECG"].dtype.names:
         raise EcgReadError(
@@ -31,7 +33,7 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
     signal = np.asarray(record["data"], dtype=np.float64)
     if signal.ndim != 2 or len(signal) != 12:
         raise EcgReadError(f"expected data of shape (12, samples), got {signal.shape}; transpose it")
-    check_size(*signal.shape)
+    check_size(source.budget, *signal.shape)
     values = {name: np.ravel(record[name]) for name in ("age", "sex") if name in record.dtype.names}
     facts = {name: value[0] if len(value) else None for name, value in values.items()}
     age = facts.get("age")
@@ -39,18 +41,44 @@ def read(source: Source, options: Options, format: str) -> RawEcg:
     return RawEcg(signal, options.fs or _FS, LEADS, (options.units or "mV",) * 12, patient(age, facts.get("sex")))
 
 
-def _refuse_bombs(data: bytes) -> None:
+def read_hdf5(source: Source, options: Options) -> RawEcg:
+    """The array ``val``, ``ECG``, ``ecg`` or ``ECG.data`` of a MATLAB 7.3 file, which is HDF5."""
+    try:
+        with hdf5.opened(source) as file:
+            for name in ("val", "ECG", "ecg", "ECG/data", "data"):
+                found = hdf5.dataset(file, name, source)
+                if found is not None and found.ndim == 2 and found.dtype.kind in "fiu":
+                    check_size(source.budget, *sorted(found.shape))
+                    table = np.asarray(found, dtype=np.float64)
+                    break
+            else:
+                raise EcgReadError(
+                    f"expected an array 'val' or 'ECG' in the MATLAB 7.3 file {source.name}, got none; save it with -v7"
+                )
+    except OSError as error:
+        raise EcgReadError(
+            f"expected a whole MATLAB 7.3 file, got a damaged one: {source.name}; copy it again or save it with -v7"
+        ) from error
+    signal, names, _ = oriented(table, options.lead_names, source.name)
+    units = options.units or ("mV" if options.gain else None)
+    if options.fs is None or units is None:
+        raise EcgReadError(
+            f"expected a sampling rate and a unit for {source.name}, got fs={options.fs} and units={units}; the file "
+            "does not hold them: pass fs=500, units='mV'"
+        )
+    return RawEcg(signal / (options.gain or 1.0), check_rate(options.fs), names, (units,) * len(signal))
+
+
+def _refuse_bombs(source: Source) -> None:
     """Count what the compressed elements of a level 5 file unpack to, without keeping it."""
-    at, budget = 128, MAX_VALUES * 8
+    at, data = 128, source.data
     while at + 8 <= len(data):
         kind, size = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4))
         at += 8
         if kind == _COMPRESSED:
             unpack = zlib.decompressobj()
             rest = data[at : at + size]
-            while rest and budget > 0:
-                budget -= len(unpack.decompress(rest, 1 << 20))
+            while rest:
+                source.budget.spend("bytes", len(unpack.decompress(rest, 1 << 20)))
                 rest = unpack.unconsumed_tail
-            if budget <= 0:
-                raise EcgReadError(f"expected at most {MAX_VALUES:,} samples, got a file that unpacks to more; refused")
         at += size

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gem_lightning.ecg.readers import xml
-from gem_lightning.ecg.readers.base import RawEcg, Source, check_rate, check_size, measurements, number, patient
+from gem_lightning.ecg.readers.base import (
+    Options,
+    RawEcg,
+    Source,
+    check_rate,
+    check_size,
+    measurements,
+    number,
+    patient,
+)
 from gem_lightning.errors import EcgReadError
 
 if TYPE_CHECKING:
@@ -24,10 +33,13 @@ _MEASURED = {
     "TAxis": "t_axis_deg",
 }
 
+_IDENTITY = ("PatientID", "PatientLastName", "PatientFirstName", "DateofBirth")
+_TIMES = ("TestDemographics/AcquisitionDate", "TestDemographics/AcquisitionTime", "TestDemographics/SiteName")
 
-def read(source: Source) -> RawEcg:
+
+def read(source: Source, options: Options) -> RawEcg:
     """The rhythm waveform of a MUSE export."""
-    root = xml.parse(source.data, source.name)
+    root = xml.parse(source)
     waves = [w for w in root.iter("Waveform") if xml.text(w, "WaveformType").lower() == "rhythm"]
     if not waves:
         raise EcgReadError(f"expected a Waveform of type Rhythm, got none in {source.name}; export the rhythm")
@@ -35,31 +47,57 @@ def read(source: Source) -> RawEcg:
     base, exponent = number(xml.text(wave, "SampleBase")), number(xml.text(wave, "SampleExponent") or 0)
     if base is None or exponent is None or abs(exponent) > 6:
         raise EcgReadError(f"expected SampleBase and SampleExponent, got none in {source.name}; export it again")
-    rows, names, units = [], [], []
-    for lead in wave.iter("LeadData"):
-        step = number(xml.text(lead, "LeadAmplitudeUnitsPerBit"))
-        if not step:
-            raise EcgReadError("expected LeadAmplitudeUnitsPerBit, got none; the amplitudes are not calibrated")
-        data = xml.base64_bytes(xml.text(lead, "WaveFormData"), source.name)
-        stated = number(xml.text(lead, "LeadSampleCountTotal"))
-        rows.append(np.frombuffer(data[: len(data) // 2 * 2], "<i2") * step)
-        check_size(1, stated or max(len(rows[-1]), 1), len(rows[-1]))
-        names.append(xml.text(lead, "LeadID"))
-        units.append(xml.text(lead, "LeadAmplitudeUnits") or "uV")
-    length = min((len(row) for row in rows), default=0)
-    check_size(len(rows), length)
-    if any(len(row) != length for row in rows):
-        raise EcgReadError("expected leads of one length, got several; the file is truncated: export it again")
-    return RawEcg(np.stack(rows), check_rate(base * 10**exponent), tuple(names), tuple(units), _facts(root))
+    leads = list(wave.iter("LeadData"))
+    signal = xml.equal_rows([_samples(lead, source) for lead in leads], source)
+    names = tuple(xml.text(lead, "LeadID") for lead in leads)
+    units = tuple(xml.text(lead, "LeadAmplitudeUnits") or "uV" for lead in leads)
+    identity = xml.identity(root, *(f"PatientDemographics/{tag}" for tag in _IDENTITY), *_TIMES)
+    return RawEcg(signal, check_rate(base * 10**exponent), names, units, _facts(root, wave), identity)
 
 
-def _facts(root: Element) -> dict[str, Any]:
+def _samples(lead: Element, source: Source) -> np.ndarray:
+    """(samples,) of one lead in its unit: 16-bit counts times the step, above the first sample's baseline."""
+    step = number(xml.text(lead, "LeadAmplitudeUnitsPerBit"))
+    if not step:
+        raise EcgReadError("expected LeadAmplitudeUnitsPerBit, got none; the amplitudes are not calibrated")
+    data = xml.base64_bytes(xml.text(lead, "WaveFormData"), source.name)
+    stated, size = number(xml.text(lead, "LeadSampleCountTotal")), number(xml.text(lead, "LeadSampleSize")) or 2
+    if size != 2:
+        raise EcgReadError(
+            f"expected 2 bytes a sample, got LeadSampleSize {size:g} in {source.name}; export the ECG with 16 bits"
+        )
+    counts = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
+    check_size(source.budget, 1, stated or max(len(counts), 1), len(counts))
+    return (counts + (number(xml.text(lead, "FirstSampleBaseline")) or 0.0)) * step
+
+
+def _facts(root: Element, wave: Element) -> dict[str, Any]:
     """Age, sex, device and the machine's measurements."""
     age, unit = xml.text(root, "PatientDemographics/PatientAge"), xml.text(root, "PatientDemographics/AgeUnits")
     meta = patient(f"{age}{unit[:1]}" if age else None, xml.text(root, "PatientDemographics/Gender"))
     device = xml.text(root, "TestDemographics/AcquisitionDevice")
     meta |= {"device": device} if device else {}
+    statements = _statements(root)
+    meta |= {"statements": statements} if statements else {}
+    filters = {tag: xml.text(wave, tag) for tag in ("HighPassFilter", "LowPassFilter", "ACFilter")}
+    meta |= {"filters": known} if (known := {tag: value for tag, value in filters.items() if value}) else {}
     where = next(root.iter("RestingECGMeasurements"), None)
     if where is None:
         return meta
     return meta | measurements({name: xml.text(where, tag) for tag, name in _MEASURED.items()})
+
+
+def _statements(root: Element) -> tuple[str, ...]:
+    """The diagnosis as read last; a statement continues over lines until one carries the flag ENDSLINE."""
+    where = root.find("Diagnosis")
+    where = root.find("OriginalDiagnosis") if where is None else where
+    lines: list[str] = []
+    open_line = False
+    for statement in where.iter("DiagnosisStatement") if where is not None else ():
+        text = xml.text(statement, "StmtText")
+        if open_line and lines:
+            lines[-1] = f"{lines[-1]} {text}"
+        elif text:
+            lines.append(text)
+        open_line = not any((flag.text or "").strip() == "ENDSLINE" for flag in statement.iter("StmtFlag"))
+    return tuple(line.strip() for line in lines if line.strip())

@@ -1,17 +1,17 @@
-"""SCP-ECG (EN 1064): Huffman codes of first or second differences."""
+"""SCP-ECG (EN 1064): Huffman codes of differences, reference beats, bimodal compression."""
 
 from __future__ import annotations
 
 import binascii
-import re
 import struct
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gem_lightning.ecg.leads import lead_from_code
+from gem_lightning.ecg.readers import huffman
 from gem_lightning.ecg.readers.base import (
+    Options,
     RawEcg,
     Source,
     check_rate,
@@ -25,41 +25,63 @@ from gem_lightning.errors import EcgReadError
 _HEADER = 16  # bytes before the content of each section
 _DEFAULT_TABLE = 19999
 _UNDEFINED = 29999
-# (bits of the prefix, bits in all, value, prefix with its first bit lowest): table C.1 of the standard's annex.
-_DEFAULT: tuple[tuple[int, int, int, int], ...] = (
-    (1, 1, 0, 0),
-    *((n + 2, n + 2, sign * n, (1 << n) - 1 | (sign < 0) << (n + 1)) for n in range(1, 9) for sign in (1, -1)),
-    (10, 18, 0, 511),
-    (10, 26, 0, 1023),
-)
+_NAMES = {0: "last_name", 1: "first_name", 2: "patient_id", 31: "sequence_number"}
+_REFERENCE_SUBTRACTED = 1  # flag of section 3
+_MOST_MISSING = 0.5  # of the stated samples that may be absent; with fewer the file is cut (ours)
 
 
-def read(source: Source) -> RawEcg:
+class Leads(NamedTuple):
+    """Section 3: names, first sample (from 1) and number of samples of each lead, and the flags."""
+
+    names: tuple[str, ...]
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    flags: int
+
+
+class Beats(NamedTuple):
+    """Section 4, sample numbers from 1: the fiducial point in the reference beat, QRS complexes, protected zones."""
+
+    length_ms: int
+    fiducial: int
+    complexes: list[tuple[int, int, int, int]]  # type, start, fiducial, end
+    protected: list[tuple[int, int]]
+
+
+def read(source: Source, options: Options) -> RawEcg:
     """The rhythm data (section 6) of an SCP file."""
     data = source.data
     sections = _sections(data)
     absent = [i for i in (3, 6) if i not in sections]
     if absent:
         raise EcgReadError(f"expected sections 3 and 6 with leads and rhythm, got no section {absent[0]}; export again")
-    leads, lengths = _leads(sections[3])
+    leads = _leads(sections[3], source)
     step_nv, step_us, differences, bimodal = struct.unpack_from("<HHBB", sections[6])
-    if bimodal:
-        raise EcgReadError("expected plain compression, got bimodal; export the ECG without sample decimation")
     if not step_nv or not step_us or differences > 2:
         raise EcgReadError(f"expected amplitude and time steps, got {step_nv} nV and {step_us} us; the file is damaged")
-    table = _table(sections.get(2))
-    check_size(len(leads), max(lengths), len(sections[6]) * 8)
-    sizes = struct.unpack_from(f"<{len(leads)}H", sections[6], 6)
-    at, rows = 6 + 2 * len(leads), []
-    for size, samples in zip(sizes, lengths):
-        rows.append(_integrate(_values(sections[6][at : at + size], samples, table), differences))
-        at += size
-    if len(set(lengths)) > 1:
-        raise EcgReadError("expected leads recorded together, got different lengths; export the leads of one period")
+    table = _table(sections.get(2), source)
+    check_size(source.budget, len(leads.names), max(leads.lengths), len(sections[6]) * 8)
+    if table is not None:
+        source.budget.check("Huffman-coded samples", sum(leads.lengths))
+    beats = _beats(sections) if bimodal or leads.flags & _REFERENCE_SUBTRACTED else None
+    reference_us = struct.unpack_from("<HH", sections[5])[1] if beats and len(sections.get(5, b"")) > 6 else 0
+    every = step_us // reference_us if bimodal and reference_us and step_us % reference_us == 0 else 1
+    stored = _stored(leads, beats, every) if every > 1 and beats else list(leads.lengths)
+    rows = _decoded_rows(sections[6], stored, table, differences)
+    if every > 1 and beats:
+        rows = [_expand(row, start, length, beats, every) for row, start, length in zip(rows, *leads[1:3])]
+        step_us = reference_us
+    rows, notes = _cut_equal(rows, leads)
+    signal = np.stack(rows) * float(step_nv)
+    if leads.flags & _REFERENCE_SUBTRACTED and beats:
+        _add_reference(signal, sections, leads, beats, table)
     meta = _person(sections.get(1, b"")) | measurements(_measured(sections.get(7, b"")))
+    statements = _statements(sections.get(8, b""))
+    meta |= {"statements": statements} if statements else {}
     if binascii.crc_hqx(data[2:], 0xFFFF) != int.from_bytes(data[:2], "little"):
         meta["checksum_mismatch"] = True
-    return RawEcg(np.stack(rows) * float(step_nv), check_rate(1e6 / step_us), leads, ("nV",) * len(leads), meta)
+    units, identity = ("nV",) * len(rows), _identity(sections.get(1, b""))
+    return RawEcg(signal, check_rate(1e6 / step_us), leads.names, units, meta, identity, notes)
 
 
 def _sections(data: bytes) -> dict[int, bytes]:
@@ -83,59 +105,120 @@ def _sections(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _leads(section: bytes) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and numbers of samples."""
+def _leads(section: bytes, source: Source) -> Leads:
+    """Names and sample ranges; writers count the first sample as 1, some as 0 with the last one past the end."""
     count, flags = section[0], section[1]
-    if flags & 1:
-        raise EcgReadError("expected plain rhythm data, got a subtracted reference beat; export without subtraction")
+    source.budget.check("channels", count)
     entries = [struct.unpack_from("<IIB", section, 2 + 9 * i) for i in range(count)]
     names = tuple(lead_from_code(f"2:{code}") or f"lead {code}" for _, _, code in entries)
-    lengths = tuple(end - start + 1 for start, end, _ in entries)
-    check_size(count, min(lengths, default=0))
-    return names, lengths
+    lengths = tuple(end - start + (1 if start else 0) for start, end, _ in entries)
+    check_size(source.budget, count, min(lengths, default=0))
+    return Leads(names, tuple(max(start, 1) for start, _, _ in entries), lengths, flags)
 
 
-def _table(section: bytes | None) -> tuple[tuple[int, int, int, int], ...] | None:
+def _table(section: bytes | None, source: Source) -> tuple[huffman.Code, ...] | None:
     """The Huffman table, None where samples are plain 16 bit."""
     if section is None:
         return None
     (tables,) = struct.unpack_from("<H", section)
     if tables == _DEFAULT_TABLE:
-        return _DEFAULT
+        return huffman.DEFAULT
     if tables != 1:
         raise EcgReadError(f"expected one Huffman table, got {tables}; export with the default table")
     (count,) = struct.unpack_from("<H", section, 2)
+    source.budget.check("Huffman codes", count)
     codes = [struct.unpack_from("<BBBhI", section, 4 + 9 * i) for i in range(count)]
-    if not codes or any(prefix > 32 or not 1 <= prefix <= total <= 64 for prefix, total, *_ in codes):
-        raise EcgReadError("expected a sound Huffman table, got impossible code lengths; the file is damaged")
-    return tuple((prefix, total, value, code) for prefix, total, _, value, code in codes)
+    return huffman.check_table([(prefix, total, value, code) for prefix, total, _, value, code in codes])
 
 
-@lru_cache(maxsize=8)
-def _pattern(table: tuple[tuple[int, int, int, int], ...]) -> tuple[re.Pattern[str], dict[str, tuple[int, int]]]:
-    """A regular expression for one code, and the value of each prefix with its number of raw bits."""
-    prefixes = {f"{code:0{prefix}b}"[::-1][:prefix]: (value, total - prefix) for prefix, total, value, code in table}
-    ordered = sorted(prefixes, key=len, reverse=True)
-    return re.compile("|".join(f"({p})([01]{{{prefixes[p][1]}}})" for p in ordered)), prefixes
+def _decoded_rows(
+    section: bytes, counts: list[int], table: tuple[huffman.Code, ...] | None, differences: int
+) -> list[np.ndarray]:
+    """Samples of each lead of section 5 or 6, at most ``counts``."""
+    sizes = struct.unpack_from(f"<{len(counts)}H", section, 6)
+    at, rows = 6 + 2 * len(counts), []
+    for size, count in zip(sizes, counts):
+        part = section[at : at + size]
+        plain = table is None
+        values = np.frombuffer(part[: len(part) // 2 * 2], "<i2")[:count].astype(np.int64) if plain else None
+        rows.append(_integrate(huffman.decode(part, count, table) if values is None else values, differences))  # type: ignore[arg-type]
+        at += size
+    return rows
 
 
-def _values(data: bytes, samples: int, table: tuple[tuple[int, int, int, int], ...] | None) -> np.ndarray:
-    """Decoded values (samples,) of one lead, differences not yet summed."""
-    if table is None:
-        check_size(1, samples, len(data) // 2)
-        return np.frombuffer(data, "<i2", samples).astype(np.int64)
-    expression, prefixes = _pattern(table)
-    bits = bin(int.from_bytes(b"\x01" + data, "big"))[3:]  # the leading 1 keeps zeros at the start
-    values, at = np.empty(samples, dtype=np.int64), 0
-    for i in range(samples):
-        match = expression.match(bits, at)
-        if match is None:
-            raise EcgReadError(f"expected {samples} samples of a lead, got {i}; the file is truncated or damaged")
-        prefix, raw = (group for group in match.groups() if group is not None)
-        value, width = prefixes[prefix]
-        values[i] = value if not width else int(raw, 2) - (int(raw[0]) << width)
-        at = match.end()
-    return values
+def _cut_equal(rows: list[np.ndarray], leads: Leads) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Leads of one length; what is stored counts where the header states more, and is noted."""
+    if len(set(leads.lengths)) > 1 or len(set(leads.starts)) > 1:
+        raise EcgReadError("expected leads recorded together, got different periods; export the leads of one period")
+    stated, stored = leads.lengths[0], min(map(len, rows))
+    if stored < stated * _MOST_MISSING:
+        raise EcgReadError(f"expected {stated} samples of a lead, got {stored}; the file is truncated or damaged")
+    note = (f"{stated} samples a lead stated, {stored} stored",) if stored < stated else ()
+    return [row[:stored] for row in rows], note
+
+
+def _beats(sections: dict[int, bytes]) -> Beats:
+    """Section 4.
+
+    Raises:
+        EcgReadError: Compression needs it, or section 5, and it is not there.
+    """
+    absent = [i for i in (4, 5) if len(sections.get(i, b"")) < 6]
+    if absent:
+        raise EcgReadError(
+            f"expected section {absent[0]} with the QRS complexes of the compressed rhythm, got none; export the ECG "
+            "without reference beat and bimodal compression"
+        )
+    length_ms, fiducial, count = struct.unpack_from("<HHH", sections[4])
+    if 6 + 14 * count > len(sections[4]):
+        raise EcgReadError(f"expected {count} QRS complexes in section 4, got fewer bytes; the file is truncated")
+    complexes = [struct.unpack_from("<HIII", sections[4], 6 + 14 * i) for i in range(count)]
+    at = 6 + 14 * count
+    whole = at + 8 * count <= len(sections[4])
+    protected = [struct.unpack_from("<II", sections[4], at + 8 * i) for i in range(count)] if whole else []
+    return Beats(length_ms, fiducial, complexes, [(a, b) for a, b in protected if 0 < a < b])  # type: ignore[misc]
+
+
+def _pieces(start: int, length: int, beats: Beats, every: int) -> list[tuple[int, int]]:
+    """(first sample from 0, samples) that each stored value stands for: one in protected zones, else ``every``."""
+    shielded = np.zeros(length + every, dtype=bool)
+    for first, last in beats.protected:
+        shielded[max(first - start, 0) : max(last - start + 1, 0)] = True
+    pieces, at = [], 0
+    while at < length:
+        size = 1 if shielded[at] else every
+        pieces.append((at, size))
+        at += size
+    return pieces
+
+
+def _stored(leads: Leads, beats: Beats, every: int) -> list[int]:
+    return [len(_pieces(start, length, beats, every)) for start, length in zip(leads.starts, leads.lengths)]
+
+
+def _expand(row: np.ndarray, start: int, length: int, beats: Beats, every: int) -> np.ndarray:
+    """Undo bimodal compression: straight lines between the means outside the protected zones."""
+    pieces = _pieces(start, length, beats, every)[: len(row)]
+    middles = [at + (size - 1) / 2 for at, size in pieces]
+    end = min(length, pieces[-1][0] + pieces[-1][1]) if pieces else 0
+    return np.interp(np.arange(end), middles, row[: len(pieces)])
+
+
+def _add_reference(
+    signal: np.ndarray, sections: dict[int, bytes], leads: Leads, beats: Beats, table: tuple[huffman.Code, ...] | None
+) -> None:
+    """Add the reference beat (section 5) to the residuals ``signal`` (leads, samples), nV, at each beat of type 0."""
+    step_nv, step_us, differences, _ = struct.unpack_from("<HHBB", sections[5])
+    count = round(beats.length_ms * 1000 / step_us) if step_us else 0
+    if not count or not step_nv:
+        raise EcgReadError("expected a reference beat with its length and steps, got none; export without subtraction")
+    reference = _decoded_rows(sections[5], [count] * len(leads.names), table, differences)
+    for row, beat, start in zip(signal, reference, leads.starts):
+        for kind, first, fiducial, last in beats.complexes:
+            shift = fiducial - beats.fiducial  # sample number of the reference beat's sample 1, less one
+            a, b = max(first, start, shift + 1), min(last, start + len(row) - 1, shift + len(beat))
+            if kind == 0 and b >= a:
+                row[a - start : b - start + 1] += beat[a - 1 - shift : b - shift] * float(step_nv)
 
 
 def _integrate(values: np.ndarray, differences: int) -> np.ndarray:
@@ -149,21 +232,49 @@ def _integrate(values: np.ndarray, differences: int) -> np.ndarray:
     return out
 
 
-def _person(section: bytes) -> dict[str, Any]:
-    """Age and sex among the tagged fields of section 1."""
+def _tagged(section: bytes) -> dict[int, bytes]:
+    """The first field of each tag of section 1."""
     fields: dict[int, bytes] = {}
     at = 0
     while at + 3 <= len(section) and section[at] != 255:
         (size,) = struct.unpack_from("<H", section, at + 1)
         fields.setdefault(section[at], section[at + 3 : at + 3 + size])
         at += 3 + size
-    age: Any = None
+    return fields
+
+
+def _date(field: bytes) -> str:
+    return f"{int.from_bytes(field[:2], 'little'):04d}{field[2]:02d}{field[3]:02d}" if len(field) >= 4 else ""
+
+
+def _identity(section: bytes) -> dict[str, str]:
+    """Names, identifiers and dates of section 1."""
+    fields = _tagged(section)
+    found = {name: fields.get(tag, b"").split(b"\0")[0].decode("latin-1").strip() for tag, name in _NAMES.items()}
+    found |= {"birth_date": _date(fields.get(5, b"")), "acquisition_date": _date(fields.get(25, b""))}
+    return {name: text for name, text in found.items() if text}
+
+
+def _statements(section: bytes) -> tuple[str, ...]:
+    """Texts of the full interpretation (section 8): after 9 bytes, each with a number and a length."""
+    if len(section) < 9:
+        return ()
+    at, found = 9, []
+    for _ in range(section[8]):
+        if at + 3 > len(section):
+            break
+        (size,) = struct.unpack_from("<H", section, at + 1)
+        found.append(section[at + 3 : at + 3 + size].split(b"\0")[0].decode("latin-1").strip())
+        at += 3 + size
+    return tuple(text for text in found if text)
+
+
+def _person(section: bytes) -> dict[str, Any]:
+    """Age and sex among the tagged fields of section 1."""
+    fields = _tagged(section)
+    age: Any = years_between(_date(fields.get(5, b"")), _date(fields.get(25, b"")))
     if len(fields.get(4, b"")) >= 3 and (value := int.from_bytes(fields[4][:2], "little")):
         age = f"{value}{' ymwdh'[fields[4][2]] if fields[4][2] < 6 else ''}"
-    else:
-        dates = [fields.get(tag, b"") for tag in (5, 25)]
-        texts = [f"{int.from_bytes(d[:2], 'little'):04d}{d[2]:02d}{d[3]:02d}" if len(d) >= 4 else "" for d in dates]
-        age = years_between(*texts)
     return patient(age, {b"\x01": "M", b"\x02": "F"}.get(fields.get(8, b"")[:1]))
 
 

