@@ -9,7 +9,7 @@ import pytest
 
 import gem_lightning as gl
 from gem_lightning.cli import main
-from gem_lightning.ecg import simulate, write_wfdb
+from gem_lightning.ecg import LEADS, EcgRecord, read_ecg, simulate, write_wfdb
 from gem_lightning.evaluation.ecgbench.benchmark import EcgBench
 from gem_lightning.evaluation.predictors import FilePredictor
 
@@ -84,3 +84,49 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(tmp_path, capsys):
             main(arguments)
         assert end.value.code == 2
         assert capsys.readouterr().err.startswith("gem-lightning: ")
+
+
+def test_info_states_how_a_file_was_read(tmp_path, capsys):
+    path = tmp_path / "x.csv"
+    record = simulate("sinus", seed=1).record
+    np.savetxt(path, record.signal.T, delimiter=",", fmt="%.4f")
+    main(["info", str(path), "--fs", "500", "--units", "mV", "--json"])
+    out = capsys.readouterr()
+    facts = json.loads(out.out)
+    assert facts["format"] == "csv"
+    assert facts["leads"] == list(LEADS)
+    assert "standard order" in facts["notes"][0]
+    assert "pass --leads I,II,..." in out.err
+    main(["info", str(path), "--fs", "500", "--units", "mV"])
+    assert "usable" in capsys.readouterr().out
+
+
+def test_errors_name_options_of_the_command_line(tmp_path, capsys):
+    np.savetxt(tmp_path / "x.csv", simulate("sinus", seed=1).record.signal.T, delimiter=",", fmt="%.4f")
+    for arguments, advice in (
+        (["measure", str(tmp_path / "x.csv")], "pass --fs 500 --units mV"),
+        (["measure", str(tmp_path / "x.csv"), "--fs", "500", "--units", "mV", "--leads", "I,II"], "name them: --leads"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert advice in capsys.readouterr().err
+
+
+def test_convert_many_and_name_what_failed(tmp_path, capsys):
+    one = write_wfdb(simulate("sinus", seed=1).record, tmp_path / "1.2.1")
+    two = write_wfdb(simulate("rbbb", seed=2).record, tmp_path / "1.2.2")
+    (tmp_path / "note.txt").write_text("no samples")
+    with pytest.raises(SystemExit) as stop:
+        main(["convert", str(one), str(two), str(tmp_path / "note.txt"), "--to", "dicom", "-o", str(tmp_path / "out")])
+    assert stop.value.code == 4
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["1.2.1.dcm", "1.2.2.dcm"]
+    assert "note.txt" in capsys.readouterr().err
+    back = read_ecg(tmp_path / "out" / "1.2.2.dcm")
+    assert np.abs(back.signal - read_ecg(two).signal).max() < 1e-3
+
+
+def test_any_leads(tmp_path, capsys):
+    header = write_wfdb(EcgRecord(simulate("sinus", seed=1).record.signal[[1]], 500, ("II",)), tmp_path / "one")
+    main(["info", str(header), "--leads", "any", "--json"])
+    assert json.loads(capsys.readouterr().out)["leads"] == ["II"]

@@ -1,14 +1,20 @@
-"""The console script: ``gem-lightning measure|render|check|interpret FILE`` and ``compare RUN RUN``."""
+"""The console script: ``gem-lightning measure|render|check|interpret|info|convert FILE`` and ``compare RUN RUN``."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gem_lightning.errors import GemError
+
+if TYPE_CHECKING:
+    from gem_lightning.ecg.record import EcgRecord
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,19 +23,91 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         args.run(args)
     except (GemError, OSError) as error:
-        sys.stderr.write(f"gem-lightning: {error}\n")
+        sys.stderr.write(f"gem-lightning: {_in_options(str(error))}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
+#: Arguments of ``read_ecg`` as errors name them -> options of this program.
+_OPTIONS = (
+    (r"\bfs=(\d[\d.]*), ", r"--fs \1 "),  # options are not separated by commas
+    (r"\bunits='(\w+)'", r"--units \1"),
+    (r"\bgain=(\d+)", r"--gain \1"),
+    (r"\bleads='(any|12)'", r"--leads \1"),
+    (r"\blead_names=", "--leads I,II,..."),
+    (r"\b(units|gain|index|format)=", r"--\1"),
+)
+
+
+def _in_options(message: str) -> str:
+    """An error of the library with this program's options in place of Python's arguments."""
+    for argument, option in _OPTIONS:
+        message = re.sub(argument, option, message)
+    return message
+
+
+def info(args: argparse.Namespace) -> None:
+    """Print what a file holds and how it was read: format, leads, rate, repairs, quality, notes."""
+    from gem_lightning.ecg import quality
+
+    record = _read(args)
+    judged = quality(record)
+    facts = {
+        "file": Path(args.file).name,
+        **record.meta,
+        "leads": list(record.leads),
+        "rate_hz": record.quality.resampled_from if record.quality and record.quality.resampled_from else record.fs,
+        "seconds": record.seconds,
+        "repairs": {k: v for k, v in vars(record.quality).items() if v} if record.quality else {},
+        "quality": {"verdict": judged.verdict, "reasons": list(judged.reasons)},
+    }
+    if args.json:
+        print(json.dumps(facts, default=str, ensure_ascii=False))
+        return
+    from gem_lightning.reporting.terminal import print_facts
+
+    print_facts(facts)
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Write recordings in another format; a file that cannot be read is named and the rest go on."""
+    from gem_lightning.ecg.writers import SUFFIXES, write_ecg
+
+    out, failed = args.out, 0
+    if len(args.files) > 1 or out.is_dir() or not out.suffix:
+        out.mkdir(parents=True, exist_ok=True)
+        targets = [out / f"{name}{SUFFIXES[args.to]}" for name in _names(args.files)]
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        targets = [out]
+    for file, target in zip(args.files, targets, strict=True):
+        args.file = file
+        try:
+            print(write_ecg(_read(args), target, args.to))
+        except GemError as error:
+            if len(args.files) == 1:
+                raise
+            failed += 1
+            sys.stderr.write(f"gem-lightning: {file}: {_in_options(str(error))}\n")
+    if failed:
+        sys.stderr.write(f"gem-lightning: {failed} of {len(args.files)} files were not converted\n")
+        raise SystemExit(4)
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """A name for each file, its own without the suffix; files that would share one keep theirs, then are numbered."""
+    stems = [Path(file).stem for file in files]
+    names = [stem if stems.count(stem) == 1 else Path(file).name for stem, file in zip(stems, files)]
+    return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+
+
 def measure(args: argparse.Namespace) -> None:
     """Print measurements and findings of one record."""
-    from gem_lightning.ecg import read_ecg
     from gem_lightning.features import findings
     from gem_lightning.features import measure as measure_record
 
-    record = read_ecg(args.file, **_reading(args))
+    record = _read(args)
     features = measure_record(record)
     if args.json:
         print(features.to_json())
@@ -41,21 +119,20 @@ def measure(args: argparse.Namespace) -> None:
 
 def render(args: argparse.Namespace) -> None:
     """Draw one record on 12-lead paper."""
-    from gem_lightning.ecg import read_ecg
     from gem_lightning.render import EcgRenderer
 
+    record = _read(args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    print(EcgRenderer(layout=args.layout, dpi=args.dpi).save(read_ecg(args.file, **_reading(args)), args.out))
+    print(EcgRenderer(layout=args.layout, dpi=args.dpi).save(record, args.out))
 
 
 def check(args: argparse.Namespace) -> None:
     """Check every claim of a text against a record."""
     from gem_lightning.claims.verify import verify
-    from gem_lightning.ecg import read_ecg
     from gem_lightning.features import measure as measure_record
 
     text = sys.stdin.read() if args.text == "-" else args.text
-    report = verify(text, measure_record(read_ecg(args.file, **_reading(args))))
+    report = verify(text, measure_record(_read(args)))
     print(report.to_json() if args.json else report.to_terminal(color=sys.stdout.isatty()))
     if not report.verdicts:
         sys.stderr.write("gem-lightning: the text makes no statement that can be checked\n")
@@ -89,8 +166,26 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _reading(args: argparse.Namespace) -> dict[str, Any]:
-    """Collect what the user states about a file that does not hold it, for ``read_ecg``."""
-    return {"fs": args.fs, "units": args.units, "lead_names": args.leads.split(",") if args.leads else None}
+    """Collect what the user states about a file, for ``read_ecg``; ``--leads`` takes names, or any, or 12."""
+    named = args.leads not in (None, "any", "12")
+    return {
+        "fs": args.fs,
+        "units": args.units,
+        "gain": args.gain,
+        "lead_names": args.leads.split(",") if named else None,
+        "leads": "12" if named or args.leads is None else args.leads,
+    }
+
+
+def _read(args: argparse.Namespace) -> EcgRecord:
+    from gem_lightning.ecg import read_ecg
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        record = read_ecg(args.file, **_reading(args))
+    for warning in caught:
+        sys.stderr.write(f"gem-lightning: {args.file}: {_in_options(str(warning.message))}\n")
+    return record
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -101,6 +196,19 @@ def _write(path: Path, data: bytes) -> None:
     print(path)
 
 
+class _Version(argparse.Action):
+    """Print the package's version, read only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"gem-lightning {version('gem-lightning')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gem-lightning",
@@ -108,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         "medical device.",
         epilog="Training, evaluation and data generation: python -m gem_lightning.{train,evaluate,predict,generate}",
     )
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     one = _command(commands, measure, "measurements and findings of a record")
@@ -127,28 +236,38 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--question", help="replaces the model's usual instruction")
     one.add_argument("-o", "--out", type=Path, help="HTML page to write; otherwise the text is printed")
 
-    one = _command(commands, compare, "compare two evaluation runs on the same records, with paired tests", file=False)
+    one = _command(commands, info, "what a file holds and how it is read")
+    one.add_argument("--json", action="store_true", help="as JSON")
+
+    one = _command(commands, convert, "write recordings as WFDB, DICOM, EDF, CSV or Parquet", files="files")
+    one.add_argument("--to", required=True, choices=("wfdb", "dicom", "edf", "csv", "parquet"), help="format to write")
+    one.add_argument("-o", "--out", type=Path, required=True, help="folder, or the file where there is one input")
+
+    one = _command(commands, compare, "compare two evaluation runs on the same records, with paired tests", files="")
     one.add_argument("run_a", help="folder that evaluate wrote")
     one.add_argument("run_b", help="another, of the same benchmark")
     one.add_argument("-o", "--out", type=Path, required=True, help="folder for the report")
 
-    one = _command(commands, export, "weights of a training checkpoint, a file or shards, as one model", file=False)
+    one = _command(commands, export, "weights of a training checkpoint, a file or shards, as one model", files="")
     one.add_argument("checkpoint", type=Path, help="such as outputs/NAME/checkpoints/step-0000120.ckpt")
     one.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     return parser
 
 
 def _command(
-    commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], help_text: str, file: bool = True
+    commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], help_text: str, files: str = "file"
 ) -> argparse.ArgumentParser:
+    """A subcommand; ``files`` is the argument that names its input: ``file``, ``files`` or empty for none."""
     one: argparse.ArgumentParser = commands.add_parser(run.__name__, help=help_text, description=help_text)
-    if file:
-        one.add_argument("file", help="any ECG file: WFDB header, DICOM, ...")
-        given = one.add_argument_group("for files that do not hold it (CSV, NPY, NPZ)")
+    if files:
+        several = {"nargs": "+"} if files == "files" else {}
+        one.add_argument(files, help="any ECG file: WFDB header, DICOM, SCP, XML, CSV, ...", **several)  # type: ignore[arg-type]
+        given = one.add_argument_group("what the file does not hold")
         given.add_argument("--fs", type=float, metavar="HZ", help="sampling rate")
         given.add_argument("--units", help="of the samples: mV, uV, nV or V")
+        given.add_argument("--gain", type=float, metavar="COUNTS", help="counts per mV of uncalibrated samples")
         given.add_argument(
-            "--leads", metavar="I,II,...", help="names of the columns, in order, where the first line lacks them"
+            "--leads", metavar="LEADS", help="any: whatever leads there are; I,II,...: names of the columns, in order"
         )
     one.set_defaults(run=run)
     return one

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gem_lightning.ecg import LEADS, simulate, write_wfdb
+from helpers_ecg_formats import cardiosoft, eli, mfer, schiller
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +130,7 @@ def npz(record) -> bytes:
 
 @pytest.fixture(scope="session")
 def written(truth) -> dict[str, tuple[bytes, dict]]:
-    """Per format: the bytes, and what a caller has to say besides."""
+    """Per format: the bytes, and the arguments that a caller has to add."""
     numbers = {"fs": 500, "units": "mV"}
     return {
         "muse": (muse(truth), {}),
@@ -140,6 +141,7 @@ def written(truth) -> dict[str, tuple[bytes, dict]]:
         "csv": (csv(truth), {"format": "csv", **numbers}),
         "npy": (npy(truth), numbers),
         "npz": (npz(truth), {}),
+        **{write.__name__: (write(_counts(truth)), {}) for write in (cardiosoft, schiller, eli, mfer)},
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gem_lightning.ecg import EcgReadError, read_ecg
 
-FORMATS = ("muse", "edf", "ishne", "cpsc", "csv", "npy", "npz")
+FORMATS = ("muse", "edf", "ishne", "cpsc", "csv", "npy", "npz", "cardiosoft", "schiller", "eli", "mfer")
 SHARED = {
     "aecg": "aecg/ecgtoolkit_Example.xml",
     "scp": "scp/ecgtoolkit_Example.scp",

@@ -58,9 +58,16 @@ def test_unknown_samples_and_large_values_survive_writing(tmp_path):
     assert record.signal[0, 3] == 0  # NaN is 0 in the gem contract
     assert record.signal[1, 5] == pytest.approx(50, abs=0.01)
     assert read_ecg(header, leads="any").quality.repaired == {"II": 2}  # one sample at 250.5 Hz
-    with pytest.raises(EcgReadError, match="record name"):
-        write_wfdb(record, tmp_path / "a name.hea")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.dat", "x.hea"]
+
+
+@pytest.mark.parametrize("name", ["a name", "1.2.840.10008.1", "größe", "a/b".replace("/", "_"), "50%"])
+def test_any_name_can_be_written_and_read_by_the_library_too(name, truth, tmp_path):
+    import wfdb
+
+    header = write_wfdb(truth, tmp_path / name)
+    assert np.array_equal(read_ecg(header).signal, truth.signal)
+    assert wfdb.rdrecord(str(header.with_suffix(""))).sig_len == truth.samples
 
 
 @pytest.mark.parametrize("format", ["16", "24", "32", "61", "80", "160", "212", "310", "311"])

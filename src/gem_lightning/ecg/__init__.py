@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 # Not lazy: a module and its function share a name, and the function has to be bound last.
@@ -10,7 +11,7 @@ from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulation.simulate import DIAGNOSES, SimulatedEcg, simulate, simulate_cohort
 from gem_lightning.errors import EcgReadError
 
-_LAZY = ("read_ecg", "write_wfdb", "FORMATS")
+_LAZY = {"read_ecg": "readers", "FORMATS": "readers", "write_ecg": "writers", "write_wfdb": "writers"}
 
 __all__ = [
     "DIAGNOSES",
@@ -28,7 +29,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from gem_lightning.ecg import readers
-
-        return getattr(readers, name)
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,6 +26,7 @@ _SPELLINGS |= {"l1": "I", "l2": "II", "l3": "III", "vr": "aVR", "vl": "aVL", "vf
 _SPELLINGS |= {f"c{i}": f"V{i}" for i in range(1, 7)}
 # MDC codes (ISO 11073-10102) as in DICOM ("2:61") and SCP-ECG as in DICOM ("5.6.3-9-61").
 _CODES = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF", **{i + 2: f"V{i}" for i in range(1, 7)}}
+CODES = {lead: code for code, lead in _CODES.items()}
 _PREFIX = re.compile(r"^([a-z]+_ecg_lead_|ecg_|ekg_|lead_|ableitung_|channel_)+")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gem_lightning.reporting.evidence import evidence_text
 
@@ -54,3 +54,22 @@ def print_measurements(record: EcgRecord, features: EcgFeatures, found: Sequence
 
 def _value(value: float | None, unit: str) -> str:
     return "–" if value is None else f"{value:.0f} {unit}"
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Print named facts, one a line; nested ones joined by commas."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), _plain(value))
+    Console().print(table)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_plain(inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(inner) for inner in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -19,11 +19,10 @@ from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, 
 from gem_lightning.ecg.readers.detect import detect, unzipped
 from gem_lightning.ecg.readers.identify import ReadWarning, complete
 from gem_lightning.ecg.readers.plausible import check_values
-from gem_lightning.ecg.readers.write import write_wfdb
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import EcgReadError, MissingExtraError
 
-__all__ = ["FORMATS", "ReadWarning", "read_contracts", "read_ecg", "write_wfdb"]
+__all__ = ["FORMATS", "ReadWarning", "read_contracts", "read_ecg"]
 
 #: Format -> module and function that reads it.
 _READERS = {
@@ -44,6 +43,14 @@ _READERS = {
     "edf": ("edf", "read"),
     "bdf": ("edf", "read"),
     "scp": ("scp", "read"),
+    "cardiosoft": ("cardiosoft", "read"),
+    "schiller": ("schiller", "read"),
+    "eli": ("eli", "read"),
+    "mfer": ("mfer", "read"),
+    "atc": ("atc", "read"),
+    "fhir": ("fhir", "read"),
+    "contec": ("contec", "read"),
+    "parquet": ("parquet", "read"),
 }
 FORMATS: tuple[str, ...] = tuple(_READERS)
 

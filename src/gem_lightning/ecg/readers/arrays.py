@@ -44,7 +44,7 @@ def _record(table: np.ndarray, stated: dict[str, np.ndarray], options: Options, 
     units = options.units or value("units") or ("mV" if options.gain else None)
     if fs is None or units is None:
         raise EcgReadError(
-            f"expected a sampling rate and a unit for {source.name}, got fs={fs} and units={units}; the file does not "
+            f"expected a sampling rate and a unit for {source.name}, got rate {fs} and unit {units}; the file does not "
             "hold them: pass fs=500, units='mV'"
         )
     names = options.lead_names or (tuple(map(str, stated["leads"].ravel())) if "leads" in stated else None)

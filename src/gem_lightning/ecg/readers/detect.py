@@ -7,6 +7,7 @@ import zlib
 
 from gem_lightning.ecg.readers.base import Source
 from gem_lightning.ecg.readers.budget import LIMITS
+from gem_lightning.ecg.readers.contec import is_contec
 from gem_lightning.errors import EcgReadError
 
 _MAGIC = (
@@ -18,6 +19,7 @@ _MAGIC = (
     (b"MATLAB 5.0", "cpsc"),
     (b"MATLAB 7.3", "mat73"),
     (b"ALIVE\0\0\0", "atc"),
+    (b"PAR1", "parquet"),
     (b"\x02\x00\x00\x00UL", "dicom"),  # file meta group without the 128 bytes before it
 )
 _ROOTS = {"annotatedecg": "aecg", "restingecgdata": "sierra", "restingecg": "muse"}
@@ -79,6 +81,8 @@ def detect(source: Source) -> str:
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
+    if is_contec(head):
+        return "contec"
     root = _xml_root(head)
     if root in _ROOTS:
         return _ROOTS[root]

@@ -63,7 +63,7 @@ def read_hdf5(source: Source, options: Options) -> RawEcg:
     units = options.units or ("mV" if options.gain else None)
     if options.fs is None or units is None:
         raise EcgReadError(
-            f"expected a sampling rate and a unit for {source.name}, got fs={options.fs} and units={units}; the file "
+            f"expected a sampling rate and a unit for {source.name}, got rate {options.fs} and unit {units}; the file "
             "does not hold them: pass fs=500, units='mV'"
         )
     return RawEcg(signal / (options.gain or 1.0), check_rate(options.fs), names, (units,) * len(signal))

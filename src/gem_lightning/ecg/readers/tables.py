@@ -291,8 +291,8 @@ def _record(table: Table, options: Options, name: str) -> RawEcg:
     missing = unit is None and not all(units)
     if fs is None or missing:
         raise EcgReadError(
-            f"expected a sampling rate and a unit for {name}, got fs={fs} and units={options.units}; the file does not "
-            "hold them: pass fs=500, units='mV'"
+            f"expected a sampling rate and a unit for {name}, got rate {fs} and unit {options.units}; the file does "
+            "not hold them: pass fs=500, units='mV'"
         )
     if options.gain and not any(units):
         signal, unit = signal / options.gain, "mV"

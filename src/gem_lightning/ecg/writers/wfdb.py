@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.errors import EcgReadError
 from gem_lightning.jobs import write_atomically
 
 _COUNTS_PER_MV = 1000.0
@@ -21,19 +21,17 @@ def write_wfdb(record: EcgRecord, path: str | os.PathLike[str]) -> Path:
 
     Args:
         record: Any leads, mV; NaN is written as the format's "no sample".
-        path: Where to, with or without ``.hea``.
+        path: Where to, with or without ``.hea``. The header keeps this name. A header can only hold letters, digits,
+            ``_`` and ``-`` in the name of the signal file: other names are mapped to one with a hash in it.
 
     Returns:
         The header's path.
-
-    Raises:
-        EcgReadError: The record's name is not one that WFDB allows (letters, digits, ``_`` and ``-``).
     """
     target = Path(path)
     target = target.with_suffix("") if target.suffix in (".hea", ".dat") else target
     name = target.name
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise EcgReadError(f"expected a record name of letters, digits, '_' and '-', got {name!r}; rename it")
+        name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     signal = np.where(np.isfinite(record.signal), record.signal, np.nan).astype(np.float64)
     largest = np.nanmax(np.abs(signal), axis=1, initial=1e-9)
     gains = np.minimum(_COUNTS_PER_MV, np.floor(32_000 / largest))
@@ -46,7 +44,7 @@ def write_wfdb(record: EcgRecord, path: str | os.PathLike[str]) -> Path:
         lines.append(f"{name}.dat 16 {gain:.10g}(0)/mV 16 0 {first} {_checksum(row)} 0 {lead}")
     lines += [f"# {key.capitalize()}: {record.meta[key]}" for key in ("age", "sex") if key in record.meta]
     write_atomically(target.with_name(name + ".dat"), np.ascontiguousarray(counts.T).tobytes())
-    header = target.with_name(name + ".hea")
+    header = target.with_name(target.name + ".hea")
     write_atomically(header, ("\n".join(lines) + "\n").encode("ascii"))
     return header
 
