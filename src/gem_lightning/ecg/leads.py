@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,6 +31,7 @@ CODES = {lead: code for code, lead in _CODES.items()}
 _PREFIX = re.compile(r"^([a-z]+_ecg_lead_|ecg_|ekg_|lead_|ableitung_|channel_)+")
 
 
+@lru_cache(maxsize=4096)  # every reader asks for the same few spellings several times
 def lead_name(text: str) -> str | None:
     """The standard name of a lead, or None where the spelling is not one of the twelve.
 

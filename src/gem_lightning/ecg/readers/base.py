@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,8 @@ class Source:
         path = self.path.with_name(name)
         if not path.is_file():
             raise EcgReadError(f"expected {name} next to {self.name}, got no such file; copy it into the same folder")
-        if path.resolve().parent != self.path.resolve().parent:
+        linked = path.is_symlink() or self.path.is_symlink()
+        if linked and path.resolve().parent != self.path.resolve().parent:
             raise EcgReadError(
                 f"expected {name} in the folder of {self.name}, got a link to another folder; copy the file itself"
             )
@@ -149,6 +150,7 @@ def is_voltage(unit: str) -> bool:
     return _unit_key(unit) in _TO_MV
 
 
+@lru_cache(maxsize=1024)
 def _unit_key(unit: str) -> str:
     return re.sub(r"[\s_]", "", unit.strip().lower())
 

@@ -75,14 +75,17 @@ def read(source: Source, options: Options) -> RawEcg:
         return wfdb_library.read(source, text, options)
     header = parse_header(text, source, options.gain)
     counts = _samples(source, header)
-    signal = np.empty(counts.shape)
-    for row, channel, values in zip(signal, header.channels, counts):
-        invalid = values == _INVALID[channel.format]
-        with np.errstate(over="ignore"):  # checked with all values
-            np.divide(values - channel.baseline, channel.gain, out=row)
-        row[invalid] = np.nan
+    baseline, gain, invalid = (
+        np.array(values)[:, None]
+        for values in zip(*((c.baseline, c.gain, _INVALID[c.format]) for c in header.channels))
+    )
+    with np.errstate(over="ignore"):  # values are checked with those of all formats
+        signal = (counts - baseline) / gain
+    unknown = counts == invalid
+    if unknown.any():
+        signal[unknown] = np.nan
     meta = _facts(header.comments)
-    sums = [int(row.sum()) & 0xFFFF for row in counts]
+    sums = counts.sum(axis=1, dtype=np.int64) & 0xFFFF
     differ = [c.name for c, s in zip(header.channels, sums) if c.checksum is not None and c.checksum & 0xFFFF != s]
     if differ:
         meta["checksum_mismatch"] = tuple(differ)
@@ -99,11 +102,12 @@ def read(source: Source, options: Options) -> RawEcg:
 
 def _is_unusual(text: str) -> bool:
     """Whether the record has segments, frames of several samples, skew, or a format of the wfdb library alone."""
-    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line.split(None, 2) for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if lines and "/" in lines[0][0]:
         return True
-    formats = [_FORMAT.fullmatch(line[1]) for line in lines[1:_MAX_LINES] if len(line) > 1]
-    return any(m and (m[1] not in BYTES or int(m[2] or 1) != 1 or int(m[3] or 0)) and m[1] in _LIBRARY for m in formats)
+    kinds = {line[1] for line in lines[1:_MAX_LINES] if len(line) > 1}
+    found = [_FORMAT.fullmatch(kind) for kind in kinds if kind not in BYTES]
+    return any(m and (m[1] not in BYTES or m[2] not in (None, "1") or m[3]) and m[1] in _LIBRARY for m in found)
 
 
 def _decoded(data: bytes) -> str:
