@@ -308,3 +308,22 @@ def test_leads_any_and_gem_of_a_fifteen_lead_file(shared_data):
     assert read_ecg(path).leads == LEADS
     assert read_ecg(path, leads="any").leads == (*LEADS, "vx", "vy", "vz")
     assert read_ecg(path, contract="gem").signal.shape == (12, 5000)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scp/ecgtoolkit_Example.scp",
+        "sierra/129DYPRG.XML",
+        "aecg/ecgtoolkit_Example.xml",
+        "dicom/ecgtoolkit_Example.dcm",
+    ],
+)
+def test_no_identifier_of_a_real_file_leaks(shared_data, name):
+    path = shared_data / "formats" / name
+    identity = read_ecg(path, deidentify=False).meta["identity"]
+    assert identity
+    shown = str(read_ecg(path).meta)
+    for key, value in identity.items():
+        if len(str(value)) > 3 and not key.endswith(("UID", "Modality", "Manufacturer", "ModelName")):
+            assert str(value) not in shown, key
