@@ -127,3 +127,34 @@ def test_many_hdf5(written, tmp_path):
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=300)
     shutil.rmtree(tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def inflate(data: bytes, rng: np.random.Generator) -> bytes:
+    """Make a header claim more: digits become larger numbers, small integers large ones, content is repeated."""
+    raw = bytearray(data)
+    kind = rng.integers(3)
+    digits = [i for i in range(min(len(raw), 4000)) if 48 <= raw[i] <= 57]
+    if kind == 0 and digits:
+        at = digits[rng.integers(len(digits))]
+        return bytes(raw[:at] + b"9" * int(rng.integers(1, 10)) + raw[at + 1 :])
+    if kind == 1:
+        at = int(rng.integers(min(len(raw), 2000)))
+        raw[at : at + 2] = b"\xff\x7f"
+        return bytes(raw)
+    times = int(rng.integers(2, 1 + max(2, 5_000_000 // max(len(raw), 1))))
+    return bytes(raw * times)[:5_000_000]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_small_file_takes_much_memory(name, written):
+    import tracemalloc
+
+    data, options = written[name]
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        tracemalloc.start()
+        survives(inflate(data, rng), {"format": name} | options)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 500_000_000
