@@ -3,6 +3,7 @@
 # No postponed annotations here: FastAPI reads them from the functions.
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +71,13 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
     ) -> dict[str, Any]:
         return interpret(files, question, fs, units, leads).to_dict()
 
+    _add_error_pages(app, upload_page)
+    return app
+
+
+def _add_error_pages(app: FastAPI, upload_page: Callable[[str], str]) -> None:
+    """Show errors on the upload page in browsers; programs get FastAPI's JSON."""
+
     @app.exception_handler(AnyHTTPException)
     async def refused(request: Request, error: AnyHTTPException) -> Response:
         if _is_browser(request):
@@ -82,8 +90,6 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
             problems = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
             return HTMLResponse(upload_page(f"expected a file and valid fields, got {problems}"), 422)
         return await request_validation_exception_handler(request, error)
-
-    return app
 
 
 def _is_browser(request: Request) -> bool:
