@@ -1,4 +1,4 @@
-"""Tables of records as rows, and the ways they write a number or a sex."""
+"""Read tables of records (CSV, Parquet, Excel) and normalise their numbers, splits and sexes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from gem_lightning.ecg.readers.base import sex_letter
-from gem_lightning.errors import DataError
+from gem_lightning.errors import DataError, MissingExtraError
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a CSV or Parquet file, one at a time.
+    """Yield the rows of a CSV or Parquet file.
 
     Raises:
         DataError: The file is no such table.
@@ -20,7 +21,7 @@ def table_rows(path: Path) -> Iterator[dict[str, Any]]:
     parquet = path.suffix == ".parquet"
     try:
         yield from _parquet_rows(path) if parquet else _csv_rows(path)
-    except (ValueError, csv.Error, OSError) as error:  # pyarrow's own are ValueErrors
+    except (ValueError, csv.Error, OSError) as error:  # pyarrow raises ValueErrors
         kind = "a Parquet file" if parquet else "a CSV file in UTF-8"
         raise DataError(f"expected {kind} at {path}, got: {str(error).splitlines()[0]}") from error
 
@@ -40,8 +41,29 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from csv.DictReader(file, delimiter=max(",;\t", key=titles.count))
 
 
+def xlsx_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of an Excel workbook's first sheet as column title → stripped text; empty cells are empty texts.
+
+    Raises:
+        DataError: The file is no such workbook.
+        MissingExtraError: openpyxl is not installed.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_excel(path, dtype=str, keep_default_na=False, na_filter=False, engine="openpyxl")
+    except ImportError:
+        raise MissingExtraError("openpyxl", "formats") from None
+    except (BadZipFile, KeyError, ValueError, OSError) as error:
+        raise DataError(f"expected an Excel workbook (.xlsx) at {path}, got {error}; download it again") from None
+    for row in table.to_dict("records"):
+        cells = {str(title).strip(): str(value).strip() for title, value in row.items()}
+        if any(cells.values()):
+            yield cells
+
+
 def number_or_none(value: Any) -> float | None:
-    """A number in text, or None for empty, NaN and words."""
+    """Parse a number; None for empty cells, NaN and other text."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -50,16 +72,16 @@ def number_or_none(value: Any) -> float | None:
 
 
 def age_or_none(value: Any) -> float | None:
-    """An age in years, or None for what is no age of a person."""
+    """Parse an age in years; None outside 0 to 150."""
     age = number_or_none(value)
     return age if age is not None and 0 <= age <= 150 else None
 
 
-def split_in_words(value: Any) -> str | None:
-    """``train``, ``val`` or ``test`` from the ways data sets write it; None where there is none.
+def normalise_split(value: Any) -> str | None:
+    """Return ``train``, ``val`` or ``test`` from the spellings in use; None for an empty value.
 
     Raises:
-        DataError: It is none of these.
+        DataError: An unknown spelling.
     """
     text = str(value or "").strip().lower()
     found = _SPLITS.get(text)
@@ -72,6 +94,6 @@ _SPLITS = {name: name for name in ("train", "val", "test")}
 _SPLITS |= {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 
 
-def sex_in_words(value: Any) -> str | None:
-    """``female``, ``male`` or None from the ways data sets write it."""
+def normalise_sex(value: Any) -> str | None:
+    """Return ``female``, ``male`` or None from the spellings in use."""
     return {"F": "female", "M": "male"}.get(sex_letter(value) or "")

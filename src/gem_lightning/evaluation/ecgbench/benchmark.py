@@ -73,7 +73,7 @@ def _image(sample: InstructionSample) -> np.ndarray | None:
     """Decode the sample's image where its file exists; without it the record can be rendered."""
     import cv2
 
-    source = next(iter(sample.pictures), None)
+    source = next(iter(sample.images), None)
     if isinstance(source, bytes):
         pixels = cv2.imdecode(np.frombuffer(source, np.uint8), cv2.IMREAD_COLOR)
     elif source is not None and pathlib.Path(source).is_file():
