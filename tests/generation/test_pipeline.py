@@ -363,7 +363,7 @@ def test_settings_that_make_no_sense_are_explained():
         Pipeline(contract="foo")
     with pytest.raises(DataError, match="receives images, got none; give render=default"):
         Pipeline(attached=True)
-    with pytest.raises(DataError, match=r"gate\.max_words as a whole number of 0 or more, got 'x'"):
+    with pytest.raises(DataError, match=r"gate\.max_words as an int of 0 or more, got 'x'"):
         Gate(max_words="x")
     with pytest.raises(DataError, match=r"source\.seed as a whole number, got 'x'"):
         Simulated(seed="x")

@@ -32,7 +32,7 @@ __all__ = ["Answer", "AnswerStore", "Budget", "ChatClient", "ChatError", "ChatRe
 RETRY_STATUS = {408, 409, 425, 429}  # and every 5xx: failures that may pass
 LOG_EVERY_S = 10.0  # between two log lines about failed attempts: many requests fail together
 LONGEST_BACKOFF_S = 60.0
-LONGEST_RETRY_AFTER_S = 300.0  # an endpoint that asks for more is treated as asking for this
+LONGEST_RETRY_AFTER_S = 300.0  # upper bound on the wait that an endpoint requests
 
 
 class ChatError(GemError):
@@ -49,7 +49,7 @@ class ChatError(GemError):
 
 
 class _TransientError(Exception):
-    """A failure that may pass; ``after`` is the wait that the endpoint asks for, s."""
+    """A failure that may pass; ``after`` is the wait that the endpoint requests, s."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)

@@ -23,7 +23,7 @@ class SourceRecord:
         patient: Patient id of the data set, for splits; None counts the record as a patient of its own.
         age: Years.
         sex: ``female`` or ``male``.
-        report: What a clinician (or the data set's labels) says of it.
+        report: Report of a clinician, or the data set's labels as text.
         codes: Labels of the data set, unchanged.
         split: ``train``, ``val`` or ``test`` where the data set defines it.
         recorded: Date as ISO text, which orders the records of one patient.
