@@ -293,6 +293,15 @@ def test_grounding_scores_ready_judgements(golden, tmp_path):
         GroundingBenchmark()
 
 
+def test_age_and_sex_of_the_source_reach_the_model_and_the_measurement(tmp_path):
+    for name in "ab":
+        write_wfdb(simulate("sinus", seed=ord(name)).record, tmp_path / name)
+    (tmp_path / "list.csv").write_text("ecg,age,sex\na,71,F\nb,8,male\n")
+    benchmark, seen = ClaimsBenchmark(tmp_path / "list.csv", draws=0), []
+    benchmark(as_predictor(lambda record, question=None: seen.append(record.meta) or "Sinus rhythm.", "m"), tmp_path)
+    assert [(meta["age"], meta["sex"]) for meta in seen] == [(71, "female"), (8, "male")]
+
+
 def test_a_model_behind_an_api_sees_the_picture(tmp_path):
     with LoopbackLLM(lambda request, n: "Sinus rhythm.") as server:
         predictor = ApiPredictor(ChatClient("m", server.base_url), system="You are a cardiologist.")

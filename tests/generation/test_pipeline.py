@@ -365,7 +365,7 @@ def test_settings_that_make_no_sense_are_explained():
         Pipeline(attached=True)
     with pytest.raises(DataError, match=r"gate\.max_words as an int of 0 or more, got 'x'"):
         Gate(max_words="x")
-    with pytest.raises(DataError, match=r"source\.seed as a whole number, got 'x'"):
+    with pytest.raises(DataError, match=r"source\.seed as an int, got 'x'"):
         Simulated(seed="x")
     with pytest.raises(DataError, match=r"source\.diagnoses among .*sinus.*, got nonsense"):
         list(Simulated(n=1, diagnoses=["nonsense"]).records())

@@ -39,5 +39,5 @@ def test_a_missing_key_is_said_before_anything_is_read(monkeypatch):
 @pytest.mark.parametrize("text", ["not json", '{"text": "no id"}', '["a"]', '{"id": 1, "conversations": [{}]}', "[]"])
 def test_answers_that_cannot_be_replayed_are_refused_in_words(tmp_path, text):
     (tmp_path / "answers.jsonl").write_text(text + "\n")
-    with pytest.raises(DataError, match=r"id and text in .*answers\.jsonl"):
+    with pytest.raises(DataError, match=r"expected .*answers\.jsonl"):
         ReplayTeacher(str(tmp_path / "answers.jsonl"))

@@ -29,6 +29,7 @@ from gem_lightning.llm.cache import AppendLog
 from gem_lightning.reporting.evaluation import EvaluationReport
 from gem_lightning.samples.sample import RecordRef
 from gem_lightning.sources.base import RecordFiles, Source
+from gem_lightning.sources.record import SourceRecord
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -163,32 +164,34 @@ class RecordSet:
 
     def __post_init__(self) -> None:
         source = self.source if isinstance(self.source, Source) else RecordFiles(root=os.fspath(self.source))
-        self._references: dict[str, RecordRef] = {}
+        self._records: dict[str, SourceRecord] = {}
+        self._paths = source.paths
         for record in source.records():
             if self.limit is not None and len(self.names) >= self.limit:
                 break
             if record.ecg is None:
                 continue
-            if record.id in self._references:
+            if record.id in self._records:
                 raise DataError(f"expected unique record ids in {source.name}, got {record.id!r} twice")
             self.names.append(record.id)
-            self._references[record.id] = RecordRef.parse(record.ecg, record.format).mapped(source.paths)
+            self._records[record.id] = record
             if record.patient is not None:
                 self.groups[record.id] = record.patient
         if not self.names:
             raise DataError(f"expected records in {source.name} ({source.root or 'no folder'}), got none")
 
     def read(self, name: str) -> EcgRecord:
-        """Read the record of an id.
+        """Read the record of an id, with the age and sex that the source knows in its ``meta``.
 
         Raises:
             EcgReadError: It cannot be read.
         """
-        return self.reference(name).read()
+        return self._records[name].with_patient(self.reference(name).read())
 
     def reference(self, name: str) -> RecordRef:
         """Return the location of the record of an id."""
-        return self._references[name]
+        record = self._records[name]
+        return RecordRef.parse(record.ecg or "", record.format).mapped(self._paths)
 
     def another(self, name: str) -> str:
         """Return the next record that is not known to be of the same patient; the next one where all are."""

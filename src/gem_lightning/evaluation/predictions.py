@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gem_lightning.errors import DataError
+from gem_lightning.sources.tables import table_rows
 
 ID_KEYS = ("question_id", "id", "No", "custom_id")
 TEXT_KEYS = ("text", "response", "GEM_generated", "answer", "prediction", "output")
@@ -99,33 +100,13 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         DataError: The file is not one of these, or a line of it is broken.
     """
     path = pathlib.Path(path)
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        return [_plain(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".jsonl":
-        rows = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
-                    raise DataError(f"{path}: line {number} is not JSON ({error}); remove or fix it") from None
-        return rows
-    if path.suffix != ".json":
+    if path.suffix not in (".json", ".jsonl", ".parquet"):
         raise DataError(f"expected .json, .jsonl or .parquet, got {path.name!r}")
-    value = json.loads(text)
-    if isinstance(value, dict):
-        return [{"id": name, **(row if isinstance(row, dict) else {"text": row})} for name, row in value.items()]
-    return list(value)
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Parse the conversations of a Parquet row where they are stored as JSON text."""
-    if isinstance(row.get("conversations"), str):
-        row["conversations"] = json.loads(row["conversations"])
-    return row
+    rows = list(table_rows(path))
+    for row in rows:
+        if isinstance(row.get("conversations"), str):  # Parquet stores them as JSON text
+            row["conversations"] = json.loads(row["conversations"])
+    return rows
 
 
 def find_gold(folder: str | os.PathLike[str], task: str) -> pathlib.Path:

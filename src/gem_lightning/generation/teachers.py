@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.llm.cache import Answer, ChatRequest
 from gem_lightning.llm.client import ChatClient, ChatError
 from gem_lightning.llm.local import LocalClient
+from gem_lightning.sources.tables import table_rows
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,10 @@ class ReplayTeacher(Teacher):
     def __init__(self, answers: str) -> None:
         self.path = answers
         self._texts: dict[str, list[str]] = {}
+        if not Path(answers).is_file():
+            raise DataError(f"expected a file of answers, got nothing at {answers}")
         try:
-            for row in _rows(Path(answers)):
+            for row in table_rows(Path(answers)):
                 text = next((row[name] for name in ("text", "answer", "response") if row.get(name)), None)
                 if text is None and row.get("conversations"):
                     text = next((t["value"] for t in row["conversations"] if t["from"] == "gpt"), None)
@@ -157,17 +159,6 @@ class ReplayTeacher(Teacher):
     def facts(self) -> dict[str, Any]:
         """Return the origin of the answers."""
         return {"teacher": self.name, "answers": self.path, "texts": sum(len(t) for t in self._texts.values())}
-
-
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    if not path.is_file():
-        raise DataError(f"expected a file of answers, got nothing at {path}")
-    if path.suffix == ".parquet":
-        from gem_lightning.sources.tables import table_rows
-
-        return table_rows(path)
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text) if path.suffix == ".json" else map(json.loads, filter(str.strip, text.splitlines()))
 
 
 class LocalTeacher(Teacher):

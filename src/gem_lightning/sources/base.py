@@ -59,6 +59,10 @@ class Source:
             path = path.with_suffix("")
         return path.as_posix() if path.is_absolute() or not self.prefix else f"{self.prefix}/{path.as_posix()}"
 
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """Return (glob, description) of the required files."""
+        return self.needs
+
     def check(self) -> list[Missing]:
         """Return the missing parts of the layout; empty when it is complete."""
         root = Path(self.root)
@@ -66,7 +70,9 @@ class Source:
             return []
         if not root.is_dir():
             return [Missing(f"the folder of {self.name}", str(root))]
-        return [Missing(what, str(root / glob)) for glob, what in self.needs if next(root.glob(glob), None) is None]
+        return [
+            Missing(what, str(root / glob)) for glob, what in self.required() if next(root.glob(glob), None) is None
+        ]
 
     def records(self) -> Iterator[SourceRecord]:
         """Yield records in a fixed order.

@@ -42,13 +42,9 @@ class PtbXl(Source):
         ("scp_statements.csv", "the descriptions of the SCP codes"),
     )
 
-    def check(self) -> list[Missing]:
-        """Return the missing parts of the layout; empty when it is complete."""
-        folder = Path(self.root) / f"records{self.rate}"
-        missing = super().check()
-        if Path(self.root).is_dir() and not folder.is_dir():
-            missing.append(Missing(f"the signals at {self.rate} Hz", str(folder)))
-        return missing
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """Return (glob, description) of the required files."""
+        return (*self.needs, (f"records{self.rate}", f"the signals at {self.rate} Hz"))
 
     def _records(self) -> Iterator[SourceRecord]:
         root = Path(self.root)
@@ -254,13 +250,9 @@ class Chapman(Source):
         ("ConditionNames.xlsx", "the names of the other codes"),
     )
 
-    def check(self) -> list[Missing]:
-        """Return the missing parts of the layout; empty when it is complete."""
-        missing = super().check()
-        folder = Path(self.root) / self._signals
-        if Path(self.root).is_dir() and not folder.is_dir():
-            missing.append(Missing(f"the signals ({self._signals}.zip, unpacked)", str(folder)))
-        return missing
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """Return (glob, description) of the required files."""
+        return (*self.needs, (self._signals, f"the signals ({self._signals}.zip, unpacked)"))
 
     @property
     def _signals(self) -> str:

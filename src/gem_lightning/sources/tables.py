@@ -1,8 +1,9 @@
-"""Read tables of records (CSV, Parquet, Excel) and normalise their numbers, splits and sexes."""
+"""Read rows of tables (CSV, Parquet, JSON, Excel) and normalise their numbers, splits and sexes."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,15 @@ from gem_lightning.errors import DataError, MissingExtraError
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CSV or Parquet file.
+    """Yield the rows of a Parquet, JSON (list, or dict by id), JSON Lines or CSV file.
 
     Raises:
         DataError: The file is no such table.
     """
-    parquet = path.suffix == ".parquet"
+    reader, kind = _READERS.get(path.suffix, (_csv_rows, "a CSV file in UTF-8"))
     try:
-        yield from _parquet_rows(path) if parquet else _csv_rows(path)
+        yield from reader(path)
     except (ValueError, csv.Error, OSError) as error:  # pyarrow raises ValueErrors
-        kind = "a Parquet file" if parquet else "a CSV file in UTF-8"
         raise DataError(f"expected {kind} at {path}, got: {str(error).splitlines()[0]}") from error
 
 
@@ -34,11 +34,35 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(rows, dict):
+        rows = [{"id": name, **(row if isinstance(row, dict) else {"text": row})} for name, row in rows.items()]
+    yield from rows
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f"line {number} is not JSON ({error})") from None
+
+
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         titles = file.readline()
         file.seek(0)
         yield from csv.DictReader(file, delimiter=max(",;\t", key=titles.count))
+
+
+_READERS = {
+    ".parquet": (_parquet_rows, "a Parquet file"),
+    ".json": (_json_rows, "a JSON file"),
+    ".jsonl": (_json_lines, "a JSON Lines file"),
+}
 
 
 def xlsx_rows(path: Path) -> Iterator[dict[str, str]]:

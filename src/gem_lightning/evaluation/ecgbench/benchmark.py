@@ -23,6 +23,7 @@ from gem_lightning.reporting.evaluation import Case, EvaluationReport, Matrix, n
 from gem_lightning.reporting.html import Table
 from gem_lightning.samples.io import read_samples
 from gem_lightning.samples.sample import InstructionSample
+from gem_lightning.sources.record import SourceRecord
 
 #: Strict metric to its name under the legacy rules.
 LEGACY_NAMES = {"accuracy": "accuracy", "auc": "", "balanced_accuracy": "auc", "f1": "f1", "hamming": "hamming"}
@@ -47,7 +48,9 @@ class SampleQueries:
             GemError: Its record cannot be read, or its image is missing and there is no record to render.
         """
         sample = self.samples[name]
-        record = sample.record.read() if sample.record is not None else None
+        record = sample.read_record()
+        if record is not None:
+            record = SourceRecord.from_sample(sample).with_patient(record)  # criteria depend on age and sex
         image = _image(sample)
         if sample.image and image is None and record is None:
             raise DataError(
