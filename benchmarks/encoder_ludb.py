@@ -15,8 +15,9 @@ import wfdb
 
 from gem_lightning.ecg import LEADS, EcgRecord
 from gem_lightning.evaluation.encoder.benchmark import load_encoder
-from gem_lightning.evaluation.encoder.metrics import patient_bootstrap
-from gem_lightning.evaluation.encoder.probe import cross_validated, macro_auc
+from gem_lightning.evaluation.encoder.metrics import macro_auroc
+from gem_lightning.evaluation.encoder.probe import cross_validated
+from gem_lightning.evaluation.statistics import bootstrap_weights, macro_auc
 from gem_lightning.features import measure
 
 LABELS = {
@@ -74,12 +75,12 @@ def main() -> None:
     print(f"{len(rows)} records; " + ", ".join(f"{n:.0f} {name}" for name, n in zip(LABELS, targets.sum(0))))
     for name, features in tables.items():
         scores = cross_validated(features, targets, people)
-        low, high = patient_bootstrap(lambda r, s=scores: macro_auc(s[r], targets[r]), people)
-        print(f"{name:14s} macro AUC {macro_auc(scores, targets):.3f} ({low:.3f}–{high:.3f})  " + each(scores, targets))
+        [auc] = bootstrap_weights(lambda w, s=scores: macro_auc(s, targets, w), len(rows), people)
+        print(f"{name:14s} macro AUC {auc.value:.3f} ({auc.low:.3f}–{auc.high:.3f})  " + each(scores, targets))
 
 
 def each(scores: np.ndarray, targets: np.ndarray) -> str:
-    values = (macro_auc(scores[:, i : i + 1], targets[:, i : i + 1]) for i in range(len(LABELS)))
+    values = (macro_auroc(scores[:, i : i + 1], targets[:, i : i + 1]) for i in range(len(LABELS)))
     return ", ".join(f"{name} {value:.2f}" for name, value in zip(LABELS, values))
 
 

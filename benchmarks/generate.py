@@ -1,4 +1,4 @@
-"""Figures of docs/grounding_data.md: python benchmarks/generate.py [rate] [flight] [gate] [doctor] [--n 1000]
+"""Figures of docs/grounding_data.md: python benchmarks/generate.py [rate] [flight] [gate] [validate] [--n 1000]
 
 Rates are of process time of one core, so that a shared machine does not change them much.
 """
@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.generation.pipeline import Pipeline
-from gem_lightning.generation.run import Share, finish_samples, open_samples_job, run_samples
+from gem_lightning.generation.run import RunOptions, finish_samples, open_samples_job, run_samples
 from gem_lightning.generation.teachers import OpenAITeacher
-from gem_lightning.generation.validate import Doctor
+from gem_lightning.generation.validate import DataValidator
 from gem_lightning.grounding import compose
 from gem_lightning.render import EcgRenderer
 from gem_lightning.samples.io import InstructionSample, write_samples
@@ -78,7 +78,7 @@ def flight(folder: Path, n: int) -> None:
     with LoopbackLLM(lambda r, k: (seen.append(time.monotonic()), reply(r, k))[1], latency=1.0) as server:
         teacher = OpenAITeacher("m", base_url=server.base_url, concurrency=32)
         folder_ = open_samples_job(source, folder / "flight")
-        run_samples(folder_, Pipeline(out=str(folder / "flight"), measurements=False), teacher, Share(workers=2))
+        run_samples(folder_, Pipeline(out=str(folder / "flight"), measurements=False), teacher, RunOptions(workers=2))
         most = server.most_in_flight
     card = finish_samples(folder / "flight")
     seconds = seen[-1] + 1.0 - seen[0]
@@ -112,17 +112,17 @@ def gate(folder: Path, n: int) -> None:
             continue
         text = compose(prepared.features, prepared.findings, i, STYLES[i % len(STYLES)])
         asked += 1
-        clean += pipeline.gate.judge(text, prepared.features, prepared.findings).accepted
+        clean += pipeline.gate.check(text, prepared.features, prepared.findings).accepted
         worse, count = invent(text, 0.2, rng)
         invented += count
-        if count and pipeline.gate.judge(worse, prepared.features, prepared.findings).accepted:
+        if count and pipeline.gate.check(worse, prepared.features, prepared.findings).accepted:
             through += count
             print("  let through:", worse)
     print(f"gate: {through} of {invented} inventions accepted ({100 * through / max(invented, 1):.2f} %); "
           f"{clean}/{asked} honest texts accepted at the first attempt")  # fmt: skip
 
 
-def doctor(folder: Path, n: int) -> None:
+def validate(folder: Path, n: int) -> None:
     """n sound samples, and n of each fault."""
     source = files(folder, n)
     pipeline = Pipeline(paths=source.paths, out=str(folder), renderer=EcgRenderer(size=(336, 435)), measurements=False)
@@ -133,11 +133,11 @@ def doctor(folder: Path, n: int) -> None:
     def look(samples: list[InstructionSample], texts: bool = True, images: bool = True) -> Counter:
         kept = samples if images else [replace(s, image=None) for s in samples]
         write_samples(kept, folder / "data.jsonl")
-        found = Doctor(str(folder / "data.jsonl"), paths, texts=texts).examine(workers=0)
+        found = DataValidator(str(folder / "data.jsonl"), paths, texts=texts).validate(workers=0)
         return Counter({kind: len({f["id"] for f in found.faults if f["kind"] == kind}) for kind in found.counts()})
 
     alarms = look(sound)
-    print(f"doctor: {len(sound)} sound samples, false alarms {dict(alarms)} "
+    print(f"validate: {len(sound)} sound samples, false alarms {dict(alarms)} "
           f"({100 * sum(alarms.values()) / len(sound):.2f} %)", flush=True)  # fmt: skip
     for kind, (samples, texts, images) in faults(folder, sound).items():
         found = look(samples, texts, images)
@@ -196,10 +196,10 @@ def faults(folder: Path, sound: list[InstructionSample]):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["rate", "flight", "gate", "doctor"])
+    parser.add_argument("what", nargs="*", default=["rate", "flight", "gate", "validate"])
     parser.add_argument("--n", type=int, default=1000)
     asked = parser.parse_args()
-    tasks = {"rate": rate, "flight": flight, "gate": gate, "doctor": doctor}
+    tasks = {"rate": rate, "flight": flight, "gate": gate, "validate": validate}
     for name in asked.what:
         folder = Path(tempfile.mkdtemp(prefix="generate"))
         try:

@@ -30,7 +30,7 @@ def run(*overrides):
         generate(hydra.compose("generate", overrides=[*overrides, "workers=0"]))
 
 
-def test_samples_then_doctor_then_shards_without_naming_a_folder_twice(tmp_path, capsys):
+def test_samples_then_validate_then_shards_without_naming_a_folder_twice(tmp_path, capsys):
     (tmp_path / "clinic").mkdir()
     for i in range(6):
         write_wfdb(simulate(("sinus", "rbbb")[i % 2], seed=i, snr_db=28).record, tmp_path / "clinic" / f"r{i}")
@@ -38,9 +38,9 @@ def test_samples_then_doctor_then_shards_without_naming_a_folder_twice(tmp_path,
     assert "| samples | 6 |" in capsys.readouterr().out
     data = {p.stem: str(p) for p in (tmp_path / "a").glob("*.jsonl") if p.stem in ("train", "val", "test")}
     listed = "{" + ",".join(f"{k}:{v}" for k, v in data.items()) + "}"
-    run("stage=doctor", f"files={listed}", f"out={tmp_path}/doctor")
+    run("stage=validate", f"files={listed}", f"out={tmp_path}/validation")
     assert "6 samples, 0 faults" in capsys.readouterr().out
-    assert "<svg" in (tmp_path / "doctor" / "doctor.html").read_text()
+    assert "data:image/svg+xml" in (tmp_path / "validation" / "validation.html").read_text()
     run("stage=shards", f"files={data['train']}", f"out={tmp_path}/shards")
     file, shards = Mixture(data["train"]), Mixture(tmp_path / "shards")
     assert [s.id for s in file] == [s.id for s in shards]
@@ -71,15 +71,16 @@ def test_a_loader_like_the_original_s_reads_our_json(tmp_path):
     assert json.loads(again.read_text()) == rows
 
 
-def test_the_doctor_s_exit_code(tmp_path, capsys):
+def test_the_validation_s_exit_code(tmp_path, capsys):
     turns = [{"from": "human", "value": "<image>\nRead."}, {"from": "gpt", "value": "The PR interval is 400 ms."}]
     row = {"id": 1, "ecg": "simulate:sinus::1", "conversations": turns}
     (tmp_path / "bad.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(SystemExit) as end:
-        run("stage=doctor", f"files={tmp_path}/bad.jsonl", f"out={tmp_path}")
+        run("stage=validate", f"files={tmp_path}/bad.jsonl", f"out={tmp_path}")
     assert end.value.code == 1
-    assert json.loads((tmp_path / "doctor.jsonl").read_text())["kind"] == "contradicted"
-    run("stage=doctor", f"files={tmp_path}/bad.jsonl", f"out={tmp_path}", "doctor.fail_on=never")
+    assert json.loads((tmp_path / "validation.jsonl").read_text())["kind"] == "contradicted"
+    run("stage=validate", f"files={tmp_path}/bad.jsonl", f"out={tmp_path}", "validate.fail_on=never")
+    run("stage=doctor", f"files={tmp_path}/bad.jsonl", f"out={tmp_path}", "doctor.fail_on=never")  # the former names
 
 
 def test_settings_may_not_change_on_the_way(tmp_path):
@@ -91,7 +92,7 @@ def test_settings_may_not_change_on_the_way(tmp_path):
     with pytest.raises(GemError, match="begun with stage='samples', now asked 'features'"):
         run(*common, "stage=features")
     (tmp_path / "job" / "shards" / "000000.jsonl").write_bytes(b'{"cut')
-    with pytest.raises(GemError, match="delete the damaged file and run the same again"):
+    with pytest.raises(GemError, match="delete the damaged file and rerun"):
         run(*common)
     (tmp_path / "job" / "shards" / "000000.jsonl").unlink()
     run(*common)
@@ -134,7 +135,7 @@ def test_check_says_which_records_have_no_file(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("stage=check", *samples, f"paths={{mimic-iv:{tmp_path}}}")
     told = capsys.readouterr().out
-    assert "missing: picture of x (looked for gen/x.png)" in told
+    assert "missing: image of x (looked for gen/x.png)" in told
     assert "missing: record" not in told
     with pytest.raises(SystemExit) as end:
         run("stage=shards", f"files={tmp_path}/30k.json", f"out={tmp_path}/shards")
@@ -211,8 +212,8 @@ def test_shards_in_parts_and_of_a_whole_run(tmp_path, capsys):
     assert sum(len(ShardReader(tmp_path / "shards" / name)) for name in files) == 12
     with pytest.raises(GemError, match="the out= of an earlier run"):
         run("stage=merge", f"out={tmp_path}/none")
-    with pytest.raises(GemError, match=r"a run's folder with its train\.jsonl"):
-        run("stage=doctor", f"files={tmp_path}/shards", f"out={tmp_path}/d")
+    with pytest.raises(GemError, match=r"the folder of a run with its train\.jsonl"):
+        run("stage=validate", f"files={tmp_path}/shards", f"out={tmp_path}/d")
     files = {"train": [str(tmp_path / "nothing")], "val": ["simulate:sinus::1"]}
     for name, ecgs in files.items():
         turns = [{"from": "human", "value": "<image>\nRead."}, {"from": "gpt", "value": "AF."}]
@@ -224,7 +225,7 @@ def test_shards_in_parts_and_of_a_whole_run(tmp_path, capsys):
     assert "1 samples in shards; read" in told
     (tmp_path / "empty.json").write_text("[]")
     with pytest.raises(GemError, match=r"expected samples in .*empty\.json, got none"):
-        run("stage=doctor", f"files={tmp_path}/empty.json", f"out={tmp_path}/d")
+        run("stage=validate", f"files={tmp_path}/empty.json", f"out={tmp_path}/d")
 
 
 @pytest.mark.slow

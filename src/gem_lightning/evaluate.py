@@ -58,7 +58,7 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
         if cfg.against:
             raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")
         return [as_predictor(path, cfg.name)]
-    from gem_lightning.evaluation.gem_predictor import GemPredictor
+    from gem_lightning.evaluation.predictors import GemPredictor
     from gem_lightning.models import Gem
 
     gem = Gem.from_pretrained(path, device=cfg.device)

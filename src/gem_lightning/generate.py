@@ -1,6 +1,6 @@
 """Make data: ``python -m gem_lightning.generate source=ptbxl source.root=FOLDER teacher=compose out=FOLDER``.
 
-Stages: ``samples`` (default), ``features``, ``check``, ``merge``, ``doctor``, ``shards``.
+Stages: ``samples`` (default), ``features``, ``check``, ``merge``, ``validate``, ``shards``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def generate(cfg: DictConfig) -> None:
         "features": make_features,
         "check": check_source,
         "merge": merge_parts,
-        "doctor": examine,
+        "validate": validate_data,
+        "doctor": validate_data,  # the former name
         "shards": make_shards,
     }
     if cfg.stage not in stages:
@@ -64,7 +65,6 @@ def make_features(cfg: DictConfig) -> None:
 def make_samples(cfg: DictConfig) -> None:
     """Records → verified instruction samples."""
     from gem_lightning.generation import run as production
-    from gem_lightning.generation import run_card
     from gem_lightning.samples.io import check_name
 
     check_name(f"train.{cfg.format}")
@@ -79,7 +79,7 @@ def make_samples(cfg: DictConfig) -> None:
         folder.undo_broken(cfg.part, cfg.parts)
     _, stopped = production.run_samples(folder, pipeline, teacher, _share(cfg), show_progress())
     facts = teacher.facts() | ({"stopped": stopped} if stopped else {})
-    run_card.note_teacher(cfg.out, cfg.part, cfg.parts, facts)
+    production.note_teacher(cfg.out, cfg.part, cfg.parts, facts)
     if stopped:
         sys.stderr.write(f"stopped: {stopped}; raise the budget and run the same again to go on\n")
     _merge_or_wait(cfg)
@@ -101,7 +101,6 @@ def merge_parts(cfg: DictConfig) -> None:
         SystemExit: With 1 when the run is whole and not one record could be read, or not one question was answered.
     """
     from gem_lightning.generation import run as production
-    from gem_lightning.generation import run_card
 
     folders = _run_folders(cfg.out)
     suffix = json.loads((folders[0] / "job" / "job.json").read_text())["suffix"]
@@ -114,8 +113,8 @@ def merge_parts(cfg: DictConfig) -> None:
         return
     if suffix == ".jsonl":
         source = _source(cfg)
-        card = production.finish_samples(cfg.out, cfg.format, source, run_card.teacher_facts(cfg.out))
-        print(run_card.words(card))
+        card = production.finish_samples(cfg.out, cfg.format, source, production.teacher_facts(cfg.out))
+        print(production.card_text(card))
         _tell_losses(card, cfg.out)
         return
     facts = production.finish_features(cfg.out)
@@ -153,7 +152,7 @@ def _tell_losses(card: dict[str, Any], out: str) -> None:
 
     unanswered = card["reject_reasons"].get(NO_ANSWER, 0)
     if unanswered:
-        sys.stderr.write(f"{unanswered} without an answer (see rejected.jsonl); run the same again to ask anew\n")
+        sys.stderr.write(f"{unanswered} without an answer (see rejected.jsonl); rerun the same command to retry\n")
     if card["records_broken"]:
         with Path(out, "broken.jsonl").open("rb") as file:
             first = json.loads(next(file))
@@ -191,22 +190,29 @@ def check_source(cfg: DictConfig) -> None:
     print("nothing is missing")
 
 
-def examine(cfg: DictConfig) -> None:
-    """Look for faults in instruction data; writes ``doctor.html`` and ``doctor.json``.
+def validate_data(cfg: DictConfig) -> None:
+    """Validate instruction data; writes ``validation.html``, ``validation.json`` and ``validation.jsonl``.
 
     Raises:
-        SystemExit: With 1 when there are faults of the severity ``doctor.fail_on``.
+        SystemExit: With 1 when there are faults of the severity ``validate.fail_on``.
     """
     from omegaconf import OmegaConf
 
-    from gem_lightning.generation.validate import Doctor
+    from gem_lightning.generation.validate import DataValidator
+    from gem_lightning.jobs import write_atomically
+    from gem_lightning.reporting.validation import validation_page
 
-    options: Any = OmegaConf.to_container(cfg.doctor, resolve=True)
+    options: Any = OmegaConf.to_container(cfg.validate, resolve=True)
+    former: Any = OmegaConf.to_container(cfg.doctor, resolve=True)
+    options |= {name: value for name, value in former.items() if value is not None}
     fail_on = options.pop("fail_on")
-    doctor = Doctor(_files(cfg), paths=dict(cfg.paths or {}), renderer=_instantiate(cfg.get("render")), **options)
-    found = doctor.examine(workers=cfg.workers, show=show_progress())
+    validator = DataValidator(
+        _files(cfg), paths=dict(cfg.paths or {}), renderer=_instantiate(cfg.get("render")), **options
+    )
+    found = validator.validate(workers=cfg.workers, show=show_progress())
     found.write(cfg.out)
-    print(found.text())
+    write_atomically(Path(cfg.out) / "validation.html", validation_page(found).to_html().encode())
+    print(found.to_text())
     if found.fails(fail_on):
         raise SystemExit(1)
 
@@ -297,9 +303,9 @@ def _pipeline(cfg: DictConfig, source: Any, teacher: Any) -> Any:
 
 
 def _share(cfg: DictConfig) -> Any:
-    from gem_lightning.generation.run import Share
+    from gem_lightning.generation.run import RunOptions
 
-    return Share(cfg.workers, cfg.part, cfg.parts, cfg.limit_s)
+    return RunOptions(cfg.workers, cfg.part, cfg.parts, cfg.limit_s)
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:

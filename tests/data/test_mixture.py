@@ -12,7 +12,7 @@ from PIL import Image
 from gem_lightning.data import InstructionDataset, Mixture, ShardReader, open_samples, write_shards
 from gem_lightning.data.questions import QuestionTemplates
 from gem_lightning.errors import DataError
-from gem_lightning.generation.validate import Doctor
+from gem_lightning.generation.validate import DataValidator
 from gem_lightning.render import EcgRenderer
 from gem_lightning.samples.io import read_samples, write_samples
 from gem_lightning.samples.sample import InstructionSample
@@ -53,7 +53,7 @@ def test_parquet_with_stored_pictures_trains_checks_and_becomes_shards(tmp_path,
     dataset = InstructionDataset(Mixture(tmp_path / "data.parquet"), tiny_gem.processor)
     assert dataset.example(2)["image"][0, 0, 0] == 80
     assert dataset[(0, 1)]["pixel_values"][0].shape[0] == 1
-    found = Doctor(str(tmp_path / "data.parquet"), texts=False).examine(workers=0)
+    found = DataValidator(str(tmp_path / "data.parquet"), texts=False).validate(workers=0)
     assert {f["kind"] for f in found.faults} == {"image_mismatch"}  # grey paper shows no trace
     write_shards(tmp_path / "data.parquet", tmp_path / "shards", workers=0)
     assert ShardReader(tmp_path / "shards")[2].image_bytes == made[2].image_bytes

@@ -47,14 +47,14 @@ DIAGNOSES = ["sinus", "atrial_fibrillation", "av_block_1", "lbbb", "sinus_tachyc
 def test_an_oracle_scores_all_on_the_simulator(tmp_path):
     benchmark = SimulatorBenchmark(n=20, diagnoses=DIAGNOSES, draws=50, cases=2)
     result = benchmark(Knows(benchmark), tmp_path)
-    for row in result.figures["numbers"].values():
+    for row in result.metrics["numbers"].values():
         assert row["mae"]["value"] < 0.51  # rounding
         assert row["quoted"]["value"] == 1
         assert row["invented"] == 0
         assert row["mae"]["value"] < row["median_answer_mae"]
-    assert result.figures["findings"]["f1"]["value"] > 0.95
-    assert result.figures["change"]["identical_text"]["value"] == 0
-    assert result.figures["change"]["rate_followed"]["value"] == 1
+    assert result.metrics["findings"]["f1"]["value"] > 0.95
+    assert result.metrics["change"]["identical_text"]["value"] == 0
+    assert result.metrics["change"]["rate_followed"]["value"] == 1
     result.save(tmp_path)
     saved = json.loads((tmp_path / "results.json").read_text())
     assert saved["table"]["header"][0] == "Quoted"
@@ -68,24 +68,24 @@ def test_an_oracle_scores_all_on_the_simulator(tmp_path):
 def test_a_parrot_is_found_out_on_the_simulator(tmp_path):
     benchmark = SimulatorBenchmark(n=20, diagnoses=DIAGNOSES, draws=50, cases=0)
     parrot = as_predictor(lambda record, question=None: "Sinus rhythm at 75 bpm. PR 160 ms. Possible LBBB.", "parrot")
-    figures = benchmark(parrot, tmp_path).figures
-    assert figures["numbers"]["rate"]["mae"]["value"] > 5
-    assert figures["numbers"]["PR"]["invented"] == 4  # atrial fibrillation has no PR
-    assert figures["numbers"]["QRS"]["quoted"]["value"] == 0
-    assert figures["numbers"]["QRS"]["mae"]["value"] is None
-    assert figures["change"]["identical_text"]["value"] == 1
-    assert figures["change"]["rate_followed"]["value"] == 0
-    assert figures["uncertainty"]["hedged"]["findings"] == 20
-    assert figures["uncertainty"]["hedged"]["true"]["value"] == pytest.approx(0.2)
+    metrics = benchmark(parrot, tmp_path).metrics
+    assert metrics["numbers"]["rate"]["mae"]["value"] > 5
+    assert metrics["numbers"]["PR"]["invented"] == 4  # atrial fibrillation has no PR
+    assert metrics["numbers"]["QRS"]["quoted"]["value"] == 0
+    assert metrics["numbers"]["QRS"]["mae"]["value"] is None
+    assert metrics["change"]["identical_text"]["value"] == 1
+    assert metrics["change"]["rate_followed"]["value"] == 0
+    assert metrics["uncertainty"]["hedged"]["findings"] == 20
+    assert metrics["uncertainty"]["hedged"]["true"]["value"] == pytest.approx(0.2)
 
 
 def test_missing_and_failed_answers_are_counted(tmp_path):
     benchmark = SimulatorBenchmark(n=5, diagnoses=["sinus"], pairs=0, draws=0, cases=0)
     names = [f"sim-7919-{i:05d}" for i in range(5)]
     answers = {names[0]: Prediction("Rate 70 bpm."), names[1]: Prediction("", error="broken")}
-    figures = benchmark.score(answers).figures
-    assert (figures["missing"], figures["failed"], figures["empty"]) == (3, 1, 4)
-    assert figures["numbers"]["rate"]["quoted"]["value"] == pytest.approx(0.2)
+    metrics = benchmark.score(answers).metrics
+    assert (metrics["missing"], metrics["failed"], metrics["empty"]) == (3, 1, 4)
+    assert metrics["numbers"]["rate"]["quoted"]["value"] == pytest.approx(0.2)
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
@@ -134,16 +134,16 @@ def composed(record, question=None, withhold=(), image=None):
 def test_claims_of_a_composer_hold_and_of_another_record_do_not(tmp_path):
     benchmark = ClaimsBenchmark(Simulated(n=6, diagnoses=["sinus", "atrial_fibrillation"]), draws=50, cases=1)
     result = benchmark(as_predictor(composed, "composer"), tmp_path)
-    assert result.figures["precision"]["value"] > 0.95
-    assert result.figures["precision_on_another_record"] < 0.8
-    assert result.figures["records"] == 6
+    assert result.metrics["precision"]["value"] > 0.95
+    assert result.metrics["precision_on_another_record"] < 0.8
+    assert result.metrics["records"] == 6
     assert result.groups["simulated-0"] == "simulated-0"
     wrong = ClaimsBenchmark(Simulated(n=2, diagnoses=["sinus"]), draws=0, cases=0)
     liar = as_predictor(lambda record, question=None: "Heart rate 200 bpm, QRS 300 ms.", "liar")
-    figures = wrong(liar, tmp_path / "liar").figures
-    assert figures["precision"]["value"] == 0
-    assert figures["hallucination_rate"]["value"] == 1
-    assert figures["by_kind"]["qrs"]["contradicted"] == 2
+    metrics = wrong(liar, tmp_path / "liar").metrics
+    assert metrics["precision"]["value"] == 0
+    assert metrics["hallucination_rate"]["value"] == 1
+    assert metrics["by_kind"]["qrs"]["contradicted"] == 2
 
 
 def test_claims_over_real_files_with_one_that_cannot_be_read(shared_data, tmp_path):
@@ -152,9 +152,9 @@ def test_claims_over_real_files_with_one_that_cannot_be_read(shared_data, tmp_pa
             shutil.copy(shared_data / "cinc2021" / f"{name}{suffix}", tmp_path)
     (tmp_path / "broken.hea").write_text("broken 12 500 5000\n")
     result = ClaimsBenchmark(tmp_path, draws=0, cases=0)(as_predictor(composed, "composer"), tmp_path / "out")
-    assert result.figures["records"] == 2
-    assert list(result.figures["unreadable"]) == ["broken"]
-    assert result.figures["precision"]["value"] > 0.9
+    assert result.metrics["records"] == 2
+    assert list(result.metrics["unreadable"]) == ["broken"]
+    assert result.metrics["precision"]["value"] > 0.9
 
 
 def test_every_perturbation_step_changes_its_query_and_repeats_exactly():
@@ -191,12 +191,12 @@ def test_robustness_curves_fall_where_the_signal_is_hurt(tmp_path):
     chosen = ["noise", "missing modality", "conflict", "false history"]
     benchmark = RobustnessBenchmark(source, chosen, draws=20)
     result = benchmark(as_predictor(composed, "composer"), tmp_path)
-    figures = result.figures
-    assert figures["clean"]["claims_kept"]["value"] == 1
-    assert figures["noise"]["0"]["claims_kept"]["value"] < figures["noise"]["30"]["claims_kept"]["value"]
-    assert figures["missing modality"]["signal"]["precision"]["value"] is None
-    assert figures["conflict"]["another patient"]["noticed"]["value"] == 0
-    assert figures["false history"]["known atrial fibrillation"]["adopted"]["value"] == 0
+    metrics = result.metrics
+    assert metrics["clean"]["claims_kept"]["value"] == 1
+    assert metrics["noise"]["0"]["claims_kept"]["value"] < metrics["noise"]["30"]["claims_kept"]["value"]
+    assert metrics["missing modality"]["signal"]["precision"]["value"] is None
+    assert metrics["conflict"]["another patient"]["noticed"]["value"] == 0
+    assert metrics["false history"]["known atrial fibrillation"]["adopted"]["value"] == 0
     assert len(result.report.curves) == len(chosen)
     assert "noise: 0" in result.report.to_markdown()
 
@@ -206,7 +206,7 @@ def test_a_model_that_believes_what_it_is_told_is_found_out(tmp_path):
         return "Atrial fibrillation." if "fibrillation" in (question or "") else "Sinus rhythm."
 
     benchmark = RobustnessBenchmark(Simulated(n=2, diagnoses=["sinus"]), ["false history"], draws=0)
-    adopted = benchmark(as_predictor(gullible, "g"), tmp_path).figures["false history"]
+    adopted = benchmark(as_predictor(gullible, "g"), tmp_path).metrics["false history"]
     assert adopted["known atrial fibrillation"]["adopted"]["value"] == 1
     with pytest.raises(DataError, match="noise"):
         RobustnessBenchmark(Simulated(n=2), ["nois"])
@@ -220,14 +220,14 @@ def test_ecgbench_from_a_folder_with_somebody_elses_predictions(golden, tmp_path
     predictions = golden / "cpsc-test" / "step-100.jsonl"
     benchmark = EcgBench(folder, draws=20)
     one = benchmark(FilePredictor(predictions, "theirs"), tmp_path / "a")
-    assert one.figures["cpsc-test"]["legacy"]["f1"] == pytest.approx(0.2220836731706297, abs=1e-9)
+    assert one.metrics["cpsc-test"]["legacy"]["f1"] == pytest.approx(0.2220836731706297, abs=1e-9)
     one.save(tmp_path / "a")
     other = benchmark(FilePredictor(golden / "cpsc-test" / "step-final.jsonl", "ours"), tmp_path / "b")
     other.save(tmp_path / "b")
     gap = compare(tmp_path / "a", tmp_path / "b")
-    exact = [r.figures["cpsc-test"]["strict"]["exact"] for r in (one, other)]
-    assert gap.figures["cpsc-test"]["difference"]["value"] == pytest.approx(exact[0] - exact[1])
-    assert gap.figures["cpsc-test"]["p_adjusted"] >= gap.figures["cpsc-test"]["p_value"]
+    exact = [r.metrics["cpsc-test"]["strict"]["exact"] for r in (one, other)]
+    assert gap.metrics["cpsc-test"]["difference"]["value"] == pytest.approx(exact[0] - exact[1])
+    assert gap.metrics["cpsc-test"]["p_adjusted"] >= gap.metrics["cpsc-test"]["p_value"]
     with pytest.raises(DataError, match=r"ptb-test\.json"):
         EcgBench(tmp_path / "a")
 
@@ -236,8 +236,8 @@ def test_missing_predictions_of_a_file_are_missing_not_empty(golden, tmp_path):
     shutil.copy(golden / "metrics" / "ecgbench" / "csn-test" / "gold.json", tmp_path / "csn-test-no-cot.json")
     (tmp_path / "few.jsonl").write_text('{"id": "csn-test-0", "response": "B"}\n')
     result = EcgBench(tmp_path, draws=0)(FilePredictor(tmp_path / "few.jsonl"), tmp_path / "out")
-    assert result.figures["csn-test-no-cot"]["strict"]["missing"] == 59
-    assert result.figures["csn-test-no-cot"]["legacy"]["n"] == 1
+    assert result.metrics["csn-test-no-cot"]["strict"]["missing"] == 59
+    assert result.metrics["csn-test-no-cot"]["legacy"]["n"] == 1
 
 
 def grade(request, n):
@@ -274,10 +274,10 @@ def test_grounding_with_two_judges_keeps_them_apart(tmp_path):
         predictor = as_predictor(lambda record, question=None: "Sinus rhythm, 61 bpm. Report reference x.", "m")
         result = benchmark(predictor, tmp_path / "out")
         asked = len(bad.requests)
-    found = result.figures["judges"]
+    found = result.metrics["judges"]
     assert [("means" in f) for f in found.values()] == [True, True, False]
     assert asked == 24  # the panel only: a judge that fails it is not paid for more
-    assert result.figures["agreement"]["ECGFeatureGrounding"] == 1
+    assert result.metrics["agreement"]["ECGFeatureGrounding"] == 1
     assert len({*result.columns.values()}) == 2
     assert "no: not used" in result.report.to_markdown()
     judged = list((tmp_path / "out").glob("judgements-*.jsonl"))
@@ -288,9 +288,18 @@ def test_grounding_with_two_judges_keeps_them_apart(tmp_path):
 def test_grounding_scores_ready_judgements(golden, tmp_path):
     path = golden / "metrics" / "grounding" / "judge_outputs.json"
     result = GroundingBenchmark(judgements=path, draws=0)(as_predictor(lambda record, question=None: ""), tmp_path)
-    assert result.figures["legacy"]["means"]["DiagnosisAccuracy"] == 72.44
+    assert result.metrics["legacy"]["means"]["DiagnosisAccuracy"] == 72.44
     with pytest.raises(DataError, match="judges"):
         GroundingBenchmark()
+
+
+def test_age_and_sex_of_the_source_reach_the_model_and_the_measurement(tmp_path):
+    for name in "ab":
+        write_wfdb(simulate("sinus", seed=ord(name)).record, tmp_path / name)
+    (tmp_path / "list.csv").write_text("ecg,age,sex\na,71,F\nb,8,male\n")
+    benchmark, seen = ClaimsBenchmark(tmp_path / "list.csv", draws=0), []
+    benchmark(as_predictor(lambda record, question=None: seen.append(record.meta) or "Sinus rhythm.", "m"), tmp_path)
+    assert [(meta["age"], meta["sex"]) for meta in seen] == [(71, "female"), (8, "male")]
 
 
 def test_a_model_behind_an_api_sees_the_picture(tmp_path):
@@ -327,7 +336,7 @@ def test_compare_refuses_other_settings_and_other_records_under_the_same_ids(tmp
     first = run("first")
     with pytest.raises(DataError, match="same settings"):
         run("first", question="Report")
-    assert compare(first, run("second")).figures["precision"]["n"] == 2
+    assert compare(first, run("second")).metrics["precision"]["n"] == 2
     with pytest.raises(DataError, match="question: None and 'Report'"):
         compare(first, run("asked", question="Report"))
     with pytest.raises(DataError, match="other content under 2 of 2 ids, such as 'r0'"):
@@ -364,7 +373,7 @@ def test_a_model_that_gets_nothing_to_read_is_an_error_before_any_judge_is_paid(
         for folder, ecg, image in (("a", "none", None), ("b", None, "none.png")):
             path = sample_file(tmp_path / folder, ecg, image)
             benchmark = GroundingBenchmark(path, [ChatClient("good", judge.base_url)], draws=0)
-            with pytest.raises(DataError, match=r"none of 3 queries could be answered; the first \(0\): .*none"):
+            with pytest.raises(DataError, match=r"errors for all 3 queries; the first \(0\): .*none"):
                 benchmark(as_predictor(lambda record, question=None: "x", "m"), tmp_path / f"{folder}-out")
     assert judge.requests == []
 

@@ -1,14 +1,26 @@
 import json
+import math
 import os
+import pickle
 import subprocess
 import sys
+import textwrap
 
 import pytest
+import torch
 
 from gem_lightning.ecg import simulate
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation import ecgbench, grounding
-from gem_lightning.evaluation.metrics import EcgBenchMetric, JudgedMetric, SimulatorMetric, simulated_figures
+from gem_lightning.evaluation.metrics import (
+    ClaimMetric,
+    EcgBenchMetric,
+    JudgedMetric,
+    SimulatorMetric,
+    simulated_metrics,
+)
+from gem_lightning.features import measure
+from gem_lightning.grounding import compose, verify
 
 SPACE = ("NORM", "MI", "STTC", "CD", "HYP")
 
@@ -69,7 +81,7 @@ def test_simulator_metric_equals_its_function():
     metric.update(ids[:4], said[:4], truth[:4])
     metric.update(ids[4:], said[4:], truth[4:])
     found = {name: float(value) for name, value in metric.compute().items()}
-    assert found == pytest.approx(simulated_figures(said, truth), nan_ok=True)
+    assert found == pytest.approx(simulated_metrics(said, truth), nan_ok=True)
     assert found["PR_quoted"] == 1
     assert found["QRS_mae"] > 0
 
@@ -109,7 +121,7 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_figures_of_one():
+def test_two_processes_give_the_metrics_of_one():
     import socket
 
     with socket.socket() as probe:
@@ -134,4 +146,79 @@ def test_two_processes_give_the_figures_of_one():
     assert bench["unparsed_rate"] == pytest.approx(wanted["unparsed_rate"], abs=1e-9)
     assert judge == pytest.approx(grounding.score(judged(), draws=0)["means"])
     _, words, truth = texts()
-    assert sim == pytest.approx(simulated_figures(words, truth), nan_ok=True)
+    assert sim == pytest.approx(simulated_metrics(words, truth), nan_ok=True)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    features = [
+        measure(simulate(name, seed=1).record) for name in ("sinus", "lbbb", "av_block_1", "st_elevation", "pvc")
+    ]
+    texts = [compose(f, seed=k) for k, f in enumerate(features)]
+    texts[1] += " Third degree AV block. PR 400 ms."
+    texts[3] = "Sinus rhythm."
+    return texts, features
+
+
+def test_metrics_are_those_of_the_reports(cases):
+    texts, features = cases
+    metric = ClaimMetric()
+    metric.update(texts, features)
+    got = {name: float(value) for name, value in metric.compute().items()}
+    reports = [verify(t, f) for t, f in zip(texts, features)]
+    supported = sum(r.count("supported") for r in reports)
+    contradicted = sum(r.count("contradicted") for r in reports)
+    assert contradicted == 2
+    assert got["precision"] == pytest.approx(supported / (supported + contradicted))
+    assert got["hallucination_rate"] == pytest.approx(contradicted / sum(r.count() for r in reports))
+    said, there = sum(len(r.mentioned) for r in reports), sum(len(r.abnormal) for r in reports)
+    assert got["coverage"] == pytest.approx(said / there)
+
+
+def test_uneven_parts_merge_to_the_whole(cases):
+    texts, features = cases
+    whole, one, two = ClaimMetric(), ClaimMetric(), ClaimMetric()
+    whole.update(texts, features)
+    one.update(texts[:4], features[:4])
+    two.update(texts[4], features[4])
+    one.merge_state(two)
+    assert {k: float(v) for k, v in one.compute().items()} == {k: float(v) for k, v in whole.compute().items()}
+
+
+def test_nothing_counted_is_not_a_number():
+    assert math.isnan(float(ClaimMetric().compute()["precision"]))
+
+
+def test_unequal_lengths_are_named(cases):
+    texts, features = cases
+    with pytest.raises(DataError, match="5 texts, 4 records"):
+        ClaimMetric().update(texts, features[:4])
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(cases, tmp_path):
+    texts, features = cases
+    metric = ClaimMetric()
+    metric.update(texts, features)
+    script = tmp_path / "job.py"
+    script.write_text(
+        textwrap.dedent("""
+        import pickle, sys, torch, torch.distributed as dist
+        from gem_lightning.evaluation.metrics import ClaimMetric
+        dist.init_process_group("gloo")
+        texts, features = pickle.load(open(sys.argv[1], "rb"))
+        part = slice(0, 4) if dist.get_rank() == 0 else slice(4, 5)
+        metric = ClaimMetric()
+        metric.update(texts[part], features[part])
+        result = {k: float(v) for k, v in metric.compute().items()}
+        if dist.get_rank() == 0:
+            pickle.dump(result, open(sys.argv[2], "wb"))
+        dist.destroy_process_group()
+        """)
+    )
+    (tmp_path / "in").write_bytes(pickle.dumps((texts, features)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    subprocess.run([*command, str(tmp_path / "in"), str(tmp_path / "out")], check=True, timeout=300, env=os.environ)
+    result = pickle.loads((tmp_path / "out").read_bytes())
+    assert result == {k: float(v) for k, v in metric.compute().items()}
+    assert torch.distributed.is_available()

@@ -117,17 +117,15 @@ EXAMPLE = [
 ]
 
 
-@pytest.mark.parametrize(("level", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
-def test_alpha_is_krippendorffs_own_example(level, alpha):
-    assert krippendorff_alpha(EXAMPLE, level) == pytest.approx(alpha, abs=5e-4)
+def test_alpha_is_krippendorffs_own_example():
+    assert krippendorff_alpha(EXAMPLE) == pytest.approx(0.849, abs=5e-4)
 
 
 def test_alpha_at_its_ends():
     assert krippendorff_alpha([[1, 2, 3], [1, 2, 3]]) == 1
     assert np.isnan(krippendorff_alpha([[1, NAN], [NAN, 2]]))
     assert krippendorff_alpha([[0, 1, 0, 1], [1, 0, 1, 0]]) < 0
-    with pytest.raises(DataError, match="ordinal"):
-        krippendorff_alpha(EXAMPLE, "ratio")
+    assert krippendorff_alpha([[3, 3], [3, 3]]) == 1
 
 
 def test_bootstrap_of_a_ratio_equals_a_plain_loop():

@@ -30,7 +30,7 @@ def categories(judged):
 
 def test_the_truth_passes(case):
     features, found = case
-    judged = Gate().judge(truth(features), features, found)
+    judged = Gate().check(truth(features), features, found)
     assert judged.accepted
     assert judged.claims["supported"] >= 4
     assert judged.claims["contradicted"] == 0
@@ -51,26 +51,26 @@ def test_the_truth_passes(case):
 def test_what_is_wrong_is_named(case, words, category):
     features, found = case
     text = f"{truth(features)} {words.format(pr_wrong=round(features.pr_ms + 90))}"
-    assert category in categories(Gate().judge(text, features, found))
+    assert category in categories(Gate().check(text, features, found))
 
 
 def test_names_that_hold_numbers_are_no_measurements(case):
     features, found = case
     text = f"{truth(features)} In this 12-lead ECG over 10 s at 25 mm/s and 10 mm/mV, V1-V3 and beat 2 look alike."
-    assert Gate().judge(text, features, found).accepted
+    assert Gate().check(text, features, found).accepted
 
 
 def test_numbers_of_a_finding_s_own_criterion_may_be_quoted(case):
     features, found = case
     quoted = dataclasses.replace(found[0], threshold="QRS area of at least 734 units")
     text = f"{truth(features)} The usual limit in this setting is a score of 734."
-    assert not Gate().judge(text, features, found).accepted
-    assert Gate().judge(text, features, (quoted, *found[1:])).accepted
+    assert not Gate().check(text, features, found).accepted
+    assert Gate().check(text, features, (quoted, *found[1:])).accepted
 
 
 def test_few_facts_are_too_few(case):
     features, found = case
-    assert "too few claims" in categories(Gate().judge("An ECG.", features, found))
+    assert "too few claims" in categories(Gate().check("An ECG.", features, found))
 
 
 def test_the_report_rules(case):
@@ -78,13 +78,13 @@ def test_the_report_rules(case):
     report = "First degree AV block. Left bundle branch block."
     assert report_codes(report) >= {"av_block_1", "lbbb"}
     stated = f"{truth(features)} First-degree AV block and left bundle branch block."
-    assert not Gate().judge(stated, features, found).accepted
-    assert Gate().judge(stated, features, found, report).accepted
-    silent = Gate().judge(truth(features), features, found, report)
+    assert not Gate().check(stated, features, found).accepted
+    assert Gate().check(stated, features, found, report).accepted
+    silent = Gate().check(truth(features), features, found, report)
     assert "leaves out the diagnosis" in categories(silent)
-    denied = Gate().judge(f"{stated} No left bundle branch block.", features, found, report)
+    denied = Gate().check(f"{stated} No left bundle branch block.", features, found, report)
     assert "denies the report" in categories(denied)
-    assert Gate(report_rules=False).judge(truth(features), features, found, report).accepted
+    assert Gate(report_rules=False).check(truth(features), features, found, report).accepted
 
 
 def test_beats_called_premature_must_be():
@@ -94,6 +94,6 @@ def test_beats_called_premature_must_be():
     features = dataclasses.replace(features, beats=beats)
     early, late = (2, 4), 3
     gate = Gate(min_claims=0)
-    assert gate.judge(f"Beats {early[0]} and {early[1]} are premature.", features).accepted
-    assert not gate.judge(f"Beats {early[0]} and {late} are premature.", features).accepted
-    assert not gate.judge(f"Beats {early[0]} and 99 are premature.", features).accepted
+    assert gate.check(f"Beats {early[0]} and {early[1]} are premature.", features).accepted
+    assert not gate.check(f"Beats {early[0]} and {late} are premature.", features).accepted
+    assert not gate.check(f"Beats {early[0]} and 99 are premature.", features).accepted

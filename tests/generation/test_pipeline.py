@@ -16,7 +16,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.generation.gate import Gate
 from gem_lightning.generation.pipeline import Pipeline, safe_name
 from gem_lightning.generation.run import (
-    Share,
+    RunOptions,
     finish_features,
     finish_samples,
     open_features_job,
@@ -30,7 +30,7 @@ from gem_lightning.samples.io import read_samples
 from gem_lightning.sources.base import RecordFiles, Simulated, SourceRecord
 from helpers_llm_server import LoopbackLLM, Reply
 
-HERE = Share(workers=0)
+HERE = RunOptions(workers=0)
 SOURCE = Simulated(n=12, seed=40, diagnoses=["sinus", "rbbb", "av_block_1"], snr_db=28)
 
 
@@ -163,7 +163,7 @@ def test_a_record_that_kills_its_process_costs_itself_alone(tmp_path, texts):
     folder = open_samples_job(SOURCE, tmp_path, block=4)
     with LoopbackLLM(lambda r, n: ask(texts, r)) as server:
         teacher = OpenAITeacher("m", base_url=server.base_url)
-        run_samples(folder, Fragile(out=str(tmp_path)), teacher, Share(workers=1))
+        run_samples(folder, Fragile(out=str(tmp_path)), teacher, RunOptions(workers=1))
     card = finish_samples(tmp_path, "json")
     assert (card["records"], card["records_broken"], card["samples"], card["rejected"]) == (12, 1, 10, 1)
     (broken,) = (json.loads(line) for line in (tmp_path / "broken.jsonl").read_text().splitlines())
@@ -179,7 +179,7 @@ def test_what_stays_wrong_is_rejected_with_reasons(tmp_path, texts):
     assert card["reject_reasons"]["contradicted number"] == 12
     row = json.loads((tmp_path / "out" / "rejected.jsonl").read_text().splitlines()[0])
     assert len(row["attempts"]) == 2
-    assert row["problems"][0]["words"]
+    assert row["problems"][0]["message"]
 
 
 def test_a_misbehaving_server_costs_nothing_but_time(tmp_path, texts):
@@ -361,11 +361,11 @@ def test_settings_that_make_no_sense_are_explained():
         Pipeline(prompt_file="none.jinja")
     with pytest.raises(DataError, match="contract clean or gem, got 'foo'"):
         Pipeline(contract="foo")
-    with pytest.raises(DataError, match="sent pictures, got none; give render=default"):
+    with pytest.raises(DataError, match="receives images, got none; give render=default"):
         Pipeline(attached=True)
-    with pytest.raises(DataError, match=r"gate\.max_words as a whole number of 0 or more, got 'x'"):
+    with pytest.raises(DataError, match=r"gate\.max_words as an int of 0 or more, got 'x'"):
         Gate(max_words="x")
-    with pytest.raises(DataError, match=r"source\.seed as a whole number, got 'x'"):
+    with pytest.raises(DataError, match=r"source\.seed as an int, got 'x'"):
         Simulated(seed="x")
     with pytest.raises(DataError, match=r"source\.diagnoses among .*sinus.*, got nonsense"):
         list(Simulated(n=1, diagnoses=["nonsense"]).records())

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gem_lightning.errors import DataError
-from gem_lightning.generation.teachers import Compose, OpenAITeacher, ReplayTeacher, Written
+from gem_lightning.generation.teachers import Compose, OpenAITeacher, ReplayTeacher, TeacherAnswer
 from gem_lightning.llm.client import ChatError
 from helpers_llm_server import LoopbackLLM, Reply
 
@@ -18,7 +18,7 @@ def test_facts_hold_no_key(monkeypatch):
         teacher = OpenAITeacher("m", base_url=server.base_url, retries=0)
         answer = asyncio.run(teacher.write(QUESTION, None, (), "a#0"))
     assert "sk-secret" not in str(teacher.facts())
-    assert isinstance(answer, Written)
+    assert isinstance(answer, TeacherAnswer)
     assert "not today, ***" in answer.error
     teacher = OpenAITeacher("m", base_url="http://127.0.0.1:1/v1", retries=0)
     with pytest.raises(ChatError) as error:  # nobody is there: no other question can be answered either
@@ -39,5 +39,5 @@ def test_a_missing_key_is_said_before_anything_is_read(monkeypatch):
 @pytest.mark.parametrize("text", ["not json", '{"text": "no id"}', '["a"]', '{"id": 1, "conversations": [{}]}', "[]"])
 def test_answers_that_cannot_be_replayed_are_refused_in_words(tmp_path, text):
     (tmp_path / "answers.jsonl").write_text(text + "\n")
-    with pytest.raises(DataError, match=r"id and text in .*answers\.jsonl"):
+    with pytest.raises(DataError, match=r"expected .*answers\.jsonl"):
         ReplayTeacher(str(tmp_path / "answers.jsonl"))

@@ -12,10 +12,10 @@ from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.errors import DataError
 from gem_lightning.generation.duplicates import near_pairs, read_signatures, signature, similarity
 from gem_lightning.generation.pipeline import Pipeline
-from gem_lightning.generation.validate import Doctor, Examination
-from gem_lightning.generation.validate_images import agreement, picture_shows, read_picture
-from gem_lightning.generation.validation_report import page
+from gem_lightning.generation.validate import DataValidator, ValidationReport
+from gem_lightning.generation.validate_images import agreement, image_shows, read_image
 from gem_lightning.render import EcgRenderer
+from gem_lightning.reporting.validation import validation_page
 from gem_lightning.samples.io import read_samples, write_samples
 from gem_lightning.samples.sample import InstructionSample
 from gem_lightning.sources.base import RecordFiles, SourceRecord
@@ -54,7 +54,7 @@ def copy(sound, tmp_path):
 def examine(folder, samples, **options):
     write_samples(samples, folder / "data.json")
     paths = {"records": str(folder / "records"), "images": str(folder / "images")}
-    return Doctor(str(folder / "data.json"), paths, **options).examine(workers=0)
+    return DataValidator(str(folder / "data.json"), paths, **options).validate(workers=0)
 
 
 def kinds(found):
@@ -68,14 +68,14 @@ def test_criteria_by_age_and_sex_are_judged_as_they_were_written(tmp_path):
     assert "ventricular hypertrophy" in sample.answer  # by the threshold for women
     assert (sample.metadata["age"], sample.metadata["sex"]) == (86, "female")
     write_samples([sample], tmp_path / "data.jsonl")
-    assert Doctor(str(tmp_path / "data.jsonl")).examine(workers=0).faults == []
+    assert DataValidator(str(tmp_path / "data.jsonl")).validate(workers=0).faults == []
     man = replace(sample, metadata=sample.metadata | {"sex": "male"})
     write_samples([man], tmp_path / "data.jsonl")
-    (fault,) = Doctor(str(tmp_path / "data.jsonl")).examine(workers=0).faults
-    assert "ventricular hypertrophy" in fault["words"]
+    (fault,) = DataValidator(str(tmp_path / "data.jsonl")).validate(workers=0).faults
+    assert "ventricular hypertrophy" in fault["message"]
     odd = replace(sample, metadata=sample.metadata | {"age": 999, "sex": "?"})
     write_samples([odd], tmp_path / "data.jsonl")
-    assert "corrupt_record" not in Doctor(str(tmp_path / "data.jsonl")).examine(workers=0).counts()
+    assert "corrupt_record" not in DataValidator(str(tmp_path / "data.jsonl")).validate(workers=0).counts()
 
 
 def answer(sample, text):
@@ -119,17 +119,18 @@ def test_every_planted_fault_is_found_and_nothing_else(copy):
     ])  # fmt: skip
     assert found.fails()
     found.write(folder / "report")
-    lines = [json.loads(line) for line in (folder / "report" / "doctor.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "report" / "validation.jsonl").read_text().splitlines()]
     assert len(lines) == 11
     assert {line["severity"] for line in lines} == {"error"}
-    text = (folder / "report" / "doctor.html").read_text()
+    assert json.loads((folder / "report" / "validation.json").read_text())["faults"] == found.counts()
+    text = validation_page(found).to_html()
     assert "image mismatch (1)" in text
-    assert "<svg" in text
+    assert "data:image/svg+xml" in text
     assert "11 errors." in text
-    assert text.index("<span>normal axis</span>") < text.index("Words of an answer")
+    assert text.index("normal axis") < text.index("Length of an answer")
 
 
-def test_malformed_lines_are_told_once_and_errors_come_first(tmp_path):
+def test_malformed_lines_are_reported_once_and_errors_come_first(tmp_path):
     turns = [
         {"from": "human", "value": "<image>\nRead."},
         {"from": "gpt", "value": "It follows from the report given."},
@@ -137,21 +138,19 @@ def test_malformed_lines_are_told_once_and_errors_come_first(tmp_path):
     rows = [{"id": 1, "ecg": "simulate:sinus::1", "conversations": turns}]
     rows += [{"id": 2, "conversations": "oops"}, {"id": 3, "conversations": [{"from": "gpt", "value": None}]}]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cut": \n')
-    found = Doctor(str(tmp_path / "data.jsonl")).examine(workers=0)
+    found = DataValidator(str(tmp_path / "data.jsonl")).validate(workers=0)
     assert found.counts() == {"malformed": 3, "names_sources": 1}
-    assert all("expected" in fault["words"] for fault in found.faults if fault["kind"] == "malformed")
-    found.write(tmp_path)
-    text = (tmp_path / "doctor.html").read_text()
+    assert all("expected" in fault["message"] for fault in found.faults if fault["kind"] == "malformed")
+    text = validation_page(found).to_html()
     assert "3 errors, 1 warning." in text
     assert text.index("malformed (3)") < text.index("names sources (1)")
 
 
-def test_numbers_of_large_sets_stay_plain():
-    found = Examination(1156110, [], {"sinus_rhythm": 1156110}, {}, {}, [5, 7], [1, 1])
-    facts = {"words": {"n": 1156110, "mean": 67.64, "p95": 141.79999}, "turns": {}}
-    html = page(found, facts)
-    assert html.count("1,156,110") == 3
-    assert "<td class='n'>141.8</td>" in html
+def test_numbers_of_large_sets_are_readable():
+    found = ValidationReport(1156110, [], {"sinus_rhythm": 1156110}, {}, {}, [5, 7, 141], [1, 1, 1])
+    html = validation_page(found).to_html()
+    assert html.count("1,156,110") == 3  # title, heading, table
+    assert ">127.6<" in html
     assert "No faults." in html
 
 
@@ -192,26 +191,26 @@ def test_pictures_of_several_layouts_are_matched_without_knowing_the_renderer(la
     drawn = EcgRenderer(layout=layout, size=(500, 700))(record)
     worn = np.clip(drawn.image.astype(int) + np.random.default_rng(0).integers(-12, 13, drawn.image.shape), 0, 255)
     assert agreement(worn.astype(np.uint8), record, drawn.geometry) > 0.8
-    assert picture_shows(worn.astype(np.uint8), record)[0]
-    assert not picture_shows(worn.astype(np.uint8), other)[0]
+    assert image_shows(worn.astype(np.uint8), record)[0]
+    assert not image_shows(worn.astype(np.uint8), other)[0]
 
 
 def test_a_camera_s_picture_is_matched_through_the_record_s_own_rendering():
     record, other = (simulate("sinus", seed=i, snr_db=28).record for i in (1, 2))
     renderer = EcgRenderer(size=(700, 900), artifacts="photo")
     image = renderer(record, seed=5).image
-    assert picture_shows(image, record, renderer, seed=5)[0]
-    assert not picture_shows(image, other, renderer, seed=5)[0]
+    assert image_shows(image, record, renderer, seed=5)[0]
+    assert not image_shows(image, other, renderer, seed=5)[0]
 
 
 def test_pictures_that_are_none(tmp_path):
     (tmp_path / "a.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match="no whole picture"):
-        read_picture(tmp_path / "a.png")
+    with pytest.raises(DataError, match="complete image"):
+        read_image(tmp_path / "a.png")
     Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
-    assert read_picture(tmp_path / "b.png").shape == (30, 40, 3)
+    assert read_image(tmp_path / "b.png").shape == (30, 40, 3)
 
 
 def test_no_data_is_explained():
     with pytest.raises(DataError, match="data=FILE"):
-        Doctor(None)
+        DataValidator(None)

@@ -12,8 +12,8 @@ import pytest
 
 from gem_lightning.errors import GemError
 from gem_lightning.jobs import NoRoomError
+from gem_lightning.llm.cache import AppendLog
 from gem_lightning.llm.client import AnswerStore, ChatClient, ChatError, ChatRequest
-from gem_lightning.llm.jsonlines import AppendLog
 from helpers_kill import command_of, killed_at_random
 from helpers_llm_server import LoopbackLLM, Reply
 
@@ -208,14 +208,14 @@ def test_an_endpoint_that_is_not_there_or_falls_silent_stops_the_run(caplog):
         ChatClient("m", "http://127.0.0.1:1/v1", retries=1, backoff=0.001).ask([question("x")])
     with LoopbackLLM(lambda r, n: "ok" if n < 4 else Reply(status=503)) as server:
         client = ChatClient("m", server.base_url, retries=1, backoff=0.001, concurrency=2)
-        with pytest.raises(ChatError, match="4 questions in a row were not answered"):
+        with pytest.raises(ChatError, match="4 requests in a row failed"):
             client.ask([question(str(i)) for i in range(100)])
         assert client.ledger.answers == 4
         assert len(server.requests) < 16
     assert len([line for line in caplog.messages if "attempt" in line]) <= 2  # not a line an attempt
     with LoopbackLLM(lambda r, n: Reply("no pictures here", status=400)) as server:
         client = ChatClient("m", server.base_url, concurrency=2)
-        with pytest.raises(ChatError, match=r"no pictures here.*4 questions in a row were not answered"):
+        with pytest.raises(ChatError, match=r"no pictures here.*4 requests in a row failed"):
             client.ask([question(str(i)) for i in range(100)])
         assert len(server.requests) < 10
 

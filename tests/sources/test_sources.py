@@ -4,10 +4,10 @@ import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from zipfile import ZipFile
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from gem_lightning.ecg import simulate
@@ -17,8 +17,8 @@ from gem_lightning.generation.pipeline import Pipeline
 from gem_lightning.samples.io import write_samples
 from gem_lightning.samples.sample import InstructionSample, RecordRef
 from gem_lightning.sources.base import RecordFiles, SampleFiles, Simulated, SourceRecord, missing_files
-from gem_lightning.sources.public import Chapman, Cinc, Code15, Cpsc2018, MimicIvEcg, PtbXl, snomed_words
-from gem_lightning.sources.tables import sex_in_words
+from gem_lightning.sources.public import Chapman, Cinc, Code15, Cpsc2018, MimicIvEcg, PtbXl, snomed_term
+from gem_lightning.sources.tables import normalise_sex
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
@@ -123,7 +123,7 @@ def test_cinc_headers_and_origins(tmp_path):
     assert (georgia.age, georgia.sex, georgia.ecg) == (None, "female", "georgia/training/georgia/g1/E00001")
     with pytest.raises(DataError, match=r"begin with JS"):
         list(Cinc(str(tmp_path), origin=("JS",)).records())
-    assert snomed_words("164889003") == "atrial fibrillation"
+    assert snomed_term("164889003") == "atrial fibrillation"
 
 
 def test_real_cinc_headers(shared_data):
@@ -143,46 +143,16 @@ def test_cpsc(shared_data, tmp_path):
     assert records[1].report is None
 
 
-def write_xlsx(path: Path, rows: list[dict], shared: bool) -> None:
-    """A minimal workbook: texts in the table of shared strings (as Excel writes them) or in the cells."""
-    texts: list[str] = []
-
-    def cell(value, place):
-        if isinstance(value, int):
-            return f'<c r="{place}"><v>{value}</v></c>'
-        if not shared:
-            return f'<c r="{place}" t="inlineStr"><is><t>{value}</t></is></c>'
-        texts.append(value)
-        return f'<c r="{place}" t="s"><v>{len(texts) - 1}</v></c>'
-
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    cells = [
-        "".join(cell(value, f"{chr(65 + c)}{r + 1}") for c, value in enumerate(line) if value != "")
-        for r, line in enumerate(lines)
-    ]
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    sheet = "".join(f'<row r="{r + 1}">{line}</row>' for r, line in enumerate(cells))
-    with ZipFile(path, "w") as book:
-        book.writestr("xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{sheet}</sheetData></worksheet>")
-        if shared:
-            items = "".join(f"<si><r><t>{text}</t></r></si>" for text in texts)
-            book.writestr("xl/sharedStrings.xml", f"<sst {space}>{items}</sst>")
-
-
 def test_chapman_as_first_published(tmp_path):
     first = {"FileName": "MUSE_20180113_171327_27000", "Rhythm": "AFIB", "Beat": "RBBB TWC", "PatientAge": 85,
              "Gender": "MALE", "VentricularRate": 117}  # fmt: skip
     second = first | {"FileName": "MUSE_2", "Rhythm": "SA", "Beat": "NONE", "PatientAge": 59, "Gender": "FEMALE"}
-    write_xlsx(tmp_path / "Diagnostics.xlsx", [first, second], shared=True)
+    pd.DataFrame([first, second]).to_excel(tmp_path / "Diagnostics.xlsx", index=False)
     names = {"AFIB": "Atrial Fibrillation", "SI": "Sinus Irregularity "}
-    write_xlsx(
-        tmp_path / "RhythmNames.xlsx", [{"Acronym Name": k, "Full Name": v} for k, v in names.items()], shared=False
-    )
-    write_xlsx(
-        tmp_path / "ConditionNames.xlsx",
-        [{"Acronym Name": " RBBB", "Full Name": "right bundle branch block"}],
-        shared=True,
-    )
+    rhythms = pd.DataFrame({"Acronym Name": names.keys(), "Full Name": names.values()})
+    rhythms.to_excel(tmp_path / "RhythmNames.xlsx", index=False)
+    conditions = pd.DataFrame([{" Acronym Name": " RBBB", "Full Name": "right bundle branch block"}])
+    conditions.to_excel(tmp_path / "ConditionNames.xlsx", index=False)
     with pytest.raises(DataError, match=r"ECGData.zip, unpacked.*figshare"):
         list(Chapman(str(tmp_path)).records())
     leads = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -220,13 +190,13 @@ def test_code15(tmp_path, caplog):
     (record,) = source.records()
     assert record.ecg == "code15/exams_part13.hdf5::1169160"
     assert (record.sex, record.report) == ("male", "first-degree AV block; atrial fibrillation")
-    assert "1 exams are left out" in caplog.text
-    assert "exams_part14.hdf5; get them from https://zenodo.org" in caplog.text
+    assert "1 recordings are skipped" in caplog.text
+    assert "exams_part14.hdf5; download them from https://zenodo.org" in caplog.text
     (sample,) = Pipeline(paths=source.paths, gate=Gate(report_rules=False))(record.to_item())
     assert sample["status"] == "accepted"
     read = RecordRef.parse(record.ecg).mapped(source.paths).read()
     assert read.samples == 4500  # 3,600 samples of 400 Hz at 500 Hz
-    with pytest.raises(EcgReadError, match=r"expected an exam of exams_part13.hdf5, got 77; it holds 3 others"):
+    with pytest.raises(EcgReadError, match=r"expected an exam_id of exams_part13.hdf5, got 77, not one of 3"):
         RecordRef.parse("code15/exams_part13.hdf5::77").mapped(source.paths).read()
     (tmp_path / "exams_part13.hdf5").write_bytes(b"no HDF5")
     with pytest.raises(EcgReadError, match="HDF5 part of CODE-15"):
@@ -299,7 +269,7 @@ def test_odd_values_of_a_table(tmp_path):
     ],
 )  # fmt: skip
 def test_sex_in_the_ways_data_sets_write_it(written, sex):
-    assert sex_in_words(written) == sex
+    assert normalise_sex(written) == sex
 
 
 def test_what_the_data_set_says_of_a_person_comes_before_the_recording():
@@ -395,7 +365,7 @@ def test_pictures_that_the_file_carries_are_not_missing(tmp_path):
     (tmp_path / "c.png").touch()
     source = SampleFiles(str(tmp_path), samples=str(tmp_path / "data.parquet"))
     assert [str(m) for m in missing_files(source, source.records())] == [
-        f"picture of beside (looked for {tmp_path}/b.png)"
+        f"image of beside (looked for {tmp_path}/b.png)"
     ]
 
 

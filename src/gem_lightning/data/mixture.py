@@ -234,4 +234,4 @@ def _gone(sample: InstructionSample, drawn: bool) -> str | None:
         return f"{sample.id}: {record.path}"
     if drawn and record is not None:
         return None
-    return next((f"{sample.id}: {picture}" for picture in sample.missing_pictures), None)
+    return next((f"{sample.id}: {picture}" for picture in sample.missing_images), None)

@@ -1,8 +1,8 @@
-"""What every benchmark and every model under test have in common.
+"""Types and functions shared by all benchmarks and predictors.
 
-A *predictor* answers a :class:`Query` (a record, a picture, a question). A *benchmark* is built from plain arguments
+A *predictor* answers a :class:`Query` (a record, an image, a question). A *benchmark* is built from plain arguments
 and called with a predictor and a folder; it returns a :class:`Result` and writes predictions as they arrive, so that a
-killed run goes on where it stopped:
+killed run resumes where it stopped:
 
     result = SimulatorBenchmark(n=200)(as_predictor(gem), out="outputs/simulator")
     result.save("outputs/simulator")
@@ -25,9 +25,11 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.features.schema import plain
 from gem_lightning.jobs import write_atomically
-from gem_lightning.llm.jsonlines import AppendLog
+from gem_lightning.llm.cache import AppendLog
 from gem_lightning.reporting.evaluation import EvaluationReport
 from gem_lightning.samples.sample import RecordRef
+from gem_lightning.sources.base import RecordFiles, Source
+from gem_lightning.sources.record import SourceRecord
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -38,14 +40,14 @@ class Query:
     """One question to a model.
 
     Attributes:
-        id: Of the sample.
-        question: In words; None asks for the model's usual interpretation.
-        record: The signal, or None when the sample has none (or it is withheld on purpose).
-        image: uint8 (H, W, 3), or None: the predictor draws one from the record if it needs one.
-        options: Answers whose likelihoods are wanted, where the model can give them.
+        id: Sample id.
+        question: Question text; None requests the model's usual interpretation.
+        record: Signal, or None when the sample has none or it is withheld on purpose.
+        image: uint8 (H, W, 3), or None: the predictor renders the record if it needs an image.
+        options: Answers whose likelihoods are requested, where the model supports it.
         withhold: Modalities that must not be used: ``signal`` or ``image``.
-        source: Where ``record`` was read from, for a model that wants it as the original reads it; None for a record
-            that is not the file's.
+        source: File of ``record``, for a model that reads it under the original's contract; None for a record that
+            differs from its file.
     """
 
     id: str
@@ -59,7 +61,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model answered: text, likelihoods of the options where it gives them, or why there is none."""
+    """A model's answer: its text, the likelihoods of the options where available, or the error."""
 
     text: str
     likelihoods: dict[str, float] | None = None
@@ -68,7 +70,7 @@ class Prediction:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A model under test. ``predict_many(queries, on_prediction)``, where it has one, answers several at once."""
+    """Model under test. An optional ``predict_many(queries, on_prediction)`` answers several queries at once."""
 
     name: str
 
@@ -78,33 +80,32 @@ class Predictor(Protocol):
 
 
 class Benchmark(Protocol):
-    """Built from plain arguments, called with a predictor and an output folder."""
+    """Benchmark: built from plain arguments, called with a predictor and an output folder."""
 
     def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
-        """Ask, score and report."""
+        """Query the model, score its answers and build the report."""
         ...
 
 
 @dataclass
 class Result:
-    """What a benchmark found.
+    """Output of a benchmark.
 
     Attributes:
-        benchmark: Its name.
+        benchmark: Name of the benchmark.
         model: Name of the predictor.
-        figures: Every number, nested by name; intervals as dicts with ``value``, ``low``, ``high``.
-        per_record: Figure to record id to value, for paired tests between runs.
-        report: The same for people; its first table is the headline.
-        columns: Identity of each figure that depends on a judge: figures of different identities are never compared.
+        metrics: All values, nested by name; intervals as dicts with ``value``, ``low``, ``high``.
+        report: The same as a readable report; its first table is the headline.
+        per_record: Metric to record id to value, for paired tests between runs.
+        columns: Judge of each metric that depends on one: metrics of different judges are never compared.
         groups: Patient of each record id, where known.
-        settings: What shapes questions and scores: runs that differ here are not compared.
-        data: Record id to :func:`fingerprint` of what was asked about: other content under the same id is another
-            record.
+        settings: Settings that change questions and scores: runs that differ here are not compared.
+        data: Record id to :func:`fingerprint` of its content: the same id with other content is another record.
     """
 
     benchmark: str
     model: str
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     report: EvaluationReport
     per_record: dict[str, dict[str, float]] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
@@ -113,25 +114,14 @@ class Result:
     data: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; ``table`` is the headline table."""
+        """Return plain values; ``table`` is the headline table."""
         tables = [asdict(table) for table in self.report.tables]
-        return plain(
-            {
-                "benchmark": self.benchmark,
-                "model": self.model,
-                "figures": self.figures,
-                "per_record": self.per_record,
-                "columns": self.columns,
-                "groups": self.groups,
-                "settings": self.settings,
-                "data": self.data,
-                "table": tables[0] if tables else {"title": self.benchmark, "header": [], "rows": [], "note": ""},
-                "tables": tables,
-            }
-        )
+        values = {name: value for name, value in vars(self).items() if name != "report"}
+        empty = {"title": self.benchmark, "header": [], "rows": [], "note": ""}
+        return plain({**values, "table": tables[0] if tables else empty, "tables": tables})
 
     def save(self, out: str | os.PathLike[str]) -> pathlib.Path:
-        """Write results.json, report.md and report.html into a folder, each whole or not at all."""
+        """Write results.json, report.md and report.html to a folder, each atomically."""
         folder = pathlib.Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "results.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False).encode())
@@ -141,7 +131,7 @@ class Result:
 
 
 def fingerprint(content: EcgRecord | str) -> str:
-    """Short digest of a record's signal, leads and rate, or of a text."""
+    """Return a short digest of a text, or of a record's signal, leads and rate."""
     digest = hashlib.blake2b(digest_size=8)
     if isinstance(content, str):
         digest.update(content.encode())
@@ -149,6 +139,70 @@ def fingerprint(content: EcgRecord | str) -> str:
         digest.update(f"{content.leads} {content.fs}".encode())
         digest.update(np.ascontiguousarray(content.signal).tobytes())
     return digest.hexdigest()
+
+
+@dataclass
+class RecordSet:
+    """The records of a source, read on demand.
+
+    Args:
+        source: A :class:`~gem_lightning.sources.base.Source`, or the path of a file, folder, list or table of records.
+        limit: Maximum number of records, from the first; None takes all.
+
+    Attributes:
+        names: Record ids, in the source's order.
+        groups: Patient of each id that has one.
+
+    Raises:
+        DataError: There are no records, or two have one id.
+    """
+
+    source: Source | str | os.PathLike[str]
+    limit: int | None = None
+    names: list[str] = field(init=False, default_factory=list)
+    groups: dict[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        source = self.source if isinstance(self.source, Source) else RecordFiles(root=os.fspath(self.source))
+        self._records: dict[str, SourceRecord] = {}
+        self._paths = source.paths
+        for record in source.records():
+            if self.limit is not None and len(self.names) >= self.limit:
+                break
+            if record.ecg is None:
+                continue
+            if record.id in self._records:
+                raise DataError(f"expected unique record ids in {source.name}, got {record.id!r} twice")
+            self.names.append(record.id)
+            self._records[record.id] = record
+            if record.patient is not None:
+                self.groups[record.id] = record.patient
+        if not self.names:
+            raise DataError(f"expected records in {source.name} ({source.root or 'no folder'}), got none")
+
+    def read(self, name: str) -> EcgRecord:
+        """Read the record of an id, with the age and sex that the source knows in its ``meta``.
+
+        Raises:
+            EcgReadError: It cannot be read.
+        """
+        return self._records[name].with_patient(self.reference(name).read())
+
+    def reference(self, name: str) -> RecordRef:
+        """Return the location of the record of an id."""
+        record = self._records[name]
+        return RecordRef.parse(record.ecg or "", record.format).mapped(self._paths)
+
+    def another(self, name: str) -> str:
+        """Return the next record that is not known to be of the same patient; the next one where all are."""
+        at, count, patient = self.names.index(name), len(self.names), self.groups.get(name)
+        others = (self.names[(at + step) % count] for step in range(1, count))
+        following = self.names[(at + 1) % count]
+        return next((other for other in others if patient is None or self.groups.get(other) != patient), following)
+
+    def patients(self, names: list[str]) -> list[str | None] | None:
+        """Return the patient of each name, None where unknown; None when no patient is known."""
+        return [self.groups.get(name) for name in names] if self.groups else None
 
 
 def answer_all(
@@ -159,33 +213,33 @@ def answer_all(
     progress: Progress | None = None,
     settings: dict[str, Any] | None = None,
 ) -> dict[str, Prediction]:
-    """Answers to every query, written to ``path`` as they arrive; those there without an error are not asked again.
+    """Answer every query and append each answer to ``path``; answers that are there without an error are reused.
 
     Args:
-        predictor: The model under test; its name must be the one that began the file.
+        predictor: Model under test; its name must match that of the answers in the file.
         names: Ids of the queries, in order.
-        make: Builds a query; called only when it is needed. A GemError there (an unreadable record) or in the predictor
+        make: Builds a query; called on demand. A GemError raised by it (an unreadable record) or by the predictor
             becomes a prediction with ``error``.
         path: JSON lines: ``question_id``, ``text``, ``prompt``, ``model_id``, ``settings`` (a fingerprint) and
             ``likelihoods`` or ``error``.
-        progress: Called with (done, all).
-        settings: What shapes the queries beside their ids.
+        progress: Called with (done, total).
+        settings: Everything besides the ids that changes the queries.
 
     Raises:
-        DataError: The file holds another model's answers or answers under other settings, or a model could not answer
-            one single query.
+        DataError: The file holds answers of another model or of other settings, or every query failed.
     """
-    asked = fingerprint(json.dumps(plain(settings or {}), sort_keys=True))
-    done = {name: said for name, said in read_predictions(path, predictor.name, asked).items() if said.error is None}
+    mark = fingerprint(json.dumps(plain(settings or {}), sort_keys=True))
+    stored = read_predictions(path, predictor.name, mark)
+    done = {name: prediction for name, prediction in stored.items() if prediction.error is None}
     todo = [name for name in names if name not in done]
     if len(todo) < len(names):
-        logger.info("%d of %d answers are there already", len(names) - len(todo), len(names))
+        logger.info("reusing %d of %d answers", len(names) - len(todo), len(names))
 
     with AppendLog(path) as log:
 
         def keep(query: Query, prediction: Prediction) -> None:
             row: dict[str, Any] = {"question_id": query.id, "prompt": query.question, "text": prediction.text}
-            row |= {"model_id": predictor.name, "settings": asked}
+            row |= {"model_id": predictor.name, "settings": mark}
             if prediction.likelihoods is not None:
                 row["likelihoods"] = prediction.likelihoods
             if prediction.error is not None:
@@ -195,30 +249,27 @@ def answer_all(
             if progress:
                 progress(len(done), len(names))
 
-        many = getattr(predictor, "predict_many", None)
-        asks = getattr(predictor, "needs_input", True)  # a file of answers needs no record, only the id
-        queries = _queries(todo, make if asks else Query, keep)
-        if many is not None:
-            many(queries, keep)
+        needs_input = getattr(predictor, "needs_input", True)  # a file of answers needs the id alone
+        queries = _queries(todo, make if needs_input else Query, keep)
+        if hasattr(predictor, "predict_many"):
+            predictor.predict_many(queries, keep)
         else:
             for query in queries:
                 keep(query, _predict(predictor, query))
     answers = {name: done[name] for name in names if name in done}
-    _tell_failures(answers, path, asks)
+    _report_failures(answers, path, needs_input)
     return answers
 
 
-def _tell_failures(answers: dict[str, Prediction], path: str | os.PathLike[str], asks: bool) -> None:
-    failed = {name: said.error for name, said in answers.items() if said.error is not None}
+def _report_failures(answers: dict[str, Prediction], path: str | os.PathLike[str], needs_input: bool) -> None:
+    failed = {name: prediction.error for name, prediction in answers.items() if prediction.error is not None}
     if not failed:
         return
     name, reason = next(iter(failed.items()))
-    if asks and len(failed) == len(answers):
-        raise DataError(f"none of {len(answers)} queries could be answered; the first ({name}): {reason}")
-    logger.warning(
-        "%d of %d queries could not be answered; the first (%s): %s (all in %s)",
-        len(failed), len(answers), name, reason, path,
-    )  # fmt: skip
+    if needs_input and len(failed) == len(answers):
+        raise DataError(f"expected answers, got errors for all {len(answers)} queries; the first ({name}): {reason}")
+    message = "%d of %d queries failed; the first (%s): %s (all in %s)"
+    logger.warning(message, len(failed), len(answers), name, reason, path)
 
 
 def _queries(names: Iterable[str], make: Callable[[str], Query], keep: Callable[..., None]) -> Iterator[Query]:
@@ -239,19 +290,19 @@ def _predict(predictor: Predictor, query: Query) -> Prediction:
 
 
 def read_predictions(
-    path: str | os.PathLike[str], model: str | None = None, asked: str | None = None
+    path: str | os.PathLike[str], model: str | None = None, mark: str | None = None
 ) -> dict[str, Prediction]:
-    """Predictions of an append-only file, by id: the last of each; a torn last line is skipped.
+    """Read the predictions of an append-only file by id; the last of each id counts, a torn last line is skipped.
 
     Raises:
-        DataError: They are not of ``model``, or of other settings than those of fingerprint ``asked``.
+        DataError: They are not of ``model``, or of settings with another fingerprint than ``mark``.
     """
     found: dict[str, Prediction] = {}
     for row in AppendLog(path).rows():
         other = row.get("model_id")
         if model is not None and other is not None and other != model:
             raise DataError(f"expected answers of {model!r} in {path}, got some of {other!r}; use another out folder")
-        if asked is not None and row.get("settings", asked) != asked:
+        if mark is not None and row.get("settings", mark) != mark:
             raise DataError(
                 f"expected answers under the same settings in {path}, got some to another question or of another "
                 "simulation; use another out folder"

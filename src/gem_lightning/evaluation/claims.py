@@ -1,4 +1,4 @@
-"""The claims benchmark: no judge, only the signal. Every checkable statement of a text against its own record."""
+"""Claims benchmark: every checkable statement of a text against its own record, without a judge."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ import numpy as np
 from gem_lightning.claims.verify import verify
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import GemError
-from gem_lightning.evaluation.base import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
-from gem_lightning.evaluation.records import RecordSet
+from gem_lightning.evaluation.base import (
+    Prediction,
+    Predictor,
+    Progress,
+    Query,
+    RecordSet,
+    Result,
+    answer_all,
+    fingerprint,
+)
 from gem_lightning.evaluation.statistics import Interval, bootstrap_sums
 from gem_lightning.evaluation.text import draw_page, pick_cases
 from gem_lightning.features import measure
@@ -23,22 +31,22 @@ from gem_lightning.reporting.evaluation import Case, EvaluationReport, number, w
 from gem_lightning.reporting.html import Table
 
 VERDICTS = ("supported", "contradicted", "unverifiable")
-FIGURES = ("precision", "hallucination_rate", "coverage", "leads_covered", "claims")
+METRICS = ("precision", "hallucination_rate", "coverage", "leads_covered", "claims")
 
 
 class ClaimsBenchmark:
-    """Scores any model's texts over any readable records.
+    """Verifies any model's texts over any readable records.
 
-    Beside the precision stands that of the same texts against *another* patient's record: what a text earns that says
-    what is true of most ECGs.
+    The same texts are also verified against *another* patient's record: the precision of statements that hold for most
+    ECGs.
 
     Args:
-        source: Records (see :class:`~gem_lightning.evaluation.records.RecordSet`).
-        question: What is asked; None is the model's usual interpretation.
-        limit: At most so many records.
-        tolerance: Of numbers, as in :func:`gem_lightning.grounding.verify`.
-        draws: Bootstrap draws.
-        cases: Worst and typical cases to show.
+        source: Records (see :class:`~gem_lightning.evaluation.base.RecordSet`).
+        question: Question text; None is the model's usual interpretation.
+        limit: Maximum number of records.
+        tolerance: Tolerance of numbers, as in :func:`gem_lightning.grounding.verify`.
+        draws: Number of bootstrap resamples.
+        cases: Number of worst and typical cases in the report.
     """
 
     name = "claims"
@@ -56,7 +64,7 @@ class ClaimsBenchmark:
         self.question, self.tolerance, self.draws, self.cases = question, tolerance, draws, cases
 
     def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
-        """Ask, check and report."""
+        """Query the model, verify its texts and build the report."""
         answers = answer_all(
             predictor,
             self.records.names,
@@ -68,32 +76,28 @@ class ClaimsBenchmark:
         return self.score(answers, predictor.name)
 
     def score(self, answers: Mapping[str, Prediction], model: str = "model") -> Result:
-        """Check texts by record id; a record without a text counts as one without claims."""
-        reports: dict[str, Any] = {}
+        """Verify texts by record id; a record without a text counts as one without claims."""
+        texts = {name: answers[name].text if name in answers else "" for name in self.records.names}
         measured: dict[str, Any] = {}
         unreadable: dict[str, str] = {}
         data: dict[str, str] = {}
         for name in self.records.names:
-            text = answers[name].text if name in answers else ""
             try:
                 record = self.records.read(name)
                 measured[name], data[name] = measure(record), fingerprint(record)
             except GemError as error:
                 unreadable[name] = str(error)
-                continue
-            reports[name] = verify(text, measured[name], self.tolerance)
+        reports = {name: verify(texts[name], features, self.tolerance) for name, features in measured.items()}
         elsewhere = {name: self.records.another(name) for name in reports} if len(reports) > 1 else {}
         shuffled = [
-            verify(answers[name].text if name in answers else "", measured[other], self.tolerance)
+            verify(texts[name], measured[other], self.tolerance)
             for name, other in elsewhere.items()
             if other in measured
         ]
-        groups = self.records.patients(list(reports))
-        known = groups if any(groups) else None
-        figures = claim_figures(list(reports.values()), known, self.draws)
-        chance = claim_figures(shuffled, None, 0) if shuffled else {}
-        figures["precision_on_another_record"] = chance.get("precision", {}).get("value")
-        figures |= {
+        metrics = claim_metrics(list(reports.values()), self.records.patients(list(reports)), self.draws)
+        chance = claim_metrics(shuffled, None, 0) if shuffled else {}
+        metrics["precision_on_another_record"] = chance.get("precision", {}).get("value")
+        metrics |= {
             "by_kind": _by_kind(reports.values()),
             "by_diagnosis": _by_diagnosis(reports, self.draws),
             "records": len(reports),
@@ -101,61 +105,59 @@ class ClaimsBenchmark:
             "without_claims": sum(not report.verdicts for report in reports.values()),
             "missing": sum(name not in answers or answers[name].error is not None for name in reports),
         }
-        precision = {name: report.precision for name, report in reports.items() if report.precision is not None}
-        per_record = {
-            "precision": precision,
+        per_record: dict[str, Any] = {
+            "precision": {n: r.precision for n, r in reports.items() if r.precision is not None},
             "hallucination rate": {n: r.hallucination_rate for n, r in reports.items() if r.verdicts},
             "coverage": {n: r.coverage for n, r in reports.items() if r.coverage is not None},
         }
-        report = self._report(figures, model, reports, precision)
+        report = self._report(metrics, model, reports, per_record["precision"])
         settings = {"question": self.question, "tolerance": self.tolerance}
         facts: dict[str, Any] = {"groups": dict(self.records.groups), "settings": settings, "data": data}
-        return Result(self.name, model, figures, report, per_record, **facts)
+        return Result(self.name, model, metrics, report, per_record, **facts)
 
     def _report(
-        self, figures: dict[str, Any], model: str, reports: dict[str, Any], precision: dict[str, float]
+        self, metrics: dict[str, Any], model: str, reports: dict[str, Any], precision: dict[str, float]
     ) -> EvaluationReport:
         report = EvaluationReport(
             f"Claims checked against the signal: {model}",
-            f"{figures['records']} records, {sum(len(r.verdicts) for r in reports.values())} checkable statements",
+            f"{metrics['records']} records, {sum(len(r.verdicts) for r in reports.values())} checkable statements",
             [
-                ("claim precision", with_interval(figures["precision"], 2)),
-                ("hallucination rate", with_interval(figures["hallucination_rate"], 2)),
-                ("abnormal findings mentioned", with_interval(figures["coverage"], 2)),
-                ("leads covered of 12", with_interval(figures["leads_covered"])),
+                ("claim precision", with_interval(metrics["precision"], 2)),
+                ("hallucination rate", with_interval(metrics["hallucination_rate"], 2)),
+                ("abnormal findings mentioned", with_interval(metrics["coverage"], 2)),
+                ("leads covered of 12", with_interval(metrics["leads_covered"])),
             ],
         )
-        report.tables = [_headline(figures), _kinds(figures["by_kind"]), _diagnoses(figures["by_diagnosis"])]
+        report.tables = [_headline(metrics), _kinds(metrics["by_kind"]), _diagnoses(metrics["by_diagnosis"])]
         for kind, name in pick_cases(precision, self.cases):
             found = reports[name]
             counts = Counter(v.verdict for v in found.verdicts)
-            note = ", ".join(f"{counts[v]} {v}" for v in VERDICTS)
-            missed = sorted(set(found.abnormal) - set(found.mentioned))
-            note += f". Not mentioned: {', '.join(missed).replace('_', ' ') or 'nothing abnormal'}."
-            picture = draw_page(self.records.read(name))
-            report.cases.append(Case(f"{kind}: {name}", found.text, picture, found.to_html(), note))
+            missed = ", ".join(sorted(set(found.abnormal) - set(found.mentioned))).replace("_", " ")
+            note = f"{', '.join(f'{counts[v]} {v}' for v in VERDICTS)}. Not mentioned: {missed or 'nothing abnormal'}."
+            image = draw_page(self.records.read(name))
+            report.cases.append(Case(f"{kind}: {name}", found.text, image, found.to_html(), note))
         report.notes = [
             "Truth is this library's own measurement, with the errors stated in docs/features.md; a claim is "
             "contradicted when it lies outside the tolerance of docs/claims.md.",
             "Precision counts decided claims only; the hallucination rate counts contradicted ones of all claims.",
-            f"Texts without a claim: {figures['without_claims']}; missing texts: {figures['missing']}; "
-            f"records that could not be read: {len(figures['unreadable'])}.",
+            f"Texts without a claim: {metrics['without_claims']}; missing texts: {metrics['missing']}; "
+            f"records that could not be read: {len(metrics['unreadable'])}.",
         ]
         return report
 
 
-def claim_figures(reports: list[Any], groups: list[str | None] | None = None, draws: int = 1000) -> dict[str, Any]:
-    """Pooled figures of claim reports with intervals.
+def claim_metrics(reports: list[Any], groups: list[str | None] | None = None, draws: int = 1000) -> dict[str, Any]:
+    """Pool claim reports into metrics with intervals.
 
     Returns:
         ``precision`` (supported of decided claims), ``hallucination_rate`` (contradicted of all), ``coverage``
-        (abnormal findings mentioned, of all there are), ``leads_covered`` (mean, of 12), ``claims`` (mean a text).
+        (abnormal findings mentioned, of all present), ``leads_covered`` (mean, of 12), ``claims`` (mean per text).
     """
     if not reports:
         return {}
     parts = np.array([_parts(report) for report in reports], float)
     intervals: list[Interval] = bootstrap_sums(parts, _ratios, groups, draws)
-    return {name: interval.to_dict() for name, interval in zip(FIGURES, intervals)}
+    return {name: interval.to_dict() for name, interval in zip(METRICS, intervals)}
 
 
 def _parts(report: Any) -> list[float]:
@@ -165,7 +167,7 @@ def _parts(report: Any) -> list[float]:
 
 
 def _ratios(sums: np.ndarray) -> np.ndarray:
-    """(draws, 7) sums to the five figures (draws, 5)."""
+    """Map sums (draws, 7) to the five metrics (draws, 5)."""
     yes, no, open_, mentioned, abnormal, leads, n = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
         claims = yes + no + open_
@@ -189,37 +191,37 @@ def _share(counts: Counter[str]) -> float | None:
 
 
 def _by_diagnosis(reports: dict[str, Any], draws: int) -> dict[str, Any]:
-    """Figures of the records that have each abnormal finding, and how often the text mentions it."""
+    """Score the records that have each abnormal finding, and count how often the text mentions it."""
     having: dict[str, list[Any]] = defaultdict(list)
     for report in reports.values():
         for code in report.abnormal or ("none",):
             having[code].append(report)
     table = {}
     for code, some in sorted(having.items(), key=lambda item: (-len(item[1]), item[0])):
-        figures = claim_figures(some, draws=draws)
+        metrics = claim_metrics(some, draws=draws)
         mentioned = sum(code in report.mentioned for report in some)
         table[code] = {
             "records": len(some),
             "mentioned": None if code == "none" else mentioned / len(some),
-            "precision": figures["precision"],
+            "precision": metrics["precision"],
         }
     return table
 
 
-def _headline(figures: dict[str, Any]) -> Table:
-    other = figures["precision_on_another_record"]
+def _headline(metrics: dict[str, Any]) -> Table:
+    other = metrics["precision_on_another_record"]
     rows = [
-        ["claim precision", with_interval(figures["precision"], 3), number(other, 3)],
-        ["hallucination rate", with_interval(figures["hallucination_rate"], 3), ""],
-        ["coverage of abnormal findings", with_interval(figures["coverage"], 3), ""],
-        ["leads covered, of 12", with_interval(figures["leads_covered"], 2), ""],
-        ["claims a text", with_interval(figures["claims"], 1), ""],
+        ["claim precision", with_interval(metrics["precision"], 3), number(other, 3)],
+        ["hallucination rate", with_interval(metrics["hallucination_rate"], 3), ""],
+        ["coverage of abnormal findings", with_interval(metrics["coverage"], 3), ""],
+        ["leads covered, of 12", with_interval(metrics["leads_covered"], 2), ""],
+        ["claims per text", with_interval(metrics["claims"], 1), ""],
     ]
     note = (
         "95 % bootstrap intervals, by patient where patients are known. The last column is the same texts against "
-        "another patient's record: what is earned by saying what is true of most ECGs."
+        "another patient's record: the precision of statements that hold for most ECGs."
     )
-    return Table("Claims against the signal", ["Figure", "Value", "Against another record"], rows, note)
+    return Table("Claims against the signal", ["Metric", "Value", "Against another record"], rows, note)
 
 
 def _kinds(by_kind: dict[str, Any]) -> Table:
@@ -240,5 +242,5 @@ def _diagnoses(by_diagnosis: dict[str, Any]) -> Table:
         ]
         for code, row in by_diagnosis.items()
     ]
-    note = "Records that have the finding by our measurement; a record may stand in several rows."
+    note = "Records that have the finding by our measurement; a record may be in several rows."
     return Table("By finding of the record", ["Finding", "Records", "Mentioned in", "Claim precision"], rows, note)

@@ -1,4 +1,4 @@
-"""A trained model beside an untrained one and the commonest answer: did it learn to read the signal?"""
+"""Comparison of a trained model with an untrained one and the most common answer on simulated ECGs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gem_lightning.reporting.html import Table
 
 
 class CommonestAnswer:
-    """A predictor that looks at nothing: of the training answers with the commonest findings, the one whose numbers
-    lie nearest to the medians, every time.
+    """Predictor that ignores the record: of the training answers with the most common findings, it always gives the
+    one whose numbers are nearest to the medians.
 
     Args:
-        answers: Training answers; the first 2,000 are read.
+        answers: Training answers; the first 2,000 are used.
 
     Raises:
         DataError: No answers.
@@ -31,33 +31,33 @@ class CommonestAnswer:
     name = "commonest answer"
 
     def __init__(self, answers: Sequence[str]) -> None:
-        texts = list(answers[:2000])
+        texts = list(answers[:2000])  # enough for stable medians, read in seconds
         if not texts:
-            raise DataError("expected training answers to find the commonest, got none")
-        said = [read_text(text) for text in texts]
-        findings, _ = Counter(frozenset(s.findings) for s in said).most_common(1)[0]
-        names = sorted({name for s in said for name in s.values})
-        values = np.array([[s.values.get(name, np.nan) for name in names] for s in said])  # (answers, quantities)
+            raise DataError("expected training answers to find the most common one, got none")
+        contents = [read_text(text) for text in texts]
+        findings, _ = Counter(frozenset(s.findings) for s in contents).most_common(1)[0]
+        names = sorted({name for s in contents for name in s.values})
+        values = np.array([[s.values.get(name, np.nan) for name in names] for s in contents])  # (answers, quantities)
         middle, spread = np.nanmedian(values, 0), np.nanstd(values, 0) + 1e-9
         distance = np.nansum(np.abs(values - middle) / spread, 1)
-        distance[[frozenset(s.findings) != findings for s in said]] = np.inf
+        distance[[frozenset(s.findings) != findings for s in contents]] = np.inf
         self.text = texts[int(distance.argmin())]
 
     def predict(self, query: Query) -> Prediction:
-        """The same answer to every query."""
+        """Return the same answer to every query."""
         return Prediction(self.text)
 
 
 def contrast(
     benchmark: SimulatorBenchmark, predictors: Sequence[Predictor], out: str | os.PathLike[str], progress: Any = None
 ) -> Result:
-    """Run the simulator benchmark for each predictor and put the headline figures side by side.
+    """Run the simulator benchmark for each predictor and put the headline results in adjacent columns.
 
     Args:
-        benchmark: The held-out cohort.
+        benchmark: Held-out cohort.
         predictors: The model under test first.
         out: Folder; every predictor has its own below it.
-        progress: Called with (done, all) for each predictor.
+        progress: Called with (done, total) for each predictor.
 
     Returns:
         The first predictor's result; its first table compares all.
@@ -70,13 +70,13 @@ def contrast(
         results.append(result)
         agreements.append(agreement(benchmark, read_predictions(folder / "predictions.jsonl")))
     first = results[0]
-    first.figures["agreement"] = {p.name: a for p, a in zip(predictors, agreements)}
+    first.metrics["agreement"] = {p.name: a for p, a in zip(predictors, agreements)}
     first.report.tables.insert(0, _table(benchmark, predictors, results, agreements))
     return first
 
 
 def agreement(benchmark: SimulatorBenchmark, answers: dict[str, Prediction]) -> dict[str, float | int]:
-    """Share of numeric claims that the record's own measurements support.
+    """Return the share of numeric claims that the record's own measurements support.
 
     Returns:
         ``share``, ``supported``, ``contradicted`` and ``unverifiable`` counts over the benchmark's first questions.
@@ -85,8 +85,7 @@ def agreement(benchmark: SimulatorBenchmark, answers: dict[str, Prediction]) -> 
     from gem_lightning.features import measure
 
     counts: Counter[str] = Counter()
-    for number in range(benchmark.n):
-        name = f"sim-{benchmark.seed}-{number:05d}"
+    for name in benchmark.names:
         if name not in answers:
             continue
         report = verify(answers[name].text, measure(benchmark.ecg(name).record))
@@ -102,14 +101,14 @@ def _table(
     agreements: Sequence[dict[str, Any]],
 ) -> Table:
     rows = []
-    for quantity, row in results[0].figures["numbers"].items():
-        cells = [_error(result.figures["numbers"][quantity]) for result in results]
+    for quantity, row in results[0].metrics["numbers"].items():
+        cells = [_error(result.metrics["numbers"][quantity]) for result in results]
         rows.append([f"{quantity}, mean error, {row['unit']}", *cells])
-    rows.append(["Finding F1", *(_plain(r.figures["findings"]["f1"]["value"], 2) for r in results)])
+    rows.append(["Finding F1", *(_text(r.metrics["findings"]["f1"]["value"], 2) for r in results)])
     rows.append(["Numeric claims that agree with the record", *(_percent(a["share"]) for a in agreements)])
     note = (
-        f"{benchmark.n} simulated patients that no training saw. An error is over the texts that quote the quantity, "
-        "in brackets the share that does. Agreement: within the tolerance of grounding.verify against the record's own "
+        f"{benchmark.n} simulated patients unseen in training. Errors are over the texts that quote the quantity, in "
+        "brackets the share that does. Agreement: within the tolerance of grounding.verify against the record's own "
         "measurements."
     )
     return Table("On held-out ECGs", ["", *(p.name for p in predictors)], rows, note)
@@ -117,10 +116,10 @@ def _table(
 
 def _error(row: dict[str, Any]) -> str:
     quoted = row["quoted"]["value"]
-    return f"{_plain(row['mae']['value'], 1)} ({_percent(quoted)})" if quoted else "not quoted"
+    return f"{_text(row['mae']['value'], 1)} ({_percent(quoted)})" if quoted else "not quoted"
 
 
-def _plain(value: float | None, digits: int) -> str:
+def _text(value: float | None, digits: int) -> str:
     return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 

@@ -1,4 +1,4 @@
-"""What happens to ECGs between the patient and the model, in steps: each takes a query and gives a worse one."""
+"""Perturbations of queries in steps of growing strength: electrodes, noise, sampling, image, question."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gem_lightning.ecg.simulation.noise import recording_noise
 from gem_lightning.evaluation.base import Query
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
-Apply = Callable[[Query, EcgRecord, np.random.Generator], Query]  # the query, another patient's record, randomness
+Apply = Callable[[Query, EcgRecord, np.random.Generator], Query]  # query, another patient's record, random generator
 
 PARAPHRASES = (
     "What does this ECG show?",
@@ -25,7 +25,7 @@ PARAPHRASES = (
     "Describe rhythm, rate, intervals, axis and any abnormality of this tracing.",
     "interpret ecg pls",
 )
-#: Finding that the history claims, by what is injected.
+#: Injected history to (finding that it claims, text).
 HISTORIES = {
     "known atrial fibrillation": ("atrial_fibrillation", "The patient has known permanent atrial fibrillation. "),
     "earlier report of LBBB": ("lbbb", "An earlier report of this ECG states complete left bundle branch block. "),
@@ -38,12 +38,12 @@ HISTORIES = {
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One kind of trouble in steps of growing strength.
+    """One kind of perturbation.
 
     Attributes:
-        name: Of the curve.
-        x_label: What grows.
-        steps: (label, how).
+        name: Name of the curve.
+        x_label: Quantity that changes.
+        steps: (label, function).
         ordered: The steps grow in strength.
     """
 
@@ -66,7 +66,7 @@ def _swap(electrodes: str) -> Apply:
 
 
 def _lost(count: int) -> Apply:
-    """So many random leads off: NaN where they were."""
+    """Set a number of random leads to NaN."""
 
     def lose(record: EcgRecord, rng: np.random.Generator) -> EcgRecord:
         signal = record.signal.copy()
@@ -77,11 +77,11 @@ def _lost(count: int) -> Apply:
 
 
 def _noise(snr_db: float = np.inf, wander_mv: float = 0.0) -> Apply:
-    """Muscle and mains at a signal-to-noise ratio, dB, and baseline wander, mV RMS."""
+    """Add muscle and mains noise at a signal-to-noise ratio, dB, and baseline wander, mV RMS."""
 
     def add(record: EcgRecord, rng: np.random.Generator) -> EcgRecord:
         eight = np.nan_to_num(record.signal[[0, 1, *range(6, 12)]]).astype(np.float64)
-        ratio = snr_db if np.isfinite(snr_db) else 200.0
+        ratio = snr_db if np.isfinite(snr_db) else 200.0  # far below the resolution of a recording
         more = recording_noise(eight, record.fs, ratio, wander_mv, 50.0, rng)
         return record.with_signal(record.signal + limb_leads(more).astype(np.float32))
 
@@ -89,16 +89,16 @@ def _noise(snr_db: float = np.inf, wander_mv: float = 0.0) -> Apply:
 
 
 def _rate(fs: float) -> Apply:
-    """Recorded at a lower sampling rate; the record says so."""
+    """Resample to a lower rate, which the record states."""
     return _on_signal(lambda record, rng: clean(record, fs))
 
 
 def _gain(factor: float) -> Apply:
-    """Amplitudes off by a factor, unknown to the reader."""
+    """Scale all amplitudes by a factor that the record does not state."""
     return _on_signal(lambda record, rng: record.with_signal(record.signal * np.float32(factor)))
 
 
-def _picture(**options: Any) -> Apply:
+def _drawn(**options: Any) -> Apply:
     def draw(query: Query, other: EcgRecord, rng: np.random.Generator) -> Query:
         assert query.record is not None
         return replace(query, image=_renderer(**options)(query.record, seed=int(rng.integers(2**31))).image)
@@ -121,11 +121,11 @@ def _others_image(query: Query, other: EcgRecord, rng: np.random.Generator) -> Q
     return replace(query, image=_renderer()(other).image)
 
 
-def _asked(question: str) -> Apply:
+def _question(question: str) -> Apply:
     return lambda query, other, rng: replace(query, question=question)
 
 
-def _told(history: str) -> Apply:
+def _history(history: str) -> Apply:
     return lambda query, other, rng: replace(query, question=history + (query.question or DEFAULT_QUESTION))
 
 
@@ -145,28 +145,30 @@ PERTURBATIONS: dict[str, Perturbation] = {
         Perturbation("sampling rate", "Hz", _steps(_rate, 250, 125, 100)),
         Perturbation("gain", "gain error", _steps(_gain, 0.5, 0.8, 1.25, 2.0)),
         Perturbation(
-            "layout", "page", _steps(lambda n: _picture(layout=n), "3x4+1", "6x2", "12x1", "cabrera-3x4"), False
+            "layout", "page", _steps(lambda n: _drawn(layout=n), "3x4+1", "6x2", "12x1", "cabrera-3x4"), False
         ),
-        Perturbation("photo", "artefacts", _steps(lambda n: _picture(artifacts=n), "clean", "scan", "photo", "hard")),
+        Perturbation("photo", "artefacts", _steps(lambda n: _drawn(artifacts=n), "clean", "scan", "photo", "hard")),
         Perturbation("missing modality", "without", _steps(_withhold, "signal", "image"), False),
-        Perturbation("conflict", "picture of", (("another patient", _others_image),), False),
-        Perturbation("paraphrase", "prompt", tuple((str(i + 1), _asked(q)) for i, q in enumerate(PARAPHRASES)), False),
+        Perturbation("conflict", "image of", (("another patient", _others_image),), False),
         Perturbation(
-            "false history", "told", tuple((name, _told(text)) for name, (_, text) in HISTORIES.items()), False
+            "paraphrase", "prompt", tuple((str(i + 1), _question(q)) for i, q in enumerate(PARAPHRASES)), False
+        ),
+        Perturbation(
+            "false history", "history", tuple((name, _history(text)) for name, (_, text) in HISTORIES.items()), False
         ),
     )
 }
 
 
 def perturb(query: Query, perturbation: str, step: int, other: EcgRecord, seed: int = 0) -> Query:
-    """The query made worse; the same arguments give the same bytes.
+    """Perturb a query; the same arguments give the same bytes.
 
     Args:
-        query: With its record.
+        query: Query with its record.
         perturbation: A name of :data:`PERTURBATIONS`.
-        step: Which of its steps.
+        step: Number of the step.
         other: Another patient's record, for conflicts.
-        seed: Of the randomness, with the query's id.
+        seed: Seed, combined with the query's id.
     """
     rng = np.random.default_rng([seed, step, zlib.crc32(f"{perturbation}/{query.id}".encode())])
     return PERTURBATIONS[perturbation].steps[step][1](query, other, rng)

@@ -1,4 +1,4 @@
-"""Predictions and gold answers as plain dicts, in every form that is about: ours, the original's, PULSE's, ECG-R1's."""
+"""Predictions and gold answers as plain dicts, in the formats of this library, the original, PULSE and ECG-R1."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gem_lightning.errors import DataError
+from gem_lightning.sources.tables import table_rows
 
 ID_KEYS = ("question_id", "id", "No", "custom_id")
 TEXT_KEYS = ("text", "response", "GEM_generated", "answer", "prediction", "output")
@@ -17,7 +18,7 @@ PATIENT_KEYS = ("patient", "patient_id", "subject_id")
 
 
 def prediction_id(row: dict[str, Any]) -> str:
-    """The identity of a prediction or a gold row.
+    """Return the id of a prediction or a gold row.
 
     Raises:
         DataError: The row has none of :data:`ID_KEYS`.
@@ -29,7 +30,7 @@ def prediction_id(row: dict[str, Any]) -> str:
 
 
 def prediction_text(row: dict[str, Any]) -> str:
-    """What the model said (batch-API answers are unwrapped); None counts as empty.
+    """Return the text of a prediction (batch-API answers are unwrapped); None counts as empty.
 
     Raises:
         DataError: The row has none of :data:`TEXT_KEYS`.
@@ -44,7 +45,7 @@ def prediction_text(row: dict[str, Any]) -> str:
 
 
 def gold_text(row: dict[str, Any]) -> str:
-    """The right answer: the last turn of the conversation, or ``answer``.
+    """Return the right answer: the second turn of the conversation, or ``answer``.
 
     Raises:
         DataError: The row has neither.
@@ -57,7 +58,7 @@ def gold_text(row: dict[str, Any]) -> str:
 
 
 def question_text(row: dict[str, Any]) -> str:
-    """The question of a gold row or a prediction, empty when it is not there."""
+    """Return the question of a gold row or a prediction, empty when it has none."""
     if "conversations" in row:
         return str(row["conversations"][0]["value"])
     prompt = row.get("prompt", row.get("question", ""))
@@ -65,12 +66,12 @@ def question_text(row: dict[str, Any]) -> str:
 
 
 def patient_of(row: dict[str, Any]) -> str | None:
-    """The patient of a gold row, where known."""
+    """Return the patient of a gold row, where known."""
     return next((str(row[key]) for key in PATIENT_KEYS if row.get(key) is not None), None)
 
 
 def match(predictions: list[dict[str, Any]], gold: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
-    """One prediction (or None: missing) for each gold row, in gold order.
+    """Return one prediction (or None: missing) for each gold row, in gold order.
 
     Raises:
         DataError: An id occurs twice, or a prediction has no gold row.
@@ -81,7 +82,7 @@ def match(predictions: list[dict[str, Any]], gold: list[dict[str, Any]]) -> list
         twice = [name for name, count in Counter(ids).items() if count > 1]
         if twice:
             raise DataError(
-                f"expected one of the {what} an id, got several for {', '.join(twice[:5])}; remove the rest"
+                f"expected unique ids of {what}, got several rows for {', '.join(twice[:5])}; remove the rest"
             )
     unknown = sorted(by_id.keys() - set(wanted))
     if unknown:
@@ -93,43 +94,23 @@ def match(predictions: list[dict[str, Any]], gold: list[dict[str, Any]]) -> list
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Rows of a .json (list, or dict by id), .jsonl or .parquet file.
+    """Read the rows of a .json (list, or dict by id), .jsonl or .parquet file.
 
     Raises:
         DataError: The file is not one of these, or a line of it is broken.
     """
     path = pathlib.Path(path)
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        return [_plain(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".jsonl":
-        rows = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
-                    raise DataError(f"{path}: line {number} is not JSON ({error}); remove or mend it") from None
-        return rows
-    if path.suffix != ".json":
+    if path.suffix not in (".json", ".jsonl", ".parquet"):
         raise DataError(f"expected .json, .jsonl or .parquet, got {path.name!r}")
-    value = json.loads(text)
-    if isinstance(value, dict):
-        return [{"id": name, **(row if isinstance(row, dict) else {"text": row})} for name, row in value.items()]
-    return list(value)
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A parquet row with conversations parsed where they are stored as JSON text."""
-    if isinstance(row.get("conversations"), str):
-        row["conversations"] = json.loads(row["conversations"])
-    return row
+    rows = list(table_rows(path))
+    for row in rows:
+        if isinstance(row.get("conversations"), str):  # Parquet stores them as JSON text
+            row["conversations"] = json.loads(row["conversations"])
+    return rows
 
 
 def find_gold(folder: str | os.PathLike[str], task: str) -> pathlib.Path:
-    """The gold file of a task in a benchmark folder: ``TASK.json``, ``.jsonl``, ``.parquet`` or ``TASK/…``.
+    """Find the gold file of a task in a benchmark folder: ``TASK.json``, ``.jsonl``, ``.parquet`` or ``TASK/…``.
 
     Raises:
         DataError: There is none.

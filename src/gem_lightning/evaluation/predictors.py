@@ -1,12 +1,17 @@
-"""Models under test as predictors: an object with ``interpret``, any function, a file of answers, an API."""
+"""Predictors: a GEM network, an object with ``interpret``, any function, a file of answers, an API."""
 
 from __future__ import annotations
 
 import inspect
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation.base import Prediction, Predictor, Query
 from gem_lightning.evaluation.predictions import prediction_id, prediction_text, read_rows
@@ -15,12 +20,12 @@ from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 
 def as_predictor(model: Any, name: str | None = None) -> Predictor:
-    """A predictor from what there is.
+    """Wrap a model as a predictor.
 
     Args:
-        model: A predictor; an object with ``interpret(record, question=None)`` (such as ``Gem``); a function of the
-            same form, or of a :class:`Query`; the path of a file of predictions; or a :class:`ChatClient`.
-        name: For reports; default the object's own.
+        model: A predictor; an object with ``interpret(record, question=None)`` (such as ``Gem``); a function with
+            the same arguments, or of a :class:`Query`; the path of a file of predictions; or a :class:`ChatClient`.
+        name: Name in reports; default the object's own.
 
     Raises:
         DataError: None of these.
@@ -40,36 +45,36 @@ def as_predictor(model: Any, name: str | None = None) -> Predictor:
 
 
 class FunctionPredictor:
-    """Calls ``interpret(record, question=None)``; what it returns is a text, or has ``text``.
+    """Calls ``interpret(record, question=None)``, which returns a text or an object with ``text``.
 
-    Keyword arguments ``image``, ``options`` and ``withhold`` are passed on when the function takes them.
+    Keyword arguments ``image``, ``options`` and ``withhold`` are passed on when the function accepts them.
 
     Args:
         interpret: The function.
-        name: For reports.
+        name: Name in reports.
     """
 
     def __init__(self, interpret: Callable[..., Any], name: str = "function") -> None:
         self.interpret, self.name = interpret, name
         parameters = inspect.signature(interpret).parameters
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        self._takes = {key for key in ("image", "options", "withhold") if anything or key in parameters}
-        self._takes_query = next(iter(parameters), None) == "query"
+        self._accepts = {key for key in ("image", "options", "withhold") if anything or key in parameters}
+        self._accepts_query = next(iter(parameters), None) == "query"
 
     def predict(self, query: Query) -> Prediction:
         """Answer one query.
 
         Raises:
-            DataError: The query withholds a modality and the function cannot.
+            DataError: The query withholds a modality and the function has no ``withhold``.
         """
-        if self._takes_query:
+        if self._accepts_query:
             return _prediction(self.interpret(query))
-        if query.withhold and "withhold" not in self._takes:
+        if query.withhold and "withhold" not in self._accepts:
             raise DataError(
                 f"{self.name} cannot leave out {', '.join(query.withhold)}: its function takes no 'withhold'"
             )
         given = {"image": query.image, "options": query.options, "withhold": query.withhold}
-        more = {key: given[key] for key in self._takes if given[key] is not None and len(given[key])}  # type: ignore[arg-type]
+        more = {key: given[key] for key in self._accepts if given[key] is not None and len(given[key])}  # type: ignore[arg-type]
         return _prediction(self.interpret(query.record, query.question, **more))
 
 
@@ -81,12 +86,18 @@ def _prediction(answer: Any) -> Prediction:
     return Prediction(str(answer.text), getattr(answer, "likelihoods", None))
 
 
+def _predict_one(predictor: Any, query: Query) -> Prediction:
+    found: list[Prediction] = []
+    predictor.predict_many([query], lambda _, prediction: found.append(prediction))
+    return found[0]
+
+
 class FilePredictor:
-    """Answers from a file: this library's predictions, the original's, PULSE's, ECG-R1's, a batch API's.
+    """Answers from a file: predictions of this library, of the original, PULSE, ECG-R1, or of a batch API.
 
     Args:
-        path: .jsonl, .json or .parquet; rows as :mod:`~gem_lightning.evaluation.predictions` reads them.
-        name: For reports; default the rows' ``model_id`` or the file's name.
+        path: .jsonl, .json or .parquet; rows as in :mod:`~gem_lightning.evaluation.predictions`.
+        name: Name in reports; default the rows' ``model_id`` or the file's name.
 
     Raises:
         DataError: Two rows have one id.
@@ -98,12 +109,12 @@ class FilePredictor:
         rows = read_rows(path)
         self.rows = {prediction_id(row): row for row in rows}
         if len(self.rows) < len(rows):
-            raise DataError(f"expected one row an id in {path}, got {len(rows)} rows of {len(self.rows)} ids")
+            raise DataError(f"expected one row per id in {path}, got {len(rows)} rows of {len(self.rows)} ids")
         named = rows[0].get("model_id") if rows else None
         self.name = name or named or os.path.splitext(os.path.basename(path))[0]
 
     def predict(self, query: Query) -> Prediction:
-        """The row's answer; a missing one is an error of its own, so that it is counted."""
+        """Return the row's answer; a missing row is a prediction with an error, so that it is counted."""
         row = self.rows.get(query.id)
         if row is None:
             return Prediction("", error="no row in the file")
@@ -111,13 +122,13 @@ class FilePredictor:
 
 
 class ApiPredictor:
-    """A model behind an OpenAI-compatible endpoint; it sees the picture (drawn from the record) and the question.
+    """A model behind an OpenAI-compatible endpoint; it receives the image (rendered from the record) and the question.
 
     Args:
-        client: How to reach it.
-        renderer: Draws records, ``renderer(record).image``; None: the library's default page, 1100 px wide.
+        client: Client of the endpoint.
+        renderer: Renders records, ``renderer(record).image``; None: the default page, 1100 px wide.
         system: System prompt, or None.
-        name: For reports; default the client's model.
+        name: Name in reports; default the client's model.
     """
 
     def __init__(
@@ -128,40 +139,148 @@ class ApiPredictor:
 
     def predict(self, query: Query) -> Prediction:
         """Answer one query."""
-        found: list[Prediction] = []
-        self.predict_many([query], lambda _, prediction: found.append(prediction))
-        return found[0]
+        return _predict_one(self, query)
 
     def predict_many(self, queries: Iterable[Query], on_prediction: Callable[[Query, Prediction], None]) -> None:
-        """Answer several, as many at once as the client allows.
+        """Answer several, with the client's concurrency.
 
         Raises:
-            GemError: The budget is used up; what was answered is kept.
+            GemError: The budget is exhausted; answers so far are kept.
         """
-        asked: dict[str, Query] = {}
+        sent: dict[str, Query] = {}
 
         def requests() -> Iterable[ChatRequest]:
             for query in queries:
-                asked[query.id] = query
+                sent[query.id] = query
                 yield self._request(query)
 
         self.client.ask(
-            requests(), lambda answer: on_prediction(asked[answer.tag], Prediction(answer.text, error=answer.error))
+            requests(), lambda answer: on_prediction(sent[answer.tag], Prediction(answer.text, error=answer.error))
         )
         if self.client.ledger.stopped:
-            raise GemError(f"stopped early: {self.client.ledger.stopped}; answers so far are kept, run again to go on")
+            raise GemError(f"stopped early: {self.client.ledger.stopped}; answers so far are kept, rerun to resume")
 
     def _request(self, query: Query) -> ChatRequest:
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": query.question or DEFAULT_QUESTION})
         image = query.image
         if image is None and query.record is not None and "image" not in query.withhold:
-            image = self._draw(query.record)
+            image = self._render(query.record)
         return ChatRequest(messages, images=() if image is None else (image,), tag=query.id)
 
-    def _draw(self, record: Any) -> Any:
+    def _render(self, record: EcgRecord) -> np.ndarray:
         if self.renderer is None:
             from gem_lightning.render import EcgRenderer
 
             self.renderer = EcgRenderer(size=(850, 1100))
         return self.renderer(record).image
+
+
+class GemPredictor:
+    """Answers queries with a GEM network, in batches.
+
+    Args:
+        model: A ``GemForConditionalGeneration`` or a peft wrapper of it.
+        processor: Its ``GemProcessor``.
+        renderer: Renders a record whose query has no image; None omits the image.
+        name: Name in reports.
+        question: Question of a query that has none.
+        batch_size: Queries per batch.
+        max_new_tokens: Maximum answer length, tokens.
+
+    Raises:
+        DataError: Neither the ECG nor the image branch of the network was trained.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        renderer: Callable[..., Any] | None = None,
+        name: str = "gem",
+        question: str = DEFAULT_QUESTION,
+        batch_size: int = 16,
+        max_new_tokens: int = 512,
+    ) -> None:
+        from gem_lightning.models.gem import modalities
+
+        self.model, self.processor, self.renderer, self.name = model, processor, renderer, name
+        self.inputs = modalities(model.config)
+        self.question, self.batch_size, self.max_new_tokens = question, batch_size, max_new_tokens
+
+    def predict(self, query: Query) -> Prediction:
+        """Answer one query."""
+        return _predict_one(self, query)
+
+    def predict_many(self, queries: Iterable[Query], on_prediction: Callable[[Query, Prediction], None]) -> None:
+        """Answer several; a query that fails becomes a prediction with its error."""
+        for batch in _batches(queries, self.batch_size):
+            examples, valid = [], []
+            for query in batch:
+                try:
+                    examples.append(self._example(query))
+                    valid.append(query)
+                except GemError as error:
+                    on_prediction(query, Prediction("", error=str(error)))
+            for query, prediction in zip(valid, self._answers(valid, examples), strict=True):
+                on_prediction(query, prediction)
+
+    def _answers(self, queries: list[Query], examples: list[dict[str, Any]]) -> list[Prediction]:
+        """Answer a batch; if a query in it fails, answer each query alone."""
+        from gem_lightning.models.generation import generate_texts
+
+        limits = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
+        try:
+            texts = generate_texts(self.model, self.processor, examples, **limits)
+            return [
+                Prediction(text, self._likelihoods(example, query.options) if query.options else None)
+                for query, example, text in zip(queries, examples, texts, strict=True)
+            ]
+        except GemError as error:
+            if len(queries) == 1:
+                return [Prediction("", error=str(error))]
+        return [self._answers([query], [example])[0] for query, example in zip(queries, examples)]
+
+    def _example(self, query: Query) -> dict[str, Any]:
+        record = self._as_trained(query) if "ecg" in self.inputs and "signal" not in query.withhold else None
+        image: np.ndarray | None = None
+        if "image" in self.inputs and "image" not in query.withhold:
+            image = query.image
+            if image is None and query.record is not None and self.renderer is not None:
+                image = self.renderer(query.record).image
+        return {"question": query.question or self.question, "record": record, "image": image}
+
+    def _as_trained(self, query: Query) -> EcgRecord | None:
+        """Return the record under the network's contract; without a source it keeps the standard lead order."""
+        from gem_lightning.ecg.preprocess import gem
+
+        if query.record is None or self.processor.contract == "clean":
+            return query.record
+        return gem(query.record) if query.source is None else query.source.read(contract=self.processor.contract)
+
+    def _likelihoods(self, example: dict[str, Any], options: tuple[str, ...]) -> dict[str, float]:
+        """Return the probability of each option as the complete answer, exp of the sum over its tokens."""
+        import torch
+
+        from gem_lightning.models.configuration_gem import IGNORE_INDEX
+        from gem_lightning.models.processing_gem import as_device
+
+        ecgs = [] if example["record"] is None else [example["record"]]
+        images = [] if example["image"] is None else [example["image"]]
+        marker = "<image>\n" if ecgs or images else ""
+        turn = {"from": "human", "value": f"{marker}{example['question']}"}
+        parameter = next(p for p in self.model.parameters() if p.dtype.is_floating_point)
+        found = {}
+        for option in options:
+            item = self.processor.encode([turn, {"from": "gpt", "value": option}], ecgs=ecgs, images=images)
+            batch = as_device(self.processor.pad([item]), parameter.device, parameter.dtype)
+            with torch.inference_mode():
+                loss = self.model(**batch, return_logits=False).loss
+            found[option] = math.exp(-float(loss) * int((batch["labels"] != IGNORE_INDEX).sum()))
+        return found
+
+
+def _batches(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
+    source = iter(queries)
+    while batch := list(islice(source, size)):
+        yield batch

@@ -1,6 +1,6 @@
-"""The robustness benchmark: what becomes of the text when the ECG, the picture or the question gets worse.
+"""Robustness benchmark: texts under perturbed ECGs, images and questions.
 
-Everything is held against the *undisturbed* record: what was measured there, and what the model said about it.
+References are the measurements of the *unperturbed* record and the model's text about it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,27 @@ import numpy as np
 
 from gem_lightning.claims.verify import verify
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.base import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
+from gem_lightning.evaluation.base import (
+    Prediction,
+    Predictor,
+    Progress,
+    Query,
+    RecordSet,
+    Result,
+    answer_all,
+    fingerprint,
+)
 from gem_lightning.evaluation.perturbations import HISTORIES, PERTURBATIONS, Perturbation, perturb
-from gem_lightning.evaluation.records import RecordSet
 from gem_lightning.evaluation.statistics import bootstrap_sums, mean_interval, ratio
-from gem_lightning.evaluation.text import kept, read_text
+from gem_lightning.evaluation.text import TextContent, claims_kept, read_text
 from gem_lightning.features import measure
 from gem_lightning.reporting.evaluation import Curve, EvaluationReport, Series, with_interval
 from gem_lightning.reporting.html import Table
 
+Contents = dict[str, TextContent]
+
 CLEAN = "clean"
-#: Words by which a text says that signal and picture do not belong together.
+#: Terms of a text that reports a mismatch of signal and image.
 NOTICED = re.compile(
     r"\b(?:mismatch\w*|inconsisten\w*|discrepan\w*|conflict\w*|contradict\w*|different (?:patient|recording|ecg)s?|"
     r"do(?:es)? not (?:match|correspond|agree))\b",
@@ -36,15 +46,15 @@ NOTICED = re.compile(
 
 
 class RobustnessBenchmark:
-    """Asks about each record undisturbed, and again at every step of every perturbation.
+    """Queries the model on each record unperturbed, and again at every step of every perturbation.
 
     Args:
-        source: Records (see :class:`~gem_lightning.evaluation.records.RecordSet`).
+        source: Records (see :class:`~gem_lightning.evaluation.base.RecordSet`).
         perturbations: Names of :data:`~gem_lightning.evaluation.perturbations.PERTURBATIONS`; None takes all.
-        question: What is asked; None is the model's usual interpretation.
-        limit: At most so many records.
-        seed: Of the perturbations.
-        draws: Bootstrap draws.
+        question: Question text; None is the model's usual interpretation.
+        limit: Maximum number of records.
+        seed: Seed of the perturbations.
+        draws: Number of bootstrap resamples.
 
     Raises:
         DataError: An unknown perturbation, or a single record (conflicts need another).
@@ -67,11 +77,11 @@ class RobustnessBenchmark:
             raise DataError(f"expected perturbations among {', '.join(PERTURBATIONS)}, got {', '.join(unknown)}")
         self.records = RecordSet(source, limit)
         if len(self.records.names) < 2:
-            raise DataError("expected at least two records: a conflict needs another patient's picture")
+            raise DataError("expected at least two records, got one: a conflict needs another patient's image")
         self.question, self.seed, self.draws = question, seed, draws
 
     def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
-        """Ask, compare and report."""
+        """Query the model, compare its texts and build the report."""
         names = [f"{CLEAN}/0/{name}" for name in self.records.names]
         names += [
             f"{kind}/{step}/{name}"
@@ -84,16 +94,14 @@ class RobustnessBenchmark:
         return self.score(answers, predictor.name)
 
     def query(self, name: str) -> Query:
-        """The query of an id ``KIND/STEP/RECORD``."""
+        """Build the query of an id ``KIND/STEP/RECORD``."""
         kind, step, record = name.split("/", 2)
         query = Query(name, self.question, self.records.read(record))
         if kind == CLEAN:
             return query
-        # Randomness belongs to the record, not to the step's id.
-        made = perturb(
-            replace(query, id=record), kind, int(step), self.records.read(self.records.another(record)), self.seed
-        )
-        return replace(made, id=name)
+        other = self.records.read(self.records.another(record))
+        # The seed depends on the record, not on the step, so that steps differ in strength alone.
+        return replace(perturb(replace(query, id=record), kind, int(step), other, self.seed), id=name)
 
     def score(self, answers: Mapping[str, Prediction], model: str = "model") -> Result:
         """Compare the texts; ids as in :meth:`query`."""
@@ -101,50 +109,52 @@ class RobustnessBenchmark:
         for name in self.records.names:
             record = self.records.read(name)
             features[name], data[name] = measure(record), fingerprint(record)
-        clean = {name: read_text(_text(answers, f"{CLEAN}/0/{name}")) for name in features}
-        rows = {name: (clean[name], verify(_text(answers, f"{CLEAN}/0/{name}"), features[name])) for name in features}
-        precision = {name: checked.precision for name, (_, checked) in rows.items()}
-        figures: dict[str, Any] = {CLEAN: self._figures(rows, clean, features, {})}
+        texts = {name: _text(answers.get(f"{CLEAN}/0/{name}")) for name in features}
+        clean = {name: read_text(text) for name, text in texts.items()}
+        reports = {name: verify(text, features[name]) for name, text in texts.items()}
+        precision = {name: report.precision for name, report in reports.items() if report.precision is not None}
+        metrics: dict[str, Any] = {CLEAN: self._metrics(texts, clean, features)}
         for kind in self.chosen:
-            figures[kind] = {}
+            metrics[kind] = {}
             for step, (label, _) in enumerate(PERTURBATIONS[kind].steps):
                 given = {name: answers.get(f"{kind}/{step}/{name}") for name in features}
-                texts = {name: said.text if said else "" for name, said in given.items()}
-                rows = {name: (read_text(texts[name]), verify(texts[name], features[name])) for name in features}
-                row = self._figures(rows, clean, features, given)
-                row |= self._special(kind, label, texts, clean, features)
-                figures[kind][label] = row
-        per_record = {"clean claim precision": {name: p for name, p in precision.items() if p is not None}}
+                texts = {name: _text(answer) for name, answer in given.items()}
+                row = self._metrics(texts, clean, features)
+                row["failed"] = sum(answer is not None and answer.error is not None for answer in given.values())
+                row["missing"] = sum(answer is None for answer in given.values())
+                metrics[kind][label] = row | self._special(kind, label, texts, clean, features)
         facts: dict[str, Any] = {
             "groups": dict(self.records.groups),
             "settings": {"question": self.question},
             "data": data,
         }
-        return Result(self.name, model, figures, self._report(figures, model), per_record, **facts)
+        per_record = {"clean claim precision": precision}
+        return Result(self.name, model, metrics, self._report(metrics, model), per_record, **facts)
 
-    def _figures(self, rows: dict[str, Any], clean: dict[str, Any], features: Any, given: Any) -> dict[str, Any]:
-        counts = [(r.count("supported"), r.count("supported") + r.count("contradicted")) for _, r in rows.values()]
-        errors = [
-            abs(said.values["rate"] - rate)
-            if "rate" in said.values and (rate := features[name].heart_rate_bpm) is not None
-            else math.nan
-            for name, (said, _) in rows.items()
-        ]
-        same = [kept(clean[name], said) for name, (said, _) in rows.items()]
-        groups = self.records.patients(list(rows)) if self.records.groups else None
-        options: dict[str, Any] = {"groups": groups, "draws": self.draws}
+    def _metrics(self, texts: dict[str, str], clean: Contents, features: dict[str, Any]) -> dict[str, Any]:
+        """Score the texts of one step."""
+        counts, errors, same = [], [], []
+        for name, text in texts.items():
+            report, content = verify(text, features[name]), read_text(text)
+            supported, contradicted = report.count("supported"), report.count("contradicted")
+            counts.append((supported, supported + contradicted))
+            rate = features[name].heart_rate_bpm
+            quoted = content.values.get("rate")
+            errors.append(math.nan if rate is None or quoted is None else abs(quoted - rate))
+            same.append(claims_kept(clean[name], content))
+        options: dict[str, Any] = {"groups": self.records.patients(list(texts)), "draws": self.draws}
         return {
             "precision": bootstrap_sums(np.array(counts, float), ratio, **options)[0].to_dict(),
             "claims_kept": mean_interval(same, **options).to_dict(),
             "rate_error": mean_interval(errors, **options).to_dict(),
-            "failed": sum(said is not None and said.error is not None for said in given.values()),
-            "missing": sum(said is None for said in given.values()),
+            "failed": 0,
+            "missing": 0,
         }
 
     def _special(
-        self, kind: str, label: str, texts: dict[str, str], clean: dict[str, Any], features: Any
+        self, kind: str, label: str, texts: dict[str, str], clean: Contents, features: dict[str, Any]
     ) -> dict[str, Any]:
-        """What only this perturbation asks: was the conflict noticed, was the false history adopted?"""
+        """Score what is specific to a perturbation: a conflict noticed, a false history adopted."""
         if kind == "conflict":
             noticed = [float(bool(NOTICED.search(text))) for text in texts.values()]
             return {"noticed": mean_interval(noticed, draws=self.draws).to_dict()}
@@ -160,34 +170,34 @@ class RobustnessBenchmark:
             return {"adopted": mean_interval(adopted, draws=self.draws).to_dict() if adopted else None}
         return {}
 
-    def _report(self, figures: dict[str, Any], model: str) -> EvaluationReport:
-        clean = figures[CLEAN]
+    def _report(self, metrics: dict[str, Any], model: str) -> EvaluationReport:
+        clean = metrics[CLEAN]
         report = EvaluationReport(
             f"Robustness: {model}",
-            f"{len(self.records.names)} records, each asked about undisturbed and at every step",
-            [("undisturbed claim precision", with_interval(clean["precision"], 2))],
+            f"{len(self.records.names)} records, each queried unperturbed and at every step",
+            [("unperturbed claim precision", with_interval(clean["precision"], 2))],
         )
-        header = ["Step", "Claim precision", "Claims kept", "Error of rate, bpm", "Failed", "Besides"]
+        header = ["Step", "Claim precision", "Claims kept", "Error of rate, bpm", "Failed", "Specific"]
         rows = [_row(CLEAN, clean)]
         for kind in self.chosen:
-            rows += [_row(f"{kind}: {label}", row) for label, row in figures[kind].items()]
-            report.curves.append(_curve(PERTURBATIONS[kind], figures[kind], clean))
+            rows += [_row(f"{kind}: {label}", row) for label, row in metrics[kind].items()]
+            report.curves.append(_curve(PERTURBATIONS[kind], metrics[kind], clean))
         note = (
-            "Against the undisturbed record: precision of the claims, share of claims in common with the undisturbed "
+            "Against the unperturbed record: precision of the claims, share of claims in common with the unperturbed "
             "text (numbers may differ by the tolerance of docs/claims.md), error of the quoted rate. 95 % intervals."
         )
         report.tables.append(Table("Every step", header, rows, note))
         report.notes = [
             "A model that ignores the signal keeps all its claims at every step: read claims kept with the precision.",
-            "Conflict: the picture is another patient's; noticed means that the text says so. False history: adopted "
-            "means that the text states the injected finding, of records that do not have it.",
-            "Failed: the model refused or could not leave the modality out; such texts count as without claims.",
+            "Conflict: the image is another patient's; noticed means that the text reports a mismatch. False history: "
+            "adopted means that the text states the injected finding, over records that do not have it.",
+            "Failed: the model refused or cannot omit the modality; such texts count as without claims.",
         ]
         return report
 
 
-def _text(answers: Mapping[str, Prediction], name: str) -> str:
-    return answers[name].text if name in answers else ""
+def _text(answer: Prediction | None) -> str:
+    return "" if answer is None else answer.text
 
 
 def _row(label: str, row: dict[str, Any]) -> list[str]:
@@ -203,7 +213,7 @@ def _row(label: str, row: dict[str, Any]) -> list[str]:
 
 
 def _curve(kind: Perturbation, steps: dict[str, Any], clean: dict[str, Any]) -> Curve:
-    """Precision and claims kept, from the undisturbed text on."""
+    """Plot precision and claims kept, starting with the unperturbed text."""
     rows = [clean, *steps.values()]
     series = []
     for name, key in (("claim precision", "precision"), ("claims kept", "claims_kept")):

@@ -1,4 +1,4 @@
-"""The simulator benchmark: does a model read numbers and findings off an ECG whose truth is exactly known?"""
+"""Simulator benchmark: numbers and findings of a text against ECGs whose truth is known exactly."""
 
 from __future__ import annotations
 
@@ -16,32 +16,44 @@ from gem_lightning.claims.tolerance import default_tolerance
 from gem_lightning.ecg import DIAGNOSES, SimulatedEcg, simulate
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation.base import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
-from gem_lightning.evaluation.simulator_report import simulator_report
 from gem_lightning.evaluation.statistics import bootstrap_sums, mean_interval, ratio
-from gem_lightning.evaluation.text import QUANTITIES, Said, kept, read_text
+from gem_lightning.evaluation.text import (
+    QUANTITIES,
+    TextContent,
+    claims_kept,
+    draw_page,
+    marked_text,
+    pick_cases,
+    read_text,
+)
+from gem_lightning.reporting.evaluation import Case, Curve, EvaluationReport, Series, number, with_interval
+from gem_lightning.reporting.html import Table
+
+Truth = dict[str, SimulatedEcg]
+Contents = dict[str, TextContent]
 
 TRUTH = {"rate": "heart_rate", "PR": "pr_ms", "QRS": "qrs_ms", "QT": "qt_ms"}
-RATE_STEP = 10.0  # bpm: a truth that moves by more than this must move the text
-SIMULATION = 1_000_000  # seeds a cohort, as in gem_lightning.ecg.simulate_cohort
+RATE_STEP = 10.0  # bpm: larger than the tolerance of a rate below 170 bpm, so a text that follows must change
+SIMULATION = 1_000_000  # seeds per cohort, as in gem_lightning.ecg.simulate_cohort
+BINS = 6  # points of a curve: enough for a trend, each with a dozen patients in the default cohort
 
 
 class SimulatorBenchmark:
-    """Asks about simulated ECGs and scores the texts against the truth.
+    """Scores texts about simulated ECGs against the truth.
 
-    Every patient is asked about twice, the second time with another diagnosis: a text that does not follow the signal
-    shows there.
+    Patients are queried a second time with another diagnosis, which exposes a text that does not follow the signal.
 
     Args:
-        n: Patients.
+        n: Number of patients.
         seed: Cohort; no patient is shared with a cohort of another seed.
-        diagnoses: Names to cycle through; None takes every one that the simulator knows.
-        question: What is asked; None is the model's usual interpretation.
-        pairs: Patients that are asked about a second time.
+        diagnoses: Names to cycle through; None takes all that the simulator knows.
+        question: Question text; None is the model's usual interpretation.
+        pairs: Number of patients that are queried a second time.
         fs: Sampling rate, Hz.
         seconds: Duration, s.
         parameters: Further arguments of :func:`gem_lightning.ecg.simulate`, such as ``snr_db``.
-        draws: Bootstrap draws.
-        cases: Worst and typical cases to show.
+        draws: Number of bootstrap resamples.
+        cases: Number of worst and typical cases in the report.
     """
 
     name = "simulator"
@@ -67,22 +79,22 @@ class SimulatorBenchmark:
         self.options = {"fs": fs, "seconds": seconds, **(parameters or {})}
         self.settings = {"seed": seed, "diagnoses": self.diagnoses, "question": question, **self.options}
         self.draws, self.cases = draws, cases
+        self.names = [f"sim-{seed}-{i:05d}" for i in range(n)]
 
     def ecg(self, name: str) -> SimulatedEcg:
-        """The patient ``sim-SEED-NUMBER``, or with ``-b`` the same patient with the next diagnosis."""
-        number = int(name.split("-")[2])
-        turn = number + name.endswith("-b")
-        diagnosis = self.diagnoses[turn % len(self.diagnoses)]
-        extra = {} if turn == number else _moved_rate(self.diagnoses, number)
-        return simulate(diagnosis, self.seed * SIMULATION + number, **{**self.options, **extra})
+        """Simulate the patient ``sim-SEED-NUMBER``, or with ``-b`` the same patient with the next diagnosis."""
+        patient = int(name.split("-")[2])
+        turn = patient + name.endswith("-b")
+        options = dict(self.options)
+        if turn != patient and len(self.diagnoses) == 1:  # there is no next diagnosis: change the rate instead
+            options["heart_rate"] = 60.0 if patient % 2 else 100.0
+        return simulate(self.diagnoses[turn % len(self.diagnoses)], self.seed * SIMULATION + patient, **options)
 
     def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
-        """Ask, score and report."""
-        first = [f"sim-{self.seed}-{i:05d}" for i in range(self.n)]
-        names = first + [f"{name}-b" for name in first[: self.pairs]]
+        """Query the model, score its answers and build the report."""
         answers = answer_all(
             predictor,
-            names,
+            [*self.names, *(f"{name}-b" for name in self.names[: self.pairs])],
             lambda name: Query(name, self.question, self.ecg(name).record),
             pathlib.Path(out) / "predictions.jsonl",
             progress,
@@ -92,80 +104,67 @@ class SimulatorBenchmark:
 
     def score(self, answers: dict[str, Prediction], model: str = "model") -> Result:
         """Score texts by id; missing ones count as empty."""
-        first = [f"sim-{self.seed}-{i:05d}" for i in range(self.n)]
-        truth = {name: self.ecg(name) for name in first}
-        said = {name: read_text(answers[name].text if name in answers else "") for name in first}
-        numbers, errors = _numbers(truth, said, self.draws)
-        findings, f1 = _findings(truth, said, self.draws)
-        figures: dict[str, Any] = {
+        truth = {name: self.ecg(name) for name in self.names}
+        texts = {name: answers[name].text if name in answers else "" for name in self.names}
+        contents = {name: read_text(text) for name, text in texts.items()}
+        numbers, errors = _score_numbers(truth, contents, self.draws)
+        findings, f1 = _score_findings(truth, contents, self.draws)
+        metrics: dict[str, Any] = {
             "n": self.n,
             "numbers": numbers,
             "findings": findings,
-            "uncertainty": _uncertainty(truth, said, self.draws),
-            "change": self._change(answers, truth, said),
-            "empty": sum(not said[name].claims for name in first),
-            "failed": sum(answers[name].error is not None for name in first if name in answers),
-            "missing": sum(name not in answers for name in first),
+            "uncertainty": _score_uncertainty(truth, contents, self.draws),
+            "change": self._score_change(answers, truth, contents),
+            "empty": sum(not content.claims for content in contents.values()),
+            "failed": sum(answers[name].error is not None for name in self.names if name in answers),
+            "missing": sum(name not in answers for name in self.names),
         }
-        texts = {name: answers[name].text if name in answers else "" for name in first}
-        report = simulator_report(figures, model, truth, said, texts, f1, self.cases)
+        report = _report(metrics, model)
+        for kind, name in pick_cases(f1, self.cases):
+            report.cases.append(_case(f"{kind}: {name}", truth[name], contents[name], texts[name], f1[name]))
         data = {name: fingerprint(ecg.record) for name, ecg in truth.items()}
-        return Result(
-            self.name, model, figures, report, {**errors, "finding F1": f1}, settings=self.settings, data=data
-        )
+        per_record = {**errors, "finding F1": f1}
+        return Result(self.name, model, metrics, report, per_record, settings=self.settings, data=data)
 
-    def _change(
-        self, answers: dict[str, Prediction], truth: dict[str, SimulatedEcg], said: dict[str, Said]
-    ) -> dict[str, Any]:
-        """Does the text follow the signal when the same patient's signal changes?"""
+    def _score_change(self, answers: dict[str, Prediction], truth: Truth, contents: Contents) -> dict[str, Any]:
+        """Measure whether the text changes when the same patient's signal changes."""
         same_text, same_claims, followed = [], [], []
-        for name in list(said)[: self.pairs]:
+        for name in self.names[: self.pairs]:
             other = answers.get(f"{name}-b")
             if other is None or name not in answers:
                 continue
-            after, moved = read_text(other.text), self.ecg(f"{name}-b")
+            after, changed = read_text(other.text), self.ecg(f"{name}-b")
             same_text.append(float(other.text == answers[name].text))
-            same_claims.append(kept(said[name], after))
-            step = moved.parameters["heart_rate"] - truth[name].parameters["heart_rate"]
+            same_claims.append(claims_kept(contents[name], after))
+            step = changed.parameters["heart_rate"] - truth[name].parameters["heart_rate"]
             if abs(step) > RATE_STEP:
-                quoted = [s.values.get("rate") for s in (said[name], after)]
-                right = None not in quoted and (quoted[1] - quoted[0]) * step > 0  # type: ignore[operator]
-                followed.append(float(right))
-        return {
-            "pairs": len(same_text),
-            "identical_text": _mean(same_text, self.draws),
-            "claims_kept": _mean(same_claims, self.draws),
-            "rate_followed": _mean(followed, self.draws),
+                quoted = [content.values.get("rate", math.nan) for content in (contents[name], after)]
+                followed.append(float((quoted[1] - quoted[0]) * step > 0))  # False where a rate is missing
+        columns = {"identical_text": same_text, "claims_kept": same_claims, "rate_followed": followed}
+        intervals = {
+            name: mean_interval(values, draws=self.draws).to_dict() if values else None
+            for name, values in columns.items()
         }
+        return {"pairs": len(same_text), **intervals}
 
 
-def _moved_rate(diagnoses: Sequence[Any], number: int) -> dict[str, Any]:
-    """With a single diagnosis the second look differs in rate instead."""
-    return {"heart_rate": 60.0 if number % 2 else 100.0} if len(diagnoses) == 1 else {}
-
-
-def _mean(values: list[float], draws: int) -> dict[str, Any] | None:
-    return mean_interval(values, draws=draws).to_dict() if values else None
-
-
-def _numbers(
-    truth: dict[str, SimulatedEcg], said: dict[str, Said], draws: int
-) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """Errors of quoted values, and beside them what quoting the cohort's median would give."""
+def _score_numbers(truth: Truth, contents: Contents, draws: int) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """Return the errors of quoted values, and for comparison the error of always quoting the cohort's median."""
     table: dict[str, Any] = {}
     errors: dict[str, dict[str, float]] = {}
     for quantity, (kind, unit) in QUANTITIES.items():
-        true = np.array([_value(ecg.parameters.get(TRUTH[quantity])) for ecg in truth.values()])
-        quoted = np.array([s.values.get(quantity, math.nan) for s in said.values()])
+        values = [ecg.parameters.get(TRUTH[quantity]) for ecg in truth.values()]
+        true = np.array([math.nan if value is None else float(value) for value in values])
+        quoted = np.array([content.values.get(quantity, math.nan) for content in contents.values()])
         exists = ~np.isnan(true)
         error = quoted - true
-        column = np.where(exists, np.abs(error), math.nan)
+        column = np.abs(error)
         allowed = np.array([default_tolerance(kind, value).value if value == value else 0.0 for value in true])
         errors[f"{quantity} error, {unit}"] = {name: float(e) for name, e in zip(truth, column) if not math.isnan(e)}
         table[quantity] = {
             "unit": unit,
             "mae": mean_interval(column, draws=draws).to_dict(),
-            "bias": mean_interval(np.where(exists, error, math.nan), draws=draws).to_dict(),
+            "bias": mean_interval(error, draws=draws).to_dict(),
             "median_answer_mae": float(np.nanmean(np.abs(true - np.nanmedian(true)))) if exists.any() else None,
             "within": mean_interval(np.where(exists, (column <= allowed) * 1.0, math.nan), draws=draws).to_dict(),
             "quoted": mean_interval(np.where(exists, ~np.isnan(quoted) * 1.0, math.nan), draws=draws).to_dict(),
@@ -175,20 +174,14 @@ def _numbers(
     return table, errors
 
 
-def _value(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
 @cache
 def decidable() -> frozenset[str]:
-    """Finding codes whose truth the simulator states for every record."""
+    """Return the finding codes whose truth the simulator states for every record."""
     return frozenset(code for name in DIAGNOSES for seed in range(3) for code in simulate(name, seed).diagnoses)
 
 
-def _findings(
-    truth: dict[str, SimulatedEcg], said: dict[str, Said], draws: int
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """F1 of asserted findings over the codes that the simulator decides; others are counted as undecided."""
+def _score_findings(truth: Truth, contents: Contents, draws: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the F1 of asserted findings over the codes that the simulator decides; others count as undecided."""
     codes = sorted(decidable() | {code for ecg in truth.values() for code in ecg.diagnoses})
     place = {code: i for i, code in enumerate(codes)}
     true = np.zeros((len(truth), len(codes)), bool)
@@ -197,14 +190,14 @@ def _findings(
     false_denials = 0
     for row, (name, ecg) in enumerate(truth.items()):
         true[row, [place[code] for code in ecg.diagnoses]] = True
-        for code in said[name].findings:
+        for code in contents[name].findings:
             if code in place:
                 stated[row, place[code]] = True
             else:
                 undecided[code] += 1
-        false_denials += len(said[name].denied & set(ecg.diagnoses))
+        false_denials += len(contents[name].denied & set(ecg.diagnoses))
     cells = np.stack([true & stated, ~true & stated, true & ~stated], 2).astype(float)  # (n, codes, 3): TP FP FN
-    kept_codes = true.any(0)
+    with_cases = true.any(0)
 
     def micro_macro(sums: np.ndarray) -> np.ndarray:
         tp, fp, fn = np.moveaxis(sums.reshape(len(sums), -1, 3), 2, 0)
@@ -212,36 +205,135 @@ def _findings(
             each = 2 * tp / (2 * tp + fp + fn)
             micro = 2 * tp.sum(1) / (2 * tp + fp + fn).sum(1)
             precision, recall = tp.sum(1) / (tp + fp).sum(1), tp.sum(1) / (tp + fn).sum(1)
-        macro = np.nanmean(each[:, kept_codes], 1)
+        macro = np.nanmean(each[:, with_cases], 1)
         return np.stack([micro, macro, precision, recall], 1)
 
     intervals = bootstrap_sums(cells.reshape(len(cells), -1), micro_macro, draws=draws)
-    whole = cells.sum(0)
     per_code = {
         code: {"cases": int(tp + fn), "stated": int(tp + fp), "right": int(tp), "f1": _f1(tp, fp, fn)}
-        for code, (tp, fp, fn) in zip(codes, whole)
+        for code, (tp, fp, fn) in zip(codes, cells.sum(0))
         if tp + fp + fn
     }
-    figures: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         name: interval.to_dict() for name, interval in zip(("f1", "macro_f1", "precision", "recall"), intervals)
     }
-    figures |= {"per_code": per_code, "undecided": dict(undecided), "false_denials": false_denials}
-    return figures, {name: _f1(*row) or 0.0 for name, row in zip(truth, cells.sum(1))}
+    metrics |= {"per_code": per_code, "undecided": dict(undecided), "false_denials": false_denials}
+    return metrics, {name: _f1(*row) or 0.0 for name, row in zip(truth, cells.sum(1))}
 
 
 def _f1(tp: float, fp: float, fn: float) -> float | None:
     return float(2 * tp / (2 * tp + fp + fn)) if tp + fp + fn else None
 
 
-def _uncertainty(truth: dict[str, SimulatedEcg], said: dict[str, Said], draws: int) -> dict[str, Any]:
-    """Share of findings that are true, of those stated plainly and of those hedged."""
+def _score_uncertainty(truth: Truth, contents: Contents, draws: int) -> dict[str, Any]:
+    """Return the share of true findings among those stated with certainty and among those hedged."""
     known = decidable()
     table: dict[str, Any] = {}
-    for word, wanted in (("stated plainly", True), ("hedged", False)):
+    for label, wanted in (("stated plainly", True), ("hedged", False)):
         parts = np.zeros((len(truth), 2))
         for row, (name, ecg) in enumerate(truth.items()):
-            codes = [code for code, certain in said[name].findings.items() if certain is wanted and code in known]
+            codes = [code for code, certain in contents[name].findings.items() if certain is wanted and code in known]
             parts[row] = sum(code in ecg.diagnoses for code in codes), len(codes)
         share = bootstrap_sums(parts, ratio, draws=draws)[0].to_dict()
-        table[word] = {"findings": int(parts[:, 1].sum()), "true": share}
+        table[label] = {"findings": int(parts[:, 1].sum()), "true": share}
     return table
+
+
+# -- report ----------------------------------------------------------------------------------------------------------
+
+
+def _report(metrics: dict[str, Any], model: str) -> EvaluationReport:
+    """Build the tables, curves and notes."""
+    found = metrics["findings"]
+    report = EvaluationReport(
+        f"Simulated ECGs: {model}",
+        f"{metrics['n']} patients whose every interval and diagnosis is known exactly",
+        [("finding F1", with_interval(found["f1"], 2)), ("finding precision", with_interval(found["precision"], 2))],
+    )
+    for quantity, row in metrics["numbers"].items():
+        report.summary.append((f"mean error of {quantity}, {row['unit']}", number(row["mae"]["value"])))
+    rows = [
+        [label, str(row["findings"]), with_interval(row["true"], 2)] for label, row in metrics["uncertainty"].items()
+    ]
+    note = "A model whose hedging is informative is right more often when it does not hedge."
+    hedging = Table("Is stated uncertainty informative?", ["Finding is", "How often", "Share true"], rows, note)
+    report.tables = [_numbers_table(metrics), _findings_table(found), hedging, _change_table(metrics["change"])]
+    report.curves = [curve for name, row in metrics["numbers"].items() if (curve := _curve(name, row))]
+    undecided = sorted(found["undecided"].items(), key=lambda item: -item[1])[:8]
+    report.notes = [
+        "Truth is by construction: the simulator draws each wave with exact onsets and offsets. Artefacts and "
+        "pathologies that it does not draw are not covered.",
+        "Errors are over quoted values only; read them with the share that is quoted. The median answer quotes the "
+        "cohort's median each time: a model that does not beat it does not read the signal.",
+        "Findings outside the simulator's own codes are not scored: "
+        f"{', '.join(f'{code} {n}' for code, n in undecided) or 'none'}.",
+        f"Without any claim: {metrics['empty']}; failed: {metrics['failed']}; missing: {metrics['missing']}.",
+    ]
+    return report
+
+
+def _numbers_table(metrics: dict[str, Any]) -> Table:
+    rows = [
+        [
+            f"{name}, {row['unit']}",
+            with_interval(row["mae"]),
+            number(row["median_answer_mae"]),
+            with_interval(row["bias"]),
+            f"{number(row['within']['value'], 0, 100)} %",
+            f"{number(row['quoted']['value'], 0, 100)} %",
+            str(row["invented"]),
+        ]
+        for name, row in metrics["numbers"].items()
+    ]
+    header = ["Quoted", "Mean error", "Median answer's", "Bias", "Right", "Quoted in", "Invented"]
+    note = (
+        f"{metrics['n']} held-out simulated ECGs; 95 % bootstrap intervals. Right: within the tolerance of "
+        "docs/claims.md, of all records that have the quantity; invented: quoted although it does not exist, such as "
+        "PR in atrial fibrillation."
+    )
+    return Table("Numbers in the text against the truth", header, rows, note)
+
+
+def _findings_table(found: dict[str, Any]) -> Table:
+    order = sorted(found["per_code"].items(), key=lambda item: (-item[1]["cases"], item[0]))
+    rows = [
+        ["all, micro", "", "", "", with_interval(found["f1"], 2)],
+        ["all, macro", "", "", "", with_interval(found["macro_f1"], 2)],
+    ]
+    for code, r in order:
+        counts = [str(r["cases"]), str(r["stated"]), str(r["right"])]
+        rows.append([code.replace("_", " "), *counts, number(r["f1"], 2)])
+    note = f"Findings stated as absent that are present: {found['false_denials']}."
+    return Table("Findings", ["Finding", "Cases", "Stated", "Right", "F1"], rows, note)
+
+
+def _change_table(change: dict[str, Any]) -> Table:
+    names = {"identical_text": "identical text", "claims_kept": "claims kept"}
+    names["rate_followed"] = "quoted rate changes in the right direction"
+    rows = [[label, with_interval(change[name], 2)] for name, label in names.items()]
+    note = f"{change['pairs']} patients queried twice, the second time with another diagnosis."
+    return Table("Does the text change when the signal does?", ["Pair of texts", "Share"], rows, note)
+
+
+def _curve(name: str, row: dict[str, Any]) -> Curve | None:
+    """Plot quoted against true values in bins of equal count, with the diagonal."""
+    points = np.array(row["points"])
+    if len(points) < 2 * BINS:
+        return None
+    bins = np.array_split(points[np.argsort(points[:, 0])], BINS)
+    x, y = ([float(b[:, i].mean()) for b in bins] for i in (0, 1))
+    spread = [float(1.96 * b[:, 1].std() / np.sqrt(len(b))) for b in bins]
+    lines = [
+        Series("quoted", x, y, [a - s for a, s in zip(y, spread)], [a + s for a, s in zip(y, spread)]),
+        Series("exact", x, x),
+    ]
+    unit = QUANTITIES[name][1]
+    return Curve(f"{name}: quoted against true", f"true {name}, {unit}", f"mean quoted {name}, {unit}", lines)
+
+
+def _case(title: str, ecg: SimulatedEcg, content: TextContent, text: str, f1: float) -> Case:
+    facts = {key: ecg.parameters[key] for key in ("heart_rate", "pr_ms", "qrs_ms", "qt_ms")}
+    true = ", ".join(f"{key.split('_')[0]} {number(value, 0)}" for key, value in facts.items())
+    quoted = ", ".join(f"{key} {value:.0f}" for key, value in content.values.items()) or "nothing"
+    note = f"Truth: {', '.join(ecg.diagnoses).replace('_', ' ')}; {true}. Quoted: {quoted}. Finding F1 {f1:.2f}."
+    return Case(title, text, draw_page(ecg.record), marked_text(text, ecg.record), note)

@@ -1,4 +1,4 @@
-"""What a text says, as numbers and findings: the part that the judge-free benchmarks share."""
+"""Content of a text as numbers and findings: shared by the benchmarks that need no judge."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ QUANTITIES: dict[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Said:
-    """A text's content.
+class TextContent:
+    """Content of a text.
 
     Attributes:
         values: Quantity to the first value given for the whole record (the middle of a range).
         findings: Asserted finding code to whether it is certain.
-        denied: Finding codes that are said to be absent.
-        claims: Everything that was found.
+        denied: Codes of findings stated as absent.
+        claims: All claims.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -35,8 +35,8 @@ class Said:
     claims: tuple[Any, ...] = ()
 
 
-def read_text(text: str) -> Said:
-    """Values, findings and denials of a text."""
+def read_text(text: str) -> TextContent:
+    """Extract values, findings and denials from a text."""
     from gem_lightning.claims.extract import extract
 
     claims = extract(text)
@@ -54,7 +54,7 @@ def read_text(text: str) -> Said:
             value = _point(claim)
             if value is not None:
                 values.setdefault(kinds[claim.kind], value)
-    return Said(values, findings, frozenset(denied - findings.keys()), tuple(claims))
+    return TextContent(values, findings, frozenset(denied - findings.keys()), tuple(claims))
 
 
 def _point(claim: Any) -> float | None:
@@ -65,10 +65,10 @@ def _point(claim: Any) -> float | None:
     return None
 
 
-def kept(before: Said, after: Said) -> float:
-    """Share of claims that two texts have in common, of all they make (Jaccard); 1 when neither claims anything.
+def claims_kept(before: TextContent, after: TextContent) -> float:
+    """Return the share of claims that two texts have in common, of all they make (Jaccard); 1 when there are none.
 
-    Numbers are the same within the default tolerance of their kind.
+    Numbers are equal within the default tolerance of their kind.
     """
     left = list(dict.fromkeys(claim.meaning for claim in after.claims))
     one = list(dict.fromkeys(claim.meaning for claim in before.claims))
@@ -93,14 +93,14 @@ def _same(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
 
 
 def draw_page(record: EcgRecord) -> Any:
-    """The record as a picture for a report, uint8 (H, W, 3)."""
+    """Render the record for a report, uint8 (H, W, 3)."""
     from gem_lightning.render import EcgRenderer
 
     return EcgRenderer(size=(680, 900))(record).image
 
 
 def pick_cases(scores: dict[str, float], count: int) -> list[tuple[str, str]]:
-    """(kind, id) of the worst and the middling records by a score where higher is better."""
+    """Return (kind, id) of the worst and the median records by a score where higher is better."""
     order: Sequence[str] = sorted(scores, key=lambda name: (scores[name], name))
     worst = [("Worst", name) for name in order[: (count + 1) // 2]]
     middle = len(order) // 2
@@ -109,7 +109,7 @@ def pick_cases(scores: dict[str, float], count: int) -> list[tuple[str, str]]:
 
 
 def marked_text(text: str, record: EcgRecord) -> str | None:
-    """The text with its claims coloured by what is measured on the record."""
+    """Return the text as HTML with its claims coloured by their verdicts on the record."""
     from gem_lightning.claims.verify import verify
     from gem_lightning.features import measure
 

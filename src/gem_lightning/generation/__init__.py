@@ -1,1 +1,1 @@
-"""Instruction data: pipeline, teachers, quality gate, validation."""
+"""Instruction data: pipeline, teacher LLMs, quality gate, validation."""

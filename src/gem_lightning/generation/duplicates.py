@@ -1,4 +1,4 @@
-"""What only shows between samples: doubled ids, doubled and nearly doubled signals, and leaks across splits."""
+"""Faults between samples: duplicate ids, duplicate and nearly duplicate signals, and leaks across splits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from gem_lightning.ecg.record import EcgRecord
 
 RATE, SECONDS, LEADS = 50, 10, ("I", "II", "V2", "V5")
-_TABLES, _SEED = 24, 20240501
+_TABLES, _SEED = 24, 20240501  # hash tables: a near-duplicate has to share a bucket in one of them
 
 
 def signature(record: EcgRecord) -> str:
-    """Four leads at 50 Hz over the first 10 s as 8-bit integers, in text: enough to find the same recording again."""
+    """Return four leads at 50 Hz over the first 10 s as 8-bit integers in base64: enough to recognise a recording."""
     n = RATE * SECONDS
     rows = []
     for lead in LEADS:
@@ -32,13 +32,13 @@ def signature(record: EcgRecord) -> str:
 
 
 def read_signatures(texts: Sequence[str]) -> np.ndarray:
-    """(n, leads · samples) float32 of signatures."""
+    """Decode signatures to (n, leads · samples) float32."""
     blocks = [np.frombuffer(base64.b64decode(text), np.int8) for text in texts]
     return np.stack(blocks).astype(np.float32) if blocks else np.zeros((0, RATE * SECONDS * len(LEADS)), np.float32)
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest correlation of two signatures over shifts of up to 2 s."""
+    """Return the largest correlation of two signatures over shifts of up to 2 s."""
     n = RATE * SECONDS
     fa = np.fft.rfft(a.reshape(len(LEADS), n), 2 * n)
     fb = np.fft.rfft(b.reshape(len(LEADS), n), 2 * n)
@@ -49,7 +49,7 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _features(signatures: np.ndarray) -> np.ndarray:
-    """Magnitude spectra (n, bins): the same for a recording and its shifted copy; centred, of unit length."""
+    """Return magnitude spectra (n, bins), invariant to shifts; centred, of unit length."""
     n = RATE * SECONDS
     spectra = np.abs(np.fft.rfft(signatures.reshape(-1, len(LEADS), n)))[..., 3:250]
     spectra = np.sqrt(spectra).reshape(len(signatures), -1)
@@ -58,7 +58,7 @@ def _features(signatures: np.ndarray) -> np.ndarray:
 
 
 def near_pairs(signatures: np.ndarray, near: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs (i, j, similarity) of signatures with a similarity of ``near`` or more, i < j.
+    """Yield pairs (i, j, similarity) of signatures with a similarity of ``near`` or more, i < j.
 
     Candidates share a bucket of random-hyperplane hashes of their spectra, so a million records take minutes.
     """
@@ -75,6 +75,7 @@ def near_pairs(signatures: np.ndarray, near: float) -> Iterator[tuple[int, int, 
         for bucket in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
             if len(bucket) < 2:
                 continue
+            # a loose prefilter: near-duplicates correlate far higher
             alike = np.triu(spectra[bucket] @ spectra[bucket].T, 1) > 0.8
             for i, j in zip(*np.nonzero(alike)):
                 pair = (int(min(bucket[i], bucket[j])), int(max(bucket[i], bucket[j])))
@@ -86,14 +87,14 @@ def near_pairs(signatures: np.ndarray, near: float) -> Iterator[tuple[int, int, 
                     yield (*pair, score)
 
 
-def between(rows: Sequence[dict[str, Any]], near: float) -> Iterator[dict[str, Any]]:
-    """Faults between samples.
+def compare_samples(rows: Sequence[dict[str, Any]], near: float) -> Iterator[dict[str, Any]]:
+    """Yield faults between samples.
 
     Args:
-        rows: One a sample: ``id, file, split, record, patient, signal`` (digest), ``words`` (digest), ``signature``.
+        rows: One per sample: ``id, file, split, record, patient, signal`` (digest), ``text`` (digest), ``signature``.
         near: Similarity from which two signals are near-duplicates.
     """
-    yield from _doubled(rows)
+    yield from _duplicates(rows)
     records = _records(rows)
     yield from _leaks(rows)
     names = [name for name in records if records[name].get("signature")]
@@ -111,7 +112,7 @@ def between(rows: Sequence[dict[str, Any]], near: float) -> Iterator[dict[str, A
 
 
 def _records(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """First row of each record, with every split that it is in."""
+    """Return the first row of each record, with all splits that contain it."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row.get("record"):
@@ -120,24 +121,24 @@ def _records(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _doubled(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _duplicates(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     ids: dict[tuple[str, str], Any] = {}
     texts: dict[tuple[Any, str], Any] = {}
     for row in rows:
         key = (row["file"], str(row["id"]))
         if key in ids:
-            yield _fault(row, "duplicate_id", f"the id {row['id']!r} comes twice in {row['file']}")
+            yield _fault(row, "duplicate_id", f"the id {row['id']!r} occurs twice in {row['file']}")
         ids.setdefault(key, row["id"])
-        text = (row.get("signal") or row.get("record"), row["words"])
-        if not row["words"]:  # malformed: told once
+        text = (row.get("signal") or row.get("record"), row["text"])
+        if not row["text"]:  # malformed: already reported
             continue
         if text in texts:
-            yield _fault(row, "duplicate", f"the same record and words as {texts[text]!r}")
+            yield _fault(row, "duplicate", f"the same record and text as {texts[text]!r}")
         texts.setdefault(text, row["id"])
 
 
 def _leaks(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Samples outside the split in which their patient or record came first."""
+    """Yield samples outside the split in which their patient or record occurs first."""
     for name, kind in (("patient", "leak_patient"), ("record", "leak_record")):
         first: dict[str, str] = {}
         for row in rows:
@@ -145,14 +146,14 @@ def _leaks(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 continue
             split = first.setdefault(row[name], row["split"])
             if split != row["split"]:
-                yield _fault(row, kind, f"{name} {row[name]} is in {split} too")
+                yield _fault(row, kind, f"{name} {row[name]} is also in {split}")
 
 
-def _pair(a: dict[str, Any], b: dict[str, Any], kind: str, words: str) -> dict[str, Any]:
+def _pair(a: dict[str, Any], b: dict[str, Any], kind: str, message: str) -> dict[str, Any]:
     if a["splits"] != b["splits"]:
-        return _fault(b, "leak_record", f"{words} as {a['id']!r}, which is in {', '.join(sorted(a['splits']))}")
-    return _fault(b, kind, f"{words} as {a['id']!r}")
+        return _fault(b, "leak_record", f"{message} as {a['id']!r}, which is in {', '.join(sorted(a['splits']))}")
+    return _fault(b, kind, f"{message} as {a['id']!r}")
 
 
-def _fault(row: dict[str, Any], kind: str, words: str) -> dict[str, Any]:
-    return {"id": row["id"], "file": row["file"], "kind": kind, "words": words}
+def _fault(row: dict[str, Any], kind: str, message: str) -> dict[str, Any]:
+    return {"id": row["id"], "file": row["file"], "kind": kind, "message": message}

@@ -1,4 +1,4 @@
-"""What a text must satisfy to become training data."""
+"""Quality gate: conditions that a text must meet to become training data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from gem_lightning.errors import DataError
 from gem_lightning.features.schema import EcgFeatures, Finding
 
-# Words by which a text gives away that it was written from something other than the tracing.
+# Phrases by which a text reveals a source other than the tracing.
 _SOURCES = re.compile(
     r"\b(?:(?:the|this|provided|given|supplied|attached|clinical|cardiolog\w+|machine|device|confirmed)\s+)+"
     r"(?:report|diagnos[ie]s given|measurements? (?:list|table|provided|given)|machine measurements?|data provided)\b"
@@ -21,7 +21,7 @@ _SOURCES = re.compile(
     r"|\bconfirmed diagnosis\b|\blisted (?:findings|measurements)\b",
     re.IGNORECASE,
 )
-# Numbers that name something instead of measuring it.
+# Numbers that are names rather than measurements.
 _NAMES = re.compile(
     r"\b12[- ]lead|\bV[1-6](?:\s*[-–—]\s*V?[1-6])?|\b10[- ]?(?:s|sec|second)s?\b|\b25 ?mm/s|\b10 ?mm/mV"
     r"|\bbeats? (?:no\. )?\d+(?:(?:, and |, | and | to |[-–])\d+)*"
@@ -36,22 +36,22 @@ _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)?")
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a text cannot stand.
+    """Reason for rejecting a text.
 
     Args:
-        category: For counting.
-        words: For the teacher, who is asked to mend it.
-        finding: Code of the finding it is about, or None.
+        category: Category, for counts.
+        message: Explanation for the teacher LLM, which is prompted to correct it.
+        finding: Code of the finding concerned, or None.
     """
 
     category: str
-    words: str
+    message: str
     finding: str | None = None
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The gate's answer.
+class GateResult:
+    """Result of the gate.
 
     Attributes:
         problems: Empty when the text is accepted.
@@ -63,23 +63,23 @@ class Judgement:
 
     @property
     def accepted(self) -> bool:
-        """True when nothing is wrong."""
+        """Return whether there are no problems."""
         return not self.problems
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Accepts a text whose every number and finding the record bears out.
+    """Accepts a text whose numbers and findings are all supported by the record.
 
     Args:
-        max_words: Longest text, words; a tenth more is forgiven.
-        min_claims: Fewest supported claims.
-        all_numbers: Refuse numbers that no claim covers: a number that cannot be checked may be invented.
-        report_rules: Where a clinician's report says something, it rules over the measurement: its findings must be
-            stated, are accepted although the measurement disagrees, and no other diagnosis may be added.
+        max_words: Maximum length, words; 10 % more is tolerated, since models count words poorly.
+        min_claims: Minimum number of supported claims.
+        all_numbers: Reject numbers that no claim covers: a number that cannot be verified may be invented.
+        report_rules: A clinician's report takes precedence over the measurement: its findings must be stated, are
+            accepted although the measurement disagrees, and no other diagnosis may be added.
 
     Raises:
-        DataError: A limit that is no whole number.
+        DataError: A limit that is not an int of 0 or more.
     """
 
     max_words: int = 300
@@ -91,18 +91,17 @@ class Gate:
         for name in ("max_words", "min_claims"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
-                raise DataError(f"expected gate.{name} as a whole number of 0 or more, got {value!r}")
+                raise DataError(f"expected gate.{name} as an int of 0 or more, got {value!r}")
 
-    def judge(
+    def check(
         self, text: str, features: EcgFeatures, findings: Sequence[Finding] | None = None, report: str | None = None
-    ) -> Judgement:
+    ) -> GateResult:
         """Check one text.
 
         Args:
-            text: What the teacher wrote.
-            features: Of the record.
-            findings: Of the record, for the patient's age and sex; the numbers of their criteria may be quoted. None
-                asks :func:`gem_lightning.features.findings`.
+            text: Text of the teacher LLM.
+            features: Measurements of the record.
+            findings: Findings of the record; the numbers of their criteria may be quoted. None computes them.
             report: The clinician's report, or None.
         """
         from gem_lightning.claims.verify import verify
@@ -112,69 +111,69 @@ class Gate:
 
             findings = find(features)
         checked = verify(text, features, findings=findings)
-        said = report_codes(report) if self.report_rules else frozenset()
+        reported = report_codes(report) if self.report_rules else frozenset()
         problems = list(self._form(text))
         claims = {"supported": 0, "contradicted": 0, "unverifiable": 0}
         covered = []
         for verdict in checked.verdicts:
             claims[verdict.verdict] += 1
             covered.append(verdict.claim.span)
-            problem = _problem(verdict, said, text)
+            problem = _problem(verdict, reported, text)
             if problem is not None:
                 problems.append(problem)
-        problems += _left_out(checked.verdicts, said)
+        problems += _omitted(checked.verdicts, reported)
         problems += _wrong_beats(text, features)
         if self.all_numbers:
             problems += _loose_numbers(text, covered, findings)
         if claims["supported"] < self.min_claims:
-            words = f"It quotes {claims['supported']} measured facts; at least {self.min_claims} are wanted."
-            problems.append(Problem("too few claims", words))
-        return Judgement(tuple(problems), claims)
+            message = f"It quotes {claims['supported']} measured facts; at least {self.min_claims} are required."
+            problems.append(Problem("too few claims", message))
+        return GateResult(tuple(problems), claims)
 
     def _form(self, text: str) -> Iterator[Problem]:
-        words = len(text.split())
-        if words > 1.1 * self.max_words:
-            yield Problem("too long", f"It has {words} words; at most {self.max_words} are wanted.")
+        count = len(text.split())
+        if count > 1.1 * self.max_words:
+            yield Problem("too long", f"It has {count} words; at most {self.max_words} are allowed.")
         found = _SOURCES.search(text)
         if found:
-            yield Problem("names its sources", f"It says {found.group()!r}: write from the tracing alone.")
+            yield Problem("names its sources", f"It contains {found.group()!r}: write from the tracing alone.")
 
 
 def _quote(claim: Any, text: str) -> str:
     return " ".join(text[slice(*claim.span)].split())
 
 
-def _problem(verdict: Any, said: frozenset[str], text: str) -> Problem | None:
-    """What is wrong with one claim, or None."""
+def _problem(verdict: Any, reported: frozenset[str], text: str) -> Problem | None:
+    """Return the problem of one claim, or None."""
     claim = verdict.claim
     quote = _quote(claim, text)
-    if claim.finding is not None and claim.kind == "finding" and claim.finding in said:
+    if claim.finding is not None and claim.kind == "finding" and claim.finding in reported:
         if claim.negated and not claim.uncertain:
             return Problem("denies the report", f"{quote!r}: {claim.finding.replace('_', ' ')} is present.")
         return None
     if verdict.verdict == "supported":
         return None
     if verdict.verdict == "contradicted":
-        told = verdict.measured is None or "measured" in verdict.reason
-        measured = "" if told else f" Measured: {verdict.measured}."
+        stated = verdict.measured is None or "measured" in verdict.reason
+        measured = "" if stated else f" Measured: {verdict.measured}."
         category = "contradicted finding" if claim.kind == "finding" else "contradicted number"
         return Problem(
             category, f"{quote!r} is not what the tracing shows.{measured} {verdict.reason}".strip(), claim.finding
         )
     if claim.kind == "finding" and claim.negated:
-        return None  # nothing measured speaks against an absence that cannot be measured
+        return None  # an absence that cannot be measured is not contradicted either
     category = "finding without support" if claim.kind == "finding" else "number that cannot be checked"
-    return Problem(category, f"{quote!r} rests on nothing measured: leave it out.", claim.finding)
+    return Problem(category, f"{quote!r} has no measured support: leave it out.", claim.finding)
 
 
-def _left_out(verdicts: Sequence[Any], said: frozenset[str]) -> Iterator[Problem]:
+def _omitted(verdicts: Sequence[Any], reported: frozenset[str]) -> Iterator[Problem]:
     stated = {v.claim.finding for v in verdicts if v.claim.kind == "finding" and not v.claim.negated}
-    for code in sorted(said - stated):
+    for code in sorted(reported - stated):
         yield Problem("leaves out the diagnosis", f"It does not state: {code.replace('_', ' ')}.")
 
 
 def _wrong_beats(text: str, features: EcgFeatures) -> Iterator[Problem]:
-    """Beats that are called premature and are not."""
+    """Yield a problem for each beat called premature that is not."""
     classes = list(features.beats.beat_class)
     for match in _PREMATURE.finditer(text):
         for number in map(int, re.findall(r"\d+", match.group(1))):
@@ -183,7 +182,7 @@ def _wrong_beats(text: str, features: EcgFeatures) -> Iterator[Problem]:
 
 
 def _loose_numbers(text: str, covered: Sequence[tuple[int, int]], findings: Sequence[Any]) -> Iterator[Problem]:
-    """Numbers outside every claim that neither name something nor quote the criterion of a finding."""
+    """Yield a problem for each number outside every claim that is neither a name nor in the criterion of a finding."""
     quotable = frozenset().union(*(_numbers(finding.threshold) for finding in findings))
     loose = [m for m in _NUMBER.finditer(text) if not _inside(m, covered) and _value(m.group()) not in quotable]
     named = [match.span() for match in _NAMES.finditer(text)] if loose else []
@@ -200,7 +199,7 @@ def _inside(match: re.Match[str], spans: Sequence[tuple[int, int]]) -> bool:
 
 @cache
 def _numbers(threshold: str) -> frozenset[float]:
-    """The numbers of a criterion, of which there are as many as rules."""
+    """Return the numbers of a criterion; cached, since there are few criteria."""
     return frozenset(map(_value, _NUMBER.findall(threshold)))
 
 
@@ -209,7 +208,7 @@ def _value(number: str) -> float:
 
 
 def report_codes(report: str | None) -> frozenset[str]:
-    """Findings that a report states as present; empty where it has none that the lexicon knows."""
+    """Return the findings that a report states as present, as far as the lexicon knows them."""
     if not report:
         return frozenset()
     from gem_lightning.claims.extract import extract

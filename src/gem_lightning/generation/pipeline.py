@@ -1,4 +1,4 @@
-"""From one record to verified instruction samples: read → quality → features → picture → words → gate → rows."""
+"""Pipeline from one record to verified instruction samples: read, quality, features, image, text, gate, rows."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import numpy as np
 from gem_lightning.composition.question_kinds import ASKED, KINDS, Turns, make_turns, opening, parse_turns
 from gem_lightning.errors import DataError
 from gem_lightning.features.schema import EcgFeatures, Finding
-from gem_lightning.generation.gate import Gate, Judgement, Problem, report_codes
+from gem_lightning.generation.gate import Gate, GateResult, Problem, report_codes
 from gem_lightning.generation.prompts import facts_for_prompt, render_prompt
 from gem_lightning.jobs import write_atomically
 from gem_lightning.samples.sample import InstructionSample, RecordRef
 from gem_lightning.sources.base import SourceRecord
 
 Row = dict[str, Any]
-Asked = tuple[str, str, list[dict[str, Any]]]  # kind, sample id, messages
+TeacherTask = tuple[str, str, list[dict[str, Any]]]  # kind, sample id, messages
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A record as far as it goes without a teacher.
+    """A measured and rendered record, ready for a teacher LLM.
 
     Attributes:
-        record: Where it came from.
-        features, findings: Of the signal.
+        record: Its entry in the source.
+        features, findings: Measurements and findings of the signal.
         earlier: Features of the same patient's earlier record, or None.
-        image: Portable path of its picture, or None.
-        verdict: Of the quality gate: ``usable``, ``care`` or ``unusable``.
-        reasons: Why not ``usable``.
+        image: Portable path of its image, or None.
+        verdict: Signal quality: ``usable``, ``care`` or ``unusable``.
+        reasons: Reasons where it is not ``usable``.
     """
 
     record: SourceRecord
@@ -48,29 +48,29 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What is made of each record. Picklable: worker processes get a copy.
+    """Makes samples of records. Picklable: worker processes get a copy.
 
     Args:
         paths: Leading folders in record references → folders here.
-        out: Folder of the run; pictures go below it.
+        out: Folder of the run; images go below it.
         kinds: Kind of sample → weight (see :data:`gem_lightning.composition.question_kinds.KINDS`).
         samples_per_record: Samples drawn for each record, of different kinds as far as the weights allow.
-        style: Of composed interpretations (see :func:`gem_lightning.grounding.compose`).
-        seed: Of everything that is drawn; a record's draws depend on this and its id alone.
-        gate: What a text must satisfy.
-        tries: Attempts of a teacher at one text.
-        renderer: Draws the record (an ``EcgRenderer``), or None for samples without pictures.
-        splits: Share of ``val`` and ``test`` by patient, where the data set has no split of its own.
-        quality: Worst verdict that is let through: ``usable``, ``care`` or ``unusable``.
+        style: Style of composed interpretations (see :func:`gem_lightning.grounding.compose`).
+        seed: Seed of all draws; a record's draws depend on it and the record's id alone.
+        gate: Quality gate of the texts.
+        tries: Maximum number of attempts at one text.
+        renderer: Renders the record (an ``EcgRenderer``), or None for samples without images.
+        splits: Shares of ``val`` and ``test`` by patient, where the data set has no split of its own.
+        quality: Worst accepted signal quality: ``usable``, ``care`` or ``unusable``.
         measurements: Write ``machine_measurements`` into each sample.
-        prompt_file: A prompt to use for interpretations instead of the package's own.
+        prompt_file: Prompt for interpretations that replaces the package's own.
         contract: Signal contract of the reader.
         source: Name of the data set, for the samples' metadata.
         teacher: Name of the teacher, for the samples' metadata.
-        attached: The teacher is sent the pictures, and its prompt says so.
+        attached: The teacher LLM receives the images, and its prompt refers to them.
 
     Raises:
-        DataError: A setting that makes no sense, or no prompt file there.
+        DataError: An invalid setting, or a missing prompt file.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
@@ -106,25 +106,25 @@ class Pipeline:
         if self.contract not in ("clean", "gem"):
             raise DataError(f"expected contract clean or gem, got {self.contract!r}")
         if self.attached and self.renderer is None:
-            raise DataError("expected a renderer for a teacher that is sent pictures, got none; give render=default")
+            raise DataError("expected a renderer for a teacher that receives images, got none; give render=default")
         if self.prompt_file is not None and not Path(self.prompt_file).is_file():
             raise DataError(f"expected a Jinja file at {self.prompt_file}, got none; check prompt_file")
 
     # -- one record ------------------------------------------------------------------------------------------------
 
     def prepare(self, item: Mapping[str, Any]) -> Prepared:
-        """Read and measure one item of a source."""
+        """Read, measure and render one item of a source."""
         from gem_lightning.ecg import quality
         from gem_lightning.features import findings, measure
 
         source = SourceRecord.from_item(item)
         record = self._ref(source).read(contract=self.contract)
-        judged = quality(record)
         source = source.completed(record.meta)
-        features = measure(record)
+        record = source.with_patient(record)
+        signal, features = quality(record), measure(record)
         found = tuple(findings(features, age=source.age, sex=source.sex))
-        prepared = Prepared(source, features, found, verdict=judged.verdict, reasons=tuple(judged.reasons))
-        if self._refused(prepared) is not None:
+        prepared = Prepared(source, features, found, verdict=signal.verdict, reasons=tuple(signal.reasons))
+        if self._refusal(prepared) is not None:
             return prepared
         image = None if self.renderer is None else self._draw(record, source.id)
         return replace(prepared, image=image, earlier=self._earlier(source))
@@ -140,24 +140,24 @@ class Pipeline:
         from gem_lightning.features import measure
 
         ref = RecordRef.parse(source.earlier, source.format).mapped(self.paths)
-        return measure(ref.read(contract=self.contract))
+        return measure(source.with_patient(ref.read(contract=self.contract)))
 
     def _draw(self, record: Any, name: str) -> str:
-        """Draw the record into ``images/``; the same record and seed give the same bytes."""
+        """Render the record into ``images/``; the same record and seed give the same bytes."""
         import cv2
 
         below = Path("images") / f"{safe_name(name)}.png"
         drawn = self.renderer(record, seed=self._number("picture", name))
         done, data = cv2.imencode(".png", np.ascontiguousarray(drawn.image[..., ::-1]))
         if not done:
-            raise DataError(f"the picture of {name} cannot be encoded as PNG")
+            raise DataError(f"expected an image of {name} that can be encoded as PNG, got shape {drawn.image.shape}")
         path = Path(self.out) / below
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data.tobytes())
         return below.as_posix()
 
-    def _refused(self, prepared: Prepared) -> Problem | None:
-        """Why no sample is made of this record, or None."""
+    def _refusal(self, prepared: Prepared) -> Problem | None:
+        """Return the reason why no sample is made of this record, or None."""
         levels = ("usable", "care", "unusable")
         if levels.index(prepared.verdict) > levels.index(self.quality):
             return Problem("quality", "; ".join(prepared.reasons) or prepared.verdict)
@@ -168,7 +168,7 @@ class Pipeline:
         return None
 
     def plan(self, prepared: Prepared) -> list[str]:
-        """Kinds of the samples of this record: drawn by weight, without repeating one before the others are used."""
+        """Draw the kinds of this record's samples by weight, without repeating one before the others are used."""
         weights = {k: w for k, w in self.kinds.items() if w > 0}
         if prepared.earlier is None:
             weights.pop("comparison", None)
@@ -181,67 +181,61 @@ class Pipeline:
             del left[names[-1]]
         return names
 
-    def _number(self, what: str, name: str) -> int:
-        digest = hashlib.blake2b(f"{self.seed}/{what}/{name}".encode(), digest_size=8).digest()
+    def _number(self, purpose: str, name: str) -> int:
+        """Return a random integer that depends on seed, purpose and name alone."""
+        digest = hashlib.blake2b(f"{self.seed}/{purpose}/{name}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
     def __call__(self, item: Mapping[str, Any]) -> list[Row]:
-        """Rows of one record with the offline composer."""
+        """Return the rows of one record with the offline composer."""
         prepared = self.prepare(item)
-        refused = self._refused(prepared)
-        if refused is not None:
-            return [self._rejected(prepared, "record", [refused], [])]
-        rows = []
-        for number, kind in enumerate(self.plan(prepared)):
-            rows.append(self._composed(prepared, kind, self._sample_id(prepared, kind, number)))
-        return rows
+        refusal = self._refusal(prepared)
+        if refusal is not None:
+            return [self._rejected(prepared, "record", [refusal], [])]
+        kinds = enumerate(self.plan(prepared))
+        return [self._composed(prepared, kind, self._sample_id(prepared, kind, number)) for number, kind in kinds]
 
     def _composed(self, prepared: Prepared, kind: str, name: str) -> Row:
-        """A row made from the measurements alone; findings that the gate refuses are left out of the next attempt."""
+        """Compose a row from the measurements; findings that the gate rejects are omitted in the next attempt."""
         found = _agreeing(prepared.findings, report_codes(prepared.record.report) if self.gate.report_rules else None)
         seed, attempts = self._number("words", name), []
         turns: Turns = []
-        judged = Judgement(())
+        result = GateResult(())
         for _ in range(self.tries):
             turns = make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier)
-            judged = self.judge(prepared, kind, turns)
-            attempts.append({"text": "\n".join(a for _, a in turns), "problems": told(judged.problems)})
-            refused = {problem.finding for problem in judged.problems}
-            kept = tuple(f for f in found if f.code not in refused)
-            if judged.accepted or len(kept) == len(found):
+            result = self.check_turns(prepared, kind, turns)
+            attempts.append({"text": "\n".join(a for _, a in turns), "problems": problem_rows(result.problems)})
+            rejected = {problem.finding for problem in result.problems}
+            kept = tuple(f for f in found if f.code not in rejected)
+            if result.accepted or len(kept) == len(found):
                 break
             found = kept
-        return self.row(prepared, kind, name, turns, judged, attempts)
+        return self.row(prepared, kind, name, turns, result, attempts)
 
-    def judge(self, prepared: Prepared, kind: str, turns: Turns) -> Judgement:
-        """The gate's verdict on a sample; only free texts must quote several facts and carry the diagnosis."""
+    def check_turns(self, prepared: Prepared, kind: str, turns: Turns) -> GateResult:
+        """Apply the gate to a sample; only free texts must quote several facts and state the diagnosis."""
         if not turns:
-            return Judgement((Problem("nothing to ask", f"The record gives no sample of kind {kind}."),))
+            return GateResult((Problem("nothing to ask", f"The record gives no sample of kind {kind}."),))
         free = kind in ASKED
         gate = self.gate if free else replace(self.gate, min_claims=0, report_rules=False, all_numbers=False)
         text = "\n".join(answer for _, answer in turns)
-        return gate.judge(text, prepared.features, prepared.findings, prepared.record.report if free else None)
+        return gate.check(text, prepared.features, prepared.findings, prepared.record.report if free else None)
 
     def _sample_id(self, prepared: Prepared, kind: str, number: int) -> str:
         repeated = number >= len([w for w in self.kinds.values() if w > 0])
         return f"{prepared.record.id}-{kind}" + (f"-{number}" if repeated else "")
 
     def row(
-        self, prepared: Prepared, kind: str, name: str, turns: Turns, judged: Judgement, attempts: list[Row]
+        self, prepared: Prepared, kind: str, name: str, turns: Turns, result: GateResult, attempts: list[Row]
     ) -> Row:
-        """The job's row of one sample: accepted with it, or rejected with every attempt and its problems."""
-        if not judged.accepted:
-            return self._rejected(prepared, kind, judged.problems, attempts, name)
-        sample = self.sample(prepared, kind, name, turns, judged, len(attempts))
-        return {
-            "status": "accepted",
-            "id": name,
-            "record": prepared.record.id,
-            "kind": kind,
-            "sample": sample.to_dict(),
-        }
+        """Return the job's row of one sample: the accepted sample, or every rejected attempt with its problems."""
+        if not result.accepted:
+            return self._rejected(prepared, kind, result.problems, attempts, name)
+        sample = self.sample(prepared, kind, name, turns, result, len(attempts))
+        common = {"id": name, "record": prepared.record.id, "kind": kind}
+        return {"status": "accepted", **common, "sample": sample.to_dict()}
 
     def _rejected(
         self, prepared: Prepared, kind: str, problems: Sequence[Problem], attempts: list[Row], name: str | None = None
@@ -251,25 +245,21 @@ class Pipeline:
             "id": name or prepared.record.id,
             "record": prepared.record.id,
             "kind": kind,
-            "problems": told(problems),
+            "problems": problem_rows(problems),
             "attempts": attempts,
         }
 
     def sample(
-        self, prepared: Prepared, kind: str, name: str, turns: Turns, judged: Judgement, attempt: int
+        self, prepared: Prepared, kind: str, name: str, turns: Turns, result: GateResult, attempt: int
     ) -> InstructionSample:
-        """The instruction sample in the original's form."""
+        """Return the instruction sample in the original's form."""
         record = prepared.record
         questions = [opening(question, i) for i, (question, _) in enumerate(turns)]
         pairs = zip(questions, (answer for _, answer in turns))
         conversations = [{"from": who, "value": value} for q, a in pairs for who, value in (("human", q), ("gpt", a))]
-        facts: dict[str, Any] = {
-            "kind": kind,
-            "split": self.split(record),
-            "source": self.source,
-            "teacher": self.teacher,
-        }
-        facts |= {"patient": record.patient or record.id, "claims": judged.claims, "attempt": attempt}
+        facts: dict[str, Any] = {"kind": kind, "split": self.split(record)}
+        facts |= {"source": self.source, "teacher": self.teacher}
+        facts |= {"patient": record.patient or record.id, "claims": result.claims, "attempt": attempt}
         facts |= {name: value for name in ("age", "sex") if (value := getattr(record, name)) is not None}
         if prepared.image is not None:
             facts["image_seed"] = self._number("picture", record.id)
@@ -285,7 +275,7 @@ class Pipeline:
         )
 
     def split(self, record: SourceRecord) -> str:
-        """``train``, ``val`` or ``test``: the data set's own, else by patient, whatever the order of records."""
+        """Return ``train``, ``val`` or ``test``: the data set's own, else by patient alone."""
         if record.split is not None:
             return record.split
         place = (self._number("split", record.patient or record.id) % 10**9) / 10**9
@@ -298,7 +288,7 @@ class Pipeline:
     # -- teachers --------------------------------------------------------------------------------------------------
 
     def messages(self, prepared: Prepared, kind: str) -> list[dict[str, Any]]:
-        """What a teacher is asked."""
+        """Return the prompt of a teacher LLM."""
         record = prepared.record
         facts = facts_for_prompt(
             prepared.features,
@@ -315,45 +305,45 @@ class Pipeline:
             {"role": "user", "content": render_prompt(kind, facts, own)},
         ]
 
-    def start(self, item: Mapping[str, Any]) -> tuple[Prepared, list[Asked], list[Row]]:
-        """First half for a teacher, in a worker: the record, what to ask (kind, sample id, messages), finished rows."""
+    def start(self, item: Mapping[str, Any]) -> tuple[Prepared, list[TeacherTask], list[Row]]:
+        """Prepare a record in a worker: the record, the tasks for the teacher LLM, and rows that need none."""
         prepared = self.prepare(item)
-        refused = self._refused(prepared)
-        if refused is not None:
-            return prepared, [], [self._rejected(prepared, "record", [refused], [])]
-        asked: list[Asked] = []
+        refusal = self._refusal(prepared)
+        if refusal is not None:
+            return prepared, [], [self._rejected(prepared, "record", [refusal], [])]
+        tasks: list[TeacherTask] = []
         rows: list[Row] = []
         for number, kind in enumerate(self.plan(prepared)):
             name = self._sample_id(prepared, kind, number)
             if kind in ASKED:
-                asked.append((kind, name, self.messages(prepared, kind)))
+                tasks.append((kind, name, self.messages(prepared, kind)))
             else:
                 rows.append(self._composed(prepared, kind, name))
-        return prepared, asked, rows
+        return prepared, tasks, rows
 
-    def check(self, prepared: Prepared, kind: str, name: str, text: str) -> tuple[Turns, Judgement]:
-        """Second half, in a worker: what the teacher wrote, as turns, and the verdict."""
+    def check(self, prepared: Prepared, kind: str, name: str, text: str) -> tuple[Turns, GateResult]:
+        """Check an answer of the teacher LLM in a worker: its turns, and the gate's result."""
         try:
             turns = parse_turns(kind, text, self._number("words", name))
         except ValueError as error:
-            return [], Judgement((Problem("not the form asked for", str(error)),))
-        return turns, self.judge(prepared, kind, turns)
+            return [], GateResult((Problem("not the requested form", str(error)),))
+        return turns, self.check_turns(prepared, kind, turns)
 
 
-def told(problems: Sequence[Problem]) -> list[Row]:
-    """Problems as JSON-ready rows."""
-    return [{"category": p.category, "words": p.words} for p in problems]
+def problem_rows(problems: Sequence[Problem]) -> list[Row]:
+    """Return problems as JSON-ready rows."""
+    return [{"category": p.category, "message": p.message} for p in problems]
 
 
-def _agreeing(findings: Sequence[Finding], said: frozenset[str] | None) -> tuple[Finding, ...]:
-    """Findings that the report does not leave out: where a report names any, abnormal others are not stated."""
-    if not said:
+def _agreeing(findings: Sequence[Finding], reported: frozenset[str] | None) -> tuple[Finding, ...]:
+    """Return the findings that may be stated: where a report names any, no other abnormal ones."""
+    if not reported:
         return tuple(findings)
-    return tuple(f for f in findings if f.code in said or not f.abnormal)
+    return tuple(f for f in findings if f.code in reported or not f.abnormal)
 
 
 def safe_name(text: str) -> str:
-    """A file name from an id: odd characters replaced, and a digest added where anything was."""
+    """Return a file name for an id: special characters replaced, with a digest where anything changed."""
     plain_text = re.sub(r"[^\w.=-]+", "_", text)
     if plain_text == text and len(text) <= 120:
         return text

@@ -1,4 +1,4 @@
-"""Prompts for teachers, as Jinja files in templates/; a user's own file replaces any of them."""
+"""Prompts for teacher LLMs: Jinja files in templates/, each replaceable by a user's own file."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def _environment(folder: str | None) -> Any:
 
     own = FileSystemLoader(Path(__file__).parent / "templates")
     loader = own if folder is None else ChoiceLoader([FileSystemLoader(folder), own])
-    # A prompt file is data from elsewhere: the sandbox keeps it from reaching into Python.
+    # A prompt file may be untrusted: the sandbox denies it access to Python objects.
     return SandboxedEnvironment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
 
 
 def render_prompt(name: str, facts: Mapping[str, Any], prompt_file: str | None = None) -> str:
-    """A prompt filled in.
+    """Render a prompt.
 
     Args:
         name: File of this package without suffix, such as ``interpretation``.
-        facts: What :func:`facts_for_prompt` gives, and more.
-        prompt_file: A file to use instead; it sees the same names and may include this package's files. One that
-            shows nothing of the record, such as a published prompt as it stands, gets its facts before it.
+        facts: Output of :func:`facts_for_prompt`, and more.
+        prompt_file: File that replaces it, with the same names; it may include this package's files. The facts are
+            put before a file that uses none of them, such as a published prompt.
 
     Raises:
-        DataError: The file is missing, asks for a name that is not there, or writes names as ``{report}``.
+        DataError: The file is missing, uses an unknown name, or writes names as ``{report}``.
     """
     from jinja2 import TemplateError
 
@@ -65,7 +65,7 @@ def render_prompt(name: str, facts: Mapping[str, Any], prompt_file: str | None =
             return _environment(None).get_template(f"{name}.jinja").render(**facts).strip()
         path = Path(prompt_file)
         text = _environment(str(path.parent)).get_template(path.name).render(**facts).strip()
-        if _shows_facts(prompt_file, frozenset(facts)):
+        if _uses_facts(prompt_file, frozenset(facts)):
             return text
         return f"{_environment(None).get_template('facts.jinja').render(**facts).strip()}\n\n{text}"
     except TemplateError as error:
@@ -74,8 +74,8 @@ def render_prompt(name: str, facts: Mapping[str, Any], prompt_file: str | None =
 
 
 @cache
-def _shows_facts(prompt_file: str, names: frozenset[str]) -> bool:
-    """Whether a prompt uses anything that is known of a record.
+def _uses_facts(prompt_file: str, names: frozenset[str]) -> bool:
+    """Return whether a prompt uses any fact of a record.
 
     Raises:
         DataError: It marks a name in another way than Jinja's.
@@ -103,9 +103,9 @@ def facts_for_prompt(
     max_words: int = 300,
     turns: int = 3,
 ) -> dict[str, Any]:
-    """The names that a prompt can use.
+    """Return the names that a prompt can use.
 
-    Besides the arguments: ``summary``, ``leads`` and ``beats`` (tables as text), ``features`` (the object) and
+    In addition to the arguments: ``summary``, ``leads`` and ``beats`` (tables as text), ``features`` (the object) and
     ``machine_measurements`` (fourteen sequences a lead, as in the original's data).
     """
     return {
@@ -115,7 +115,7 @@ def facts_for_prompt(
         "findings": tuple(findings or ()),
         "image": image,
         "leads": _lead_lines(features),
-        "machine_measurements": _Lazily(features.to_measurements),
+        "machine_measurements": _LazyJson(features.to_measurements),
         "max_words": max_words,
         "report": report,
         "sex": sex,
@@ -124,8 +124,8 @@ def facts_for_prompt(
     }
 
 
-class _Lazily:
-    """Text of a value that is only made when a prompt asks for it."""
+class _LazyJson:
+    """JSON text of a value that is computed when a prompt uses it."""
 
     def __init__(self, make: Any) -> None:
         self._make = make
@@ -168,6 +168,6 @@ def _beat_lines(features: EcgFeatures) -> str:
     rows = zip(*(beats.whole[name].tolist() for name in _BEAT_COLUMNS))
     lines = []
     for i, (time_s, name, values) in enumerate(zip(beats.time_s, beats.beat_class, rows)):
-        told = ", ".join(_number(value, 0) for value in values)
-        lines.append(f"{i + 1}. {time_s:.2f} s: {told} ({str(name).replace('_', ' ')})")
+        numbers = ", ".join(_number(value, 0) for value in values)
+        lines.append(f"{i + 1}. {time_s:.2f} s: {numbers} ({str(name).replace('_', ' ')})")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A whole data set through features or through the pipeline: jobs, their results, and the run card."""
+"""Runs of the pipeline over a data set: features or samples, their results, and the run card."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import asyncio
 import json
 import logging
 import os
+import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gem_lightning.generation import run_card
 from gem_lightning.generation.pipeline import Pipeline
 from gem_lightning.generation.teachers import Teacher
-from gem_lightning.generation.teaching import NO_ANSWER, Taught
+from gem_lightning.generation.teaching import NO_ANSWER, TeacherRunner
 from gem_lightning.jobs import (
     JobError,
     JobFolder,
@@ -35,16 +36,17 @@ from gem_lightning.sources.base import Source, SourceRecord
 logger = logging.getLogger(__name__)
 
 Show = Callable[[Progress], None]
+LIBRARIES = ("gem-lightning", "numpy", "scipy", "wfdb", "opencv-python-headless", "jinja2", "openai", "transformers")
 
 
 @dataclass(frozen=True)
-class Share:
-    """How a job is worked through, none of which changes its rows.
+class RunOptions:
+    """Options of a run that do not change its rows.
 
     Args:
-        workers: Processes; None takes all cores, 0 works in this one.
-        part, parts: This machine's share.
-        limit_s: Time limit a record, s.
+        workers: Number of processes; None takes all cores, 0 works in this one.
+        part, parts: Blocks of this machine: every ``parts``-th, from ``part`` on.
+        limit_s: Time limit per record, s.
     """
 
     workers: int | None = None
@@ -55,7 +57,7 @@ class Share:
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """One row of features of one record; picklable.
+    """Computes the features row of one record; picklable.
 
     Args:
         paths: Leading folders in record references → folders here.
@@ -66,7 +68,7 @@ class FeatureRow:
     contract: str = "clean"
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Read, measure, find: the row of the features table, with what the source says of the record."""
+        """Return the row of the features table, with the facts of the source."""
         from gem_lightning.features import features_row, findings, measure
         from gem_lightning.samples.sample import RecordRef
 
@@ -74,20 +76,20 @@ class FeatureRow:
         source = SourceRecord.from_item(item)
         record = RecordRef.parse(source.ecg or "", source.format).mapped(self.paths).read(contract=self.contract)
         source = source.completed(record.meta)
-        features = measure(record)
+        features = measure(source.with_patient(record))
         codes = [finding.code for finding in findings(features, age=source.age, sex=source.sex)]
         row = {name: getattr(source, name) for name in ("id", "ecg", "patient", "age", "sex", "report")}
         row |= {"codes": list(source.codes), "findings": codes}
-        spent = None if _cold[0] else 1000 * (time.process_time() - start)
-        _cold[0] = False
+        spent = None if _first_record[0] else 1000 * (time.process_time() - start)
+        _first_record[0] = False
         return row | features_row(features) | {"cpu_ms": spent}
 
 
-_cold = [True]  # a process's first record also pays for imports and compilation, which says nothing of the next
+_first_record = [True]  # a process's first record includes imports and compilation: not timed
 
 
 def features_schema() -> Any:
-    """Arrow schema of the features table: the source's columns, then those of ``features.parquet_schema``."""
+    """Return the Arrow schema of the features table: the source's columns, then ``features.parquet_schema``."""
     import pyarrow as pa
 
     from gem_lightning.features import parquet_schema
@@ -101,27 +103,27 @@ def features_schema() -> Any:
 
 
 def source_items(source: Source, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """Items of a job: the records of a source, without samples' JSON."""
+    """Yield the items of a job: the records of a source, without the JSON of samples."""
     return (replace(record, sample=None).to_item() for record in islice(source.records(), limit))
 
 
 def open_features_job(
     source: Source | None, out: str | os.PathLike[str], settings: Any = None, limit: int | None = None, block: int = 256
 ) -> JobFolder:
-    """The job folder of a features table; begun when it is new."""
+    """Open the job folder of a features table; create it if it is new."""
     items = None if source is None else source_items(source, limit)
     return JobFolder(Path(out) / "job", items, settings, ".parquet", block, features_schema())
 
 
 def run_features(
-    folder: JobFolder, paths: Mapping[str, str], share: Share, show: Show | None = None, contract: str = "clean"
+    folder: JobFolder, paths: Mapping[str, str], options: RunOptions, show: Show | None = None, contract: str = "clean"
 ) -> Progress:
-    """Work through this share of a features job."""
-    return run(folder, FeatureRow(paths, contract), share.workers, share.part, share.parts, share.limit_s, show)
+    """Run this machine's part of a features job."""
+    return run(folder, FeatureRow(paths, contract), options.workers, options.part, options.parts, options.limit_s, show)
 
 
 def finish_features(out: str | os.PathLike[str]) -> dict[str, Any]:
-    """``features.parquet``, ``broken.jsonl`` and what the records cost; the card's figures are returned."""
+    """Write ``features.parquet`` and ``broken.jsonl``; return counts and the computing time."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -137,46 +139,48 @@ def finish_features(out: str | os.PathLike[str]) -> dict[str, Any]:
 def open_samples_job(
     source: Source | None, out: str | os.PathLike[str], settings: Any = None, limit: int | None = None, block: int = 32
 ) -> JobFolder:
-    """The job folder of instruction samples; begun when it is new."""
+    """Open the job folder of instruction samples; create it if it is new."""
     items = None if source is None else source_items(source, limit)
     return JobFolder(Path(out) / "job", items, settings, ".jsonl", block)
 
 
 def run_samples(
-    folder: JobFolder, pipeline: Pipeline, teacher: Teacher, share: Share, show: Show | None = None
+    folder: JobFolder, pipeline: Pipeline, teacher: Teacher, options: RunOptions, show: Show | None = None
 ) -> tuple[Progress | None, str | None]:
-    """Work through this share of a samples job.
+    """Run this machine's part of a samples job.
 
     Returns:
-        (progress, why it stopped): a spent budget ends the run cleanly, with None and the reason.
+        (progress, reason for stopping): an exhausted budget ends the run cleanly, with None and the reason.
     """
     if teacher.offline:
-        return run(folder, pipeline, share.workers, share.part, share.parts, share.limit_s, show), None
+        return run(folder, pipeline, options.workers, options.part, options.parts, options.limit_s, show), None
     try:
-        with folder.claimed(share.part, share.parts):
-            return asyncio.run(_teach(folder, pipeline, teacher, share, show)), None
+        with folder.claimed(options.part, options.parts):
+            return asyncio.run(_run_teacher(folder, pipeline, teacher, options, show)), None
     except BudgetError as stop:
         return None, str(stop)
 
 
-async def _teach(folder: JobFolder, pipeline: Pipeline, teacher: Teacher, share: Share, show: Show | None) -> Progress:
-    _ask_again(folder, share)
-    if folder.missing(share.part, share.parts):
-        teacher.open()  # before the workers: a model in this process may use all cores
-    workers = Workers(share.workers, share.limit_s)
-    flying = 2 + 2 * teacher.at_once // folder.block  # enough blocks that a slow answer holds nobody up
+async def _run_teacher(
+    folder: JobFolder, pipeline: Pipeline, teacher: Teacher, options: RunOptions, show: Show | None
+) -> Progress:
+    _undo_unanswered(folder, options)
+    if folder.missing(options.part, options.parts):
+        teacher.open()  # before the workers: loading a model in this process may use all cores
+    workers = Workers(options.workers, options.limit_s)
+    flying = 2 + 2 * teacher.at_once // folder.block  # enough blocks that a slow answer does not delay others
     try:
-        work = Taught(pipeline, teacher, workers)
-        return await run_async(folder, work, flying, share.part, share.parts, show)
+        work = TeacherRunner(pipeline, teacher, workers)
+        return await run_async(folder, work, flying, options.part, options.parts, show)
     finally:
         await teacher.close()
         workers.close()
 
 
-def _ask_again(folder: JobFolder, share: Share) -> None:
-    """Undo blocks in which the teacher gave no answer: it may be back; what it did answer is not asked again."""
+def _undo_unanswered(folder: JobFolder, options: RunOptions) -> None:
+    """Undo blocks in which the teacher LLM gave no answer, to retry them; cached answers are reused."""
     undone = set(folder.missing())
-    for block in set(range(share.part, len(folder.spans), share.parts)) - undone:
+    for block in set(range(options.part, len(folder.spans), options.parts)) - undone:
         if f'"category": "{NO_ANSWER}"'.encode() in folder.shard(block).read_bytes():
             folder.shard(block).unlink()
 
@@ -187,12 +191,12 @@ def finish_samples(
     source: Source | None = None,
     facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One file a split, ``rejected.jsonl``, ``broken.jsonl`` and the run card.
+    """Write one file per split, ``rejected.jsonl``, ``broken.jsonl`` and the run card.
 
     Args:
         out: Folder of the run.
         format: ``json`` (one list, as the original), ``jsonl`` or ``parquet``.
-        source: For its name, its licence and where its folders are (``paths.json``).
+        source: Source, for its name, its licence and its folders (``paths.json``).
         facts: Further entries of the card, such as the teacher's ledger.
     """
     out = Path(out)
@@ -200,7 +204,7 @@ def finish_samples(
     rows = out / "job" / "rows.jsonl"
     merge([out / "job"], rows, partial=True)
     (out / "job" / "broken.jsonl").replace(out / "broken.jsonl")
-    counts = run_card.counts(_rows(rows))
+    counts = count_samples(_rows(rows))
     for split in counts["samples_by_split"]:
         write_samples(_accepted(rows, split), out / f"{split}.{format}")
     rejected = (line for line in rows.open("rb") if b'"status": "accepted"' not in line[:40])
@@ -215,7 +219,7 @@ def finish_samples(
         **counts,
         "source": None if source is None else {"name": source.name, "licence": source.licence, "home": source.home},
         "settings": json.loads((out / "job" / "job.json").read_text())["settings"],
-        "versions": run_card.versions(),
+        "versions": versions(),
         **(facts or {}),
     }
     if source is not None:
@@ -223,7 +227,7 @@ def finish_samples(
         folders |= {"images": os.path.abspath(out / "images")}
         write_atomically(out / PATHS_NOTE, json.dumps(folders, indent=2).encode())
     write_atomically(out / "run_card.json", json.dumps(card, indent=2, ensure_ascii=False, default=str).encode())
-    write_atomically(out / "run_card.md", run_card.words(card).encode())
+    write_atomically(out / "run_card.md", card_text(card).encode())
     rows.unlink()
     return card
 
@@ -236,7 +240,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError as error:
                 raise JobError(
                     f"expected whole rows in {path.parent / 'shards'}, got {line[:40]!r} ({error}); delete the damaged "
-                    "file and run the same again"
+                    "file and rerun"
                 ) from error
 
 
@@ -244,3 +248,92 @@ def _accepted(path: Path, split: str) -> Iterator[InstructionSample]:
     for row in _rows(path):
         if row["status"] == "accepted" and row["sample"]["split"] == split:
             yield InstructionSample.from_dict(row["sample"])
+
+
+# -- run card --------------------------------------------------------------------------------------------------------
+
+
+def count_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count the samples of a run: accepted by kind, split and attempt, rejected by reason; and their claims."""
+    accepted: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    attempts: Counter[int] = Counter()
+    claims: Counter[str] = Counter()
+    rejected = 0
+    for row in rows:
+        if row["status"] == "accepted":
+            sample = row["sample"]
+            accepted[row["kind"]] += 1
+            splits[sample["split"]] += 1
+            attempts[sample["attempt"]] += 1
+            claims.update(sample["claims"])
+        else:
+            rejected += 1
+            reasons.update({problem["category"] for problem in row["problems"]})
+    total = sum(accepted.values())
+    return {
+        "samples": total,
+        "samples_by_kind": dict(accepted.most_common()),
+        "samples_by_split": dict(splits.most_common()),
+        "rejected": rejected,
+        "accept_rate": round(total / (total + rejected), 4) if total + rejected else None,
+        "reject_reasons": dict(reasons.most_common()),
+        "attempts": {str(n): count for n, count in sorted(attempts.items())},
+        "claims": dict(claims),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that affect the data."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def card_text(card: Mapping[str, Any]) -> str:
+    """Return the run card as Markdown."""
+    source = card.get("source") or {}
+    lines = ["# Run card", "", "| | |", "|---|---|"]
+    lines.append(f"| source | {source.get('name')} ({source.get('licence')}) {source.get('home')} |")
+    lines.append(f"| teacher | {card.get('teacher')} |")
+    names = ("records", "records_broken", "records_unfinished", "samples", "rejected", "accept_rate", "stopped")
+    lines += [f"| {name.replace('_', ' ')} | {card[name]} |" for name in names if card.get(name) is not None]
+    ledger = card.get("ledger")
+    if ledger:
+        paid = f"{ledger['answers']} answers, {ledger['prompt_tokens']} + {ledger['completion_tokens']} tokens"
+        lines.append(f"| paid | {paid}, {ledger['cost']:.4f} USD |")
+    for name in ("samples_by_kind", "samples_by_split", "reject_reasons", "broken_reasons", "claims", "versions"):
+        if card.get(name):
+            values = "; ".join(f"{key}: {value}" for key, value in card[name].items())
+            lines.append(f"| {name.replace('_', ' ')} | {values} |")
+    return "\n".join(lines) + "\n"
+
+
+def note_teacher(out: str | os.PathLike[str], part: int, parts: int, facts: Mapping[str, Any]) -> None:
+    """Store the facts of one part's teacher until the parts are merged.
+
+    A run that finds everything done has not loaded its model: the facts of an earlier run are kept.
+    """
+    path = Path(out, f"teacher-{part}of{parts}.json")
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known.pop("stopped", None)
+    write_atomically(path, json.dumps(known | dict(facts)).encode())
+
+
+def teacher_facts(out: str | os.PathLike[str]) -> dict[str, Any]:
+    """Merge the facts of the parts' teachers; ledgers are added."""
+    facts: dict[str, Any] = {}
+    for path in sorted(Path(out).glob("teacher-*of*.json")):
+        part = json.loads(path.read_text())
+        ledger, added = facts.get("ledger"), part.pop("ledger", None)
+        facts |= part
+        if added and ledger:
+            added = {k: v + ledger[k] if isinstance(v, int | float) else v or ledger[k] for k, v in added.items()}
+        if added:
+            facts["ledger"] = added
+    return facts

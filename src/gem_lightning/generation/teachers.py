@@ -1,11 +1,10 @@
-"""Who writes: the composer (offline), an OpenAI-compatible endpoint, a local chat model, or earlier answers."""
+"""Teachers: the offline composer, an OpenAI-compatible endpoint, a local chat model, or earlier answers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,18 @@ from gem_lightning.errors import DataError
 from gem_lightning.llm.cache import Answer, ChatRequest
 from gem_lightning.llm.client import ChatClient, ChatError
 from gem_lightning.llm.local import LocalClient
+from gem_lightning.sources.tables import table_rows
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a teacher wrote.
+class TeacherAnswer:
+    """Answer of a teacher LLM.
 
     Args:
-        text: The words; empty with an error.
-        error: Why there are none, or None.
-        cut: The answer was longer than it may be and breaks off.
-        ended: Why it ended, as the model says.
+        text: Text; empty with an error.
+        error: Reason why there is no text, or None.
+        cut: The answer reached the maximum length and breaks off.
+        ended: Finish reason reported by the model.
     """
 
     text: str
@@ -34,28 +34,28 @@ class Written:
 
 
 class Teacher:
-    """Answers chat messages; ``offline`` teachers are never asked, the composer writes in the worker itself."""
+    """Answers chat messages; an ``offline`` teacher is never prompted, the composer runs in the worker."""
 
     name = "teacher"
     offline = False
     sees_images = False
-    at_once = 1  # questions that it works on at the same time
+    at_once = 1  # prompts in flight
 
     def open(self) -> None:
-        """Make ready, once and before anything is read; raises where the teacher cannot be had."""
+        """Prepare, once and before anything is read; raises where the teacher is unavailable."""
 
     async def write(
         self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, images: Sequence[Any], tag: str
-    ) -> Written:
+    ) -> TeacherAnswer:
         """Answer ``messages``; ``tag`` names sample and attempt."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
-        """For the run card: name and what was paid."""
+        """Return facts for the run card: name and cost."""
         return {"teacher": self.name}
 
     async def close(self) -> None:
-        """Give back connections."""
+        """Release connections."""
 
 
 class Compose(Teacher):
@@ -70,7 +70,7 @@ class OpenAITeacher(Teacher):
 
     Args:
         model: The endpoint's name of the model.
-        images: Send the drawn tracing with the question.
+        images: Send the rendered tracing with the prompt.
         client: Arguments of the client: ``base_url``, ``api_key_env``, ``cache``, ``concurrency``, ``temperature``,
             ``requests_per_minute``, ``tokens_per_minute``, ``price_in``, ``price_out``, ``budget_usd`` and more.
     """
@@ -81,10 +81,10 @@ class OpenAITeacher(Teacher):
         self.at_once = self.client.concurrency
 
     def open(self) -> None:
-        """Look for the key.
+        """Check for the key.
 
         Raises:
-            DataError: OpenAI's own endpoint wants one, and there is none.
+            DataError: OpenAI's own endpoint requires one, and there is none.
         """
         client = self.client
         if client.api_key_env and "api.openai.com" in client.base_url and not os.environ.get(client.api_key_env):
@@ -95,31 +95,31 @@ class OpenAITeacher(Teacher):
 
     async def write(
         self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, images: Sequence[Any], tag: str
-    ) -> Written:
-        """One answer; what the endpoint refuses becomes an error, what nothing can mend raises."""
+    ) -> TeacherAnswer:
+        """Return one answer; a refused request becomes an error in it, a fatal failure is raised."""
         try:
             answer = await self.client.complete(messages, schema, images if self.sees_images else (), tag=tag)
         except ChatError as error:
             if error.fatal:
                 raise
-            return Written("", str(error))
-        return _written(answer)
+            return TeacherAnswer("", str(error))
+        return _teacher_answer(answer)
 
     def facts(self) -> dict[str, Any]:
-        """Model, address and the ledger."""
+        """Return model, address and ledger."""
         return {"teacher": self.name, "base_url": self.client.base_url, "ledger": self.client.ledger.to_dict()}
 
     async def close(self) -> None:
-        """Close connections and the store."""
+        """Close connections and the cache."""
         await self.client.aclose()
 
 
 class ReplayTeacher(Teacher):
-    """Earlier answers, from this library's runs or anywhere else.
+    """Replays earlier answers, from this library's runs or elsewhere.
 
     Args:
-        answers: JSON, JSON Lines or Parquet with ``id`` (sample id such as ``ptbxl-1-interpretation``; the id of the
-            record also does) and ``text``, ``answer``, ``response`` or ``conversations``. Several rows of one id are
+        answers: JSON, JSON Lines or Parquet with ``id`` (sample id such as ``ptbxl-1-interpretation``, or the id of the
+            record) and ``text``, ``answer``, ``response`` or ``conversations``. Several rows of one id are
             its attempts in order.
     """
 
@@ -129,8 +129,10 @@ class ReplayTeacher(Teacher):
     def __init__(self, answers: str) -> None:
         self.path = answers
         self._texts: dict[str, list[str]] = {}
+        if not Path(answers).is_file():
+            raise DataError(f"expected a file of answers, got nothing at {answers}")
         try:
-            for row in _rows(Path(answers)):
+            for row in table_rows(Path(answers)):
                 text = next((row[name] for name in ("text", "answer", "response") if row.get(name)), None)
                 if text is None and row.get("conversations"):
                     text = next((t["value"] for t in row["conversations"] if t["from"] == "gpt"), None)
@@ -139,48 +141,36 @@ class ReplayTeacher(Teacher):
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise
-            what = f"{type(error).__name__}: {error}"
-            raise DataError(f"expected JSON objects with id and text in {answers}, got {what}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(f"expected JSON objects with id and text in {answers}, got {reason}") from error
         if not self._texts:
             raise DataError(f"expected rows with id and text in {answers}, got none")
 
     async def write(
         self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, images: Sequence[Any], tag: str
-    ) -> Written:
-        """The answer of this sample and attempt."""
+    ) -> TeacherAnswer:
+        """Return the answer of this sample and attempt."""
         sample, _, attempt = tag.rpartition("#")
         texts = self._texts.get(sample) or self._texts.get(sample.rpartition("-")[0])
         if not texts or int(attempt) >= len(texts):
-            return Written("", f"no answer for {sample}, attempt {int(attempt) + 1}")
-        return Written(texts[int(attempt)])
+            return TeacherAnswer("", f"no answer for {sample}, attempt {int(attempt) + 1}")
+        return TeacherAnswer(texts[int(attempt)])
 
     def facts(self) -> dict[str, Any]:
-        """Where the answers came from."""
+        """Return the origin of the answers."""
         return {"teacher": self.name, "answers": self.path, "texts": sum(len(t) for t in self._texts.values())}
 
 
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    if not path.is_file():
-        raise DataError(f"expected a file of answers, got nothing at {path}")
-    if path.suffix == ".parquet":
-        from gem_lightning.sources.tables import table_rows
-
-        return table_rows(path)
-    if path.suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
-    return (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-
-
 class LocalTeacher(Teacher):
-    """A chat model of transformers on this machine; questions that wait together are answered as one batch.
+    """A local chat model of transformers; prompts that wait together are answered as one batch.
 
     Args:
         model: Folder or hub name.
-        cache: File in which every answer is kept as it is made; None keeps them in memory.
-        batch_size: Questions a batch.
-        max_new_tokens: Longest answer, tokens.
+        cache: File of the answer cache; None keeps answers in memory.
+        batch_size: Prompts per batch.
+        max_new_tokens: Maximum answer length, tokens.
         device, dtype: See :class:`gem_lightning.llm.local.LocalClient`.
-        patience: How long a batch waits to fill, s.
+        patience: Time that a batch waits to fill, s.
     """
 
     def __init__(
@@ -204,13 +194,13 @@ class LocalTeacher(Teacher):
 
     async def write(
         self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, images: Sequence[Any], tag: str
-    ) -> Written:
-        """One answer, from the next batch."""
+    ) -> TeacherAnswer:
+        """Return one answer, from the next batch."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ChatRequest(messages, tag=tag), future))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.ensure_future(self._work())
-        return _written(await future)
+        return _teacher_answer(await future)
 
     async def _work(self) -> None:
         while self._waiting:
@@ -223,7 +213,7 @@ class LocalTeacher(Teacher):
                 answers = await asyncio.to_thread(self.client.answer, requests)
             except Exception as error:
                 for future in futures:
-                    if not future.done():  # the run was stopped meanwhile
+                    if not future.done():  # the run was stopped in the meantime
                         future.set_exception(error)
                 continue
             for future, answer in zip(futures, answers):
@@ -231,13 +221,13 @@ class LocalTeacher(Teacher):
                     future.set_result(answer)
 
     def facts(self) -> dict[str, Any]:
-        """Model, where it ran, and the ledger."""
+        """Return model, device and ledger."""
         return {"teacher": self.name, **self.client.facts(), "ledger": self.client.ledger.to_dict()}
 
     async def close(self) -> None:
-        """Close the store."""
+        """Close the cache."""
         self.client.store.close()
 
 
-def _written(answer: Answer) -> Written:
-    return Written(answer.text, answer.error, cut=answer.finish_reason == "length", ended=answer.finish_reason)
+def _teacher_answer(answer: Answer) -> TeacherAnswer:
+    return TeacherAnswer(answer.text, answer.error, cut=answer.finish_reason == "length", ended=answer.finish_reason)

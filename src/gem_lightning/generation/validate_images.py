@@ -1,4 +1,4 @@
-"""Does a picture show the signal that its sample names? Its traces are read back and laid over the record."""
+"""Check that an image shows the signal of its sample: its traces are correlated with the record."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, GemError
 
 LAYOUTS = ("3x4+1", "3x4+3", "3x4", "6x2", "12x1")
-_COLUMNS, _LEVELS = 160, 96  # places looked at along and across a strip
+_COLUMNS, _LEVELS = 160, 96  # sampling points along and across a strip
 
 
-def read_picture(source: str | Path | bytes) -> np.ndarray:
-    """A picture's file or bytes as uint8 (H, W, 3), RGB.
+def read_image(source: str | Path | bytes) -> np.ndarray:
+    """Decode an image file or bytes to uint8 (H, W, 3), RGB.
 
     Raises:
-        DataError: It cannot be decoded, or its end is missing.
+        DataError: It cannot be decoded, or is truncated.
     """
     from PIL import Image
 
@@ -28,21 +28,21 @@ def read_picture(source: str | Path | bytes) -> np.ndarray:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
-        name = "the stored picture" if isinstance(source, bytes) else Path(source).name
-        raise DataError(f"{name} is no whole picture: {error}") from None
+        name = "the embedded image" if isinstance(source, bytes) else Path(source).name
+        raise DataError(f"expected a complete image in {name}, got: {error}") from None
 
 
 def agreement(image: np.ndarray, record: EcgRecord, geometry: Any) -> float:
-    """Median over the strips of the correlation between the ink of a strip and its lead, -1 to 1.
+    """Return the median over the strips of the correlation between the ink of a strip and its lead, -1 to 1.
 
     Args:
         image: uint8 (H, W, 3).
-        record: What it should show.
-        geometry: Where the strips of such a picture lie (``RenderedEcg.geometry``).
+        record: Record that it should show.
+        geometry: Positions of the strips in such an image (``RenderedEcg.geometry``).
     """
     import cv2
 
-    # Paper and coloured grids have a bright channel, ink has none; paper around it is the measure, for shadows.
+    # Paper and coloured grids have a bright channel, ink has none; comparing with the paper nearby cancels shadows.
     bright = image.max(axis=2).astype(np.float32)
     darkness = cv2.blur(bright, (int(8 * geometry.px_per_mm) | 1,) * 2) - bright
     weight = np.clip(darkness - np.percentile(darkness, 99.5) / 2, 0, None)
@@ -54,7 +54,7 @@ def agreement(image: np.ndarray, record: EcgRecord, geometry: Any) -> float:
 
 
 def _strip(weight: np.ndarray, record: EcgRecord, geometry: Any, index: int) -> float | None:
-    """Correlation of one strip; None for a lead that is flat or not in the record."""
+    """Return the correlation of one strip; None for a lead that is flat or not in the record."""
     flat = geometry.flat or geometry
     trace = flat.traces[index]
     lead = trace.lead.lstrip("-−")
@@ -63,7 +63,7 @@ def _strip(weight: np.ndarray, record: EcgRecord, geometry: Any, index: int) -> 
     sign = -1.0 if trace.lead != lead else 1.0
     t = np.linspace(trace.t0 + 0.02, trace.t1 - 0.02, _COLUMNS)
     half = (t[1] - t[0]) / 2
-    near = t[:, None] + np.linspace(-half, half, 5)  # a column of ink spans what the signal does meanwhile
+    near = t[:, None] + np.linspace(-half, half, 5)  # a column of ink spans the range of the signal within it
     place = np.clip((near * record.fs).astype(int), 0, record.samples - 1)
     values = sign * np.nan_to_num(record.lead(lead))[place]
     want = (values.min(axis=1) + values.max(axis=1)) / 2
@@ -85,17 +85,17 @@ def _strip(weight: np.ndarray, record: EcgRecord, geometry: Any, index: int) -> 
     return float(np.corrcoef(level, np.clip(want[inked], v[0], v[-1]))[0, 1])
 
 
-def picture_shows(
+def image_shows(
     image: np.ndarray, record: EcgRecord, renderer: Any = None, seed: int | None = None, threshold: float = 0.5
 ) -> tuple[bool, float]:
-    """Whether the picture shows the record, and the agreement.
+    """Return whether the image shows the record, and the agreement.
 
     Args:
         image: uint8 (H, W, 3).
-        record: What it should show.
-        renderer: The renderer that drew it; None tries the usual layouts at the picture's size.
-        seed: Of that drawing.
-        threshold: Least agreement.
+        record: Record that it should show.
+        renderer: Renderer of the image; None tries the usual layouts at its size.
+        seed: Seed of the rendering.
+        threshold: Minimum agreement.
     """
     best = -1.0
     for drawn in _drawings(image, record, renderer, seed):
@@ -118,5 +118,5 @@ def _drawings(image: np.ndarray, record: EcgRecord, renderer: Any, seed: int | N
     for layout in LAYOUTS:
         try:
             yield EcgRenderer(layout=layout, size=image.shape[:2])(record, seed=seed)
-        except GemError:  # the layout does not fit such a picture
+        except GemError:  # the layout does not fit this size
             continue

@@ -1,15 +1,15 @@
-"""One resumable runner for everything that goes through many records: items → a function → rows in atomic shards.
+"""Resumable runner for work over many records: items → a function → rows in atomic shards.
 
 A job is a folder::
 
-    job.json              settings that shape the rows; another run with other settings is refused
+    job.json              settings that change the rows; a run with other settings is refused
     items.jsonl           the items, in order, fixed by the first run
-    shards/000012.parquet rows of one block of items (or .jsonl); it exists whole or not at all
+    shards/000012.parquet rows of one block of items (or .jsonl), written atomically
     shards/000012.broken  items of that block that failed, one JSON line each with the reason
-    0of1.lock             held by the process that works on this share
+    0of1.lock             held by the process that works on this part
 
-A block is done when its shard exists, so a run killed at any moment loses only blocks in flight, repeats none that is
-finished, and any number of machines can share the folder (or bring their folders together, see :func:`merge`).
+A block is done when its shard exists: a run killed at any moment loses only blocks in flight and repeats no finished
+one, and any number of machines can use the folder (or merge their folders, see :func:`merge`).
 """
 
 from gem_lightning.jobs.array import run_array

@@ -1,4 +1,4 @@
-"""Run a job's shares as an array of cluster jobs, through submitit."""
+"""Run the parts of a job as an array of cluster jobs, through submitit."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def run_array(
     cluster: str = "slurm",
     **parameters: Any,
 ) -> list[Any]:
-    """Submit ``work(part, parts)`` once a part and wait for all.
+    """Submit ``work(part, parts)`` once per part and wait for all.
 
     Args:
-        work: Picklable.
-        parts: Machines.
-        folder: Where submitit keeps its logs.
+        work: Picklable function.
+        parts: Number of machines.
+        folder: Folder of submitit's logs.
         cluster: ``slurm``, or ``local`` for processes on this machine.
-        parameters: Of ``submitit.AutoExecutor.update_parameters``, such as ``timeout_min``, ``cpus_per_task`` and
+        parameters: Arguments of ``submitit.AutoExecutor.update_parameters``, such as ``timeout_min`` and
             ``slurm_partition``.
 
     Returns:
-        What each part returned.
+        The return value of each part.
 
     Raises:
-        JobError: No such cluster, or parts that failed; running the same again resumes them.
+        JobError: An unknown cluster, or failed parts; a rerun resumes them.
         MissingExtraError: submitit is not installed.
     """
     try:

@@ -1,4 +1,4 @@
-"""Files and folders that a reader sees whole or not at all, however the writer ends."""
+"""Atomic writes of files and folders."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 
 from gem_lightning.errors import GemError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, the share of it, or what one file may have
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota exceeded, file size limit
 
 
 class NoRoomError(GemError):
-    """The disk is full: no fault of what was to be written, and everything that is whole stays so."""
+    """The disk is full; finished files are intact."""
 
 
 @contextmanager
 def room_for(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Around what writes a file.
+    """Translate a full disk into a NoRoomError, around code that writes a file.
 
     Raises:
-        NoRoomError: The disk, or the user's share of it, is full.
+        NoRoomError: The disk or the quota is full.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def room_for(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
-    """Write beside ``path`` under a temporary name, flush to disk, rename: a reader sees all of it or none.
+    """Write under a temporary name in the same folder, flush to disk, rename: a reader sees all of it or none.
 
     Raises:
         NoRoomError: The disk is full.
@@ -59,7 +59,7 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Put the finished folder ``new`` in the place of ``old``, which goes only once ``new`` stands there."""
+    """Replace the folder ``old`` by the finished ``new``; ``old`` is deleted after the replacement."""
     retired = old.with_name(f".{old.name}.{os.getpid()}.retired")
     if old.exists():
         old.rename(retired)

@@ -22,23 +22,23 @@ Item = dict[str, Any]
 
 
 class JobError(GemError):
-    """A job folder that does not fit what is asked of it."""
+    """A job folder that does not match the request."""
 
 
 class JobFolder:
-    """The state of one job on disk.
+    """State of one job on disk.
 
     Args:
-        path: Folder, made if absent.
+        path: Folder; created if absent.
         items: Items as JSON-ready dicts with a unique ``id``; read only if the folder has none yet. None opens a job.
-        settings: What shapes the rows (JSON-ready). A folder begun with other settings raises.
+        settings: Settings that change the rows (JSON-ready). A folder begun with other settings raises.
         suffix: ``.parquet``, ``.jsonl``, or any other with a ``writer``.
-        block: Items a shard; fixed by the first run.
+        block: Items per shard; fixed by the first run.
         schema: Arrow schema of the rows (Parquet only); None infers it per shard.
         writer: Writes the rows of a block to a path, for other suffixes; picklable.
 
     Raises:
-        JobError: Other settings, doubled ids, or no job here.
+        JobError: Other settings, duplicate ids, or no job in the folder.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class JobFolder:
             raise JobError(f"expected a job folder with items.jsonl, got {self.path}; check the path")
         self.shards.mkdir(parents=True, exist_ok=True)
         if not manifest.exists():
-            asked = {"settings": settings or {}, "suffix": suffix, "block": block}
+            facts = {"settings": settings or {}, "suffix": suffix, "block": block}
             # job.json first: a manifest without it would be a job of unknown settings
-            write_atomically(self.path / "job.json", json.dumps(asked, indent=2, default=str).encode())
+            write_atomically(self.path / "job.json", json.dumps(facts, indent=2, default=str).encode())
             _write_items(manifest, items or ())
         facts = json.loads((self.path / "job.json").read_text())
         self.suffix, self.block = facts["suffix"], facts["block"]
@@ -72,11 +72,11 @@ class JobFolder:
 
     @property
     def total(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         return sum(count for _, _, count in self.spans)
 
     def items(self, block: int) -> list[Item]:
-        """The items of one block."""
+        """Return the items of one block."""
         start, end, _ = self.spans[block]
         with (self.path / "items.jsonl").open("rb") as file:
             file.seek(start)
@@ -86,25 +86,25 @@ class JobFolder:
         except ValueError as error:
             raise JobError(
                 f"expected whole items in {self.path / 'items.jsonl'}, got a damaged one ({error}); delete {self.path} "
-                "to begin anew, or name another out folder"
+                "to start from scratch, or use another out folder"
             ) from error
 
     def shard(self, block: int) -> Path:
-        """Where the rows of a block lie, once done."""
+        """Return the path of the rows of a block."""
         return self.shards / f"{block:06d}{self.suffix}"
 
     def missing(self, part: int = 0, parts: int = 1) -> list[int]:
-        """Blocks of this share that are not done; share ``part`` of ``parts`` holds every ``parts``-th block."""
+        """Return the unfinished blocks of this part; part ``part`` of ``parts`` has every ``parts``-th block."""
         have = {p.name for p in self.shards.iterdir()}
         return [b for b in range(part, len(self.spans), parts) if self.shard(b).name not in have]
 
     def undo_broken(self, part: int = 0, parts: int = 1) -> int:
-        """Make the blocks of this share undone that have broken items, so that these are tried again; returns how many.
+        """Mark the blocks of this part that have broken items as unfinished, to retry them; return their number.
 
-        Their other items are worked through again too, which gives the same rows.
+        Their other items are processed again too, which gives the same rows.
 
         Raises:
-            JobError: Another process is at work on this share.
+            JobError: Another process works on this part.
         """
         with self.claimed(part, parts):
             blocks = [b for b in range(part, len(self.spans), parts) if self.shard(b).with_suffix(".broken").exists()]
@@ -114,9 +114,9 @@ class JobFolder:
 
     @contextmanager
     def claimed(self, part: int = 0, parts: int = 1) -> Iterator[None]:
-        """Hold this share while it is worked on: two processes would do, and pay for, the same work.
+        """Lock this part: two processes would do, and pay for, the same work.
 
-        The claim ends with the process, however that ends.
+        The lock ends with the process, also after a crash.
 
         Raises:
             JobError: Another process holds it.
@@ -135,10 +135,10 @@ class JobFolder:
                 yield
             finally:
                 with suppress(OSError):
-                    fcntl.flock(file, fcntl.LOCK_UN)  # forked workers hold the file open a little longer
+                    fcntl.flock(file, fcntl.LOCK_UN)  # forked workers keep the file open a little longer
 
     def commit(self, block: int, rows: Sequence[Row], broken: Sequence[Row]) -> None:
-        """Make a block done: its broken items first, then its shard, each in one rename."""
+        """Finish a block: write its broken items, then its shard, each atomically."""
         name = self.shard(block).with_suffix(".broken")
         if broken:
             write_atomically(name, "".join(json.dumps(b, default=str) + "\n" for b in broken).encode())
@@ -154,7 +154,7 @@ class JobFolder:
             write_atomically(self.shard(block), lines.encode())
 
     def broken(self) -> Iterator[Row]:
-        """Every broken item so far: ``id``, ``error`` (class) and ``reason``."""
+        """Yield every broken item so far: ``id``, ``error`` (class) and ``reason``."""
         for path in sorted(self.shards.glob("*.broken")):
             yield from (json.loads(line) for line in path.read_text().splitlines())
 
@@ -167,7 +167,7 @@ def _write_items(manifest: Path, items: Iterable[Item]) -> None:
             for item in items:
                 key = hashlib.blake2b(str(item["id"]).encode(), digest_size=12).digest()
                 if key in seen:
-                    raise JobError(f"expected unique ids, got {item['id']!r} twice; remove the double or rename it")
+                    raise JobError(f"expected unique ids, got {item['id']!r} twice; remove or rename one of them")
                 seen.add(key)
                 file.write(json.dumps(item, ensure_ascii=False, default=str) + "\n")
         if not seen:

@@ -1,4 +1,4 @@
-"""Bring a job's shards into one file."""
+"""Merge the shards of a job into one file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gem_lightning.jobs.folder import JobError, JobFolder
 
 
 def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], partial: bool = False) -> int:
-    """Bring the shards of one job, from one folder or several machines' copies of it, into one file.
+    """Merge the shards of one job, from one folder or several machines' copies of it, into one file.
 
     Args:
         folders: Job folders with the same items.
-        out: File to write; ``broken.jsonl`` is written beside it.
-        partial: Take what is finished instead of raising when blocks are missing.
+        out: File to write; ``broken.jsonl`` is written to the same folder.
+        partial: Merge the finished blocks instead of raising when some are missing.
 
     Returns:
         Number of rows.

@@ -1,4 +1,4 @@
-"""How far a run is, at what rate, and for how long still."""
+"""Progress of a run: items done, rate, time left."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """How far a run is; ``str(progress)`` is the line to show.
+    """Progress of a run; ``str(progress)`` is a line for the terminal.
 
     Args:
-        total: Items of this run's share.
-        skipped: Items that earlier runs had finished.
+        total: Items of this run's part.
+        skipped: Items finished by earlier runs.
     """
 
     total: int
@@ -29,12 +29,12 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Items a second of this run."""
+        """Return the items per second of this run."""
         return self.done / max(time.monotonic() - self.started, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the end at the present rate, s; None before the first item."""
+        """Return the time left at the current rate, s; None before the first item."""
         return (self.total - self.skipped - self.done) / self.rate if self.done else None
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: ``42 s``, ``3 min 05 s``, ``5 h 12 min``."""
+    """Format seconds: ``42 s``, ``3 min 05 s``, ``5 h 12 min``."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
@@ -53,7 +53,7 @@ def duration(seconds: float) -> str:
 
 
 def show_progress() -> Callable[[Progress], None]:
-    """A callback that keeps one line of progress on a terminal, or logs one every ten seconds elsewhere."""
+    """Return a callback that updates a line on a terminal, or logs one every ten seconds elsewhere."""
     terminal = sys.stderr.isatty()
     every_s = 1.0 if terminal else 10.0
     last = [0.0]

@@ -1,4 +1,4 @@
-"""Work through a job's blocks: over processes, or waiting on the network."""
+"""Run the blocks of a job: over processes, or concurrently while waiting on the network."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 
 def work_through(items: Iterable[Item], function: Callable[[Item], Any], limit_s: float | None = None) -> Any:
-    """Call ``function`` on each item; it returns a row, a list of rows or None, or raises.
+    """Call ``function``, which returns a row, a list of rows or None, on each item.
 
     Returns:
-        (rows, broken): a failed item becomes ``{"id", "error", "reason"}`` and never stops the rest.
+        (rows, broken): a failed item becomes ``{"id", "error", "reason"}`` and does not stop the rest.
 
     Raises:
-        NoRoomError: A full disk, which is no item's fault.
+        NoRoomError: A full disk, which no item caused.
     """
     rows: list[Row] = []
     broken: list[Row] = []
@@ -48,14 +48,14 @@ def work_through(items: Iterable[Item], function: Callable[[Item], Any], limit_s
 
 
 def failure(item: Item, error: BaseException | str) -> Row:
-    """The line that says why an item is broken."""
+    """Return the row of a broken item, with the reason."""
     kind = "Died" if isinstance(error, str) else type(error).__name__
     reason = str(error).strip().splitlines() or [kind]
     return {"id": item["id"], "error": kind, "reason": " ".join(reason)[:500]}
 
 
 class time_limit:  # noqa: N801 - reads as a statement
-    """Raise TimeoutError in the main thread after so many seconds; does nothing elsewhere or without a limit."""
+    """Raise TimeoutError in the main thread after a time limit, s; no effect elsewhere or without a limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds if threading.current_thread() is threading.main_thread() else None
@@ -78,19 +78,19 @@ _work: dict[str, Any] = {}
 
 
 def _start_worker(folder: JobFolder, function: Callable[[Item], Any], limit_s: float | None) -> None:
-    """Once a worker: keep the job at hand."""
+    """Initialise a worker process with the job."""
     follow_parent()
     _work.update(folder=folder, function=function, limit_s=limit_s)
 
 
 def one_thread_each() -> None:
-    """Before a pool starts: its processes fill the cores, so none of them may start BLAS or OpenMP threads besides."""
+    """Limit BLAS and OpenMP to one thread per worker process: the processes already use all cores."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
 
 def follow_parent() -> None:
-    """Initialiser of worker processes: leave Ctrl-C to the parent, and never outlive it, however it ends."""
+    """Initialise a worker process: ignore Ctrl-C, which the parent handles, and exit with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -103,7 +103,7 @@ def _die_with(sentinel: int) -> None:
 
 
 def _run_block(block: int, dead: frozenset[int] = frozenset(), diary: Path | None = None) -> tuple[int, int, int]:
-    """One block in a worker; returns (items, rows, broken). A diary names the item at hand, for when it kills us."""
+    """Run one block in a worker; return (items, rows, broken). ``diary`` holds the current item, in case it crashes."""
     folder: JobFolder = _work["folder"]
     items = folder.items(block)
     rows: list[Row] = []
@@ -131,14 +131,14 @@ def run(
     show: Callable[[Progress], None] | None = None,
     start_method: str = "spawn",
 ) -> Progress:
-    """Work through the blocks of this share that are not done, over processes.
+    """Run the unfinished blocks of this part over processes.
 
     Args:
         folder: The job.
         function: Picklable; item → row, rows or None; an exception marks the item as broken.
-        workers: Processes; None takes all cores, 0 works in this one.
-        part, parts: This machine's share.
-        limit_s: Time limit an item, s.
+        workers: Number of processes; None takes all cores, 0 works in this one.
+        part, parts: Blocks of this machine: every ``parts``-th, from ``part`` on.
+        limit_s: Time limit per item, s.
         show: Called after each block.
         start_method: ``spawn`` (safe with threads), ``forkserver`` or ``fork``.
     """
@@ -159,10 +159,10 @@ def run(
 
 
 def check_workers(count: int | None) -> None:
-    """Before any process starts.
+    """Check the number of processes before any starts.
 
     Raises:
-        JobError: There is no such number of processes.
+        JobError: It is not an int of 0 or more.
     """
     if count is not None and (not isinstance(count, int) or count < 0):
         raise JobError(
@@ -189,7 +189,7 @@ def _count(progress: Progress, found: tuple[int, int, int], show: Callable[[Prog
 def _run_pool(
     blocks: list[int], start: tuple[Any, ...], workers: int, method: str, count: Callable[[Any], None]
 ) -> list[int]:
-    """Blocks over a pool; returns those that were in flight when a worker died, after finishing the others."""
+    """Run blocks over a pool; return those that were in flight when a worker died, after finishing the others."""
     context = multiprocessing.get_context(method)
     queue, crashed = list(reversed(blocks)), []
     while queue:
@@ -209,14 +209,14 @@ def _run_pool(
                     count(future.result())
                 else:
                     crashed.append(block)
-            logger.warning("a worker died; its blocks are worked through one by one at the end")
+            logger.warning("a worker died; its blocks are repeated one by one at the end")
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return sorted(crashed)
 
 
 def _run_alone(block: int, start: tuple[Any, ...], method: str) -> tuple[int, int, int]:
-    """A block in a process of its own, again without each item that kills it."""
+    """Run a block in a process of its own, repeated without each item that kills it."""
     folder: JobFolder = start[0]
     diary = folder.shards / f".{block:06d}.{uuid.uuid4().hex[:8]}.tmp"
     dead: frozenset[int] = frozenset()
@@ -241,7 +241,7 @@ async def run_async(
     parts: int = 1,
     show: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """The same for work that waits on the network: ``flying`` blocks at a time in this process.
+    """Run work that waits on the network, ``flying`` blocks at a time in this process.
 
     Args:
         function: Items of a block → (rows, broken). An exception stops the run and leaves its block undone.
@@ -261,5 +261,5 @@ async def run_async(
             for _ in range(min(flying, len(blocks))):
                 group.create_task(walk())
     except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the others are the same stop, seen by the other walkers
+        raise errors.exceptions[0] from None  # the other tasks stopped for the same reason
     return progress

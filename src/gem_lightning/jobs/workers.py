@@ -1,4 +1,4 @@
-"""Calls in worker processes from an event loop; a call that kills its process costs itself alone."""
+"""Worker processes for calls from an event loop; a call that kills its process fails alone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class DiedError(Exception):
 
 
 class Workers:
-    """Worker processes that are started anew when one of them dies.
+    """Worker processes that are restarted when one of them dies.
 
-    A dying process takes the whole pool with it. So every call that was on the way is made again, one by one, each in a
-    process of its own: the one that kills this one too has failed.
+    A dying process breaks the whole pool. Every call in flight is therefore repeated, one by one, each in a process of
+    its own: a call that kills this process too has failed.
 
     Args:
-        count: Processes; None takes all cores, 0 uses threads of this process.
-        limit_s: Time limit a call, s; threads have none.
+        count: Number of processes; None takes all cores, 0 uses threads of this process.
+        limit_s: Time limit per call, s; threads have none.
     """
 
     def __init__(self, count: int | None = None, limit_s: float | None = None) -> None:
@@ -36,12 +36,12 @@ class Workers:
         self._one_by_one = asyncio.Lock()
 
     async def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What ``function(*arguments)`` returns; both are picklable.
+        """Return ``function(*arguments)``; both are picklable.
 
         Raises:
             DiedError: Its process died.
             TimeoutError: It took longer than the limit.
-            Exception: Whatever the function raises.
+            Exception: Any error of the function.
         """
         loop, pool = asyncio.get_running_loop(), self._pool
         if pool is None:
@@ -62,7 +62,7 @@ class Workers:
                 alone.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
-        """Let the processes go."""
+        """Shut down the worker pool."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -1,15 +1,67 @@
-"""Limits on what a chat client may do: a rate by the minute and a budget that stops before it is exceeded."""
+"""Rate limits and budgets of a chat client."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from gem_lightning.errors import GemError
 from gem_lightning.llm.cache import Ledger
 
-IMAGE_TOKENS = 1600  # a generous bound on one page-sized picture, for estimates before the endpoint tells
+IMAGE_TOKENS = 1600  # an upper bound on one page-sized image, until the endpoint reports the count
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Concurrency, rate limits and retries.
+
+    Args:
+        concurrency: Maximum number of requests in flight.
+        timeout: Time limit of one attempt, s.
+        retries: Attempts after the first, for 429, 5xx, timeouts, refused or cut connections and incomplete bodies.
+        backoff: First wait, s; doubles with each attempt up to 60 s, with jitter.
+        requests_per_minute: Rate limit, or None.
+        tokens_per_minute: Rate limit, or None.
+    """
+
+    concurrency: int = 32
+    timeout: float = 120.0
+    retries: int = 6
+    backoff: float = 0.5
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Prices, and limits that the cache's totals never exceed.
+
+    Args:
+        price_in: USD per million prompt tokens.
+        price_out: USD per million completion tokens.
+        budget_usd: Stop before the total cost exceeds this.
+        budget_tokens: Stop before the total number of tokens exceeds this.
+
+    Raises:
+        GemError: A money budget without prices.
+    """
+
+    price_in: float = 0.0
+    price_out: float = 0.0
+    budget_usd: float | None = None
+    budget_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget_usd is not None and self.price_in <= 0 and self.price_out <= 0:
+            raise GemError(
+                "expected prices with budget_usd, got none; give price_in and price_out (USD per 1e6 tokens)"
+            )
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Return the cost of a request, USD."""
+        return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
 
 
 class BudgetError(GemError):
@@ -17,10 +69,13 @@ class BudgetError(GemError):
 
 
 class RateLimit:
-    """A token bucket that refills evenly; a large request may run it into debt, which later ones wait out.
+    """Token bucket that refills evenly.
+
+    A request larger than the bucket is let through and leaves a debt that later requests wait for; :meth:`settle`
+    corrects the estimate once the endpoint has reported the real count.
 
     Args:
-        per_minute: Units a minute, or None for no limit.
+        per_minute: Units per minute, or None for no limit.
     """
 
     def __init__(self, per_minute: float | None) -> None:
@@ -28,55 +83,48 @@ class RateLimit:
         self._level = self._full = max(1.0, self.rate or 0.0)
         self._at = time.monotonic()
 
-    def _refill(self) -> None:
-        now = time.monotonic()
-        self._level = min(self._full, self._level + (now - self._at) * (self.rate or 0.0))
-        self._at = now
-
-    async def take(self, units: float) -> None:
-        """Wait for the turn, then take ``units``."""
+    async def acquire(self, units: float) -> None:
+        """Wait until ``units`` are available."""
         if self.rate is None:
             return
-        self._refill()
-        self._level -= units
+        now = time.monotonic()
+        self._level = min(self._full, self._level + (now - self._at) * self.rate) - units
+        self._at = now
         if self._level < 0:
             await asyncio.sleep(-self._level / self.rate)
 
     def settle(self, units: float) -> None:
-        """Take what an answer used beyond its estimate (or give back)."""
+        """Subtract the difference between the real and the estimated use."""
         if self.rate is not None:
             self._level -= units
 
 
-class Gate:
-    """Lets a request through while the worst it can cost still fits the budget.
+class BudgetGate:
+    """Admits a request while its maximum cost still fits the budget.
 
-    Costs of requests in flight are reserved at their upper bound, so the budget is never exceeded; a request waits
+    Requests in flight are reserved at their upper bound, so that the budget is never exceeded; a request waits
     while others in flight may still turn out cheaper.
 
     Args:
-        ledger: What was paid.
-        usd: Money budget, or None.
-        tokens: Token budget, or None.
+        ledger: Costs so far.
+        budget: Limits.
     """
 
-    def __init__(self, ledger: Ledger, usd: float | None, tokens: int | None) -> None:
-        self.ledger, self.usd, self.tokens = ledger, usd, tokens
-        self._reserved = [0.0, 0.0]
-        self._changed = asyncio.Condition()
+    def __init__(self, ledger: Ledger, budget: Budget) -> None:
+        self.ledger, self.usd, self.tokens = ledger, budget.budget_usd, budget.budget_tokens
+        self.enter_loop()
 
     def enter_loop(self) -> None:
-        """Forget another event loop's waiters and reservations."""
+        """Reset waiters and reservations: they belong to one event loop."""
         self._reserved = [0.0, 0.0]
         self._changed = asyncio.Condition()
 
     def _fits(self, tokens: float, usd: float) -> bool:
-        money = self.usd is None or self.ledger.cost + self._reserved[1] + usd <= self.usd
-        words = self.tokens is None or self.ledger.tokens + self._reserved[0] + tokens <= self.tokens
-        return money and words
+        affordable = self.usd is None or self.ledger.cost + self._reserved[1] + usd <= self.usd
+        return affordable and (self.tokens is None or self.ledger.tokens + self._reserved[0] + tokens <= self.tokens)
 
     async def enter(self, tokens: float, usd: float) -> None:
-        """Reserve, or wait for room.
+        """Reserve an upper bound, or wait until it fits.
 
         Raises:
             BudgetError: Nothing is in flight and the request still does not fit.
@@ -85,25 +133,25 @@ class Gate:
             while not self._fits(tokens, usd):
                 if self._reserved[0] <= 0:
                     raise BudgetError(
-                        f"the budget ({self._words()}) leaves no room for a request of up to {tokens:.0f} tokens "
+                        f"the budget ({self._describe()}) leaves no room for a request of up to {tokens:.0f} tokens "
                         f"({usd:.4f} USD) after {self.ledger.tokens} tokens ({self.ledger.cost:.4f} USD)"
                     )
                 await self._changed.wait()
             self._reserved = [self._reserved[0] + tokens, self._reserved[1] + usd]
 
     async def leave(self, tokens: float, usd: float) -> None:
-        """Give the reservation back."""
+        """Release a reservation."""
         async with self._changed:
             self._reserved = [self._reserved[0] - tokens, self._reserved[1] - usd]
             self._changed.notify_all()
 
-    def _words(self) -> str:
+    def _describe(self) -> str:
         limits = [f"{self.usd} USD"] if self.usd is not None else []
         return " and ".join(limits + ([f"{self.tokens} tokens"] if self.tokens is not None else []))
 
 
 def estimate_tokens(messages: list[dict[str, Any]]) -> int:
-    """An upper estimate of a prompt's tokens: half a token a character, :data:`IMAGE_TOKENS` a picture."""
+    """Return an upper estimate of a prompt's tokens: half a token per character, :data:`IMAGE_TOKENS` per image."""
     total = 0
     for message in messages:
         content = message["content"]

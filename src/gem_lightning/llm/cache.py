@@ -1,19 +1,92 @@
-"""What an endpoint answered and what it cost: value types and the append-only store on disk."""
+"""Requests, answers and their cost, and the append-only answer cache on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import pathlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from gem_lightning.llm.jsonlines import AppendLog
+from gem_lightning.jobs import room_for
+
+logger = logging.getLogger(__name__)
+
+
+class AppendLog:
+    """Append-only JSON-lines file that survives ``kill -9``: one ``write`` call per row.
+
+    A killed process leaves at most one torn last line: reading skips it, the next row starts on a new line, and
+    nothing that is written is ever rewritten.
+
+    Args:
+        path: File; its folder is created with the first row.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = pathlib.Path(path)
+        self._file: int | None = None
+        self._torn = False
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the complete rows so far."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    logger.warning("%s: skipped an incomplete line of a killed process", self.path)
+                    continue
+                yield row
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Append one row.
+
+        Raises:
+            NoRoomError: The disk is full.
+        """
+        with room_for(self.path):
+            if self._file is None:
+                self._open()
+            assert self._file is not None
+            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            if self._torn:
+                line = b"\n" + line
+            self._torn = True  # until the row is complete
+            while line:
+                line = line[os.write(self._file, line) :]
+            self._torn = False
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        size = os.fstat(self._file).st_size
+        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
+
+    def close(self) -> None:
+        """Flush to the disk and close; a later row opens the file again."""
+        if self._file is not None:
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> AppendLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one answer; ``estimated`` when the endpoint did not report them."""
+    """Token counts of one answer; ``estimated`` when the endpoint did not report them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -21,21 +94,21 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """Prompt and completion tokens together."""
+        """Return prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question to an endpoint.
+    """One request to a chat model.
 
     Args:
-        messages: Chat messages, ``{"role", "content"}`` each.
-        schema: JSON schema the answer should follow, or None for free text.
-        images: Pictures for the last user message: PNG/JPEG bytes, a path, or uint8 (H, W, 3).
-        tag: The caller's own name for the request; comes back in the answer, is not part of its identity.
-        sample: Number of the draw: 0, 1, 2 … are different requests with the same words.
-        max_tokens: Longest answer, tokens; None takes the client's.
+        messages: Chat messages, each ``{"role", "content"}``.
+        schema: JSON schema of the answer, or None for free text.
+        images: Images for the last user message: PNG/JPEG bytes, a path, or uint8 (H, W, 3).
+        tag: The caller's name for the request; returned with the answer, not part of the cache key.
+        sample: Sample number: 0, 1, 2 … are different requests with the same messages.
+        max_tokens: Maximum answer length, tokens; None takes the client's.
     """
 
     messages: list[dict[str, Any]]
@@ -48,17 +121,17 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer.
+    """One answer of a chat model.
 
     Attributes:
-        text: The words; empty when ``error`` is set or the model refused.
-        usage: Tokens spent.
-        cost: Money spent, USD, at the client's prices.
-        key: Content address of the request (SHA-256).
+        text: Answer text; empty when ``error`` is set or the model refused.
+        usage: Token counts.
+        cost: Cost at the client's prices, USD.
+        key: Cache key of the request (SHA-256).
         tag: The request's tag.
-        cached: Came from the store: nothing was sent or paid.
-        finish_reason: As the endpoint says: ``stop``, ``length``, ``content_filter``, …
-        error: Why there is no answer, or None.
+        cached: Taken from the cache: nothing was sent or paid.
+        finish_reason: As reported by the endpoint: ``stop``, ``length``, ``content_filter``, …
+        error: Reason why there is no answer, or None.
     """
 
     text: str
@@ -72,23 +145,23 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """True when the endpoint answered."""
+        """Return whether the endpoint answered."""
         return self.error is None
 
 
 @dataclass
 class Ledger:
-    """What was paid, over every run that shares one store.
+    """Costs and counts, over every run that shares one cache file.
 
     Attributes:
-        answers, prompt_tokens, completion_tokens, cost: Of all paid answers in the store (USD).
+        answers, prompt_tokens, completion_tokens, cost: Totals of all paid answers in the cache (cost in USD).
         this_run: Cost of the answers paid by this process, USD.
-        reused: Answers taken from the store instead of being paid.
+        reused: Answers taken from the cache instead of being paid.
         retries: Attempts beyond the first.
         failed: Requests that ended without an answer.
         unanswered: Requests that an earlier process sent and whose answer never reached the disk. An endpoint that
             ignores the ``Idempotency-Key`` header may have charged for them.
-        stopped: Why the run ended early (the budget), or None.
+        stopped: Reason why the run ended early (the budget), or None.
     """
 
     answers: int = 0
@@ -104,27 +177,27 @@ class Ledger:
 
     @property
     def tokens(self) -> int:
-        """All tokens paid."""
+        """Return the number of tokens paid."""
         return self.prompt_tokens + self.completion_tokens
 
     def add(self, answer: Answer) -> None:
-        """Book one paid answer."""
+        """Add one paid answer."""
         self.answers += 1
         self.prompt_tokens += answer.usage.prompt_tokens
         self.completion_tokens += answer.usage.completion_tokens
         self.cost += answer.cost
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a report."""
+        """Return plain values for a report."""
         return asdict(self)
 
 
 @dataclass
 class AnswerStore:
-    """Answers by content address, on disk as an append-only JSON-lines file; in memory when ``path`` is None.
+    """Cache of answers by request key, on disk as an append-only JSON-lines file.
 
     Args:
-        path: The file; its folder is made. None keeps the answers in memory.
+        path: File; its folder is created. None keeps the answers in memory.
     """
 
     path: pathlib.Path | None = None
@@ -147,15 +220,15 @@ class AnswerStore:
         self.ledger.unanswered = len(sent - self.answers.keys())
 
     def get(self, key: str) -> Answer | None:
-        """The stored answer, or None."""
+        """Return the cached answer, or None."""
         return self.answers.get(key)
 
     def sent(self, key: str) -> None:
-        """Note that a request is about to be sent."""
+        """Record that a request is about to be sent."""
         self._write({"sent": key})
 
     def put(self, answer: Answer) -> None:
-        """Keep one paid answer, on disk before in memory."""
+        """Store one paid answer, on disk before in memory."""
         row = asdict(replace(answer, tag="")) | {"usage": asdict(answer.usage)}
         del row["cached"], row["tag"], row["error"]
         self._write(row)
@@ -174,5 +247,5 @@ class AnswerStore:
 
 
 def content_key(payload: dict[str, Any]) -> str:
-    """SHA-256 of a request's canonical JSON."""
+    """Return the SHA-256 of a request's canonical JSON."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

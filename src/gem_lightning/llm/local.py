@@ -1,4 +1,4 @@
-"""A transformers chat model on this machine in the place of an endpoint: same requests, same store, nothing to pay."""
+"""Client for a local transformers chat model, with the requests and the answer cache of the endpoint client."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from gem_lightning.llm.cache import Answer, AnswerStore, ChatRequest, Ledger, Us
 logger = logging.getLogger(__name__)
 
 Chat = list[dict[str, Any]]
-_END_OF_THOUGHT = "</think>"
+_END_OF_REASONING = "</think>"
 
 
 class LocalClient:
-    """Answers greedily, in batches padded on the left; every answer is kept as it is made.
+    """Decodes greedily, in batches padded on the left; every answer is cached as it is generated.
 
     Args:
         model: Folder or hub name of a chat model.
-        cache: File of the answer store; None keeps answers in memory.
-        batch_size: Questions a batch; halved where a batch does not fit into the device's memory.
-        max_tokens: Longest answer, tokens.
-        device: ``auto`` (every GPU that there is, else the CPU), ``cpu``, ``cuda:1`` …
-        dtype: Of the weights, such as ``bfloat16``; ``auto`` takes them as stored, except float16 on a CPU, which
-            reckons a hundred times slower in it than in float32.
+        cache: File of the answer cache; None keeps answers in memory.
+        batch_size: Requests per batch; halved where a batch does not fit into device memory.
+        max_tokens: Maximum answer length, tokens.
+        device: ``auto`` (all GPUs, else the CPU), ``cpu``, ``cuda:1`` …
+        dtype: Dtype of the weights, such as ``bfloat16``; ``auto`` keeps the stored one, except float16 on a CPU, where
+            float32 is a hundred times faster.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class LocalClient:
 
     @property
     def ledger(self) -> Ledger:
-        """Counts only: a local answer costs nothing."""
+        """Return the counts; a local answer costs nothing."""
         return self.store.ledger
 
     def ask(self, requests: Iterable[ChatRequest], on_answer: Callable[[Answer], None] | None = None) -> list[Answer]:
-        """Answers in the order of the requests."""
+        """Return answers in the order of the requests; ``on_answer`` receives each batch as it is generated."""
         answers: list[Answer] = []
         iterator = iter(requests)
         while batch := list(itertools.islice(iterator, self.batch_size)):
@@ -66,10 +66,10 @@ class LocalClient:
         return answers
 
     def answer(self, batch: Sequence[ChatRequest]) -> list[Answer]:
-        """Answers to one batch; those in the store are not made again.
+        """Answer one batch; cached answers are reused.
 
         Raises:
-            DataError: The model cannot be loaded, or one question alone does not fit into memory.
+            DataError: The model cannot be loaded, or one request alone does not fit into memory.
         """
         keys = [
             content_key({"model": self.model, "messages": r.messages, "length": self.max_tokens, "sample": r.sample})
@@ -88,10 +88,10 @@ class LocalClient:
         return [replace(self.store.get(key) or failed[key], tag=r.tag) for key, r in zip(keys, batch)]
 
     def open(self) -> None:
-        """Load the model, unless it is there.
+        """Load the model once.
 
         Raises:
-            DataError: There is none, or it is no chat model.
+            DataError: It does not exist, or it is no chat model.
         """
         if self._network is not None:
             return
@@ -110,12 +110,12 @@ class LocalClient:
                 "name a folder that save_pretrained wrote or a model of the hub"
             ) from error
         if tokenizer.chat_template is None:
-            raise DataError(f"expected a chat model with a chat template, got {self.model}; take an instruct model")
+            raise DataError(f"expected a chat model with a chat template, got {self.model}; use an instruct model")
         if self.dtype == "auto" and network.dtype == torch.float16 and network.device.type == "cpu":
             network = network.float()
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         self._tokenizer, self._stops = tokenizer, _stops(tokenizer, network.generation_config.eos_token_id)
-        # The model's own settings are for sampling; a repetition penalty would bend numbers that are rightly repeated.
+        # The model's own settings are for sampling; a repetition penalty would change repeated numbers.
         network.generation_config = GenerationConfig(
             do_sample=False, max_new_tokens=self.max_tokens, eos_token_id=self._stops, pad_token_id=self._pad
         )
@@ -123,7 +123,7 @@ class LocalClient:
         logger.info("%s on %s in %s", self.model, network.device, network.dtype)
 
     def facts(self) -> dict[str, Any]:
-        """For a run card: where and how the model ran, if it did."""
+        """Return device and dtype for a run card; empty before the model is loaded."""
         if self._network is None:
             return {}
         return {"device": str(self._network.device), "dtype": str(self._network.dtype).removeprefix("torch.")}
@@ -133,7 +133,7 @@ class LocalClient:
         return int(self._tokenizer.pad_token_id)
 
     def write(self, chats: Sequence[Chat]) -> list[Answer]:
-        """Answers to chats, without the store."""
+        """Generate answers to chats, without the cache."""
         import torch
 
         self.open()
@@ -142,10 +142,10 @@ class LocalClient:
         lengths = inputs["attention_mask"].sum(1).tolist()
         room = getattr(self._network.config, "max_position_embeddings", None)
         if room is not None and inputs["input_ids"].shape[1] + self.max_tokens > room:
-            if len(chats) > 1:  # the longest must not cost the others their answers
+            if len(chats) > 1:  # only the longest chats fail: answer each alone
                 return [answer for chat in chats for answer in self.write([chat])]
-            why = f"expected at most {room - self.max_tokens} tokens of question, got {lengths[0]}"
-            return [Answer("", error=f"{why}; shorten the prompt or take a model with a longer context")]
+            reason = f"expected at most {room - self.max_tokens} tokens of prompt, got {lengths[0]}"
+            return [Answer("", error=f"{reason}; shorten the prompt or take a model with a longer context")]
         try:
             with torch.inference_mode():
                 ids = self._network.generate(**inputs.to(self._network.device))
@@ -153,26 +153,26 @@ class LocalClient:
             torch.cuda.empty_cache()
             if len(chats) == 1:
                 raise DataError(
-                    f"expected memory for {self.model} and one question of {lengths[0]} tokens, got too little; take "
+                    f"expected memory for {self.model} and one prompt of {lengths[0]} tokens, got too little; use "
                     "a smaller model, dtype or max_new_tokens"
                 ) from error
             half = len(chats) // 2
             self.batch_size = min(self.batch_size, half)
-            logger.warning("a batch of %d does not fit into memory; going on with %d", len(chats), half)
+            logger.warning("a batch of %d does not fit into memory; continuing with %d", len(chats), half)
             return [*self.write(chats[:half]), *self.write(chats[half:])]
         new = ids[:, inputs["input_ids"].shape[1] :].tolist()
         return [self._answer(row, length) for row, length in zip(new, lengths)]
 
     def _answer(self, row: list[int], prompt_tokens: int) -> Answer:
-        """What stands before the first end of turn, without a thinking model's thoughts."""
+        """Decode up to the first end of turn, without the reasoning of a thinking model."""
         end = next((place for place, token in enumerate(row) if token in self._stops), None)
-        text = self._tokenizer.decode(row[:end], skip_special_tokens=True).rpartition(_END_OF_THOUGHT)[2].strip()
+        text = self._tokenizer.decode(row[:end], skip_special_tokens=True).rpartition(_END_OF_REASONING)[2].strip()
         usage = Usage(prompt_tokens, len(row) if end is None else end + 1)
         return Answer(text, usage, finish_reason="length" if end is None else "stop")
 
 
 def _prompt(tokenizer: Any, chat: Chat) -> str:
-    """The chat in the model's own form; where that knows no system's turn, its words lead the user's."""
+    """Apply the chat template; where it has no system turn, its text is put before the user's."""
     from jinja2 import TemplateError
 
     options = {"tokenize": False, "add_generation_prompt": True}
@@ -185,9 +185,9 @@ def _prompt(tokenizer: Any, chat: Chat) -> str:
         return str(tokenizer.apply_chat_template([first, *chat[2:]], **options))
 
 
-def _stops(tokenizer: Any, told: int | list[int] | None) -> list[int]:
-    """Ids that end an answer: the model's, the tokenizer's, and what the template itself writes after an answer."""
-    found = {*(told if isinstance(told, list) else [told]), tokenizer.eos_token_id}
+def _stops(tokenizer: Any, configured: int | list[int] | None) -> list[int]:
+    """Return the ids that end an answer: of the model, of the tokenizer, and the one that the template appends."""
+    found = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}
     chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
     after = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("!")[2]
     ids = tokenizer(after, add_special_tokens=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""Files of instruction samples, read without holding them in memory and written whole or not at all."""
+"""Read and write sample files, without holding them in memory; writing is atomic."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ __all__ = [
     "InstructionSample",
     "RecordRef",
     "SampleFile",
-    "append_samples",
     "known_paths",
     "map_path",
     "read_samples",
     "write_samples",
 ]
 
-PATHS_NOTE = "paths.json"  # beside the files of a run
+PATHS_NOTE = "paths.json"  # next to the sample files of a run
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 
 
 class SampleFile(Sequence[InstructionSample]):
-    """Random access to a JSON list or JSON Lines file at 16 bytes a sample: the file stays on disk, mapped.
+    """Random access to a JSON list or JSON Lines file, memory-mapped, at 16 bytes per sample.
 
     Args:
         path: ``.json`` (one list) or ``.jsonl``/``.ndjson``.
         paths: Map of leading folders (see :func:`map_path`).
 
     Raises:
-        DataError: The file is missing, empty or cut off.
+        DataError: The file is missing, empty or truncated.
     """
 
     def __init__(self, path: str | os.PathLike[str], paths: Mapping[str, str] | None = None) -> None:
@@ -60,7 +59,7 @@ class SampleFile(Sequence[InstructionSample]):
         return len(self.spans)
 
     def row(self, index: int) -> dict[str, Any]:
-        """The JSON object at ``index`` as it stands in the file."""
+        """Return the JSON object at ``index``, unchanged."""
         start, end = (int(v) for v in self.spans[index])
         return _parse(self._bytes()[start:end], self.path, start)
 
@@ -72,7 +71,7 @@ class SampleFile(Sequence[InstructionSample]):
 
 def _mapped_file(path: Path) -> mmap.mmap:
     if not path.is_file():
-        raise DataError(f"expected a file of samples, got nothing at {path}; check the path")
+        raise DataError(f"expected a sample file, got nothing at {path}; check the path")
     if path.stat().st_size == 0:
         raise DataError(f"expected samples in {path}, got an empty file")
     with path.open("rb") as file:
@@ -90,7 +89,7 @@ def _parse(text: bytes, path: Any, start: int) -> dict[str, Any]:
 
 
 def _spans(data: mmap.mmap, path: Path) -> Iterator[tuple[int, int]]:
-    """(start, end) of each object: of the outer list, or of each line when the file is JSON Lines."""
+    """Yield (start, end) of each object: in the outer list, or of each line when the file is JSON Lines."""
     first = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if first == b"[":
         yield from _list_spans(data, path)
@@ -118,20 +117,18 @@ def _list_spans(data: mmap.mmap, path: Path) -> Iterator[tuple[int, int]]:
                 yield start, match.end()
             elif depth == 0:
                 return
-    raise DataError(
-        f"{path}: expected a closed JSON list, got a file that ends inside it; it is cut off, fetch it again"
-    )
+    raise DataError(f"{path}: expected a closed JSON list, got a truncated file; download it again")
 
 
 def read_samples(path: str | os.PathLike[str], paths: Mapping[str, str] | None = None) -> Iterator[InstructionSample]:
-    """Samples of a JSON list, JSON Lines or Parquet file, one at a time.
+    """Yield the samples of a JSON list, JSON Lines or Parquet file.
 
     Args:
-        path: ``.json``, ``.jsonl``, ``.ndjson`` or ``.parquet``; a folder is read file by file, by name.
+        path: ``.json``, ``.jsonl``, ``.ndjson`` or ``.parquet``; the files of a folder are read in order of name.
         paths: Map of leading folders in the samples to folders here (see :func:`map_path`).
 
     Raises:
-        DataError: A missing or cut-off file, or an object that is no sample.
+        DataError: A missing or truncated file, or an object that is no sample.
     """
     path = Path(path)
     if path.is_dir():
@@ -146,42 +143,42 @@ def read_samples(path: str | os.PathLike[str], paths: Mapping[str, str] | None =
 
 
 def known_paths(file: str | os.PathLike[str], paths: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Leading folders in a file's samples → folders here: what the run that wrote it noted, under the caller's own."""
+    """Return leading folders in a file's samples → folders here: ``paths`` over the ``paths.json`` of its run."""
     note = Path(file).parent / PATHS_NOTE
-    noted = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-    return noted | dict(paths or {})
+    stored = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    return stored | dict(paths or {})
 
 
 def files_of_run(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Split → file of samples in the folder of a run.
+    """Return split → sample file in the folder of a run.
 
     Raises:
-        DataError: There are none, or a split lies there in several formats.
+        DataError: There are none, or a split exists in several formats.
     """
     found: dict[str, str] = {}
     for place in split_files(folder):
         if place.stem in found:
             raise DataError(
                 f"expected one file of {place.stem} samples in {folder}, got {Path(found[place.stem]).name} and "
-                f"{place.name}; name the one that counts, or delete the other"
+                f"{place.name}; name one of them, or delete the other"
             )
         found[place.stem] = str(place)
     if not found:
-        raise DataError(f"expected a file of samples, or a run's folder with its train.jsonl, got {folder}")
+        raise DataError(f"expected a sample file, or the folder of a run with its train.jsonl, got {folder}")
     return found
 
 
 def split_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files of samples in the folder of a run, whatever their format."""
+    """Return the sample files in the folder of a run, in any format."""
     places = (Path(folder, split + suffix) for split in ("train", "val", "test") for suffix in _WRITERS)
     return [place for place in places if place.is_file()]
 
 
 def sample_items(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Items of a job over a file of samples: where each sample stands, so that a worker can read it by itself.
+    """Yield the items of a job over a sample file: the position of each sample, for workers to read.
 
     Raises:
-        DataError: The file is missing, cut off or empty.
+        DataError: The file is missing, truncated or empty.
     """
     path = Path(path)
     i = -1
@@ -196,7 +193,7 @@ def sample_items(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
 
 
 def read_item(item: Mapping[str, Any]) -> InstructionSample:
-    """The sample that an item of :func:`sample_items` stands for.
+    """Read the sample of an item of :func:`sample_items`.
 
     Raises:
         DataError: It is no sample.
@@ -210,7 +207,7 @@ def read_item(item: Mapping[str, Any]) -> InstructionSample:
 
 
 def write_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[str]) -> int:
-    """Write samples by suffix (.json list, .jsonl, .parquet), whole or not at all; returns how many.
+    """Write samples atomically, by suffix (.json list, .jsonl, .parquet); return their number.
 
     Raises:
         DataError: An unknown suffix.
@@ -228,24 +225,19 @@ def write_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[
     return count
 
 
-def _write_json(samples: Iterable[InstructionSample], path: Path) -> int:
+def _write_lines(samples: Iterable[InstructionSample], path: Path, marks: Sequence[str] = ("", "\n", "\n")) -> int:
+    """Write one JSON object per line, with text before, between and after them."""
     count = 0
     with path.open("w", encoding="utf-8") as file:
-        file.write("[")
-        for sample in samples:
-            file.write((",\n" if count else "\n") + json.dumps(sample.to_dict(), ensure_ascii=False))
-            count += 1
-        file.write("\n]\n")
+        file.write(marks[0])
+        for count, sample in enumerate(samples, 1):
+            file.write((marks[1] if count > 1 else "") + json.dumps(sample.to_dict(), ensure_ascii=False))
+        file.write(marks[2] if count or marks[0] else "")
     return count
 
 
-def _write_jsonl(samples: Iterable[InstructionSample], path: Path) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for sample in samples:
-            file.write(json.dumps(sample.to_dict(), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+def _write_list(samples: Iterable[InstructionSample], path: Path) -> int:
+    return _write_lines(samples, path, ("[\n", ",\n", "\n]\n"))
 
 
 def _write_parquet(samples: Iterable[InstructionSample], path: Path) -> int:
@@ -270,45 +262,14 @@ def _write_parquet(samples: Iterable[InstructionSample], path: Path) -> int:
     return count
 
 
-_WRITERS = {".json": _write_json, ".jsonl": _write_jsonl, ".ndjson": _write_jsonl, ".parquet": _write_parquet}
+_WRITERS = {".json": _write_list, ".jsonl": _write_lines, ".ndjson": _write_lines, ".parquet": _write_parquet}
 
 
 def check_name(path: str | os.PathLike[str]) -> None:
-    """Before the work that fills the file.
+    """Check the suffix of a sample file before the work that fills it.
 
     Raises:
-        DataError: No file of samples has such an ending.
+        DataError: An unknown suffix.
     """
     if Path(path).suffix not in _WRITERS:
         raise DataError(f"expected a file name ending in {', '.join(_WRITERS)}, got {Path(path).name!r}")
-
-
-def append_samples(samples: Iterable[InstructionSample], path: str | os.PathLike[str]) -> int:
-    """Append samples to a JSON Lines file; a torn last line of an earlier crash is cut away first.
-
-    Returns:
-        How many were appended.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(sample.to_dict(), ensure_ascii=False) + "\n" for sample in samples]
-    with path.open("ab+") as file:
-        end = _end_of_last_line(file)
-        file.truncate(end)
-        file.write("".join(lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    return len(lines)
-
-
-def _end_of_last_line(file: Any) -> int:
-    """Byte after the last newline of an open binary file."""
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - 65536)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0

@@ -1,4 +1,4 @@
-"""Samples in Parquet by index, with the pictures that the file carries, at no memory a sample."""
+"""Random access to samples in Parquet, with embedded images, without holding them in memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gem_lightning.errors import DataError
 from gem_lightning.samples.sample import InstructionSample
 
 JSON_COLUMNS = ("conversations", "machine_measurements", "features")
-_ROWS = 256  # of a batch in the unpacked copy: what one mapped read looks through
+_ROWS = 256  # per batch of the unpacked copy: one read decodes one batch
 
 
 class SampleTable(Sequence[InstructionSample]):
     """Random access to a Parquet file of samples.
 
-    Parquet is read in groups of rows, which one sample at a time would unpack anew each time. So the file is unpacked
-    once into the cache folder (``$XDG_CACHE_HOME/gem-lightning``) as Arrow, which every process maps and shares.
+    Parquet is decoded in groups of rows, which single samples would decode again each time. The file is therefore
+    decoded once into the cache folder (``$XDG_CACHE_HOME/gem-lightning``) as Arrow, which all processes map and share.
 
     Args:
-        path: Own Parquet or one of the hub, with the pictures as ``image_bytes`` or in an Image column.
+        path: Own Parquet or one of the hub, with images as ``image_bytes`` or in an Image column.
         paths: Leading folders in the samples → folders here.
 
     Raises:
@@ -62,28 +62,28 @@ class SampleTable(Sequence[InstructionSample]):
 
 @lru_cache(maxsize=4)
 def open_table(path: str) -> SampleTable:
-    """The table of a file, opened once a process."""
+    """Open the table of a file, once per process."""
     return SampleTable(path)
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of ours for what can be made again: ``$XDG_CACHE_HOME/gem-lightning/name``."""
+    """Return a folder for reproducible data: ``$XDG_CACHE_HOME/gem-lightning/name``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gem-lightning", name)
 
 
 def _unpacked(path: Path) -> Path:
-    """The Arrow copy of a Parquet file; made where it is not there yet."""
+    """Return the Arrow copy of a Parquet file; written on first use."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from gem_lightning.jobs import write_atomically
 
     if not path.is_file():
-        raise DataError(f"expected a file of samples, got nothing at {path}; check the path")
+        raise DataError(f"expected a sample file, got nothing at {path}; check the path")
     state = path.stat()
-    what = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
+    identity = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
     folder = cache_folder("tables")
-    place = folder / f"{path.stem}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.arrow"
+    place = folder / f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.arrow"
     if not place.exists():
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -103,7 +103,7 @@ def _unpacked(path: Path) -> Path:
 
 
 def table_samples(path: Path) -> Iterator[InstructionSample]:
-    """The samples of a Parquet file, one after another.
+    """Yield the samples of a Parquet file.
 
     Raises:
         DataError: The file is missing.
@@ -111,20 +111,20 @@ def table_samples(path: Path) -> Iterator[InstructionSample]:
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        raise DataError(f"expected a file of samples, got nothing at {path}; check the path")
+        raise DataError(f"expected a sample file, got nothing at {path}; check the path")
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_ROWS):
             yield from map(sample_of_row, batch.to_pylist())
 
 
 def sample_of_row(row: dict[str, Any]) -> InstructionSample:
-    """The sample of a Parquet row: nested columns may be JSON text, and pictures encoded bytes."""
+    """Build the sample of a Parquet row; nested columns may be JSON text, and images encoded bytes."""
     for name in JSON_COLUMNS:
         if isinstance(row.get(name), str) and row[name][:1] in "[{":
             row[name] = json.loads(row[name])
     if isinstance(row.get("image"), dict):  # the hub's Image feature: encoded bytes and a file name
-        picture = row.pop("image")
-        row["image"], row["image_bytes"] = picture.get("path"), picture.get("bytes")
+        image = row.pop("image")
+        row["image"], row["image_bytes"] = image.get("path"), image.get("bytes")
     if isinstance(row.get("metadata"), str):
         row |= json.loads(row.pop("metadata"))
     known = {name: value for name, value in row.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What an instruction sample is: a conversation about one ECG, in the original's JSON."""
+"""Instruction samples: conversations about one ECG in the original's JSON form, and record references."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.errors import DataError, EcgReadError
-from gem_lightning.samples.code15 import SUFFIXES, exam_row
+from gem_lightning.errors import DataError, EcgReadError, MissingExtraError
 
 _KNOWN = ("id", "image", "ecg", "ecg_format", "conversations", "machine_measurements", "report", "features")
 _ID_NAMES = ("id", "question_id", "No")
 _INDEX_MARK = "::"
+_HDF5_SUFFIXES = (".hdf5", ".h5")
 DEFAULT_QUESTION = "Interpret this ECG."
-"""What is asked where nobody says otherwise: in training on simulated ECGs, of a model, by a benchmark."""
-CHARACTERS_PER_TOKEN = 4
+"""Default question: in training on simulated ECGs, of a model, in a benchmark."""
+CHARACTERS_PER_TOKEN = 4  # of English clinical text, roughly
 
 
 @dataclass(frozen=True)
 class RecordRef:
-    """Where a record's signal lies.
+    """Location of a record's signal.
 
     Args:
         path: File, as in the data set or on this machine; a pack (``.ecgpack``); or ``simulate:DIAGNOSIS``.
-        format: Format name of :func:`gem_lightning.ecg.read_ecg`; None lets it look. What the file does not hold may
+        format: Format name of :func:`gem_lightning.ecg.read_ecg`; None recognises it. Facts that the file lacks may
             follow: ``csv?fs=500&units=uV&leads=I,II``, or without a name ``?fs=500&units=uV``.
-        index: Record inside a file of many (HDF5 exam id, row, the simulator's seed), written ``path::index`` in text.
+        index: Record inside a file of many (CODE-15 ``exam_id``, row, the simulator's seed), as text ``path::index``.
     """
 
     path: str
@@ -39,7 +40,7 @@ class RecordRef:
 
     @classmethod
     def parse(cls, text: str, format: str | None = None) -> RecordRef:
-        """The reference behind ``path`` or ``path::index``."""
+        """Parse ``path`` or ``path::index``."""
         path, mark, index = text.partition(_INDEX_MARK)
         return cls(path, format, index if mark else None)
 
@@ -47,28 +48,28 @@ class RecordRef:
         return self.path if self.index is None else f"{self.path}{_INDEX_MARK}{self.index}"
 
     def mapped(self, paths: Mapping[str, str] | None) -> RecordRef:
-        """The same record below this machine's folders (see :func:`map_path`)."""
+        """Return the same record below this machine's folders (see :func:`map_path`)."""
         if self.simulated:
             return self
         return replace(self, path=map_path(self.path, paths))
 
     @property
     def simulated(self) -> bool:
-        """Whether it lies in no file."""
+        """Return whether the record is simulated, without a file."""
         return self.path.startswith("simulate:")
 
     @property
     def exists(self) -> bool:
-        """Whether its file is there; what is simulated always is."""
+        """Return whether its file exists; True for a simulated record."""
         if self.simulated:
             return True
         return any(os.path.exists(self.path + suffix) for suffix in ("", ".hea", ".dat", ".mat"))
 
     def read(self, **options: Any) -> EcgRecord:
-        """The record itself; options go to :func:`gem_lightning.ecg.read_ecg`.
+        """Read the record; options go to :func:`gem_lightning.ecg.read_ecg`.
 
         Raises:
-            EcgReadError: The file is missing or is no ECG.
+            EcgReadError: The file is missing or not an ECG.
         """
         if self.simulated:
             return _simulated(self)
@@ -79,37 +80,72 @@ class RecordRef:
         from gem_lightning.ecg import read_ecg
 
         if self.index is not None:
-            numbered = self.path.endswith(SUFFIXES)
-            options["index"] = exam_row(self.path, self.index) if numbered else _whole(self.index)
-        name, told = _format_and_facts(self.format)
-        return read_ecg(self.path, format=name, **told, **options)
+            by_id = self.path.endswith(_HDF5_SUFFIXES)
+            options["index"] = code15_row(self.path, self.index) if by_id else _record_number(self.index)
+        name, facts = _format_and_facts(self.format)
+        return read_ecg(self.path, format=name, **facts, **options)
+
+
+def code15_row(path: str, recording: str) -> int:
+    """Return the row of a CODE-15 recording in an HDF5 part, by its ``exam_id`` in ``exams.csv``.
+
+    Raises:
+        EcgReadError: The part cannot be opened, or does not contain the recording.
+    """
+    if not os.path.isfile(path):
+        raise EcgReadError(f"expected a file, got {path!r}, which does not exist; check the path")
+    rows = _code15_rows(path, os.stat(path).st_mtime_ns)
+    number = int(recording) if recording.isdecimal() else -1
+    if number not in rows:
+        raise EcgReadError(
+            f"expected an exam_id of {os.path.basename(path)}, got {recording}, not one of {len(rows):,}; use the part "
+            "that exams.csv names for it"
+        )
+    return rows[number]
+
+
+@lru_cache(maxsize=32)
+def _code15_rows(path: str, changed: int) -> dict[int, int]:
+    """Map ``exam_id`` to row, read once per process and file; padding rows at a part's end have the id 0."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingExtraError("h5py", "formats") from error
+    try:
+        with h5py.File(path, "r") as file:
+            numbers = file["exam_id"][()].tolist()
+    except (OSError, KeyError) as error:
+        raise EcgReadError(
+            f"expected an HDF5 part of CODE-15 (exam_id, tracings) at {path}, got {str(error)[:120]}; download it again"
+        ) from error
+    return {int(number): row for row, number in reversed(list(enumerate(numbers)))}
 
 
 def _format_and_facts(text: str | None) -> tuple[str | None, dict[str, Any]]:
-    """What ``csv?fs=500&units=uV`` says, as :func:`gem_lightning.ecg.read_ecg` takes it."""
+    """Parse ``csv?fs=500&units=uV`` into a format name and arguments of :func:`gem_lightning.ecg.read_ecg`."""
     name, _, query = (text or "").partition("?")
-    told: dict[str, Any] = dict(parse_qsl(query))
-    unknown = sorted(set(told) - {"fs", "units", "leads"})
+    facts: dict[str, Any] = dict(parse_qsl(query))
+    unknown = sorted(set(facts) - {"fs", "units", "leads"})
     if unknown:
         raise EcgReadError(f"expected fs, units and leads after the format, got {', '.join(unknown)} in {text!r}")
-    if "leads" in told:
-        told["lead_names"] = tuple(told.pop("leads").split(","))
-    if "fs" in told:
+    if "leads" in facts:
+        facts["lead_names"] = tuple(facts.pop("leads").split(","))
+    if "fs" in facts:
         try:
-            told["fs"] = float(told["fs"])
+            facts["fs"] = float(facts["fs"])
         except ValueError:
-            raise EcgReadError(f"expected a sampling rate in Hz as fs, got {told['fs']!r}") from None
-    return name or None, told
+            raise EcgReadError(f"expected a sampling rate in Hz as fs, got {facts['fs']!r}") from None
+    return name or None, facts
 
 
-def _whole(index: str) -> int:
+def _record_number(index: str) -> int:
     if not index.isdecimal():
         raise EcgReadError(f"expected the number of a record after {_INDEX_MARK}, got {index!r}")
     return int(index)
 
 
 def _simulated(ref: RecordRef) -> EcgRecord:
-    """The record of ``simulate:diagnosis?parameter=number::seed``."""
+    """Simulate the record of ``simulate:diagnosis?parameter=number::seed``."""
     from gem_lightning.ecg import simulate
 
     diagnosis, _, query = ref.path.removeprefix("simulate:").partition("?")
@@ -119,20 +155,20 @@ def _simulated(ref: RecordRef) -> EcgRecord:
 
 @dataclass(frozen=True)
 class InstructionSample:
-    """A conversation about one ECG, as the original's data files hold it.
+    """A conversation about one ECG, in the form of the original's data files.
 
     Args:
-        id: Unique within its data set (text or number, kept as it was).
-        conversations: Turns ``{"from": "human" | "gpt", "value": text}``; ``<image>`` marks the ECG's place.
+        id: Unique within its data set (str or int, unchanged).
+        conversations: Turns ``{"from": "human" | "gpt", "value": text}``; ``<image>`` marks the position of the ECG.
         ecg: Record reference as text: ``path`` or ``path::index``.
-        image: Picture file (or a list of them).
+        image: Image file (or a list of them).
         machine_measurements: Per-lead, per-beat measurements (see ``EcgFeatures.to_measurements``).
-        report: The clinician's report: ground truth that never shows in a conversation.
-        features: Summary features, where they were computed.
-        ecg_format: Format name where the file's look is not enough.
-        metadata: Every other key of the JSON object, kept.
-        image_bytes: Encoded picture, where the file carries it (Parquet, shards); not part of the JSON.
-        ecg_record: The record itself, where the file carries it (shards); not part of the JSON.
+        report: The clinician's report: ground truth that never appears in a conversation.
+        features: Summary features, where computed.
+        ecg_format: Format name where it cannot be recognised from the file.
+        metadata: All other keys of the JSON object.
+        image_bytes: Encoded image, where the file contains it (Parquet, shards); not part of the JSON.
+        ecg_record: The record itself, where the file contains it (shards); not part of the JSON.
     """
 
     id: Any
@@ -149,12 +185,12 @@ class InstructionSample:
 
     @property
     def record(self) -> RecordRef | None:
-        """Where the signal lies, or None for a sample without one."""
+        """Return the location of the signal, or None for a sample without one."""
         return None if self.ecg is None else RecordRef.parse(self.ecg, self.ecg_format)
 
     @property
-    def pictures(self) -> list[str | bytes]:
-        """The encoded picture that the file carries, else the picture files that the sample names."""
+    def images(self) -> list[str | bytes]:
+        """Return the encoded image that the file contains, else the paths of the sample's image files."""
         if self.image_bytes is not None:
             return [self.image_bytes]
         if self.image is None:
@@ -162,28 +198,28 @@ class InstructionSample:
         return [str(image) for image in (self.image if isinstance(self.image, list) else [self.image])]
 
     @property
-    def missing_pictures(self) -> list[str]:
-        """Picture files that it needs and that are not there."""
-        return [name for name in self.pictures if isinstance(name, str) and not os.path.isfile(name)]
+    def missing_images(self) -> list[str]:
+        """Return the image files that do not exist."""
+        return [name for name in self.images if isinstance(name, str) and not os.path.isfile(name)]
 
     @property
     def question(self) -> str:
-        """First human turn without its ``<image>`` marker."""
+        """Return the first human turn without its ``<image>`` marker."""
         turn = next((t["value"] for t in self.conversations if t["from"] == "human"), "")
         return turn.replace("<image>", "").strip()
 
     @property
     def answer(self) -> str:
-        """First answer, or empty text."""
+        """Return the first answer, or an empty text."""
         return next((t["value"] for t in self.conversations if t["from"] == "gpt"), "")
 
     @property
     def rough_tokens(self) -> int:
-        """About as many tokens as its turns have; only the order of lengths matters where it is used."""
+        """Estimate the number of tokens of its turns; only the order of lengths matters where it is used."""
         return sum(len(turn["value"]) for turn in self.conversations) // CHARACTERS_PER_TOKEN
 
     def read_record(self, **options: Any) -> EcgRecord | None:
-        """The record that the file carries, else the one that ``ecg`` names; None for a sample without a signal.
+        """Return the record that the file contains, else read ``ecg``; None for a sample without a signal.
 
         Raises:
             EcgReadError: See :meth:`RecordRef.read`.
@@ -193,13 +229,13 @@ class InstructionSample:
         return self.record.read(**options)
 
     def to_dict(self) -> dict[str, Any]:
-        """The original's JSON object; what is absent has no key."""
+        """Return the original's JSON object, without absent values."""
         values = {name: getattr(self, name) for name in _KNOWN}
         return {name: v for name, v in values.items() if v is not None} | self.metadata
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> InstructionSample:
-        """A sample from the original's JSON object; unknown keys go to ``metadata``.
+        """Build a sample from the original's JSON object; unknown keys go to ``metadata``.
 
         Raises:
             DataError: No id, or conversations that are not a list of from/value turns.
@@ -217,7 +253,7 @@ class InstructionSample:
         return cls(**known, metadata=metadata)
 
     def mapped(self, paths: Mapping[str, str] | None) -> InstructionSample:
-        """The same sample with its record and pictures below this machine's folders."""
+        """Return the same sample with its record and images below this machine's folders."""
         if not paths:
             return self
         ecg = None if self.record is None else str(self.record.mapped(paths))
@@ -229,7 +265,7 @@ class InstructionSample:
 
 def _turns(value: Any, sample_id: Any) -> list[dict[str, str]]:
     if isinstance(value, str):
-        with suppress(ValueError):  # what is no JSON is told below
+        with suppress(ValueError):  # reported below
             value = json.loads(value)
     if not isinstance(value, list | tuple) or not all(map(_is_turn, value)):
         raise DataError(
@@ -244,7 +280,7 @@ def _is_turn(turn: Any) -> bool:
 
 
 def map_path(name: str, paths: Mapping[str, str] | None) -> str:
-    """Replace the longest leading folder of ``name`` that ``paths`` names; the empty key is the root of all others.
+    """Replace the longest leading folder of ``name`` that is a key of ``paths``; the empty key matches all others.
 
     Example: ``map_path("mimic-iv/files/1", {"mimic-iv": "/data/mimic"})`` is ``/data/mimic/files/1``.
     """

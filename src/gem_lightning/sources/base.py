@@ -1,9 +1,8 @@
-"""Where records come from: files, lists, tables, the simulator and files of samples; see also ``sources_public``."""
+"""Record sources: files, lists, tables, the simulator and sample files; public data sets are in ``sources.public``."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,19 +14,21 @@ from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.samples.sample import InstructionSample, RecordRef
 from gem_lightning.sources.record import Missing, SourceRecord
-from gem_lightning.sources.tables import age_or_none, number_or_none, sex_in_words, split_in_words, table_rows
+from gem_lightning.sources.tables import age_or_none, normalise_sex, normalise_split, number_or_none, table_rows
+
+BLANK = ("", "none", "nan", "nat")  # cells of a table without a value, as text
 
 
 @dataclass
 class Source:
-    """A data set: what it needs, where it comes from, and its records.
+    """A data set: required files, origin and records.
 
     Args:
         root: Folder of the data set on this machine.
         prefix: Name of that folder in portable references.
-        name: For the run card.
-        licence: Of the records.
-        home: Where to get it.
+        name: Name in the run card.
+        licence: Licence of the records.
+        home: Download address.
     """
 
     root: str
@@ -36,60 +37,70 @@ class Source:
     licence: str = "not stated"
     home: str = ""
 
-    needs: ClassVar[tuple[tuple[str, str], ...]] = ()  # (glob below root, what it is)
-    in_order: ClassVar[bool] = True  # one patient's records come in order of time
+    needs: ClassVar[tuple[tuple[str, str], ...]] = ()  # (glob below root, description)
+    in_order: ClassVar[bool] = True  # a patient's records are in chronological order
 
     @property
     def paths(self) -> dict[str, str]:
-        """Map of the portable prefix to this machine's folder (see ``map_path``)."""
-        return {self.prefix: str(self.root)}
+        """Return the map of the portable prefix to this machine's folder (see ``map_path``); empty without files."""
+        return {self.prefix: str(self.root)} if self.root else {}
+
+    @property
+    def _origin(self) -> str:
+        return f"; download it from {self.home}" if self.home else ""
 
     def portable(self, below: str | os.PathLike[str]) -> str:
-        """Reference of a file below the root; a file elsewhere keeps its absolute path.
+        """Return the reference of a file below the root; a file elsewhere keeps its absolute path.
 
-        A WFDB record goes by its name, without ``.hea``: so wfdb and the original's loader want it.
+        A WFDB record is named without ``.hea``, as wfdb and the original's loader require.
         """
         path = Path(below)
         if path.suffix == ".hea" and not Path(self.root, path).with_suffix("").exists():
             path = path.with_suffix("")
         return path.as_posix() if path.is_absolute() or not self.prefix else f"{self.prefix}/{path.as_posix()}"
 
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """Return (glob, description) of the required files."""
+        return self.needs
+
     def check(self) -> list[Missing]:
-        """What the layout lacks; empty when it can be read."""
+        """Return the missing parts of the layout; empty when it is complete."""
         root = Path(self.root)
+        if not self.root:
+            return []
         if not root.is_dir():
             return [Missing(f"the folder of {self.name}", str(root))]
-        return [Missing(what, str(root / glob)) for glob, what in self.needs if next(root.glob(glob), None) is None]
+        return [
+            Missing(what, str(root / glob)) for glob, what in self.required() if next(root.glob(glob), None) is None
+        ]
 
     def records(self) -> Iterator[SourceRecord]:
-        """Records in a fixed order.
+        """Yield records in a fixed order.
 
         Raises:
-            DataError: The layout lacks something; the message says what and where to get it.
+            DataError: The layout is incomplete; the message names the missing files and their origin.
         """
         missing = self.check()
         if missing:
-            where = f"; get it from {self.home}" if self.home else ""
-            raise DataError(f"{self.name} is not complete: missing {'; '.join(str(m) for m in missing)}{where}")
-        return with_earlier(self._sound()) if self.in_order else self._sound()
+            raise DataError(f"{self.name} is incomplete: missing {'; '.join(map(str, missing))}{self._origin}")
+        return with_earlier(self._checked()) if self.in_order else self._checked()
 
-    def _sound(self) -> Iterator[SourceRecord]:
+    def _checked(self) -> Iterator[SourceRecord]:
         try:
             yield from self._records()
         except KeyError as error:
-            where = f"; get them again from {self.home}" if self.home else ""
-            raise DataError(f"{self.name}: expected a column {error} in its tables, got none{where}") from error
+            raise DataError(f"{self.name}: expected a column {error} in its tables, got none{self._origin}") from error
         except (ValueError, TypeError, AttributeError, SyntaxError) as error:
             if isinstance(error, GemError):
                 raise
-            raise DataError(f"{self.name}: a row of its tables cannot be read ({error}); mend or remove it") from error
+            raise DataError(f"{self.name}: a row of its tables cannot be read ({error}); fix or remove it") from error
 
     def _records(self) -> Iterator[SourceRecord]:
         raise NotImplementedError
 
 
 def with_earlier(records: Iterable[SourceRecord]) -> Iterator[SourceRecord]:
-    """Name each patient's record before the present one; sources give a patient's records in order of time."""
+    """Add the reference of each patient's previous record; a patient's records must be in chronological order."""
     last: dict[str, str] = {}
     for record in records:
         patient, ecg = record.patient, record.ecg
@@ -101,7 +112,7 @@ def with_earlier(records: Iterable[SourceRecord]) -> Iterator[SourceRecord]:
 
 
 def missing_files(source: Source, records: Iterable[SourceRecord]) -> Iterator[Missing]:
-    """Records and pictures whose files are not there: the deep half of the layout check."""
+    """Yield the records and images whose files are missing."""
     paths = source.paths
     for record in records:
         ref = None if record.ecg is None else RecordRef.parse(record.ecg).mapped(paths)
@@ -109,23 +120,23 @@ def missing_files(source: Source, records: Iterable[SourceRecord]) -> Iterator[M
             yield Missing(f"record {record.id}", ref.path)
         if record.sample is not None:
             sample = InstructionSample.from_dict(record.sample).mapped(paths)
-            yield from (Missing(f"picture of {record.id}", place) for place in sample.missing_pictures)
+            yield from (Missing(f"image of {record.id}", place) for place in sample.missing_images)
 
 
 @dataclass
 class RecordFiles(Source):
     """A file, a folder, a list (.txt, one path a line) or a table (.csv, .parquet) of records.
 
-    A table has one row a record; ``columns`` names the columns of ``ecg`` and of any other field of
-    :class:`SourceRecord`. Paths in lists and tables are relative to the list's folder. A patient's records are in order
-    of ``recorded``, where there is such a column, else of the rows.
+    A table has one row per record; ``columns`` names the columns of ``ecg`` and of any other field of
+    :class:`SourceRecord`. Paths in lists and tables are relative to the list's folder. A patient's records are ordered
+    by ``recorded`` where that column exists, else by row.
 
     Args:
-        prefix: Name of the folder in portable references; none takes the folder's own.
-        columns: Field of :class:`SourceRecord` → column; unnamed fields are taken where a column has their name.
-        format: Format name of the reader, for all.
-        fs, units, leads: Sampling rate in Hz, unit, and names of the rows, for files that do not hold them (CSV, NPY).
-        suffixes: Endings of the files of a folder that are records; None takes those of the formats that are read.
+        prefix: Name of the folder in portable references; empty takes the folder's own.
+        columns: Field of :class:`SourceRecord` → column; other fields are taken from columns of the same name.
+        format: Format name of the reader, for all records.
+        fs, units, leads: Sampling rate in Hz, unit, and lead names, for files that lack them (CSV, NPY).
+        suffixes: File name endings of records in a folder; None takes those of all supported formats.
     """
 
     columns: dict[str, str] | None = None
@@ -137,8 +148,8 @@ class RecordFiles(Source):
 
     def __post_init__(self) -> None:
         self.suffixes = tuple(self.suffixes or ECG_SUFFIXES)
-        told = {"fs": self.fs, "units": self.units, "leads": ",".join(self.leads or ())}
-        query = urlencode({name: value for name, value in told.items() if value}, safe=",")
+        given = {"fs": self.fs, "units": self.units, "leads": ",".join(self.leads or ())}
+        query = urlencode({name: value for name, value in given.items() if value}, safe=",")
         self.format = f"{self.format or ''}?{query}" if query else self.format
         self._place, self.columns = Path(self.root), dict(self.columns or {})
         unknown = sorted(set(self.columns) - set(SourceRecord.__dataclass_fields__))
@@ -146,16 +157,16 @@ class RecordFiles(Source):
             known = ", ".join(SourceRecord.__dataclass_fields__)
             raise DataError(f"expected source.columns of {known}, got {', '.join(unknown)}")
         if not self._place.exists() and self._place.with_name(self._place.name + ".hea").is_file():
-            self._place = self._place.with_name(self._place.name + ".hea")  # a WFDB record by its name
+            self._place = self._place.with_name(self._place.name + ".hea")  # a WFDB record, named without its suffix
         if not self._place.is_dir():
             self.root = str(self._place.parent)
         self.prefix = self.prefix or Path(self.root).resolve().name
 
     def records(self) -> Iterator[SourceRecord]:
-        """Records in a fixed order.
+        """Yield records in a fixed order.
 
         Raises:
-            DataError: Nothing there, no recording in it, or a table without the columns.
+            DataError: The path does not exist, holds no recording, or is a table without the columns.
         """
         if not self._place.exists():
             raise DataError(
@@ -164,7 +175,7 @@ class RecordFiles(Source):
             )
         if self._place.suffix in (".json", ".jsonl", ".ndjson"):
             raise DataError(
-                f"expected records, got a file of instruction samples: {self._place}; read its records with "
+                f"expected records, got a sample file: {self._place}; read its records with "
                 f"source=samples source.samples={self._place}"
             )
         return super().records()
@@ -176,7 +187,7 @@ class RecordFiles(Source):
             if not found:
                 raise DataError(
                     f"expected recordings ({', '.join(suffixes)}) in {self._place}, got none; check source.root, or "
-                    "name other endings: source.suffixes=[.abc]"
+                    "name other suffixes: source.suffixes=[.abc]"
                 )
             for _, path in found:
                 yield self._record(path.relative_to(self._place).as_posix())
@@ -192,7 +203,7 @@ class RecordFiles(Source):
         rows = map(self._row, table_rows(self._place))
         first = next(rows, None)
         if first is None:
-            raise DataError(f"expected a row a record in {self._place}, got none")
+            raise DataError(f"expected one row per record in {self._place}, got none")
         every = chain([first], rows)
         yield from every if first.recorded is None else sorted(every, key=lambda r: (r.patient or "", r.recorded or ""))
 
@@ -200,33 +211,31 @@ class RecordFiles(Source):
         return SourceRecord(name.removesuffix(".hea"), self.portable(name), self.format)
 
     def _is_table(self) -> bool:
-        """A CSV is a table of records when it has the column of paths, or words below its titles; else a record."""
-        if self._place.suffix == ".parquet":
-            return True
+        """Return whether the file is a table of records (a CSV with a column of paths or with text), not a signal."""
         if self._place.suffix != ".csv":
-            return False
+            return self._place.suffix == ".parquet"
         first = next(table_rows(self._place), {})
         numbers = all(number_or_none(cell) is not None or cell in ("", "nan", "NaN", None) for cell in first.values())
         return bool(self.columns) or self._ecg_column(first) is not None or not numbers
 
     def _ecg_column(self, header: Iterable[str]) -> str | None:
-        asked = (self.columns or {}).get("ecg")
-        return next((name for name in header if name == asked or (asked is None and name in ("ecg", "path"))), None)
+        named = (self.columns or {}).get("ecg")
+        return next((name for name in header if name == named or (named is None and name in ("ecg", "path"))), None)
 
     def _row(self, row: Mapping[str, Any]) -> SourceRecord:
         column = self._ecg_column(row)
-        asked = self.columns or {}
-        absent = [f"{name} (for {field})" for field, name in asked.items() if name not in row]
+        named = self.columns or {}
+        absent = [f"{name} (for {field})" for field, name in named.items() if name not in row]
         if column is None or absent:
             raise DataError(
                 f"{self._place}: expected a column {', '.join(absent) or 'named ecg or path'}, got "
                 f"{', '.join(map(str, row))}; name the columns: source.columns={{ecg: NAME, patient: NAME}}"
             )
-        names = {name: asked.get(name, name) for name in SourceRecord.__dataclass_fields__}
-        values = {name: row[c] for name, c in names.items() if not _is_blank(row.get(c))}
+        names = {name: named.get(name, name) for name in SourceRecord.__dataclass_fields__}
+        values = {name: row[c] for name, c in names.items() if str(row.get(c, "")).strip().lower() not in BLANK}
         values |= {name: str(values[name]) for name in ("id", "patient", "report", "recorded") if name in values}
-        values |= {"ecg": self.portable(str(row[column])), "sex": sex_in_words(values.get("sex"))}
-        values |= {"age": age_or_none(values.get("age")), "split": split_in_words(values.get("split"))}
+        values |= {"ecg": self.portable(str(row[column])), "sex": normalise_sex(values.get("sex"))}
+        values |= {"age": age_or_none(values.get("age")), "split": normalise_split(values.get("split"))}
         codes = values.pop("codes", ())
         codes = tuple(c.strip() for c in codes.split(";")) if isinstance(codes, str) else tuple(codes)
         values.setdefault("id", str(row[column]))
@@ -234,21 +243,17 @@ class RecordFiles(Source):
         return SourceRecord(**values, codes=codes)
 
 
-def _is_blank(value: Any) -> bool:
-    return value is None or value != value or str(value).strip().lower() in ("", "nan")
-
-
 @dataclass
 class SampleFiles(Source):
-    """A published or own file of instruction samples (JSON, JSON Lines, Parquet), read as it is.
+    """A published or own sample file (JSON, JSON Lines, Parquet).
 
-    A sample's own ``patient`` and ``split`` hold on; where it names no patient, a path of MIMIC-IV-ECG does
+    A sample's own ``patient`` and ``split`` are kept; without a patient, a path of MIMIC-IV-ECG names it
     (``…/p10000032/s40689238/…``), and any other recording counts as a patient of its own.
 
     Args:
-        samples: The file (or a folder of them); ECG_Grounding_30k.json, ECGInstruct, ECGBench and ours.
-        folders: Leading folders in the samples' ``ecg`` and ``image`` → folders here, over those that the run which
-            wrote the file noted beside it.
+        samples: File (or folder of files): ECG_Grounding_30k.json, ECGInstruct, ECGBench and ours.
+        folders: Leading folders in the samples' ``ecg`` and ``image`` → folders here; they take precedence over the
+            ``paths.json`` of the run that wrote the file.
     """
 
     root: str = ""
@@ -259,15 +264,15 @@ class SampleFiles(Source):
 
     @property
     def paths(self) -> dict[str, str]:
-        """Map of the samples' leading folders to this machine's."""
+        """Return the map of the samples' leading folders to this machine's."""
         from gem_lightning.samples.io import known_paths
 
         given = self.folders or ({"": self.root} if self.root else {})
         return known_paths(self.samples, given) if Path(self.samples).is_file() else given
 
     def check(self) -> list[Missing]:
-        """What the layout lacks; empty when it can be read."""
-        places = [("the file of samples", self.samples)]
+        """Return the missing parts of the layout; empty when it is complete."""
+        places = [("the sample file", self.samples)]
         places += [(f"the folder for {k or 'all paths'}", v) for k, v in self.paths.items()]
         return [Missing(what, place) for what, place in places if not Path(place).exists()]
 
@@ -279,41 +284,27 @@ class SampleFiles(Source):
             name = str(sample.id)
             seen[name] = seen.get(name, -1) + 1
             name = f"{name}~{seen[name]}" if seen[name] else name  # published files repeat ids
-            facts, row = sample.metadata, sample.to_dict()
+            row = sample.to_dict()
             if sample.image_bytes is not None:
                 row.pop("image", None)
-            yield SourceRecord(
-                name,
-                sample.ecg,
-                sample.ecg_format,
-                patient=str(facts["patient"]) if facts.get("patient") else _patient_in(sample.ecg),
-                report=sample.report,
-                split=split_in_words(facts.get("split")),
-                sample=row,
-            )
+            yield replace(SourceRecord.from_sample(sample), id=name, sample=row)
 
     def open(self) -> Iterator[InstructionSample]:
-        """The samples with their paths on this machine."""
+        """Yield the samples with their paths on this machine."""
         from gem_lightning.samples.io import read_samples
 
         return read_samples(self.samples, self.paths)
 
 
-def _patient_in(ecg: str | None) -> str | None:
-    """Whom a path names: the patient of MIMIC-IV-ECG's tree, else the recording itself."""
-    found = re.search(r"(?:^|/)p(\d{8})/s\d+/", ecg or "")
-    return f"mimic-{found[1]}" if found else ecg
-
-
 @dataclass
 class Simulated(Source):
-    """Simulated records with known truth: no download, any number.
+    """Simulated records with known truth.
 
     Args:
-        n: Records.
-        seed: Of the first; record ``i`` has seed ``seed + i``.
-        diagnoses: Drawn in turn; None takes all that the simulator knows.
-        snr_db: Signal-to-noise ratio, dB; None for the simulator's own choice.
+        n: Number of records.
+        seed: Seed of the first; record ``i`` has seed ``seed + i``.
+        diagnoses: Used in turn; None takes all that the simulator knows.
+        snr_db: Signal-to-noise ratio, dB; None for the simulator's default.
     """
 
     root: str = ""
@@ -327,16 +318,7 @@ class Simulated(Source):
     def __post_init__(self) -> None:
         for name in ("n", "seed"):
             if not isinstance(getattr(self, name), int):
-                raise DataError(f"expected source.{name} as a whole number, got {getattr(self, name)!r}")
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """Nothing lies in files."""
-        return {}
-
-    def check(self) -> list[Missing]:
-        """Nothing can be missing."""
-        return []
+                raise DataError(f"expected source.{name} as an int, got {getattr(self, name)!r}")
 
     def _records(self) -> Iterator[SourceRecord]:
         from gem_lightning.ecg import DIAGNOSES

@@ -1,4 +1,4 @@
-"""The public 12-lead data sets, each read as it is downloaded."""
+"""Public 12-lead data sets, each read from its published layout."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from typing import ClassVar
 
 from gem_lightning.errors import DataError
 from gem_lightning.sources.base import Missing, Source, SourceRecord
-from gem_lightning.sources.spreadsheet import xlsx_rows
-from gem_lightning.sources.tables import age_or_none, number_or_none, sex_in_words, table_rows
+from gem_lightning.sources.tables import age_or_none, normalise_sex, number_or_none, table_rows, xlsx_rows
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ logger = logging.getLogger(__name__)
 class PtbXl(Source):
     """PTB-XL 1.0.3: ``ptbxl_database.csv``, ``scp_statements.csv``, ``records500/`` or ``records100/``.
 
-    The data set's advice on folds is followed: 1–8 train, 9 validation, 10 test.
+    Folds as recommended by the data set: 1–8 train, 9 validation, 10 test.
 
     Args:
         rate: 500 or 100 Hz.
@@ -40,26 +39,22 @@ class PtbXl(Source):
 
     needs: ClassVar[tuple[tuple[str, str], ...]] = (
         ("ptbxl_database.csv", "the table of records"),
-        ("scp_statements.csv", "the words of the SCP codes"),
+        ("scp_statements.csv", "the descriptions of the SCP codes"),
     )
 
-    def check(self) -> list[Missing]:
-        """What the layout lacks; empty when it can be read."""
-        folder = Path(self.root) / f"records{self.rate}"
-        missing = super().check()
-        if Path(self.root).is_dir() and not folder.is_dir():
-            missing.append(Missing(f"the signals at {self.rate} Hz", str(folder)))
-        return missing
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """Return (glob, description) of the required files."""
+        return (*self.needs, (f"records{self.rate}", f"the signals at {self.rate} Hz"))
 
     def _records(self) -> Iterator[SourceRecord]:
         root = Path(self.root)
-        words = {row[""]: row["description"] for row in table_rows(root / "scp_statements.csv")}
+        descriptions = {row[""]: row["description"] for row in table_rows(root / "scp_statements.csv")}
         rows = sorted(table_rows(root / "ptbxl_database.csv"), key=lambda r: (r["patient_id"], r["recording_date"]))
         for row in rows:
             codes = ast.literal_eval(row["scp_codes"] or "{}")
             fold = int(float(row["strat_fold"]))
             age = number_or_none(row["age"])
-            report = row.get("report") or "; ".join(words.get(code, code) for code in codes)
+            report = row.get("report") or "; ".join(descriptions.get(code, code) for code in codes)
             yield SourceRecord(
                 id=f"ptbxl-{int(float(row['ecg_id']))}",
                 ecg=self.portable(row["filename_hr" if self.rate == 500 else "filename_lr"]),
@@ -79,7 +74,7 @@ class MimicIvEcg(Source):
 
     Args:
         patients: ``patients.csv`` of MIMIC-IV (restricted access) for sex and age, or None.
-        machine_reports: Take ``report_0``–``report_17`` as the report.
+        machine_reports: Use ``report_0``–``report_17`` as the report.
     """
 
     prefix: str = "mimic-iv"
@@ -123,15 +118,15 @@ class MimicIvEcg(Source):
 
 def _mimic_people(path: str) -> dict[str, tuple[str | None, int]]:
     rows = table_rows(Path(path))
-    return {r["subject_id"]: (sex_in_words(r["gender"]), int(r["anchor_year"]) - int(r["anchor_age"])) for r in rows}
+    return {r["subject_id"]: (normalise_sex(r["gender"]), int(r["anchor_year"]) - int(r["anchor_age"])) for r in rows}
 
 
 @dataclass
 class Cinc(Source):
     """PhysioNet/CinC Challenge 2020 and 2021 folders: ``.hea`` and ``.mat`` with SNOMED CT codes in the header.
 
-    Chapman–Shaoxing–Ningbo (``WFDBRecords``) and Georgia use the same form. These headers name no patient, so each
-    record counts as one.
+    Chapman–Shaoxing–Ningbo (``WFDBRecords``) and Georgia have the same layout. These headers name no patient, so each
+    record counts as a patient of its own.
 
     Args:
         origin: First letters of the wanted records, such as ``HR`` (PTB-XL), ``E`` (Georgia), ``JS`` (Chapman and
@@ -147,12 +142,12 @@ class Cinc(Source):
     needs: ClassVar[tuple[tuple[str, str], ...]] = (("**/*.hea", "record headers (.hea)"),)
 
     def check(self) -> list[Missing]:
-        """What the layout lacks; empty when it can be read."""
+        """Return the missing parts of the layout; empty when it is complete."""
         missing = super().check()
         if not missing and next(self._headers(), None) is None:
             raise DataError(
                 f"{self.name}: expected headers whose names begin with {' or '.join(self.origin)} below {self.root}, "
-                "got others; check source.origin"
+                "got none; check source.origin"
             )
         return missing
 
@@ -172,14 +167,14 @@ class Cinc(Source):
                 ecg=self.portable(path.relative_to(self.root)),
                 patient=path.stem,
                 age=age_or_none(facts.get("age")),
-                sex=sex_in_words(facts.get("sex")),
-                report="; ".join(snomed_words(code) for code in codes) or None,
+                sex=normalise_sex(facts.get("sex")),
+                report="; ".join(snomed_term(code) for code in codes) or None,
                 codes=codes,
             )
 
 
 def _header_comments(path: Path) -> dict[str, str]:
-    """``{"age": "74", ...}`` from the ``#Age: 74`` lines of a WFDB header."""
+    """Return ``{"age": "74", ...}`` from the ``#Age: 74`` lines of a WFDB header."""
     lines = path.read_text(encoding="latin-1").splitlines()
     pairs = (line.lstrip("# ").partition(":") for line in lines if line.startswith("#"))
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
@@ -190,11 +185,11 @@ def _snomed() -> dict[str, str]:
     import yaml
 
     text = resources.files("gem_lightning.sources").joinpath("snomed.yaml").read_text(encoding="utf-8")
-    return {str(code): words for code, words in yaml.safe_load(text).items()}
+    return {str(code): term for code, term in yaml.safe_load(text).items()}
 
 
-def snomed_words(code: str) -> str:
-    """An SNOMED CT code of the challenges in words; an unknown code comes back as ``SNOMED CT code``."""
+def snomed_term(code: str) -> str:
+    """Return the term of an SNOMED CT code of the challenges; ``SNOMED CT code`` for an unknown one."""
     return _snomed().get(code, f"SNOMED CT {code}")
 
 
@@ -227,20 +222,20 @@ class Cpsc2018(Source):
         for path in sorted(root.rglob("A*.mat")):
             row = named.get(path.stem, {})
             numbers = (row.get(name) for name in ("First_label", "Second_label", "Third_label"))
-            words = [self.labels[int(float(n)) - 1] for n in numbers if n]
+            labels = [self.labels[int(float(n)) - 1] for n in numbers if n]
             ecg = self.portable(path.relative_to(root))
-            yield SourceRecord(path.stem, ecg, patient=path.stem, report="; ".join(words) or None, codes=tuple(words))
+            yield SourceRecord(path.stem, ecg, patient=path.stem, report="; ".join(labels) or None, codes=tuple(labels))
 
 
 @dataclass
 class Chapman(Source):
-    """Chapman–Shaoxing as first published: ``Diagnostics.xlsx`` with the names of its codes, and a CSV each record.
+    """Chapman–Shaoxing as first published: ``Diagnostics.xlsx`` with the names of its codes, and one CSV per record.
 
-    One record a patient, 500 Hz, microvolts. Its later form with Ningbo (``WFDBRecords``) is read by :class:`Cinc`.
+    One record per patient, 500 Hz, microvolts. Its later form with Ningbo (``WFDBRecords``) is read by :class:`Cinc`.
     Source: Zheng et al., Sci Data 7, 48 (2020).
 
     Args:
-        denoised: Take ``ECGDataDenoised`` instead of ``ECGData``.
+        denoised: Read ``ECGDataDenoised`` instead of ``ECGData``.
     """
 
     prefix: str = "champan-shaoxing"
@@ -251,17 +246,13 @@ class Chapman(Source):
 
     needs: ClassVar[tuple[tuple[str, str], ...]] = (
         ("Diagnostics.xlsx", "the table of records"),
-        ("RhythmNames.xlsx", "the words of the rhythms"),
-        ("ConditionNames.xlsx", "the words of the other codes"),
+        ("RhythmNames.xlsx", "the names of the rhythms"),
+        ("ConditionNames.xlsx", "the names of the other codes"),
     )
 
-    def check(self) -> list[Missing]:
-        """What the layout lacks; empty when it can be read."""
-        missing = super().check()
-        folder = Path(self.root) / self._signals
-        if Path(self.root).is_dir() and not folder.is_dir():
-            missing.append(Missing(f"the signals ({self._signals}.zip, unpacked)", str(folder)))
-        return missing
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """Return (glob, description) of the required files."""
+        return (*self.needs, (self._signals, f"the signals ({self._signals}.zip, unpacked)"))
 
     @property
     def _signals(self) -> str:
@@ -270,8 +261,8 @@ class Chapman(Source):
     def _records(self) -> Iterator[SourceRecord]:
         root = Path(self.root)
         tables = ("RhythmNames.xlsx", "ConditionNames.xlsx")
-        words = {row["Acronym Name"]: row["Full Name"] for table in tables for row in xlsx_rows(root / table)}
-        words.setdefault("SA", words.get("SI", "SA"))  # sinus irregularity has two names in the published tables
+        names = {row["Acronym Name"]: row["Full Name"] for table in tables for row in xlsx_rows(root / table)}
+        names.setdefault("SA", names.get("SI", "SA"))  # sinus irregularity has two names in the published tables
         for row in xlsx_rows(root / "Diagnostics.xlsx"):
             codes = tuple(code for code in (row["Rhythm"], *row["Beat"].split()) if code != "NONE")
             yield SourceRecord(
@@ -280,8 +271,8 @@ class Chapman(Source):
                 format="chapman",
                 patient=row["FileName"],
                 age=age_or_none(row["PatientAge"]),
-                sex=sex_in_words(row["Gender"]),
-                report="; ".join(words.get(code, code).lower() for code in codes) or None,
+                sex=normalise_sex(row["Gender"]),
+                report="; ".join(names.get(code, code).lower() for code in codes) or None,
                 codes=codes,
             )
 
@@ -290,7 +281,7 @@ class Chapman(Source):
 class Code15(Source):
     """CODE-15 %: ``exams.csv`` and ``exams_part*.hdf5`` (400 Hz, zero-padded to 4,096 samples).
 
-    Parts of ``exams.csv`` whose HDF5 is not here are left out.
+    Rows of ``exams.csv`` whose HDF5 part is missing are skipped.
     """
 
     prefix: str = "code15"
@@ -299,7 +290,7 @@ class Code15(Source):
     home: str = "https://zenodo.org/records/4916206"
 
     needs: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("exams.csv", "the table of exams"),
+        ("exams.csv", "the table of recordings"),
         ("exams_part*.hdf5", "at least one part of the signals"),
     )
     labels: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -317,21 +308,21 @@ class Code15(Source):
         absent = Counter(row["trace_file"] for row in table_rows(root / "exams.csv") if row["trace_file"] not in here)
         if absent:
             logger.warning(
-                "%s: %d exams are left out, for these parts are not in %s: %s; get them from %s",
+                "%s: %d recordings are skipped, these parts are missing in %s: %s; download them from %s",
                 self.name, absent.total(), root, ", ".join(sorted(absent)), self.home,
             )  # fmt: skip
         for row in table_rows(root / "exams.csv"):
             if row["trace_file"] not in here:
                 continue
-            words = [word for name, word in self.labels if row.get(name) == "True"]
+            labels = [label for name, label in self.labels if row.get(name) == "True"]
             if row.get("normal_ecg") == "True":
-                words.append("normal ECG")
+                labels.append("normal ECG")
             yield SourceRecord(
                 id=f"code15-{row['exam_id']}",
                 ecg=self.portable(f"{row['trace_file']}::{row['exam_id']}"),
                 patient=f"code15-{row['patient_id']}",
                 age=age_or_none(row.get("age")),
                 sex={"True": "male", "False": "female"}.get(row.get("is_male") or ""),
-                report="; ".join(words) or None,
-                codes=tuple(words),
+                report="; ".join(labels) or None,
+                codes=tuple(labels),
             )

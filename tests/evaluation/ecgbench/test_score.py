@@ -28,11 +28,11 @@ def test_legacy_equals_the_original(golden):
         result = ecgbench.score(folder.name, rows(file), gold, rules="legacy")
         wanted = expected[folder.name][file.stem]
         if wanted["per_file"]:
-            figures = wanted["per_file"][0][1]
+            metrics = wanted["per_file"][0][1]
         else:
-            figures = next(iter(wanted["score_dict"].values()))
+            metrics = next(iter(wanted["score_dict"].values()))
         ours = [result["f1"], result["auc"], result["hamming"]] if "f1" in result else result["accuracy"]
-        assert np.allclose(ours, np.array(figures, dtype=float), rtol=0, atol=1e-9, equal_nan=True), folder.name
+        assert np.allclose(ours, np.array(metrics, dtype=float), rtol=0, atol=1e-9, equal_nan=True), folder.name
         seen += 1
     assert seen == 12
 

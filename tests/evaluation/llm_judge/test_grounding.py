@@ -62,14 +62,14 @@ ODD = {
     "fenced": (f"```json\n{GOOD}\n```", None, "fence"),
     "prose": (f"Here you are: {GOOD} Hope it helps {{smile}}", None, "prose"),
     "curly": (GOOD.replace('"DiagnosisAccuracy"', "“DiagnosisAccuracy”"), None, "quotes"),
-    "trailing_comma": (GOOD[:-1] + ",}", None, "trailing comma"),
+    "trailing_comma": (GOOD[:-1] + ",}", None, "repaired"),
     "text": (GOOD.replace('"Score": 2', '"Score": "2"'), None, "number as text"),
     "plus": (GOOD.replace('"Score": 2', '"Score": "+2"'), None, "number as text"),
-    "bare_plus": (GOOD.replace('"Score": 2', '"Score": +2'), None, "plus sign"),
+    "bare_plus": (GOOD.replace('"Score": 2', '"Score": +2'), None, "repaired"),
     "sum": (GOOD.replace('"Score": 2', '"Score": 1+1'), None, "arithmetic"),
     "of": (GOOD.replace('"Score": 2', '"Score": "2/2"'), None, "score of the scale"),
-    "comment": (GOOD.replace('"Score": 2,', '"Score": 2, // right\n'), None, "comment"),
-    "no_comma": (GOOD.replace("}], ", "}] ", 1), None, "missing comma"),
+    "comment": (GOOD.replace('"Score": 2,', '"Score": 2, // right\n'), None, "repaired"),
+    "no_comma": (GOOD.replace("}], ", "}] ", 1), None, "repaired"),
     "other_key": (GOOD.replace('"DiagnosisAccuracy"', '"diagnosis_accuracy"'), None, None),
     "old_key": (GOOD.replace("ECGFeatureGrounding", "GroundedECGUnderstanding"), None, "other spelling"),
     "object": (json.dumps(full(DiagnosisAccuracy={"Score": 2})), None, "not a list"),
@@ -111,13 +111,13 @@ def test_strict_accounts_for_every_record():
     answers = {name: answer for name, (answer, _, _) in ODD.items()}
     result = grounding.score(answers, draws=200)
     missing = sum(result["missing"]["DiagnosisAccuracy"].values())
-    kept = sum("DiagnosisAccuracy" in figures for figures in result["per_id"].values())
+    kept = sum("DiagnosisAccuracy" in metrics for metrics in result["per_id"].values())
     assert missing + kept == result["n"] == len(ODD)
     low, high = result["bounds"]["DiagnosisAccuracy"]
     assert low < result["means"]["DiagnosisAccuracy"] <= high
 
 
-def test_strict_figures_are_those_of_the_scales():
+def test_strict_metrics_are_those_of_the_scales():
     answer = full(
         DiagnosisAccuracy=[{"Score": 2}, {"Score": 1}],
         LeadAssessmentCoverage=[{"Score": 1}] * 15,
@@ -165,7 +165,7 @@ def test_arena_has_its_own_aspects():
 def test_wrong_arguments_are_refused():
     with pytest.raises(DataError, match="strict"):
         grounding.score({}, rules="lax")
-    with pytest.raises(DataError, match="judgements"):
+    with pytest.raises(DataError, match="answers by id"):
         grounding.score({})
     with pytest.raises(DataError, match="arena"):
         report.score({}, task="x")

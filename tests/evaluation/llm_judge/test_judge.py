@@ -38,10 +38,10 @@ def sensible(request, n):
     return answer(min(1.0, 1.5 * max(0.0, share - 0.2)) if share > 0.55 else 0.1)
 
 
-def test_a_sensible_judge_is_believed():
+def test_a_sensible_judge_is_trusted():
     with LoopbackLLM(sensible) as server:
         calibration = calibrate(Judge(ChatClient("m", server.base_url)))
-    assert calibration.believed, [check for check in calibration.checks if not check[3]]
+    assert calibration.trusted, [check for check in calibration.checks if not check["passed"]]
     assert len(calibration.checks) == sum(1 + len(item["bad"]) for item in panel()) == 24
 
 
@@ -57,9 +57,9 @@ def test_a_sensible_judge_is_believed():
     ],
     ids=["flatterer", "harsh", "random", "obeys_injections", "likes_length", "refuses"],
 )
-def test_judges_that_do_not_tell_texts_apart_are_not_believed(reply):
+def test_judges_that_do_not_tell_texts_apart_are_not_trusted(reply):
     with LoopbackLLM(reply) as server:
-        assert not calibrate(Judge(ChatClient("m", server.base_url))).believed
+        assert not calibrate(Judge(ChatClient("m", server.base_url))).trusted
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -111,9 +111,9 @@ def _occurring(task: str, codes: Iterable[Iterable[str]], minimum: int) -> Label
 def _words(task: str, code: str) -> str:
     """A code in the words of the data set's reports."""
     if task == "csn":
-        from gem_lightning.sources.public import snomed_words
+        from gem_lightning.sources.public import snomed_term
 
-        return snomed_words(code)
+        return snomed_term(code)
     if task == "simulated":
         from gem_lightning.composition.phrases import Phrases
 

@@ -1,4 +1,4 @@
-"""ECG-Bench: tasks, parsing, strict and legacy scores."""
+"""ECG-Bench: tasks, answer parsing, strict and legacy scores."""
 
 from typing import Any
 

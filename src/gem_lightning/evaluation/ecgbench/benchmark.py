@@ -1,61 +1,66 @@
-"""ECG-Bench as a benchmark: a folder as published, any predictor, both rules side by side."""
+"""ECG-Bench: a folder of the published files, any predictor, strict and legacy rules."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation.base import Prediction, Predictor, Progress, Query, Result, answer_all, fingerprint
-from gem_lightning.evaluation.ecgbench import report as suite_report
 from gem_lightning.evaluation.ecgbench import strict
 from gem_lightning.evaluation.ecgbench.score import score
 from gem_lightning.evaluation.ecgbench.tasks import TASKS, Task, find_task
-from gem_lightning.evaluation.llm_judge.judge import Asks, JudgeCase
-from gem_lightning.evaluation.llm_judge.panel import add_judges, run_judges
+from gem_lightning.evaluation.llm_judge import grounding
+from gem_lightning.evaluation.llm_judge.judge import ChatModel, JudgeCase, add_judges, run_judges
 from gem_lightning.evaluation.predictions import find_gold, patient_of
 from gem_lightning.evaluation.text import draw_page, marked_text, pick_cases
-from gem_lightning.reporting.evaluation import Case, EvaluationReport, Matrix
+from gem_lightning.reporting.evaluation import Case, EvaluationReport, Matrix, number, with_interval
+from gem_lightning.reporting.html import Table
 from gem_lightning.samples.io import read_samples
 from gem_lightning.samples.sample import InstructionSample
+from gem_lightning.sources.record import SourceRecord
+
+#: Strict metric to its name under the legacy rules.
+LEGACY_NAMES = {"accuracy": "accuracy", "auc": "", "balanced_accuracy": "auc", "f1": "f1", "hamming": "hamming"}
 
 
 class SampleQueries:
-    """Queries from published samples: record and picture below this machine's folders.
+    """Queries from published samples.
 
     Args:
-        samples: The samples.
-        prefix: Before each id.
+        samples: Samples with record and image paths of this machine.
     """
 
-    def __init__(self, samples: Sequence[InstructionSample], prefix: str = "") -> None:
-        self.samples = {f"{prefix}{sample.id}": sample for sample in samples}
+    def __init__(self, samples: Sequence[InstructionSample]) -> None:
+        self.samples = {str(sample.id): sample for sample in samples}
         if len(self.samples) < len(samples):
-            raise DataError(f"expected one sample an id, got {len(samples)} samples of {len(self.samples)} ids")
+            raise DataError(f"expected unique sample ids, got {len(samples)} samples of {len(self.samples)} ids")
 
     def query(self, name: str, question: str | None = None, options: tuple[str, ...] = ()) -> Query:
-        """The query of one sample.
+        """Build the query of one sample.
 
         Raises:
-            GemError: Its record cannot be read, or its picture is missing and there is no record to draw.
+            GemError: Its record cannot be read, or its image is missing and there is no record to render.
         """
         sample = self.samples[name]
-        record = sample.record.read() if sample.record is not None else None
-        picture = _picture(sample)
-        if sample.image and picture is None and record is None:
+        record = sample.read_record()
+        if record is not None:
+            record = SourceRecord.from_sample(sample).with_patient(record)  # criteria depend on age and sex
+        image = _image(sample)
+        if sample.image and image is None and record is None:
             raise DataError(
-                f"expected the picture {sample.image}, got no such file; say where the samples' folders lie: "
+                f"expected the image {sample.image}, got no such file; name the folders of the samples: "
                 "benchmark.folders={FOLDER: PATH}"
             )
-        return Query(name, question or sample.question, record, picture, options, source=sample.record)
+        return Query(name, question or sample.question, record, image, options, source=sample.record)
 
     def case(self, kind: str, name: str, text: str, note: str) -> Case:
-        """A case for a report: the picture and coloured claims where the record is here."""
+        """Build a report case, with image and verified claims where the record is available."""
         try:
             query = self.query(name)
         except GemError:
@@ -67,24 +72,24 @@ class SampleQueries:
         return Case(f"{kind}: {name}", text, image, marked, note)
 
 
-def _picture(sample: InstructionSample) -> np.ndarray | None:
-    """The sample's picture where its file is here; a record can be drawn instead."""
+def _image(sample: InstructionSample) -> np.ndarray | None:
+    """Decode the sample's image where its file exists; without it the record can be rendered."""
     import cv2
 
-    image = sample.image[0] if isinstance(sample.image, list) and sample.image else sample.image
-    if sample.image_bytes is not None:
-        pixels = cv2.imdecode(np.frombuffer(sample.image_bytes, np.uint8), cv2.IMREAD_COLOR)
-    elif isinstance(image, str) and pathlib.Path(image).is_file():
-        pixels = cv2.imread(image, cv2.IMREAD_COLOR)
+    source = next(iter(sample.images), None)
+    if isinstance(source, bytes):
+        pixels = cv2.imdecode(np.frombuffer(source, np.uint8), cv2.IMREAD_COLOR)
+    elif source is not None and pathlib.Path(source).is_file():
+        pixels = cv2.imread(source, cv2.IMREAD_COLOR)
     else:
         return None
     if pixels is None:
-        raise DataError(f"expected a picture in {image}, got something that cannot be decoded; fetch it again")
+        raise DataError(f"expected an image in {sample.image}, got a file that cannot be decoded; download it again")
     return pixels[..., ::-1].copy()
 
 
-def beside(path: str | os.PathLike[str], folders: Mapping[str, str] | None) -> dict[str, str]:
-    """The user's map of folders; relative paths that it does not name start at the samples' own folder."""
+def sample_folders(path: str | os.PathLike[str], folders: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the user's map of folders; relative paths that it does not name start at the sample file's folder."""
     return {"": str(pathlib.Path(path).parent), **(folders or {})}
 
 
@@ -93,7 +98,7 @@ def judge_cases(
     answers: Mapping[str, Prediction],
     reference: Callable[[InstructionSample], str],
 ) -> list[JudgeCase]:
-    """What judges are asked: the answers that there are; a query that failed is not paid for."""
+    """Return the cases for a judge: only existing answers, so that a failed query costs nothing."""
     answered = [(s, a) for s in samples if (a := answers.get(str(s.id))) is not None and a.error is None]
     return [JudgeCase(str(s.id), a.text, reference(s), s.question) for s, a in answered]
 
@@ -102,15 +107,15 @@ class EcgBench:
     """The tasks of ECG-Bench.
 
     Args:
-        folder: Where the published files are (``ptb-test.json``, …; also .jsonl and .parquet).
-        tasks: Names; None takes those whose file is there.
+        folder: Folder of the published files (``ptb-test.json``, …; also .jsonl and .parquet).
+        tasks: Names; None takes those whose file exists.
         folders: Leading folders in the samples' paths to folders here; other relative paths start at ``folder``.
-        judges: Models that judge the report and arena tasks; without any these tasks are answered but not scored.
-        prompt_files: Judges' prompt by task instead of ours.
-        likelihoods: Ask label tasks for the likelihood of each label, for a true AUC (one pass a label).
-        limit: At most so many samples a task.
-        draws: Bootstrap draws.
-        cases: Worst and typical cases of a task to show.
+        judges: Chat models that judge the report and arena tasks; without any these tasks are answered but not scored.
+        prompt_files: Judge prompts by task that replace ours.
+        likelihoods: Compute the likelihood of each label in label tasks, for a true AUC (one pass per label).
+        limit: Maximum number of samples per task.
+        draws: Number of bootstrap resamples.
+        cases: Number of worst and typical cases per task in the report.
     """
 
     name = "ecgbench"
@@ -120,37 +125,33 @@ class EcgBench:
         folder: str | os.PathLike[str],
         tasks: Sequence[str] | None = None,
         folders: Mapping[str, str] | None = None,
-        judges: Sequence[Asks] = (),
+        judges: Sequence[ChatModel] = (),
         prompt_files: Mapping[str, str] | None = None,
         likelihoods: bool = False,
         limit: int | None = None,
         draws: int = 1000,
         cases: int = 2,
     ) -> None:
-        self.cases = cases
-        self.likelihoods = likelihoods
-        chosen = [find_task(name) for name in tasks] if tasks else list(TASKS.values())
+        self.cases, self.likelihoods = cases, likelihoods
+        self.judges, self.prompt_files, self.draws = list(judges), dict(prompt_files or {}), draws
         self.tasks: dict[str, tuple[Task, list[InstructionSample]]] = {}
-        for task in chosen:
+        for task in [find_task(name) for name in tasks] if tasks else list(TASKS.values()):
             try:
                 path = find_gold(folder, task.name)
             except DataError:
                 if tasks:
                     raise
                 continue
-            self.tasks[task.name] = (task, list(read_samples(path, beside(path, folders)))[:limit])
+            self.tasks[task.name] = (task, list(read_samples(path, sample_folders(path, folders)))[:limit])
         if not self.tasks:
             raise DataError(
                 f"expected files of ECG-Bench in {folder}, such as ptb-test.json, found none; download them"
             )
-        self.judges, self.prompt_files, self.draws = list(judges), dict(prompt_files or {}), draws
 
     def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
-        """Ask, score and report."""
-        figures: dict[str, Any] = {}
-        report = EvaluationReport(f"ECG-Bench: {predictor.name}", "Strict and legacy rules side by side")
-        result = Result(self.name, predictor.name, figures, report)
-        judged: dict[str, Any] = {}
+        """Query the model, score its answers and build the report."""
+        report = EvaluationReport(f"ECG-Bench: {predictor.name}", "Strict and legacy rules")
+        result = Result(self.name, predictor.name, {}, report)
         for name, (task, samples) in self.tasks.items():
             queries = SampleQueries(samples)
             options = strict.label_space(task) if self.likelihoods and task.kind == "labels" else ()
@@ -162,62 +163,133 @@ class EcgBench:
                 progress,
                 {"likelihoods": bool(options)},
             )
-            gold = [sample.to_dict() for sample in samples]
+            patients = {str(s.id): patient_of(s.to_dict()) for s in samples}
             result.data |= {str(s.id): fingerprint(f"{s.question}\n{s.answer}") for s in samples}
-            result.groups |= {str(g["id"]): p for g in gold if (p := patient_of(g)) is not None}
-            if task.kind == "judged":
-                judged[name] = self._judged(task, samples, answers, pathlib.Path(out) / name)
-                figures[name] = judged[name]
+            result.groups |= {i: patient for i, patient in patients.items() if patient is not None}
+            if task.kind != "judged":
+                result.metrics[name] = self._scored(task, queries, answers, result)
                 continue
-            rows = prediction_rows(answers)
-            figures[name] = {"strict": score(name, rows, gold, "strict", self.draws)}
-            figures[name]["legacy"] = score(name, rows, gold, "legacy") if rows else None
-            right = result.per_record[name] = strict.per_record(task, rows, gold)
-            truth = {str(sample.id): sample.answer for sample in samples}
-            for kind, sample in pick_cases({s: v for s, v in right.items() if s in answers}, self.cases):
-                note = f"{task.title}: {'right' if right[sample] else 'wrong'}. True answer: {truth[sample]}"
-                report.cases.append(queries.case(kind, sample, answers[sample].text, note))
-        self._fill(report, figures, judged, result)
+            result.metrics[name] = None
+            if self.judges:
+                cases = judge_cases(samples, answers, lambda sample: sample.answer)
+                folder = pathlib.Path(out) / name
+                result.metrics[name] = run_judges(
+                    self.judges, name, cases, folder, self.prompt_files, patients, self.draws
+                )
+        _fill(result)
         return result
 
-    def _judged(
-        self, task: Task, samples: list[InstructionSample], answers: dict[str, Prediction], out: pathlib.Path
-    ) -> dict[str, Any] | None:
-        if not self.judges:
-            return None
-        cases = judge_cases(samples, answers, lambda sample: sample.answer)
-        groups = {str(s.id): patient_of(s.to_dict()) for s in samples}
-        return run_judges(self.judges, task.name, cases, out, self.prompt_files, groups, self.draws)
-
-    def _fill(self, report: EvaluationReport, figures: dict[str, Any], judged: dict[str, Any], result: Result) -> None:
-        report.tables.append(suite_report.headline(figures))
-        labels = {
-            name: f["strict"]["per_label"] for name, f in figures.items() if f and "per_label" in f.get("strict", {})
+    def _scored(
+        self, task: Task, queries: SampleQueries, answers: dict[str, Prediction], result: Result
+    ) -> dict[str, Any]:
+        """Score one task without a judge under both rules, and add its worst and typical cases to the report."""
+        gold = [sample.to_dict() for sample in queries.samples.values()]
+        rows = prediction_rows(answers)
+        right = result.per_record[task.name] = strict.per_record(task, rows, gold)
+        for kind, sample in pick_cases({s: v for s, v in right.items() if s in answers}, self.cases):
+            truth = queries.samples[sample].answer
+            note = f"{task.title}: {'right' if right[sample] else 'wrong'}. True answer: {truth}"
+            result.report.cases.append(queries.case(kind, sample, answers[sample].text, note))
+        return {
+            "strict": score(task.name, rows, gold, "strict", self.draws),
+            "legacy": score(task.name, rows, gold, "legacy") if rows else None,
         }
-        report.tables += [suite_report.per_label(TASKS[name].title, table) for name, table in labels.items()]
-        report.tables.append(suite_report.published(figures))
-        for name, found in figures.items():
-            if found and "confusion" in found.get("strict", {}):
-                table = found["strict"]["confusion"]
-                report.matrices.append(Matrix(TASKS[name].title, table["rows"], table["columns"], table["counts"]))
-        for name, found in judged.items():
-            if found:
-                add_judges(report, TASKS[name].title, found)
-                result.columns |= {f"{name}, {label}": label for label in found["judges"]}
-        report.notes = [
-            "Strict: labels as words of their own and not denied, the stated option, exact sets; answers that are "
-            "missing or cannot be read are wrong in every figure.",
-            "Legacy: the original's numbers, faults included (docs/evaluation.md lists them). What it calls AUC is the "
-            "balanced accuracy of hard labels; strict gives an AUC only from likelihoods.",
-            "Published figures were made under the legacy rules; compare them with that column only.",
-        ]
 
 
 def prediction_rows(answers: Mapping[str, Prediction]) -> list[dict[str, Any]]:
-    """Predictions as rows for scoring; failed ones are left out and so counted as missing."""
+    """Return predictions as rows for scoring; failed ones are excluded and so counted as missing."""
     rows = []
     for name, answer in answers.items():
         if answer.error is None:
             row: dict[str, Any] = {"question_id": name, "text": answer.text}
             rows.append(row | ({"likelihoods": answer.likelihoods} if answer.likelihoods is not None else {}))
     return rows
+
+
+# -- report ----------------------------------------------------------------------------------------------------------
+
+
+def _fill(result: Result) -> None:
+    """Add tables, matrices and notes to the report."""
+    report = result.report
+    report.tables.append(_headline(result.metrics))
+    scored = {name: found["strict"] for name, found in result.metrics.items() if found and "strict" in found}
+    report.tables += [_per_label(TASKS[n].title, found["per_label"]) for n, found in scored.items() if "f1" in found]
+    report.tables.append(_published(result.metrics))
+    for name, found in scored.items():
+        if "confusion" in found:
+            table = found["confusion"]
+            report.matrices.append(Matrix(TASKS[name].title, table["rows"], table["columns"], table["counts"]))
+    for name, found in result.metrics.items():
+        if found and "judges" in found:
+            add_judges(report, TASKS[name].title, found)
+            result.columns |= {f"{name}, {label}": label for label in found["judges"]}
+    report.notes = [
+        "Strict: labels as separate terms that are not negated, the stated option, exact sets; missing and unreadable "
+        "answers are wrong in every metric.",
+        "Legacy: the original's numbers, faults included (docs/evaluation.md lists them). Its AUC is the balanced "
+        "accuracy of hard labels; strict gives an AUC only from likelihoods.",
+        "Published results were obtained under the legacy rules; compare them with that column only.",
+    ]
+
+
+def _headline(metrics: Mapping[str, Any]) -> Table:
+    """Put strict and legacy results in adjacent columns."""
+    rows = []
+    for name, found in metrics.items():
+        task = TASKS[name]
+        if not found or "strict" not in found:
+            rows.append([task.title, "judged", "–" if found else "no judge was given", "", "", ""])
+            continue
+        ours, old = found["strict"], found["legacy"] or {}
+        for key, old_key in LEGACY_NAMES.items():
+            if key in ours:
+                values = [with_interval(ours["intervals"][key], 1, 100), number(old.get(old_key), 1, 100)]
+                unread = f"{number(ours['unparsed_rate'], 1, 100)} %"
+                rows.append([task.title, key.replace("_", " "), *values, unread, f"{ours['n']} of {task.n}"])
+    note = (
+        "Per cent, with 95 % bootstrap intervals, by patient where patients are known. Missing and unreadable answers "
+        "are wrong in every metric."
+    )
+    header = ["Task", "Metric", "Strict", "Legacy", "Unreadable or missing", "Samples"]
+    return Table("Results", header, rows, note)
+
+
+def _per_label(title: str, table: dict[str, Any]) -> Table:
+    """Build a table with one row per label."""
+    shares = ("sensitivity", "specificity", "precision", "f1")
+    rows = [
+        [label, str(row["cases"]), str(row["stated"]), *(number(row[key], 2) for key in shares)]
+        for label, row in table.items()
+    ]
+    header = ["Label", "Cases", "Stated", "Sensitivity", "Specificity", "Precision", "F1"]
+    return Table(f"{title} by label", header, rows)
+
+
+@cache
+def baselines() -> dict[str, Any]:
+    """Return published results of other systems, each with its source (``baselines.yaml``)."""
+    import yaml
+
+    return yaml.safe_load((pathlib.Path(__file__).parent / "baselines.yaml").read_text(encoding="utf-8"))
+
+
+def _published(names: Mapping[str, Any]) -> Table:
+    """Build the table of published results of the same tasks."""
+    systems = ("random", "GPT-4o", "PULSE", "GEM (LLaVA)", "GEM (PULSE)")
+    rows = []
+    for name in names:
+        known = baselines()["ecgbench"].get(name, {})
+        cells = ["/".join(f"{v:g}" for v in known[s]) if s in known else "–" for s in systems]
+        rows.append([TASKS[name].title, *cells])
+    note = f"Label tasks: AUC/F1/Hamming loss. Sources: {'; '.join(baselines()['sources'].values())}."
+    return Table("Published, under the legacy rules", ["Task", *systems], rows, note)
+
+
+def published_grounding() -> Table:
+    """Build the table of published ECG-Grounding results, by judge and test set."""
+    known = baselines()["grounding"]
+    columns = [(where, system) for where, systems in known.items() for system in systems]
+    rows = [[c.name, *(f"{known[w][s][i]:g}" for w, s in columns)] for i, c in enumerate(grounding.V1)]
+    note = f"Source: {baselines()['sources']['GEM']}. Judge gpt-4o-2024-08-06 with the authors' prompt, legacy rules."
+    return Table("Published", ["Criterion", *(f"{s} ({w})" for w, s in columns)], rows, note)

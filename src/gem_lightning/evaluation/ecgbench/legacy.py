@@ -1,7 +1,6 @@
-"""The original's rules for ECG-Bench, quirks included: so that published figures can be reproduced, not believed.
+"""The original's rules for ECG-Bench, faults included, to reproduce published results.
 
-What is odd here is odd on purpose (the list is in docs/evaluation.md); :mod:`gem_lightning.evaluation.ecgbench.strict`
-mends it.
+docs/evaluation.md lists the faults; :mod:`gem_lightning.evaluation.ecgbench.strict` corrects them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ CORRECT = "The correct option is "
 
 
 def letter(text: str) -> str | None:
-    """The letter that the original reads from an answer, or None: it draws one then."""
+    """Return the letter that the original reads from an answer, or None: it then draws one at random."""
     if len(text) == 1 and text in LETTERS:
         return text
     for candidate in LETTERS:  # the alphabetically first of "A.", "B.", … wherever it stands: "ECG." is G
@@ -39,12 +38,12 @@ def letter(text: str) -> str | None:
 
 
 def labels(text: str, space: tuple[str, ...]) -> list[str]:
-    """Labels that occur anywhere in the text as a substring, case-sensitive."""
+    """Return the labels that occur anywhere in the text as a substring, case-sensitive."""
     return [label for label in space if label in text]
 
 
 def score(task: Task, predictions: list[dict[str, Any]], gold: list[dict[str, Any]]) -> dict[str, Any]:
-    """The original's numbers.
+    """Compute the original's metrics.
 
     Returns:
         ``accuracy`` for choice and set tasks; ``f1``, ``auc``, ``hamming`` for label tasks (``auc`` may be NaN).
@@ -65,7 +64,7 @@ def score(task: Task, predictions: list[dict[str, Any]], gold: list[dict[str, An
         return _sets(predictions, answers, questions)
     if task.kind == "labels":
         return _labels(task, predictions, answers)
-    raise DataError(f"{task.name} is judged: score its judgements with gem_lightning.evaluation.report.score")
+    raise DataError(f"{task.name} needs a judge: score its answers with gem_lightning.evaluation.report.score")
 
 
 def _text(row: dict[str, Any]) -> str:
@@ -90,9 +89,9 @@ def _sets(predictions: list[dict[str, Any]], answers: dict[str, str], questions:
     for row in predictions:
         question = question_text(row) or questions[prediction_id(row)]
         options = [option.strip() for option in question.split("Options:")[-1].replace(QA_TAIL, "").split(",")]
-        said = _text(row).lower()
+        text = _text(row).lower()
         # With "response" the options keep their capitals and so never match.
-        found = [option for option in options if (option.lower() if "text" in row else option) in said]
+        found = [option for option in options if (option.lower() if "text" in row else option) in text]
         hits += set("".join(found)) == set(answers[prediction_id(row)])  # sets of characters
     return {"accuracy": hits / len(predictions), "n": len(predictions)}
 
@@ -102,13 +101,15 @@ def _labels(task: Task, predictions: list[dict[str, Any]], answers: dict[str, st
     from sklearn.preprocessing import MultiLabelBinarizer
 
     code15 = task.name == "code15-test"
-    said = [_said_code15(_text(row), task.labels) if code15 else labels(_text(row), task.labels) for row in predictions]
+    stated = [
+        _labels_code15(_text(row), task.labels) if code15 else labels(_text(row), task.labels) for row in predictions
+    ]
     true = [_true(answers[prediction_id(row)], task, code15) for row in predictions]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # unseen and undefined classes: the original's scores have them
         binarise = MultiLabelBinarizer()
         gold = binarise.fit_transform(true)  # classes of the gold answers that were predicted on, and no others
-        guess = binarise.transform(said)
+        guess = binarise.transform(stated)
         f1 = f1_score(gold, guess, average=None)
         auc = []
         for column in range(gold.shape[1]):
@@ -130,7 +131,7 @@ def _true(answer: str, task: Task, code15: bool) -> list[str]:
     return labels(answer, task.labels)
 
 
-def _said_code15(text: str, space: tuple[str, ...]) -> list[str]:
+def _labels_code15(text: str, space: tuple[str, ...]) -> list[str]:
     text = re.split("Answer:", text)[-1]
     whole = ["ABNORMAL"] if "ABNORMAL" in text else ["NORM"] if "NORM" in text else []
     return whole + labels(text, space)

@@ -1,4 +1,4 @@
-"""What an answer states: labels, a letter, options of a question. None means that nothing can be read."""
+"""Parse answers of ECG-Bench: labels, a letter, options of a question. None means unreadable."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ NEGATION = re.compile(
 )
 NONE = re.compile(r"\bnone\b|\bno (?:label|diagnosis|abnormalit(?:y|ies)) appl", re.IGNORECASE)
 CLAUSE = re.compile(r"[.;:!?\n]|\bbut\b|\bhowever\b|\binstead\b", re.IGNORECASE)
-# "ST changes" speaks of the segment, not of sinus tachycardia (the label ST of CODE-15).
+# "ST changes" refers to the segment, not to sinus tachycardia (the label ST of CODE-15).
 SEGMENT = r"(?!\s*[-–]?\s*(?:T\b|segments?|changes?|elevations?|depressions?|deviations?|abnormalit|shift))"
 
 
 def final_part(text: str) -> str:
-    """The text after the last "Answer:" or the like, when something follows it; else the whole text."""
+    """Return the text after the last "Answer:" or the like, when something follows it; else the whole text."""
     found = list(FINAL.finditer(text))
     after = text[found[-1].end() :] if found else ""
     return after if after.strip(" .\n") else text
@@ -30,7 +30,7 @@ def _label_pattern(label: str) -> re.Pattern[str]:
 
 
 def labels(text: str, space: tuple[str, ...]) -> set[str] | None:
-    """Labels stated as words of their own and not denied; None when no label is stated (and not "none" either).
+    """Return labels stated as separate terms and not negated; None when neither a label nor "none" is stated.
 
     "II-AVB" is not I-AVB, "IRBBB" not RBBB, "ABNORMAL" not NORM, "not NORM" not NORM.
     """
@@ -45,12 +45,12 @@ def labels(text: str, space: tuple[str, ...]) -> set[str] | None:
 
 
 def choice(text: str, letters: str, options: dict[str, str] | None = None) -> str | None:
-    """The one letter that an answer states, or None: no letter, several, or a denied one.
+    """Return the one letter that an answer states, or None: no letter, several, or a negated one.
 
     Args:
         text: The answer.
         letters: Allowed letters.
-        options: Text of each option, to read an answer that repeats the option instead of its letter.
+        options: Text of each option, for an answer that repeats the option instead of its letter.
     """
     some = f"[{letters}{letters.lower()}]"
     whole = re.fullmatch(rf"\W*({some})\W*", text)
@@ -74,10 +74,9 @@ def choice(text: str, letters: str, options: dict[str, str] | None = None) -> st
 
 
 def _by_option_text(text: str, options: dict[str, str]) -> str | None:
-    said = _plain(final_part(text))
-    hits = {
-        letter: _plain(option) for letter, option in options.items() if _plain(option) and _within(_plain(option), said)
-    }
+    answer = _plain(final_part(text))
+    plain = {letter: _plain(option) for letter, option in options.items()}
+    hits = {letter: option for letter, option in plain.items() if option and _within(option, answer)}
     longest = {
         letter
         for letter, option in hits.items()
@@ -95,13 +94,13 @@ def _within(phrase: str, text: str) -> bool:
 
 
 def lettered_options(question: str) -> dict[str, str]:
-    """Options such as "A. …", "(B) …" of a question, by letter."""
+    """Return options such as "A. …", "(B) …" of a question, by letter."""
     found = re.findall(r"(?:^|[\n,;]|\s)\(?([A-H])[.)]\s*(.+?)(?=(?:[\n,;]|\s)\s*\(?[A-H][.)]\s|\n|$)", question)
     return {letter: option.strip(" ,;.") for letter, option in found}
 
 
 def listed_options(question: str) -> list[str]:
-    """Options after "Options:" of an ECG-QA question, in its order."""
+    """Return the options after "Options:" of an ECG-QA question, in its order."""
     if "Options:" not in question:
         return []
     listed = re.split(r"\bOnly answer\b", question.split("Options:")[-1], flags=re.IGNORECASE)[0]
@@ -109,9 +108,9 @@ def listed_options(question: str) -> list[str]:
 
 
 def joined_options(text: str, options: list[str]) -> set[str]:
-    """The options of which a gold answer consists; they may stand one after another without a separator.
+    """Return the options of which a gold answer consists; they may follow one another without a separator.
 
-    An answer that no sequence of options spells is returned as it stands.
+    An answer that no sequence of options spells is split at commas.
     """
     wanted = re.sub(r"\s+", " ", text.lower()).strip(" .")
     spelled: dict[int, tuple[str, ...]] = {0: ()}
@@ -129,9 +128,9 @@ def joined_options(text: str, options: list[str]) -> set[str]:
 
 
 def options_in(text: str, options: list[str]) -> set[str]:
-    """Options that an answer states as whole words, the longest first where one holds another; or spells joined."""
-    said = re.sub(r"\s+", " ", final_part(text).lower()).strip(" .")
-    left, found = said, set()
+    """Return the options in an answer, matched as whole terms, the longest first; or spelled without separators."""
+    answer = re.sub(r"\s+", " ", final_part(text).lower()).strip(" .")
+    left, found = answer, set()
     for option in sorted({option.lower() for option in options}, key=len, reverse=True):
         pattern = re.compile(rf"(?<![\w.]){re.escape(option)}(?!\w)(?!\.\d)")
         if pattern.search(left):

@@ -1,4 +1,4 @@
-"""ECG-Bench: plain predictions and gold answers in, numbers out, under the original's rules or ours.
+"""Score predictions of ECG-Bench against gold answers, under the original's rules or ours.
 
 result = score("ptb-test", read_rows("step-final.jsonl"), read_rows("ptb-test.json"), rules="strict")
 """
@@ -25,17 +25,17 @@ def score(
     """Score one task.
 
     Args:
-        task: Name of the task (:data:`TASKS`; folder names such as ``csn-test`` are understood).
+        task: Name of the task (:data:`TASKS`; folder names such as ``csn-test`` are accepted).
         predictions: Rows with an id and a text (:mod:`~gem_lightning.evaluation.predictions`); ``likelihoods``, a dict
-            of label to probability, gives a real AUC under ``strict``.
+            of label to probability, gives a true AUC under ``strict``.
         gold: Rows of the published file; ``patient_id`` or ``subject_id`` makes the intervals by patient.
         rules: ``strict``, or ``legacy``: the original's numbers with the original's faults.
-        draws: Bootstrap draws for the 95 % intervals of ``strict``; 0 for none.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap resamples for the 95 % intervals of ``strict``; 0 for none.
+        seed: Seed of the bootstrap.
 
     Returns:
-        ``legacy``: ``accuracy`` or ``f1``, ``auc``, ``hamming``. ``strict``: the same names where they are true to
-        their name, with ``intervals``, ``per_label``, ``unparsed``, ``missing`` and more (docs/evaluation.md).
+        ``legacy``: ``accuracy`` or ``f1``, ``auc``, ``hamming``. ``strict``: the same names where they fit the values,
+        with ``intervals``, ``per_label``, ``unparsed``, ``missing`` and more (docs/evaluation.md).
 
     Raises:
         DataError: Unknown task or rules, duplicates (strict), ids without a gold row.

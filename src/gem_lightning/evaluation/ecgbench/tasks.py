@@ -1,4 +1,4 @@
-"""The tasks of ECG-Bench: what is asked, how many there are, how an answer counts."""
+"""Tasks of ECG-Bench: kind, size and label space."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Task:
     """One task.
 
     Attributes:
-        name: As its file is called in the published benchmark.
+        name: Name of its file in the published benchmark.
         kind: ``labels`` (any number of labels), ``choice`` (one letter), ``set`` (options of a question) or
             ``judged`` (free text that a judge scores).
         n: Published number of samples.
         labels: Label space of a ``labels`` task, in the published order.
         letters: Letters of a ``choice`` task.
-        title: For tables.
+        title: Name in tables.
     """
 
     name: str
@@ -54,7 +54,7 @@ TASKS: dict[str, Task] = {
 
 
 def find_task(name: str) -> Task:
-    """The task that a folder or file name means: ``csn-test`` is ``csn-test-no-cot``, ``mmmu`` is ``mmmu-ecg``.
+    """Return the task of a folder or file name: ``csn-test`` is ``csn-test-no-cot``, ``mmmu`` is ``mmmu-ecg``.
 
     Raises:
         DataError: No task has such a name.

@@ -1,4 +1,4 @@
-"""The encoder benchmark: zero-shot and probes on labelled 12-lead data sets, intervals by patient, embeddings."""
+"""Encoder benchmark: zero-shot and probe scores on labelled 12-lead data sets, intervals by patient, embeddings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from gem_lightning.data.ecg_text.dataset import EcgTextDataset, EcgTextTable, op
 from gem_lightning.data.ecg_text.labels import LabelSet, label_set
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation.base import Progress, Result
-from gem_lightning.evaluation.encoder.metrics import class_embeddings, fast_auroc, patient_bootstrap
-from gem_lightning.evaluation.encoder.probe import choose_strength, few_shot, fit_probe, macro_auc
-from gem_lightning.evaluation.encoder.report import encoder_report
+from gem_lightning.evaluation.encoder.metrics import class_embeddings
+from gem_lightning.evaluation.encoder.probe import choose_strength, few_shot, fit_probe
+from gem_lightning.evaluation.statistics import bootstrap_weights, macro_auc, weighted_auc
+from gem_lightning.reporting.evaluation import EvaluationReport, number
+from gem_lightning.reporting.html import Table
 
 logger = logging.getLogger(__name__)
+METHODS = {"zero_shot": "Zero-shot, from prompts", "linear_probe": "Linear probe"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class EncoderBenchmark:
     signal: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, model: Any, name: str | None = None) -> EncoderUnderTest:
-        """The encoder behind a folder written by pre-training, a checkpoint in the original's layout, or a module."""
+        """Load the encoder of a pre-training folder or of a checkpoint in the original's layout, or wrap a module."""
         if isinstance(model, EncoderUnderTest):
             return model
         network, tokenizer = load_encoder(model, self.config, self.text_tower)
@@ -88,12 +91,12 @@ class EncoderBenchmark:
         return EncoderUnderTest(name or known, network, tokenizer)
 
     def __call__(self, model: Any, out: str | os.PathLike | None = None, progress: Progress | None = None) -> Result:
-        """Embed, score and report; ``out`` receives ``embeddings.parquet``.
+        """Embed, score and report; writes ``embeddings.parquet`` to ``out``.
 
         Args:
-            model: What :meth:`load` takes.
+            model: As for :meth:`load`.
             out: Folder; None writes nothing.
-            progress: Called with records done and all.
+            progress: Called with the numbers of records done and in total.
         """
         encoder = self.load(model)
         device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -120,7 +123,7 @@ class EncoderBenchmark:
         return Result("encoder", encoder.name, figures, encoder_report(encoder.name, figures), groups=groups)
 
     def _tables(self) -> dict[str, EcgTextTable]:
-        """The splits that there are; the test split is what is scored."""
+        """Return the available splits; the test split is scored."""
         if self.train is not None:
             own = open_pairs(self.train, need_text=False)
             val = own[: max(1, len(own) // 10)]
@@ -151,9 +154,9 @@ class EncoderBenchmark:
         texts = [(i, text) for i, name in enumerate(labels.labels) for text in labels.prompts[name]]
         ids = encode_texts(tokenizer, [text for _, text in texts])["input_ids"].to(device)
         owner = torch.tensor([i for i, _ in texts], device=device)
-        words = class_embeddings(network.encode_text(ids), owner, len(labels.labels))
+        classes = class_embeddings(network.encode_text(ids), owner, len(labels.labels))
         ecg = nn.functional.normalize(torch.from_numpy(test["features"]), dim=-1)
-        scores = (ecg @ words.cpu().T).numpy()  # (records, L)
+        scores = (ecg @ classes.cpu().T).numpy()  # (records, L)
         return self._summary(scores, test, labels)
 
     def _probes(self, found: Mapping[str, Mapping[str, Any]], labels: LabelSet) -> dict[str, Any]:
@@ -171,20 +174,23 @@ class EncoderBenchmark:
         return {"linear_probe": linear, "few_shot": few}
 
     def _summary(self, scores: np.ndarray, test: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
-        """Macro AUC with its interval, and the AUC of each label with its number of records."""
-        targets = test["targets"]
-        low, high = patient_bootstrap(
-            lambda rows: macro_auc(scores[rows], targets[rows]), test["table"].column("patient"), self.draws, self.seed
+        """Return the macro AUC with its interval, and the AUC of each label with its number of records."""
+        targets, patients = test["targets"], test["table"].column("patient")
+        [macro] = bootstrap_weights(
+            lambda weights: macro_auc(scores, targets, weights), len(scores), patients, self.draws, self.seed
         )
         each = {
-            name: {"auc": _plain(fast_auroc(scores[:, i], targets[:, i])), "records": int(targets[:, i].sum())}
+            name: {
+                "auc": _rounded(weighted_auc(scores[:, i], targets[:, i] > 0)[0]),
+                "records": int(targets[:, i].sum()),
+            }
             for i, name in enumerate(labels.labels)
         }
-        return {"value": _plain(macro_auc(scores, targets)), "low": _plain(low), "high": _plain(high), "labels": each}
+        return {name: _rounded(getattr(macro, name)) for name in ("value", "low", "high")} | {"labels": each}
 
 
 def load_encoder(model: Any, config: Any = None, text_tower: str | None = None) -> tuple[nn.Module, Any]:
-    """An encoder in evaluation mode and its tokenizer.
+    """Load an encoder in evaluation mode and its tokenizer.
 
     Args:
         model: Folder written by pre-training, a checkpoint in the original's layout, or a module.
@@ -192,17 +198,17 @@ def load_encoder(model: Any, config: Any = None, text_tower: str | None = None) 
         text_tower: Folder of the text tower's configuration and tokenizer; None takes the folder's.
 
     Returns:
-        ``EcgCoCa`` and tokenizer; or what was given and None (no zero-shot) where no tokenizer is to be found.
+        ``EcgCoCa`` and tokenizer; the tokenizer is None (no zero-shot) where none is found.
     """
     from gem_lightning.models.encoder.coca import EcgCoCa
 
     if isinstance(model, nn.Module):
         return model.eval(), None if text_tower is None else load_tokenizer(text_tower)
     network = EcgCoCa.from_original(model, config, text_tower)
-    beside = Path(model) / "text_tower"
-    place = text_tower or (str(beside) if (beside / "tokenizer.json").is_file() else None)
+    packaged = Path(model) / "text_tower"
+    place = text_tower or (str(packaged) if (packaged / "tokenizer.json").is_file() else None)
     if place is None:
-        logger.warning("no tokenizer beside %s: no zero-shot; give text_tower=FOLDER", model)
+        logger.warning("no tokenizer in %s/text_tower: no zero-shot; give text_tower=FOLDER", model)
     return network, None if place is None else load_tokenizer(place)
 
 
@@ -215,7 +221,7 @@ def embed(
     num_workers: int = 0,
     signal: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """Pooled embeddings (records, D) float32 of all records, in bfloat16 on a GPU.
+    """Return pooled embeddings (records, D) float32 of all records, computed in bfloat16 on a GPU.
 
     Args:
         network: An ``EcgCoCa`` or a tower with ``pool``.
@@ -242,7 +248,7 @@ def embed(
 
 
 def write_embeddings(path: str | os.PathLike, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Parquet with ``id, patient, split, ecg`` and ``embedding`` (a list of float32) of every record."""
+    """Write Parquet with ``id, patient, split, ecg`` and ``embedding`` (a list of float32) of every record."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -259,5 +265,30 @@ def _signals(items: Sequence[Mapping[str, Any]]) -> Tensor:
     return torch.from_numpy(np.stack([item["ecg"] for item in items]))
 
 
-def _plain(value: float) -> float | None:
+def _rounded(value: float) -> float | None:
     return round(value, 4) if np.isfinite(value) else None
+
+
+def encoder_report(name: str, metrics: Mapping[str, Any]) -> EvaluationReport:
+    """Build the tables of the macro AUC of each method and of every label."""
+    methods = [method for method in METHODS if method in metrics]
+    head = Table("Macro AUC", ["method", "AUC", "95 % interval by patient"])
+    for method in methods:
+        found = metrics[method]
+        interval = f"{number(found['low'], 3)}–{number(found['high'], 3)}"
+        head.rows.append([METHODS[method], number(found["value"], 3), interval])
+    for shots, found in metrics.get("few_shot", {}).items():
+        spread = f"± {number(found['sd'], 3)} over draws"
+        head.rows.append([f"Probe on {shots} with and {shots} without", number(found["value"], 3), spread])
+    each = Table("AUC of each label", ["label", "records", *(METHODS[method] for method in methods)])
+    for label in metrics[methods[0]]["labels"] if methods else ():
+        rows = [metrics[method]["labels"][label] for method in methods]
+        each.rows.append([label, str(rows[0]["records"]), *(number(row["auc"], 3) for row in rows)])
+    records = ", ".join(f"{count} {split}" for split, count in metrics["records"].items())
+    return EvaluationReport(
+        title=f"Encoder: {name}",
+        subtitle=f"{metrics['task']}; records: {records}",
+        summary=[(row[0], row[1]) for row in head.rows],
+        tables=[head, each],
+        notes=["Intervals come from resampling patients. Labels without both classes in the test set are excluded."],
+    )

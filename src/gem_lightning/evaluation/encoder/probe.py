@@ -1,4 +1,4 @@
-"""Linear and few-shot probes of fixed features: logistic regression per label, as the encoder papers do."""
+"""Linear and few-shot probes of frozen features: one logistic regression per label."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gem_lightning.evaluation.encoder.metrics import fast_auroc
+from gem_lightning.evaluation.encoder.metrics import macro_auroc
 
-PENALTIES = (0.001, 0.01, 0.1, 1.0)
+STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 
 
 def fit_probe(features: np.ndarray, targets: np.ndarray, others: np.ndarray, strength: float) -> np.ndarray:
-    """Scores of one logistic regression per label on standardised features.
+    """Fit one logistic regression per label on standardised features and score other records.
 
     Args:
         features: (N, D) to fit on.
@@ -34,21 +34,15 @@ def fit_probe(features: np.ndarray, targets: np.ndarray, others: np.ndarray, str
         truth = targets[:, label] > 0
         if 0 < truth.sum() < len(truth):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # ranks settle long before the loss does
+                warnings.simplefilter("ignore", ConvergenceWarning)  # ranks converge long before the loss does
                 model = LogisticRegression(C=strength, max_iter=300).fit(x, truth)
             scores[:, label] = model.decision_function(z)
     return scores
 
 
 def choose_strength(features: np.ndarray, targets: np.ndarray, held_out: np.ndarray, truth: np.ndarray) -> float:
-    """The strength of :data:`PENALTIES` with the best macro AUC on a held-out set (M, D) with targets (M, L)."""
-    return max(PENALTIES, key=lambda c: macro_auc(fit_probe(features, targets, held_out, c), truth))
-
-
-def macro_auc(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Mean area under the ROC curve over the labels (M, L) that have both classes; NaN where none has."""
-    found = [fast_auroc(scores[:, i], targets[:, i]) for i in range(targets.shape[1])]
-    return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+    """Return the strength of :data:`STRENGTHS` with the best macro AUC on a held-out set (M, D), targets (M, L)."""
+    return max(STRENGTHS, key=lambda c: macro_auroc(fit_probe(features, targets, held_out, c), truth))
 
 
 def few_shot(
@@ -60,45 +54,46 @@ def few_shot(
     repeats: int = 5,
     seed: int = 0,
 ) -> list[float]:
-    """Macro AUC of probes that saw ``shots`` records with and ``shots`` without each label.
+    """Return the macro AUC of probes fitted on ``shots`` records with and ``shots`` without each label.
 
     Args:
         features: (N, D) to draw from.
         targets: (N, L).
         others: (M, D) to score.
         truth: (M, L).
-        shots: Records per class and label; labels with fewer are left out.
-        repeats: Independent draws.
-        seed: Of the draws.
+        shots: Records per class and label; labels with fewer are excluded.
+        repeats: Number of independent draws.
+        seed: Seed of the draws.
 
     Returns:
-        One macro AUC a repeat.
+        One macro AUC per repeat.
     """
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(repeats):
-        scores = []
+        scores = np.zeros(truth.shape)
+        probed = np.zeros(truth.shape[1], bool)
         for label in range(targets.shape[1]):
             present, absent = np.flatnonzero(targets[:, label] > 0), np.flatnonzero(targets[:, label] == 0)
             if min(len(present), len(absent)) < shots:
                 continue
             rows = np.r_[rng.choice(present, shots, replace=False), rng.choice(absent, shots, replace=False)]
-            score = fit_probe(features[rows], targets[rows, label : label + 1], others, 0.1)[:, 0]
-            scores.append(fast_auroc(score, truth[:, label]))
-        found.append(float(np.nanmean(scores)) if scores else float("nan"))
+            scores[:, label] = fit_probe(features[rows], targets[rows, label : label + 1], others, 0.1)[:, 0]
+            probed[label] = True
+        found.append(macro_auroc(scores[:, probed], truth[:, probed]) if probed.any() else float("nan"))
     return found
 
 
 def cross_validated(
     features: np.ndarray, targets: np.ndarray, patients: Sequence[str], folds: int = 5, strength: float = 0.01
 ) -> np.ndarray:
-    """Out-of-fold probe scores (N, L); a patient is never in both parts.
+    """Return out-of-fold probe scores (N, L); a patient is never in both parts.
 
     Args:
         features: (N, D).
         targets: (N, L).
         patients: (N,) names.
-        folds: Number of parts; a patient's part follows from the order of the names.
+        folds: Number of folds; a patient's fold follows from the order of the names.
         strength: As in :func:`fit_probe`.
     """
     fold = np.unique(np.asarray(patients), return_inverse=True)[1] % folds
@@ -106,7 +101,7 @@ def cross_validated(
     for part in range(folds):
         test = fold == part
         found = fit_probe(features[~test], targets[~test], features, strength)
-        # a part rich in a label leaves fewer for fitting and so a lower intercept: pooled as they are, scores of small
-        # data sets rank backwards
+        # A fold rich in a label leaves fewer for fitting and so a lower intercept: without standardisation the pooled
+        # scores of small data sets rank backwards.
         scores[test] = (found[test] - found[~test].mean(0)) / (found[~test].std(0) + 1e-9)
     return scores

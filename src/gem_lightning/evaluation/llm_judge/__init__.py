@@ -1,1 +1,1 @@
-"""LLM judges: prompts, parsing of their output, aggregation."""
+"""LLM judges: prompts, parsing of their answers, aggregation."""

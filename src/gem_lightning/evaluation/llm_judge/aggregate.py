@@ -1,4 +1,4 @@
-"""Strict figures over many judgements: means with intervals, and bounds on what the missing ones could change."""
+"""Aggregate judge scores over records: means with intervals, and bounds on the effect of missing ones."""
 
 from __future__ import annotations
 
@@ -8,64 +8,63 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.llm_judge import parsing as judgement
-from gem_lightning.evaluation.llm_judge.parsing import Criterion
+from gem_lightning.evaluation.llm_judge.parsing import Criterion, read
 from gem_lightning.evaluation.statistics import mean_interval
 
 
 def aggregate(
-    judgements: dict[str, Any],
+    answers: Mapping[str, Any],
     criteria: tuple[Criterion, ...],
     groups: Mapping[str, Hashable] | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Figures of judged records.
+    """Compute metrics over the judged records.
 
     Args:
-        judgements: Answers by record id, texts or parsed dicts; None or "" counts as unreadable.
-        criteria: What is expected of every answer.
+        answers: The judge's answers by record id, texts or parsed dicts; None or "" counts as unreadable.
+        criteria: Criteria expected in every answer.
         groups: Patient of each id, for the intervals.
-        draws: Bootstrap draws; 0 for none.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap resamples; 0 for none.
+        seed: Seed of the bootstrap.
 
     Returns:
-        ``means`` (over the records that have the criterion), ``intervals``, ``bounds`` (lowest and highest mean were
-        every missing figure 0 or full; None where there is no upper bound), ``per_id``, ``n``, ``complete``,
-        ``unreadable`` (ids), ``missing`` (criterion to reason to count), ``repairs`` (liberties and how often).
+        ``means`` (over the records that have the criterion), ``intervals``, ``bounds`` (lowest and highest mean if
+        every missing value were 0 or full; None where there is no upper bound), ``per_id``, ``n``, ``complete``,
+        ``unreadable`` (ids), ``missing`` (criterion to reason to count), ``repairs`` (corrections and their counts).
 
     Raises:
-        DataError: No judgements.
+        DataError: No answers.
     """
-    if not judgements:
-        raise DataError("expected judgements by id, got none")
-    read = {name: judgement.read(answer, criteria) for name, answer in judgements.items()}
+    if not answers:
+        raise DataError("expected the judge's answers by id, got none")
+    parsed = {name: read(answer, criteria) for name, answer in answers.items()}
     missing: dict[str, Counter[str]] = {c.name: Counter() for c in criteria}
     repairs: Counter[str] = Counter()
-    for one in read.values():
+    for one in parsed.values():
         repairs.update(one.repairs)
-        for name, why in one.missing.items():
-            missing[name][why] += 1
-    known = None if groups is None else [groups.get(name) for name in read]
+        for name, reason in one.missing.items():
+            missing[name][reason] += 1
+    known = None if groups is None else [groups.get(name) for name in parsed]
     means, intervals, bounds = {}, {}, {}
     for criterion in criteria:
-        column = [one.figures.get(criterion.name, math.nan) * criterion.scale for one in read.values()]
+        column = [one.values.get(criterion.name, math.nan) * criterion.scale for one in parsed.values()]
         interval = mean_interval(column, known, draws=draws, seed=seed)
         if not math.isnan(interval.value):
             means[criterion.name] = interval.value
             intervals[criterion.name] = interval.to_dict()
         total = sum(value for value in column if not math.isnan(value))
         gaps = sum(missing[criterion.name].values())
-        high = (total + gaps * criterion.most * criterion.scale) / len(column) if gaps else total / len(column)
+        high = (total + gaps * criterion.maximum * criterion.scale) / len(column) if gaps else total / len(column)
         bounds[criterion.name] = [total / len(column), high if math.isfinite(high) else None]
     return {
         "means": means,
         "intervals": intervals,
         "bounds": bounds,
-        "per_id": {name: one.figures for name, one in read.items()},
-        "n": len(read),
-        "complete": sum(not one.missing for one in read.values()),
-        "unreadable": [name for name, one in read.items() if not one.readable],
+        "per_id": {name: one.values for name, one in parsed.items()},
+        "n": len(parsed),
+        "complete": sum(not one.missing for one in parsed.values()),
+        "unreadable": [name for name, one in parsed.items() if not one.readable],
         "missing": {name: dict(reasons) for name, reasons in missing.items() if reasons},
         "repairs": dict(repairs),
     }

@@ -1,18 +1,17 @@
-"""ECG-Grounding as a benchmark: interpretations of any model, judged by criteria."""
+"""ECG-Grounding: interpretations of any model, scored by criteria."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation.base import Predictor, Progress, Result, answer_all, fingerprint
-from gem_lightning.evaluation.ecgbench.benchmark import SampleQueries, beside, judge_cases
-from gem_lightning.evaluation.ecgbench.report import published_grounding
+from gem_lightning.evaluation.ecgbench.benchmark import SampleQueries, judge_cases, published_grounding, sample_folders
 from gem_lightning.evaluation.llm_judge import grounding
-from gem_lightning.evaluation.llm_judge.judge import Asks
-from gem_lightning.evaluation.llm_judge.panel import add_judges, run_judges
+from gem_lightning.evaluation.llm_judge.judge import ChatModel, add_judges, run_judges
 from gem_lightning.evaluation.predictions import patient_of, read_rows
 from gem_lightning.evaluation.text import pick_cases
 from gem_lightning.reporting.evaluation import EvaluationReport, number, with_interval
@@ -22,19 +21,19 @@ from gem_lightning.samples.sample import InstructionSample
 
 
 class GroundingBenchmark:
-    """ECG-Grounding: interpretations, judged by criteria.
+    """ECG-Grounding: interpretations scored by LLM judges.
 
     Args:
-        samples: File of test samples (``report`` or the reference answer is what the judges know); None with
+        samples: File of test samples (the judges' reference is ``report`` or the reference answer); None with
             ``judgements``.
-        judges: The judges' models.
-        judgements: File of ready judgements (id to answer, as the original keeps them) instead of judges.
-        prompt_file: The judges' prompt instead of ours.
+        judges: Chat models of the judges.
+        judgements: File of existing judge answers (id to answer, as the original stores them) instead of judges.
+        prompt_file: Judge prompt that replaces ours.
         folders: Leading folders in the samples' paths to folders here; other relative paths start at the file's folder.
-        question: Asked instead of each sample's own.
-        limit: At most so many samples.
-        draws: Bootstrap draws.
-        cases: Worst and typical cases to show.
+        question: Question that replaces each sample's own.
+        limit: Maximum number of samples.
+        draws: Number of bootstrap resamples.
+        cases: Number of worst and typical cases in the report.
 
     Raises:
         DataError: Neither judges nor judgements, or no samples for the judges.
@@ -45,7 +44,7 @@ class GroundingBenchmark:
     def __init__(
         self,
         samples: str | os.PathLike[str] | None = None,
-        judges: Sequence[Asks] = (),
+        judges: Sequence[ChatModel] = (),
         judgements: str | os.PathLike[str] | None = None,
         prompt_file: str | None = None,
         folders: Mapping[str, str] | None = None,
@@ -54,30 +53,29 @@ class GroundingBenchmark:
         draws: int = 1000,
         cases: int = 4,
     ) -> None:
-        self.cases = cases
         if not judges and judgements is None:
             raise DataError("expected judges or a file of judgements, got neither; name one: benchmark.judges=[...]")
         if judges and samples is None:
             raise DataError("expected samples for the judges, got none; name the test file: benchmark.samples=FILE")
-        self.samples = list(read_samples(samples, beside(samples, folders)))[:limit] if samples else []
+        self.samples = list(read_samples(samples, sample_folders(samples, folders)))[:limit] if samples else []
         self.judges, self.prompt_file, self.question, self.draws = list(judges), prompt_file, question, draws
-        self.judgements = judgements
+        self.judgements, self.cases = judgements, cases
 
     def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
-        """Ask, have judged, score and report."""
-        report = EvaluationReport(f"ECG-Grounding: {predictor.name}", "Interpretations judged by criteria")
+        """Query the model, run the judges, score and report."""
+        report = EvaluationReport(f"ECG-Grounding: {predictor.name}", "Interpretations scored by criteria")
         result = Result(self.name, predictor.name, {}, report)
         if self.judgements is not None:
-            self._ready(result)
+            self._score_file(self.judgements, result)
         else:
-            self._ask(predictor, pathlib.Path(out), progress, result)
+            self._run(predictor, pathlib.Path(out), progress, result)
         report.notes.append(
-            "A judge's figures depend on the judge and its prompt: the same texts score 12 to 15 points apart under "
-            "different judges. Compare only within a column."
+            "Scores depend on the judge and its prompt: the same texts score 12 to 15 points apart under different "
+            "judges. Compare only within a column."
         )
         return result
 
-    def _ask(self, predictor: Predictor, out: pathlib.Path, progress: Progress | None, result: Result) -> None:
+    def _run(self, predictor: Predictor, out: pathlib.Path, progress: Progress | None, result: Result) -> None:
         queries = SampleQueries(self.samples)
         answers = answer_all(
             predictor,
@@ -96,45 +94,41 @@ class GroundingBenchmark:
         groups = {str(s.id): patient_of(s.to_dict()) for s in self.samples}
         prompts = {"grounding": self.prompt_file} if self.prompt_file else None
         judged = run_judges(self.judges, "grounding", cases, out, prompts, groups, self.draws)
-        result.figures |= judged
+        result.metrics |= judged
         result.groups |= {name: p for name, p in groups.items() if p is not None}
         result.settings |= {"question": self.question}
         result.data |= {case.id: fingerprint(case.reference) for case in cases}
         for label, found in judged["judges"].items():
             for criterion in found.get("means", {}):
-                column = f"{criterion}, {label}"
-                result.columns[column] = label
-                result.per_record[column] = {
-                    name: figures[criterion] for name, figures in found["per_id"].items() if criterion in figures
-                }
+                values = {name: row[criterion] for name, row in found["per_id"].items() if criterion in row}
+                result.columns[f"{criterion}, {label}"] = label
+                result.per_record[f"{criterion}, {label}"] = values
         add_judges(result.report, "Criteria", judged, [published_grounding()])
-        columns = [column for column in result.per_record if column.startswith("DiagnosisAccuracy")]
-        for column in columns[:1]:
-            shares = result.per_record[column]
-            for kind, name in pick_cases(shares, self.cases):
-                note = f"{column}: {shares[name]:.2f}. {reference_of(queries.samples[name])}"
-                result.report.cases.append(queries.case(kind, name, answers[name].text, note))
+        column = next((name for name in result.per_record if name.startswith("DiagnosisAccuracy")), None)
+        shares = {} if column is None else result.per_record[column]
+        for kind, name in pick_cases(shares, self.cases):
+            note = f"{column}: {shares[name]:.2f}. {reference_of(queries.samples[name])}"
+            result.report.cases.append(queries.case(kind, name, answers[name].text, note))
 
-    def _ready(self, result: Result) -> None:
-        rows = read_rows(self.judgements) if self.judgements else []
-        answers = {str(row["id"]): row.get("results", row.get("answer", row.get("text", ""))) for row in rows}
+    def _score_file(self, path: str | os.PathLike[str], result: Result) -> None:
+        answers: dict[str, Any] = {
+            str(row["id"]): row.get("results", row.get("answer", row.get("text", ""))) for row in read_rows(path)
+        }
         ours, old = grounding.score(answers, draws=self.draws), grounding.score(answers, rules="legacy")
-        result.figures |= {"strict": ours, "legacy": old}
-        names = [c.name for c in grounding.VERSIONS[ours["version"]]]
-        gaps = {name: str(sum(reasons.values())) for name, reasons in ours["missing"].items()}
-        table = [
-            [name, with_interval(ours["intervals"].get(name)), number(old["means"].get(name), 2), gaps.get(name, "0")]
-            for name in names
-        ]
-        note = f"{ours['n']} judgements, {ours['complete']} complete, {len(ours['unreadable'])} unreadable."
-        result.report.tables += [
-            Table("Criteria", ["Criterion", "Strict", "Legacy", "Missing"], table, note),
-            published_grounding(),
-        ]
+        result.metrics |= {"strict": ours, "legacy": old}
+        rows = []
+        for criterion in grounding.VERSIONS[ours["version"]]:
+            name = criterion.name
+            missing = str(sum(ours["missing"].get(name, {}).values()))
+            interval = with_interval(ours["intervals"].get(name))
+            rows.append([name, interval, number(old["means"].get(name), 2), missing])
+        note = f"{ours['n']} answers, {ours['complete']} complete, {len(ours['unreadable'])} unreadable."
+        table = Table("Criteria", ["Criterion", "Strict", "Legacy", "Missing"], rows, note)
+        result.report.tables += [table, published_grounding()]
 
 
 def reference_of(sample: InstructionSample) -> str:
-    """What a judge is told of an ECG: the report, and the reference interpretation where there is one."""
+    """Return the judges' reference: the report, and the reference interpretation where there is one."""
     parts = [f"Report: {sample.report}"] if sample.report else []
     parts += [f"Reference interpretation: {sample.answer}"] if sample.answer else []
     if not parts:

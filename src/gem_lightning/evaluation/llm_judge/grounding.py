@@ -1,4 +1,4 @@
-"""ECG-Grounding: eight criteria judged by a language model, scored as the original does or strictly.
+"""ECG-Grounding: eight criteria scored by an LLM judge, under the original's rules or strictly.
 
 result = score({"40689238": judge_answer, ...}, rules="strict")
 result["means"]["LeadAssessmentCoverage"]  # per cent of the twelve leads
@@ -10,10 +10,9 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.llm_judge import aggregate as judged
 from gem_lightning.evaluation.llm_judge import grounding_legacy
-from gem_lightning.evaluation.llm_judge.lenient_json import read_json
-from gem_lightning.evaluation.llm_judge.parsing import Criterion, plain
+from gem_lightning.evaluation.llm_judge.aggregate import aggregate
+from gem_lightning.evaluation.llm_judge.parsing import Criterion, plain_key, read_json
 
 _DIAGNOSIS = Criterion("DiagnosisAccuracy", 2, "share", 100)
 _ANALYSIS = (Criterion("AnalysisCompleteness", 1, "sum"), Criterion("AnalysisRelevance", 2, "sum"))
@@ -29,7 +28,7 @@ V1: tuple[Criterion, ...] = (
     Criterion("LeadAssessmentAccuracy", 2, "sum/24", 100 / 24),
     *_WHOLE,
 )
-# ECG-R1's second version has one criterion for the leads in place of two; its scale is taken as that of the accuracy.
+# ECG-R1's second version has one criterion for the leads instead of two; its scale is taken as that of the accuracy.
 V2: tuple[Criterion, ...] = (_DIAGNOSIS, *_ANALYSIS, Criterion("LeadEvidenceValidity", 2, "sum"), *_WHOLE)
 VERSIONS = {"v1": V1, "v2": V2}
 
@@ -42,25 +41,25 @@ def score(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Score judgements.
+    """Score the answers of a judge.
 
     Args:
         judgements: The judge's answers by record id (texts; under ``strict`` also parsed dicts).
-        rules: ``legacy``: the original's reading, quirks included. ``strict``: schema, bounds, every spelling, and
+        rules: ``legacy``: the original's parsing, quirks included. ``strict``: schema, bounds, every spelling, and
             an account of what is missing.
         version: Criteria expected under ``strict``: ``v1`` (GEM), ``v2`` (ECG-R1) or ``auto`` (v2 when any answer has
             its criterion).
         groups: Patient of each id, for intervals by patient.
-        draws: Bootstrap draws of ``strict``.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap resamples of ``strict``.
+        seed: Seed of the bootstrap.
 
     Returns:
-        ``means`` (per cent where the criterion has a most, sums else) and ``per_id`` (raw: shares and sums); under
-        ``strict`` also what :func:`gem_lightning.evaluation.llm_judge.aggregate.aggregate` returns.
+        ``means`` (per cent where the criterion has a maximum, else sums) and ``per_id`` (raw: shares and sums); under
+        ``strict`` also the entries of :func:`gem_lightning.evaluation.llm_judge.aggregate.aggregate`.
 
     Raises:
-        DataError: Unknown rules or version, or no judgements.
-        LegacyScoreError: The original program would have stopped (``legacy``).
+        DataError: Unknown rules or version, or no answers.
+        LegacyScoreError: The original program would stop (``legacy``).
     """
     if rules == "legacy":
         return grounding_legacy.score(judgements)
@@ -70,11 +69,11 @@ def score(
         version = "v2" if any(_has_v2(answer) for answer in judgements.values()) else "v1"
     if version not in VERSIONS:
         raise DataError(f"expected version v1, v2 or auto, got {version!r}")
-    return judged.aggregate(judgements, VERSIONS[version], groups, draws, seed) | {"version": version}
+    return aggregate(judgements, VERSIONS[version], groups, draws, seed) | {"version": version}
 
 
 def _has_v2(answer: Any) -> bool:
     if isinstance(answer, str) and "vidence" not in answer:
         return False
     value = answer if isinstance(answer, dict) else read_json(answer or "").value
-    return any(plain(str(key)) == "leadevidencevalidity" for key in value or {})
+    return any(plain_key(str(key)) == "leadevidencevalidity" for key in value or {})

@@ -1,7 +1,7 @@
-"""The original's reading and scoring of ECG-Grounding judgements: a chain of textual repairs, kept for comparison only.
+"""The original's parsing and scoring of ECG-Grounding: a chain of textual repairs, kept for comparison only.
 
-The published program evaluates arithmetic in judges' answers as code; here the same results come from a reader that
-knows numbers and operators only.
+The published program evaluates arithmetic in judges' answers as code; here the same results come from a parser
+that accepts numbers and operators only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.errors import GemError
-from gem_lightning.evaluation.llm_judge.lenient_json import arithmetic
+from gem_lightning.evaluation.llm_judge.parsing import arithmetic
 
 CRITERIA = (
     "DiagnosisAccuracy", "AnalysisCompleteness", "AnalysisRelevance", "LeadAssessmentCoverage",
@@ -22,7 +22,7 @@ CRITERIA = (
 LISTS = re.compile(rf'"(?P<key>{"|".join(CRITERIA)})":\s*(?P<content>\[.*?\])', re.DOTALL)
 EXPLANATION = re.compile(r'"Explanation":\s*"([^"]*?)"')
 
-# In this order; each works on what the one before left.
+# In this order: each works on the output of the one before.
 REPAIRS_BEFORE = ((r"//.*", ""), (r",\s*([}\]])", r"\1"), (r'"\s*"', " "), (r"\+(\d)", r"\1"))
 REPAIRS_AFTER = (
     (r'"\);', '"'),
@@ -34,15 +34,15 @@ REPAIRS_AFTER = (
 
 
 class LegacyScoreError(GemError, TypeError, AttributeError):
-    """A judgement at which the original program stops."""
+    """An answer at which the original program stops."""
 
 
 def read(text: str) -> dict[str, dict[str, list[Any]]]:
-    """Scores and explanations by criterion, as the original reads them; criteria that it cannot read are absent."""
+    """Parse scores and explanations by criterion as the original does; criteria that it cannot parse are absent."""
     result: dict[str, dict[str, list[Any]]] = {}
     for found in LISTS.finditer(text.strip("```json\n").strip("\n```")):  # noqa: B005 (the original's own strip)
         try:
-            entries = json.loads(_mend(found["content"]))
+            entries = json.loads(_repair(found["content"]))
         except json.JSONDecodeError:
             continue
         scores, explanations = [], []
@@ -60,7 +60,7 @@ def read(text: str) -> dict[str, dict[str, list[Any]]]:
     return result
 
 
-def _mend(content: str) -> str:
+def _repair(content: str) -> str:
     content = content.replace("“", '"').replace("”", '"')
     for pattern, replacement in REPAIRS_BEFORE:
         content = re.sub(pattern, replacement, content)
@@ -84,12 +84,12 @@ def _computed(found: re.Match[str]) -> str:
 
 
 def per_criterion(scores: dict[str, dict[str, list[Any]]]) -> dict[str, float]:
-    """One record's figures in the original's units: a share for DiagnosisAccuracy, sums for the rest.
+    """Return one record's values in the original's units: a share for DiagnosisAccuracy, sums for the rest.
 
     Raises:
         LegacyScoreError: A score is missing, null or not a number: the original stops there with a TypeError.
     """
-    figures: dict[str, float] = {}
+    result: dict[str, float] = {}
     for criterion, entries in scores.items():
         values = entries["Scores"]
         if not all(isinstance(value, (int, float)) for value in values):
@@ -97,18 +97,18 @@ def per_criterion(scores: dict[str, dict[str, list[Any]]]) -> dict[str, float]:
                 f"expected numbers under {criterion}, got {values!r}: the original stops here; use rules='strict'"
             )
         if criterion == "DiagnosisAccuracy":
-            figures[criterion] = sum(value > 0 for value in values) / len(values) if values else 0
+            result[criterion] = sum(value > 0 for value in values) / len(values) if values else 0
         else:
-            figures[criterion] = sum(values)
-    return figures
+            result[criterion] = sum(values)
+    return result
 
 
 def score(judgements: dict[str, str]) -> dict[str, Any]:
-    """Means over the records that have a criterion, rounded to 2 decimals as published, and every record's figures."""
+    """Compute means over the records that have a criterion, rounded to 2 decimals as published, and all values."""
     per_id = {name: per_criterion(read(text)) for name, text in judgements.items()}
     means: dict[str, float] = {}
     for criterion in CRITERIA:
-        column = np.array([figures[criterion] for figures in per_id.values() if criterion in figures], np.float64)
+        column = np.array([values[criterion] for values in per_id.values() if criterion in values], np.float64)
         if not len(column):
             continue
         if criterion == "DiagnosisAccuracy":

@@ -1,4 +1,4 @@
-"""Language models as judges: asked once, believed only after a panel of planted texts, never mixed with one another.
+"""LLM judges: calibrated on a panel of planted texts before use, and never averaged with one another.
 
 judge = Judge(ChatClient("gpt-4o-2024-08-06", cache="out/answers.jsonl"), "grounding")
 calibration = calibrate(judge)
@@ -9,21 +9,25 @@ grounding.score(answers)
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from gem_lightning.errors import DataError, GemError
-from gem_lightning.evaluation.llm_judge import aggregate as judged
 from gem_lightning.evaluation.llm_judge import grounding, report
+from gem_lightning.evaluation.llm_judge.aggregate import aggregate
 from gem_lightning.evaluation.llm_judge.parsing import Criterion
 from gem_lightning.evaluation.statistics import krippendorff_alpha
+from gem_lightning.jobs import write_atomically
 from gem_lightning.llm.cache import Answer, ChatRequest, Ledger
+from gem_lightning.reporting.evaluation import EvaluationReport, number, with_interval
+from gem_lightning.reporting.html import Table
 
 PROMPTS = pathlib.Path(__file__).parent / "prompts"
 #: Scheme to (prompt file, criteria, each criterion is a list of entries).
@@ -32,29 +36,30 @@ SCHEMES: dict[str, tuple[str, tuple[Criterion, ...], bool]] = {
     "ptb-test-report": ("report.txt", report.ASPECTS["ptb-test-report"], False),
     "arena": ("arena.txt", report.ASPECTS["arena"], False),
 }
-MARGIN = 0.25  # a good text must lead a planted fault by this share of the scale
-GOOD = 0.6  # and reach this share itself
-BELIEVED = 0.9  # share of the panel's checks that a judge must pass
+# Our own limits: wide enough for a judge that is right but not strict, narrow enough to fail one that grades fluency.
+MARGIN = 0.25  # a correct text must lead each planted fault by this share of the scale
+GOOD = 0.6  # and must itself reach this share
+TRUSTED = 0.9  # share of the panel's checks that a judge must pass
 
 
-class Asks(Protocol):
-    """What a judge asks: :class:`~gem_lightning.llm.client.ChatClient` or a local model."""
+class ChatModel(Protocol):
+    """Chat model of a judge: :class:`~gem_lightning.llm.client.ChatClient` or a local model."""
 
     model: str
 
     @property
     def ledger(self) -> Ledger:
-        """What was paid."""
+        """Return costs and counts."""
         ...
 
     def ask(self, requests: Iterable[ChatRequest], on_answer: Callable[[Answer], None] | None = None) -> list[Answer]:
-        """Answers in order."""
+        """Return answers in the order of the requests."""
         ...
 
 
 @dataclass(frozen=True)
 class JudgeCase:
-    """One text to be judged against what is known."""
+    """One text to score against a reference."""
 
     id: str
     text: str
@@ -63,14 +68,14 @@ class JudgeCase:
 
 
 @dataclass
-class Judgements:
-    """A judge's answers.
+class JudgeAnswers:
+    """Answers of a judge.
 
     Attributes:
-        label: Which judge with which prompt.
+        label: Identity of judge and prompt.
         answers: Raw answers by id; "" where there is none, so that it is counted as unreadable.
-        errors: Why there is none, by id.
-        stopped: Why the run ended early (the budget), or None: ids without an answer are then absent.
+        errors: Reason for each missing answer, by id.
+        stopped: Reason why the run ended early (the budget), or None: ids without an answer are then absent.
     """
 
     label: str
@@ -83,17 +88,17 @@ class Judge:
     """One model with one prompt for one scheme.
 
     Args:
-        client: The model.
+        client: Chat model.
         scheme: A name of :data:`SCHEMES`.
-        prompt_file: Instead of our prompt. ``{reference}``, ``{text}`` and ``{question}`` are filled in; a file without
-            them (such as the published prompts) gets the material appended.
+        prompt_file: Prompt that replaces ours. ``{reference}``, ``{text}`` and ``{question}`` are filled in; a file
+            without them (such as the published prompts) gets the material appended.
 
     Raises:
-        DataError: An unknown scheme, or a prompt file that is not there.
+        DataError: An unknown scheme, or a missing prompt file.
     """
 
     def __init__(
-        self, client: Asks, scheme: str = "grounding", prompt_file: str | os.PathLike[str] | None = None
+        self, client: ChatModel, scheme: str = "grounding", prompt_file: str | os.PathLike[str] | None = None
     ) -> None:
         if scheme not in SCHEMES:
             raise DataError(f"expected scheme {', '.join(SCHEMES)}, got {scheme!r}")
@@ -108,13 +113,12 @@ class Judge:
 
     @property
     def slug(self) -> str:
-        """The label as part of a file name."""
+        """Return the label as part of a file name."""
         return re.sub(r"[^A-Za-z0-9._-]+", "-", self.label)
 
-    def judge(self, cases: Iterable[JudgeCase], progress: Callable[[int], None] | None = None) -> Judgements:
-        """Answers on every case; those in the client's store are not paid again."""
-        result = Judgements(self.label)
-        requests = (self.request(case) for case in cases)
+    def judge(self, cases: Iterable[JudgeCase], progress: Callable[[int], None] | None = None) -> JudgeAnswers:
+        """Request an answer on every case; those in the client's cache are not paid again."""
+        result = JudgeAnswers(self.label)
 
         def keep(answer: Answer) -> None:
             result.answers[answer.tag] = answer.text
@@ -123,23 +127,23 @@ class Judge:
             if progress:
                 progress(len(result.answers))
 
-        self.client.ask(requests, keep)
+        self.client.ask((self.request(case) for case in cases), keep)
         result.stopped = self.client.ledger.stopped
         return result
 
     def request(self, case: JudgeCase) -> ChatRequest:
-        """What is asked about one case."""
+        """Build the request on one case."""
         parts = {"reference": case.reference, "text": case.text, "question": case.question}
         if "{text}" in self.prompt:
             # One pass: braces inside the material are not filled in again.
-            words = re.sub(r"\{(reference|text|question)\}", lambda found: parts[found[1]], self.prompt)
+            content = re.sub(r"\{(reference|text|question)\}", lambda found: parts[found[1]], self.prompt)
         else:
-            asked = f"\n\n[Question]\n{case.question}" if case.question else ""
-            words = f"{self.prompt}{asked}\n\n[Ground truth]\n{case.reference}\n\n[To be judged]\n{case.text}"
-        return ChatRequest([{"role": "user", "content": words}], self.schema(), tag=case.id)
+            question = f"\n\n[Question]\n{case.question}" if case.question else ""
+            content = f"{self.prompt}{question}\n\n[Ground truth]\n{case.reference}\n\n[To be judged]\n{case.text}"
+        return ChatRequest([{"role": "user", "content": content}], self.schema(), tag=case.id)
 
     def schema(self) -> dict[str, Any]:
-        """JSON schema of an answer."""
+        """Return the JSON schema of an answer."""
         entry = {
             "type": "object",
             "properties": {"Score": {"type": "number"}, "Explanation": {"type": "string"}},
@@ -157,69 +161,67 @@ class Judge:
         }
 
     def score(self, answers: dict[str, str], **options: Any) -> dict[str, Any]:
-        """Strict figures of the answers, with the judge's label."""
-        return judged.aggregate(answers, self.criteria, **options) | {"judge": self.label}
+        """Compute strict metrics of the answers, with the judge's label."""
+        return aggregate(answers, self.criteria, **options) | {"judge": self.label}
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a judge made of the planted texts.
+    """A judge's scores of the planted texts.
 
     Attributes:
-        label: The judge.
-        checks: (planted text, what was expected, share of the scale that it got, passed).
+        checks: ``text``, what was ``expected``, ``share`` of the scale, ``passed``, one dict each.
         share: Passed checks over all.
-        believed: The share reaches :data:`BELIEVED`.
     """
 
-    label: str
-    checks: list[tuple[str, str, float, bool]]
+    checks: list[dict[str, Any]]
     share: float
-    believed: bool
+
+    @property
+    def trusted(self) -> bool:
+        """Return whether the share reaches :data:`TRUSTED`."""
+        return self.share >= TRUSTED
 
 
 def calibrate(judge: Judge) -> Calibration:
-    """Let a judge grade the planted texts.
+    """Let a judge score the planted texts.
 
-    Every good text must reach :data:`GOOD` of the scale, and lead each planted fault of the same ECG by
-    :data:`MARGIN`; an answer that cannot be read fails its check.
+    Every correct text must reach :data:`GOOD` of the scale, and lead each planted fault of the same ECG by
+    :data:`MARGIN`; an answer that cannot be parsed fails its check.
     """
-    cases, names = [], []
-    for number, item in enumerate(panel()):
+    cases: dict[tuple[int, str], JudgeCase] = {}
+    for index, item in enumerate(panel()):
         for name, text in [("good", item["good"]), *item["bad"].items()]:
             question = "Interpret this ECG." if judge.scheme == "arena" else ""
-            cases.append(JudgeCase(f"panel-{number}-{name}", text, item["reference"], question))
-            names.append((number, name))
-    answers = judge.judge(cases).answers
-    closed = [criterion for criterion in judge.criteria if np.isfinite(criterion.most)]
-    scored = judge.score({case.id: answers.get(case.id, "") for case in cases}, draws=0)["per_id"]
+            cases[index, name] = JudgeCase(f"panel-{index}-{name}", text, item["reference"], question)
+    answers = judge.judge(cases.values()).answers
+    closed = [criterion for criterion in judge.criteria if np.isfinite(criterion.maximum)]
+    scored = judge.score({case.id: answers.get(case.id, "") for case in cases.values()}, draws=0)["per_id"]
     levels = {}
-    for case, key in zip(cases, names):
-        figures = scored[case.id]
-        shares = [figures[c.name] / c.most for c in closed if c.name in figures]
+    for key, case in cases.items():
+        shares = [scored[case.id][c.name] / c.maximum for c in closed if c.name in scored[case.id]]
         levels[key] = float(np.mean(shares)) if len(shares) == len(closed) else float("nan")
-    checks = []
-    for (number, name), level in levels.items():
-        good = levels[number, "good"]
-        expected = f"at least {GOOD:.2f}" if name == "good" else f"at most {good - MARGIN:.2f}"
-        passed = level >= GOOD if name == "good" else level <= good - MARGIN
-        checks.append((f"ECG {number + 1}, {name}", expected, level, bool(passed)))
-    share = sum(check[3] for check in checks) / len(checks)
-    return Calibration(judge.label, checks, share, share >= BELIEVED)
+    checks: list[dict[str, Any]] = []
+    for (index, name), level in levels.items():
+        limit = GOOD if name == "good" else levels[index, "good"] - MARGIN
+        expected = f"at {'least' if name == 'good' else 'most'} {limit:.2f}"
+        passed = bool(level >= limit if name == "good" else level <= limit)
+        checks.append({"text": f"ECG {index + 1}, {name}", "expected": expected, "share": level, "passed": passed})
+    return Calibration(checks, sum(check["passed"] for check in checks) / len(checks))
 
 
 def panel() -> list[dict[str, Any]]:
-    """The planted texts."""
+    """Return the planted texts."""
     import yaml
 
     return yaml.safe_load((pathlib.Path(__file__).parent / "panel.yaml").read_text(encoding="utf-8"))
 
 
 def agreement(results: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Krippendorff's alpha (interval) of several judges' figures, by criterion.
+    """Return Krippendorff's alpha (interval) of several judges' scores, by criterion.
 
     Args:
-        results: What :meth:`Judge.score` returned for each judge over the same records.
+        results: Output of :meth:`Judge.score` of each judge over the same records.
 
     Raises:
         GemError: Fewer than two judges.
@@ -234,3 +236,82 @@ def agreement(results: Sequence[dict[str, Any]]) -> dict[str, float]:
         )
         for criterion in criteria
     }
+
+
+def run_judges(
+    clients: Sequence[ChatModel],
+    scheme: str,
+    cases: Sequence[JudgeCase],
+    out: str | os.PathLike[str],
+    prompt_files: Mapping[str, str] | None = None,
+    groups: Mapping[str, Hashable] | None = None,
+    draws: int = 1000,
+) -> dict[str, Any]:
+    """Score every case by every judge that passes its calibration.
+
+    Args:
+        clients: Chat models of the judges.
+        scheme: A name of :data:`SCHEMES`.
+        cases: Texts with their references.
+        out: Folder for ``judgements-*.jsonl``, one file per judge.
+        prompt_files: Prompts by scheme that replace ours.
+        groups: Patient of each id.
+        draws: Number of bootstrap resamples.
+
+    Returns:
+        ``judges``: label to metrics, each with ``calibration`` (and without metrics where it failed);
+        ``agreement``: Krippendorff's alpha by criterion, with two or more judges.
+
+    Raises:
+        GemError: A judge stopped early (its budget); paid answers are kept and a rerun resumes.
+    """
+    results: dict[str, Any] = {}
+    for client in clients:
+        judge = Judge(client, scheme, (prompt_files or {}).get(scheme))
+        trust = calibrate(judge)
+        calibration = {"trusted": trust.trusted, "share": trust.share, "checks": trust.checks}
+        results[judge.label] = {"judge": judge.label, "calibration": calibration}
+        if not trust.trusted:
+            continue
+        found = judge.judge(cases)
+        _write(pathlib.Path(out) / f"judgements-{scheme}-{judge.slug}.jsonl", found)
+        if found.stopped:
+            raise GemError(f"{judge.label} stopped early: {found.stopped}; paid answers are kept, rerun to resume")
+        answers = {case.id: found.answers.get(case.id, "") for case in cases}
+        results[judge.label] |= judge.score(answers, groups=groups, draws=draws)
+        results[judge.label]["ledger"] = client.ledger.to_dict()
+    scored = [result for result in results.values() if "means" in result]
+    return {"judges": results, "agreement": agreement(scored) if len(scored) > 1 else None}
+
+
+def _write(path: pathlib.Path, found: JudgeAnswers) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"id": name, "judge": found.label, "answer": text}
+        | ({"error": found.errors[name]} if name in found.errors else {})
+        for name, text in found.answers.items()
+    ]
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+
+def add_judges(report: EvaluationReport, title: str, judged: dict[str, Any], published: Sequence[Table] = ()) -> None:
+    """Add one column per judge, never a mean over judges; then their calibration and agreement."""
+    judges = {label: found for label, found in judged["judges"].items() if "means" in found}
+    names = list(dict.fromkeys(name for found in judges.values() for name in found["means"]))
+    rows = [[name, *(with_interval(found["intervals"].get(name)) for found in judges.values())] for name in names]
+    rows.append(["complete answers", *(f"{found['complete']} of {found['n']}" for found in judges.values())])
+    rows.append(["unreadable answers", *(f"{len(found['unreadable'])} of {found['n']}" for found in judges.values())])
+    note = "95 % bootstrap intervals. Scores of different judges or prompts are not comparable."
+    report.tables += [Table(title, ["Criterion", *judges], rows, note), *published]
+    rows = []
+    for label, found in judged["judges"].items():
+        checks = found["calibration"]["checks"]
+        failed = ", ".join(c["text"] for c in checks if not c["passed"])[:160]
+        trusted = "yes" if found["calibration"]["trusted"] else "no: not used"
+        rows.append([label, f"{sum(c['passed'] for c in checks)} of {len(checks)}", trusted, failed or "–"])
+    header = ["Judge", "Checks passed", "Trusted", "Failed on"]
+    report.tables.append(Table(f"{title}: panel of planted texts", header, rows))
+    if judged["agreement"]:
+        rows = [[name, number(alpha, 2)] for name, alpha in judged["agreement"].items()]
+        note = "Krippendorff's alpha, interval level: 1 is perfect agreement, 0 is chance."
+        report.tables.append(Table(f"{title}: agreement of the judges", ["Criterion", "Alpha"], rows, note))

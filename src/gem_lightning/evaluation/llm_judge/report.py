@@ -1,4 +1,4 @@
-"""Judged free text of ECG-Bench: generated reports (0 to 10 for diagnosis, waveform, rhythm) and the arena."""
+"""Judged free-text tasks of ECG-Bench: generated reports (0 to 10 for diagnosis, waveform, rhythm) and the arena."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.llm_judge import aggregate as judged
+from gem_lightning.evaluation.llm_judge.aggregate import aggregate
 from gem_lightning.evaluation.llm_judge.grounding_legacy import LegacyScoreError
 from gem_lightning.evaluation.llm_judge.parsing import Criterion
 
@@ -35,23 +35,23 @@ def score(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Score judgements of reports or arena answers.
+    """Score the judge's answers on reports or arena answers.
 
     Args:
         judgements: The judge's answers by record id.
-        rules: ``legacy`` (in the order of the ids, garbage takes the score before it) or ``strict``.
+        rules: ``strict``, or ``legacy`` (in the order of the ids; an unreadable answer takes the score before it).
         task: ``ptb-test-report`` or ``arena``.
         groups: Patient of each id, for intervals by patient.
-        draws: Bootstrap draws of ``strict``.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap resamples of ``strict``.
+        seed: Seed of the bootstrap.
 
     Returns:
-        ``aspects`` (name to mean, 0 to 100), ``count`` and ``average``; under ``strict`` also what
-        :func:`gem_lightning.evaluation.llm_judge.aggregate.aggregate` returns.
+        ``aspects`` (name to mean, 0 to 100), ``count`` and ``average``; under ``strict`` also the entries of
+        :func:`gem_lightning.evaluation.llm_judge.aggregate.aggregate`.
 
     Raises:
-        DataError: Unknown rules or task, or no judgements.
-        LegacyScoreError: The original program would have stopped (``legacy``).
+        DataError: Unknown rules or task, or no answers.
+        LegacyScoreError: The original program would stop (``legacy``).
     """
     if task not in ASPECTS:
         raise DataError(f"expected task {' or '.join(ASPECTS)}, got {task!r}")
@@ -59,7 +59,7 @@ def score(
         return _legacy(judgements)
     if rules != "strict":
         raise DataError(f"expected rules 'strict' or 'legacy', got {rules!r}")
-    result = judged.aggregate(judgements, ASPECTS[task], groups, draws, seed)
+    result = aggregate(judgements, ASPECTS[task], groups, draws, seed)
     whole = [np.mean(list(f.values())) * 10 for f in result["per_id"].values() if len(f) == len(ASPECTS[task])]
     return result | {
         "aspects": result["means"],
@@ -79,7 +79,7 @@ def _legacy(judgements: dict[str, str]) -> dict[str, Any]:
             by_record.append(sum(scores.values()) / len(scores) * 10)
         except (AttributeError, KeyError, TypeError, ZeroDivisionError) as error:
             raise LegacyScoreError(
-                f"expected aspects with a Score in judgement {name!r}, got {judgements[name]!r:.80}: the original "
+                f"expected aspects with a Score in answer {name!r}, got {judgements[name]!r:.80}: the original "
                 f"stops here ({type(error).__name__}); use rules='strict'"
             ) from None
         for aspect, number in scores.items():
@@ -92,7 +92,7 @@ def _legacy(judgements: dict[str, str]) -> dict[str, Any]:
 
 
 def _legacy_value(text: str, before: Any) -> Any:
-    """What the original takes a file to say; the value of the file before when it is neither JSON nor fenced."""
+    """Parse a file as the original does; the previous file's value when it is neither JSON nor fenced."""
     try:
         return json.loads(text)
     except ValueError:

@@ -91,5 +91,5 @@ def _processes() -> int:
 def _error(what: str, ids: list[Any]) -> DataError:
     return DataError(
         f"expected a finite loss and gradient, got {what} on the samples {ids}; look at them with "
-        "`generate stage=doctor`, lower optim.lr, or leave such steps out with model.nonfinite=skip"
+        "`generate stage=validate`, lower optim.lr, or leave such steps out with model.nonfinite=skip"
     )

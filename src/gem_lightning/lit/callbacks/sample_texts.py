@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from gem_lightning.claims.verify import verify
-from gem_lightning.evaluation.claims_metric import ClaimMetric
+from gem_lightning.evaluation.metrics import ClaimMetric
 from gem_lightning.evaluation.text import read_text
 from gem_lightning.jobs import write_atomically
 from gem_lightning.models.generation import generate_texts

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gem_lightning.evaluation import grounding
 from gem_lightning.evaluation.llm_judge.grounding_legacy import LegacyScoreError
-from gem_lightning.evaluation.llm_judge.lenient_json import arithmetic, read_json
+from gem_lightning.evaluation.llm_judge.parsing import arithmetic, read, read_json
 
 GOOD = json.dumps({c.name: [{"Score": 1, "Explanation": 'a [b], "c"'}] for c in grounding.V1}, indent=1)
 
@@ -59,3 +59,25 @@ def test_any_damage_is_read_or_reported_never_raised(data):
 def test_any_text_is_no_exception(text):
     assert grounding.score({"x": text}, draws=0)["n"] == 1
     assert grounding.score({"x": "{" + text}, draws=0)["n"] == 1
+
+
+def test_an_answer_that_breaks_off_never_gives_a_wrong_score():
+    """Two entries of 2 and 1 each: half a list would be another sum."""
+    whole = {c.name: [{"Score": min(2, c.high), "Explanation": 'a "b" (c)'}, {"Score": 1}] for c in grounding.V1}
+    text, wanted = json.dumps(whole), read(whole, grounding.V1).values
+    for at in range(len(text)):
+        found = read(text[:at], grounding.V1)
+        assert found.values.items() <= wanted.items(), at
+        assert "cut off" in found.missing.values() or not found.values
+
+
+def test_unescaped_quotes_single_quotes_and_missing_brackets_are_repaired_or_reported():
+    whole = {c.name: [{"Score": 1, "Explanation": 'fits "x" well, "y"'}] for c in grounding.V1}
+    wanted = read(whole, grounding.V1).values
+    text = json.dumps(whole)
+    assert read(text.replace('\\"', '"'), grounding.V1).values == wanted
+    assert read(json.dumps(whole).replace('\\"', "").replace('"', "'"), grounding.V1).values == wanted
+    for at in (i for i, sign in enumerate(text) if sign in "]}"):
+        found = read(text[:at] + text[at + 1 :], grounding.V1)
+        assert found.values.items() <= wanted.items()
+        assert len(found.values) + len(found.missing) == 8

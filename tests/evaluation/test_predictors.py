@@ -1,8 +1,8 @@
-"""A network under test: one question that it cannot be asked leaves the others of its batch answered."""
+"""A network under test: a query that fails does not stop the others of its batch."""
 
 from gem_lightning.ecg import simulate
 from gem_lightning.evaluation.base import Query
-from gem_lightning.evaluation.gem_predictor import GemPredictor
+from gem_lightning.evaluation.predictors import GemPredictor
 
 
 def test_one_bad_query_does_not_stop_its_batch(tiny_gem):
