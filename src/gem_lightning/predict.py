@@ -54,7 +54,7 @@ def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Pa
     from gem_lightning.ecg import read_ecg
     from gem_lightning.reporting.html import interpretation_html
 
-    told = dict(cfg.reading)
+    told = dict(cfg.reading or {})
     record = read_ecg(path, **told)
     found = gem.interpret(path, question=cfg.question, max_new_tokens=cfg.max_new_tokens, reading=told)
     page = interpretation_html(

@@ -37,11 +37,11 @@ def test_every_experiment_passes(name):
         ("optim.lr=null", "optim.lr to be a number, got None"),
         ("optim.lr=-1", "optim.lr to be a number above 0"),
         ("optim.lr=nan", "optim.lr to be a number above 0"),
-        ("optim.betas=[0.9]", "optim.betas to be a list of 2"),
+        ("optim.optimizer.betas=[0.9]", "optim.optimizer.betas to be a list of 2"),
         ("data.batch_size=0", "data.batch_size to be a whole number, at least 1, got 0"),
         ("data.batch_size=two", "data.batch_size"),
         ("data.num_workers=-1", "data.num_workers"),
-        ("data.pack_to=abc", "data.pack_to"),
+        ("data.batches.pack_to=abc", "data.batches.pack_to"),
         ("data.train.n=x", "data.train.n to be a whole number, got 'x'"),
         ("trainer.max_steps=0", "trainer.max_steps to be a whole number, at least 1, or -1"),
         ("trainer.max_epochs=0", "trainer.max_epochs"),
@@ -58,10 +58,10 @@ def test_every_experiment_passes(name):
         ("check_memory=null", "check_memory to be true or false, got None"),
         ("mfu=null", "mfu to be a share above 0, at most 1, got None"),
         ("peak_tflops=null", "peak_tflops to be a number above 0, got None"),
-        ("data.batch_size=${.pack_to}", "data.batch_size to be a whole number, got None"),
+        ("data.batch_size=${.batches.pack_to}", "data.batch_size to be a whole number, got None"),
         ("render.size=5", "render.size to be a list"),
         ("callbacks.keep_last.keep=0", "callbacks.keep_last.keep"),
-        ("optim.target=torch.optim.Adamm", "torch.optim.Adamm"),
+        ("optim.optimizer._target_=torch.optim.Adamm", "torch.optim.Adamm"),
     ],
 )
 def test_a_wrong_value_is_told_by_its_key(override, said):
@@ -71,8 +71,8 @@ def test_a_wrong_value_is_told_by_its_key(override, said):
 
 
 def test_a_value_by_a_relative_key_is_told_by_its_own():
-    for pointer in ("${.pack_to}", "${..data.pack_to}"):
-        cfg = composed("experiment=gem_tiny", "data.pack_to=2.5", f"data.batch_size={pointer}")
+    for pointer in ("${.batches.pack_to}", "${..data.batches.pack_to}"):
+        cfg = composed("experiment=gem_tiny", "data.batches.pack_to=2.5", f"data.batch_size={pointer}")
         with pytest.raises(GemError, match=r"expected data\.batch_size to be a whole number, at least 1, got 2\.5"):
             check_ranges(cfg)
 

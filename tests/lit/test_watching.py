@@ -17,6 +17,7 @@ from gem_lightning.lit import GemLitModule, InstructionDataModule, ProgressBar, 
 from gem_lightning.lit.callbacks.nan_guard import NanGuard
 from gem_lightning.lit.callbacks.sample_texts import text_figures
 from gem_lightning.lit.callbacks.throughput import device_peak
+from gem_lightning.lit.optim import Optimization
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
 from helpers_kill import exit_codes
 from helpers_processes import start
@@ -37,7 +38,7 @@ def data(tmp_path_factory):
 
 def module(**options):
     torch.manual_seed(0)
-    return GemLitModule(lambda: build_gem(**SIZES), lr=1e-3, warmup=1, **options)
+    return GemLitModule(lambda: build_gem(**SIZES), optim=Optimization(lr=1e-3, warmup=1), **options)
 
 
 def fit(net, data, *callbacks, loggers=False, **options):

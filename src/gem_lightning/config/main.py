@@ -11,10 +11,13 @@ from importlib.resources import files
 from typing import Any
 
 import hydra
+import hydra.version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gem_lightning.config.threads import set_thread_defaults
 from gem_lightning.errors import GemError
 from gem_lightning.jobs.files import FULL
 
@@ -40,23 +43,32 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Alia
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(usage(config_name))
         return
-    sys.argv[1:] = own_keys(sys.argv[1:], aliases or {})
-    run = hydra.main(version_base="1.3", config_path="pkg://gem_lightning.conf", config_name=config_name)(task)
-    if os.environ.get(TRACEBACKS):
-        os.environ["HYDRA_FULL_ERROR"] = "1"
-        run()
-        return
-    asked = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits before the error can be put in words
+    set_thread_defaults()
+    raw = os.environ.get(TRACEBACKS) or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints the error itself and exits
     try:
-        run()
+        _run(config_name, task, aliases or {})
     except KeyboardInterrupt:
-        _stop("interrupted; what was finished is kept", INTERRUPTED)
+        if raw:
+            raise
+        _stop("interrupted; finished work is kept", INTERRUPTED)
     except Exception as error:
-        message = explain(error, config_name)
-        if message is None or asked == "1":
+        message = None if raw else explain(error, config_name)
+        if message is None:
             raise
         _stop(message, USAGE_ERROR)
+
+
+def _run(config_name: str, task: Callable[[Any], Any], aliases: Aliases) -> None:
+    """Run ``task`` as ``hydra.main`` does, with the overrides of :func:`own_keys`.
+
+    ``hydra.main`` itself reads ``sys.argv`` only; it offers no other way to pass overrides.
+    """
+    hydra.version.setbase("1.3")
+    parser = get_args_parser()
+    arguments = parser.parse_args()
+    arguments.overrides = own_keys(arguments.overrides, aliases)
+    _run_hydra(arguments, parser, task, "pkg://gem_lightning.conf", config_name)
 
 
 def own_keys(arguments: Sequence[str], aliases: Aliases) -> list[str]:

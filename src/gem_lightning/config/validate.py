@@ -29,6 +29,8 @@ _SHARE = (float, lambda value: 0 <= value < math.inf, "a number, at least 0")
 _SWITCH = (bool, lambda value: True, "true or false")
 _RANGES: dict[str, tuple[type, Callable[[Any], bool], str]] = {
     "seed": (int, lambda value: 0 <= value < 2**32, f"a whole number from 0 to {2**32 - 1}"),
+    "train": _SWITCH,
+    "test": _SWITCH,
     "dry_run": _SWITCH,
     "check_memory": _SWITCH,
     "validate_first": _SWITCH,
@@ -42,14 +44,14 @@ _RANGES: dict[str, tuple[type, Callable[[Any], bool], str]] = {
     "trainer.log_every_n_steps": _COUNT,
     "data.batch_size": _COUNT,
     "data.max_length": _COUNT,
-    "data.pack_to": _COUNT,
-    "data.length_window": _COUNT,
+    "data.batches.pack_to": _COUNT,
+    "data.batches.length_window": _COUNT,
     "data.num_workers": (int, _at_least(0), "a whole number, at least 0"),
-    "model.lr": _RATE,
-    "model.weight_decay": _SHARE,
-    "model.warmup": _SHARE,
-    "model.final_lr": _SHARE,
-    "model.optimizer.eps": _RATE,
+    "optim.lr": _RATE,
+    "optim.weight_decay": _SHARE,
+    "optim.warmup": _SHARE,
+    "optim.final_lr": _SHARE,
+    "optim.optimizer.eps": _RATE,
     "callbacks.keep_last.every_n_steps": _COUNT,
     "callbacks.keep_last.keep": _COUNT,
 }
@@ -71,10 +73,10 @@ def check_config(cfg: DictConfig) -> None:
 
 
 def check_choices() -> None:
-    """Refuse a command line that chooses no network, or changes what its network does not read.
+    """Refuse a command line that chooses neither an experiment nor a model.
 
     Raises:
-        GemError: With the experiments to choose from, or the keys to change instead.
+        GemError: With the experiments to choose from.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -84,12 +86,6 @@ def check_choices() -> None:
     chosen = HydraConfig.get().runtime.choices
     if chosen.get("experiment") is None and not any(override.startswith("model") for override in typed):
         raise GemError(f"expected an experiment, got none; choose experiment={'|'.join(options('experiment'))}")
-    ignored = [override for override in typed if override.partition("=")[0].partition(".")[0] == "optim"]
-    if ignored and chosen.get("model", "gem") != "gem":
-        raise GemError(
-            f"expected the rates of model={chosen['model']} as model.lr, model.weight_decay, model.warmup, "
-            f"model.final_lr, model.optimizer.*, got {ignored[0]}, which it does not read"
-        )
 
 
 def check_complete(cfg: DictConfig) -> None:

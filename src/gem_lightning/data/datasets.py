@@ -145,7 +145,9 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         sizes = None
         if has_image and self.processor.image_mode == "anyres":
             if self.renderer is None:
-                raise DataError("expected pictures of one number of tokens, got stored ones in tiles; pack_to=null")
+                raise DataError(
+                    "expected images with one number of tokens, got stored ones in tiles; data.batches.pack_to=null"
+                )
             sizes = [self.renderer.size[::-1]] * sum(turn["value"].count("<image>") for turn in sample.conversations)
         return self.processor.tokenize_conversation(
             sample.conversations, has_ecg, has_image, sizes, max_length=None if whole else self.cut_at

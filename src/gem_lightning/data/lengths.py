@@ -95,7 +95,7 @@ def too_long(name: Any, tokens: int, limit: int) -> str:
     """What to say of a sample that is too long, and how to mend it."""
     return (
         f"sample {name!r}: expected at most {limit:,} tokens (data.max_length), got {tokens:,}; raise data.max_length, "
-        "or choose data.long_samples=cut (it loses its end) or skip"
+        "or choose data.samples.long_samples=cut (it loses its end) or skip"
     )
 
 

@@ -1,18 +1,58 @@
-"""Learning-rate schedule and parameter groups."""
+"""Optimisation settings, learning-rate schedule, parameter groups and frozen parts."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gem_lightning.errors import GemError
 from gem_lightning.models.lora import plain_name
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """Optimiser and learning-rate schedule of a run; ``conf/optim`` holds the values.
+
+    Attributes:
+        optimizer: Called with parameter groups, returns the optimiser.
+        lr: Peak learning rate.
+        weight_decay: For matrices; biases, norms and temperatures never decay.
+        warmup: Share of all steps if below 1, else a number of steps.
+        final_lr: Rate at the end as a share of ``lr``.
+    """
+
+    optimizer: Callable[..., Optimizer] = torch.optim.AdamW
+    lr: float = 2e-5
+    weight_decay: float = 0.0
+    warmup: float = 0.03
+    final_lr: float = 0.0
+
+    def values(self) -> dict[str, float]:
+        """Return the numbers by name, as hyperparameters for loggers and checkpoints."""
+        return {name: value for name, value in asdict(self).items() if name != "optimizer"}
+
+    def configure(
+        self, network: nn.Module, steps: int, lr_by_pattern: Mapping[str, float] | None = None
+    ) -> dict[str, Any]:
+        """Build optimiser and scheduler as ``LightningModule.configure_optimizers`` returns them.
+
+        Args:
+            network: Its trainable parameters are optimised.
+            steps: Optimiser steps of the whole run.
+            lr_by_pattern: See :func:`parameter_groups`.
+        """
+        groups = parameter_groups(network, self.lr, self.weight_decay, lr_by_pattern)
+        optimizer = self.optimizer([{k: v for k, v in g.items() if k != "names"} for g in groups])
+        scheduler = warmup_cosine(optimizer, steps, self.warmup, self.final_lr)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.03, final: float = 0.0) -> LambdaLR:

@@ -8,25 +8,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from gem_lightning.errors import GemError
-from gem_lightning.lit.load import Load
 from gem_lightning.lit.optim import freeze_unreached, parameter_groups, set_trainable
+from gem_lightning.lit.strategies import SHARDED
 from gem_lightning.models.compat.assemble import quantisation
-from gem_lightning.models.compute import check_compute
+from gem_lightning.models.compute import Kernels, check_compute
+from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.lora import check_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.planning.flops import FlopCounter
 from gem_lightning.models.planning.memory import GIB, Memory, Setup, estimate_memory
 from gem_lightning.models.planning.meta_network import config_for, network_shell
 
-_SHARDED = ("fsdp", "fsdp2")
+_SAMPLED = 64  # samples whose tokens are counted: enough for a mean within some per cent, and quick
 _LOWER = (
     "lower data.batch_size (and raise trainer.accumulate_grad_batches) or data.max_length, recompute activations "
     "(model.net.gradient_checkpointing=true), train adapters (experiment=gem7b_lora, gem7b_qlora) or share weights out "
     "(strategy=fsdp2)"
 )
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the data bring.
+
+    Attributes:
+        samples: An epoch deals.
+        batches: Of one process in an epoch.
+        rows, length: Of its largest batch.
+        mean: Counts of an average batch, as :func:`gem_lightning.data.collate.count_items` names them.
+        largest: Counts of the largest one.
+    """
+
+    samples: int
+    batches: int
+    rows: int
+    length: int
+    mean: Mapping[str, float]
+    largest: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -38,7 +60,7 @@ class Run:
         freeze, unfreeze: Patterns of parameter names.
         lr_by_pattern: Patterns to rates of their own.
         optimizer: Dotted name of its class.
-        strategy: ``single``, ``ddp``, ``fsdp2`` or ``fsdp``.
+        strategy: As :func:`gem_lightning.lit.strategies.strategy_kind` names it.
         devices: Processes on all nodes.
         precision: As Lightning names it.
         accumulate: Batches a step.
@@ -106,9 +128,9 @@ def refuse_what_cannot_work(run: Run) -> None:
         GemError: Which, and what works instead.
     """
     quantised, lora = run.net.get("quantization") is not None, run.net.get("lora") is not None
-    if quantised and run.strategy in _SHARDED:
+    if quantised and run.strategy in SHARDED:
         raise GemError(f"expected whole weights for strategy={run.strategy}, got quantised ones; use strategy=ddp")
-    if lora and run.strategy in _SHARDED:
+    if lora and run.strategy in SHARDED:
         raise GemError(f"expected no adapters for strategy={run.strategy}, got lora; use strategy=ddp or single")
     if quantised and not lora:
         raise GemError("expected adapters on a quantised model, whose own weights cannot train; set model.net.lora")
@@ -118,7 +140,7 @@ def refuse_what_cannot_work(run: Run) -> None:
     quantisation(run.net.get("quantization"))
     if lora:
         check_lora(run.net["lora"])
-    check_loss(run.net.get("loss", "auto"), "cuda" if run.cuda else "cpu")
+    check_loss((run.net.get("kernels") or Kernels()).loss, "cuda" if run.cuda else "cpu")
     if run.strategy == "fsdp" and not run.cuda:
         raise GemError("expected GPUs for strategy=fsdp, got none; use fsdp2, which also runs on CPUs")
 
@@ -227,3 +249,51 @@ def _setup(run: Run, load: Load) -> Setup:
         quantised=None if quantised is None else 8 if quantised == "int8" else 4,
         cuda=run.cuda,
     )
+
+
+def measure_load(data: Any, devices: int) -> Load:
+    """Look at some samples of a data module's training split, the longest among them; no signal is read.
+
+    Args:
+        data: An ``InstructionDataModule``, prepared.
+        devices: Processes that share an epoch.
+
+    Raises:
+        GemError: None of these samples has an answer to learn from.
+    """
+    dataset = data.dataset("train")
+    processor, rough = dataset.processor, dataset.samples.lengths
+    spread = np.linspace(0, len(dataset) - 1, min(_SAMPLED, len(dataset))).astype(int)
+    longest = np.argsort(rough)[-min(data.batch_size, _SAMPLED) :]
+    counted = {int(i): _counts(dataset, processor, int(i)) for i in {*spread, *longest}}
+    if not any(counts["labels"] for counts in counted.values()):
+        first = dataset.samples[next(iter(counted))].id
+        raise GemError(
+            f"expected samples with answers to learn from, got none among {len(counted)} that were looked at (the "
+            f"first is {first!r}): give them turns from gpt, or raise data.max_length if these were cut off"
+        )
+    mean = {name: float(np.mean([counted[int(i)][name] for i in spread])) for name in counted[int(spread[0])]}
+    largest = max((counted[int(i)] for i in longest), key=lambda counts: counts["tokens"])
+    samples = len(dataset.samples.order(data.seed))
+    if data.batches.pack_to is None:
+        rows, length, each = data.batch_size, largest["tokens"], float(data.batch_size)
+        most = {name: value * rows for name, value in largest.items()}
+        batches = samples // (rows * devices)
+    else:
+        rows, length = data.batch_size, data.batches.pack_to
+        each = rows * length * 0.98 / mean["tokens"]
+        most = {name: value * each for name, value in mean.items()}
+        batches = int(samples / (each * devices))
+    return Load(samples, batches, rows, length, {name: value * each for name, value in mean.items()}, most)
+
+
+def _counts(dataset: Any, processor: Any, index: int) -> dict[str, int]:
+    found = dataset.placeholders(index)
+    ids = found["input_ids"]
+    return {
+        "tokens": len(ids),
+        "squares": len(ids) ** 2,
+        "labels": sum(label != IGNORE_INDEX for label in found["labels"][1:]),
+        "ecgs": ids.count(processor.ecg_token_id) // processor.ecg_tokens,
+        "tiles": -(-ids.count(processor.image_token_id) // processor.tile_tokens),
+    }

@@ -1,4 +1,4 @@
-"""Training shared out over processes (FSDP2), with checkpoints that every strategy reads."""
+"""Sharded training strategies (FSDP2, FSDP1) with atomic checkpoints, and the classification of any strategy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning.fabric.strategies.model_parallel import _is_sharded_checkpoint
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, ParallelStrategy
+from lightning.pytorch.strategies import (
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    ParallelStrategy,
+    Strategy,
+    StrategyRegistry,
+)
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
@@ -21,6 +28,41 @@ from gem_lightning.models.compat.names import check_fit
 from gem_lightning.models.sharding import Sharding
 
 _COMPUTE = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16}
+
+
+SHARDED = ("fsdp", "fsdp2", "deepspeed_stage_3")  # kinds whose processes hold parts of the weights
+
+
+def strategy_kind(strategy: str | Strategy | type[Strategy] | None, devices: int = 1, stage: int | None = None) -> str:
+    """Classify a strategy by its class, as what the plan and the refusals of a run depend on.
+
+    Args:
+        strategy: A name of Lightning's ``StrategyRegistry``, ``auto`` or None, a strategy, or its class.
+        devices: Processes of the run; ``auto`` is DDP for several.
+        stage: ZeRO stage of a ``DeepSpeedStrategy``, where it is not in the name.
+
+    Returns:
+        ``single``, ``ddp`` (every process holds the weights), ``fsdp``, ``fsdp2`` or ``deepspeed_stage_3``.
+
+    Raises:
+        GemError: Lightning has no strategy of that name.
+    """
+    if strategy in (None, "auto"):
+        return "single" if devices == 1 else "ddp"
+    if isinstance(strategy, str):
+        if strategy not in StrategyRegistry:
+            known = ", ".join(StrategyRegistry.available_strategies())
+            raise GemError(f"expected trainer.strategy=auto or one of {known}, got {strategy!r}")
+        entry = StrategyRegistry[strategy]
+        strategy, stage = entry["strategy"], entry["init_params"].get("stage", stage)
+    kind = strategy if isinstance(strategy, type) else type(strategy)
+    if issubclass(kind, ModelParallelStrategy):
+        return "fsdp2"
+    if issubclass(kind, FSDPStrategy):
+        return "fsdp"
+    if issubclass(kind, DeepSpeedStrategy) and stage == 3:  # stages 1 and 2 leave the weights whole
+        return "deepspeed_stage_3"
+    return "ddp" if issubclass(kind, ParallelStrategy) else "single"
 
 
 class AtomicShards(ParallelStrategy):

@@ -1,9 +1,15 @@
-"""Networks that read ECGs: the encoder, the multimodal language model, and published weights in both directions."""
+"""Networks that read ECGs: encoders, the multimodal language model, and conversion of published weights.
+
+Importing this package registers the family with transformers: ``AutoConfig``, ``AutoModel``,
+``AutoModelForImageTextToText`` and ``AutoProcessor`` then load its folders.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from gem_lightning.models import modeling_gem, processing_gem  # both register their classes with transformers
 
 _HOME_OF = {
     "EcgCoCa": "encoder.coca",

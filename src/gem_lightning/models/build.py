@@ -18,7 +18,7 @@ from gem_lightning.models.compat.assemble import load_tensors
 from gem_lightning.models.compat.load import find_folder, load_gem, load_processor
 from gem_lightning.models.compat.names import LLM_LAYOUT, PARTS, parts_of, translate
 from gem_lightning.models.compat.tensor_files import open_folder
-from gem_lightning.models.compute import as_dtype, check_compute, compile_layers, recompute
+from gem_lightning.models.compute import Kernels, as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.loss import check_loss
@@ -37,10 +37,8 @@ def build_gem(
     lora: Mapping[str, Any] | None = None,
     quantization: Mapping[str, Any] | str | None = None,
     dtype: str | torch.dtype = "float32",
-    attention: str = "sdpa",
     gradient_checkpointing: bool | int | str = False,
-    compile: bool | str = False,
-    loss: str = "auto",
+    kernels: Kernels | None = None,
     shard: Sharding | None = None,
     **switches: Any,
 ) -> Any:
@@ -58,12 +56,9 @@ def build_gem(
         lora: Fields of peft's ``LoraConfig``; None trains the weights themselves.
         quantization: ``nf4``, ``int8`` or the fields of ``BitsAndBytesConfig``; needs ``checkpoint``.
         dtype: Of the weights, such as ``bfloat16``.
-        attention: ``sdpa``, ``eager``, ``flash_attention_2`` or ``flex_attention``.
         gradient_checkpointing: Recompute activations in the backward pass, see
             :func:`gem_lightning.models.compute.recompute`.
-        compile: ``torch.compile`` each layer of the language model; a text names the backend.
-        loss: ``auto``: Liger's fused kernel on a GPU where it is installed, else chunks; ``chunked``; or ``liger``, an
-            error where it cannot run.
+        kernels: Implementations of attention and loss, and compilation; they do not change what is computed.
         shard: Shares the network out over processes, see :class:`gem_lightning.models.sharding.Sharding`.
         **switches: Further fields of :class:`GemConfig`.
 
@@ -71,22 +66,26 @@ def build_gem(
         A ``GemForConditionalGeneration`` in training mode, or the peft wrapper of one.
     """
     dtype = as_dtype(dtype)
-    check_compute({"attention": attention, "compile": compile})
-    check_loss(loss)
+    kernels = kernels or Kernels()
+    check_compute({"kernels": kernels})
+    check_loss(kernels.loss)
     _check_together(checkpoint, lora, quantization, shard)
+    unknown = sorted(switches.keys() - inspect.signature(GemConfig).parameters.keys())
+    if unknown:  # a config of transformers accepts and ignores any name
+        raise DataError(f"expected arguments of build_gem or fields of GemConfig, got {', '.join(unknown)}")
     if checkpoint is not None:
         tower, images = named_towers({"ecg": ecg, "vision": vision})
-        model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention, shard=shard)
+        model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=kernels.attention, shard=shard)
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
     else:
-        model = _assemble(llm, ecg, vision, dtype, attention, switches, shard)
+        model = _assemble(llm, ecg, vision, dtype, kernels.attention, switches, shard)
     model.config.fresh_parts = None  # what was drawn at random is about to be trained
-    model.token_loss = loss
+    model.token_loss = kernels.loss
     recompute(model, gradient_checkpointing)
     if lora is not None:
         model = add_lora(model, **lora)
-    if compile:
-        compile_layers(model, compile)
+    if kernels.compile:
+        compile_layers(model, kernels.compile)
     return model.train()
 
 

@@ -32,7 +32,7 @@ print(found.text)
 print(found.claims)  # every claim in the text, checked against the record's own measurements
 ```
 
-`import gem_lightning` makes `AutoModelForImageTextToText` and `AutoProcessor` load it too.
+After `import gem_lightning.models`, `AutoModelForImageTextToText` and `AutoProcessor` load it too.
 Made with gem-lightning {version}; the method is GEM, arXiv:2503.06073.
 """
 

@@ -83,9 +83,11 @@ def _picture(sample: InstructionSample) -> np.ndarray | None:
     return pixels[..., ::-1].copy()
 
 
-def beside(path: str | os.PathLike[str], folders: Mapping[str, str] | None) -> dict[str, str]:
-    """The user's map of folders; relative paths that it does not name start at the samples' own folder."""
-    return {"": str(pathlib.Path(path).parent), **(folders or {})}
+def beside(
+    path: str | os.PathLike[str], folders: Mapping[str, str] | None, root: str | os.PathLike[str] | None = None
+) -> dict[str, str]:
+    """Complete the map of folders: other relative paths start at ``root``, or at the samples' own folder."""
+    return {"": str(root or pathlib.Path(path).parent), **(folders or {})}
 
 
 def judge_cases(
@@ -104,13 +106,14 @@ class EcgBench:
     Args:
         folder: Where the published files are (``ptb-test.json``, …; also .jsonl and .parquet).
         tasks: Names; None takes those whose file is there.
-        folders: Leading folders in the samples' paths to folders here; other relative paths start at ``folder``.
+        folders: Leading folders in the samples' paths to folders here.
         judges: Models that judge the report and arena tasks; without any these tasks are answered but not scored.
         prompt_files: Judges' prompt by task instead of ours.
         likelihoods: Ask label tasks for the likelihood of each label, for a true AUC (one pass a label).
         limit: At most so many samples a task.
         draws: Bootstrap draws.
         cases: Worst and typical cases of a task to show.
+        root: Folder that other relative paths start at; None takes ``folder``.
     """
 
     name = "ecgbench"
@@ -126,6 +129,7 @@ class EcgBench:
         limit: int | None = None,
         draws: int = 1000,
         cases: int = 2,
+        root: str | os.PathLike[str] | None = None,
     ) -> None:
         self.cases = cases
         self.likelihoods = likelihoods
@@ -138,7 +142,7 @@ class EcgBench:
                 if tasks:
                     raise
                 continue
-            self.tasks[task.name] = (task, list(read_samples(path, beside(path, folders)))[:limit])
+            self.tasks[task.name] = (task, list(read_samples(path, beside(path, folders, root)))[:limit])
         if not self.tasks:
             raise DataError(
                 f"expected files of ECG-Bench in {folder}, such as ptb-test.json, found none; download them"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class EncoderBenchmark:
     num_workers: int = 0
     device: str | None = None
     seed: int = 0
-    signal: Mapping[str, Any] = field(default_factory=dict)
+    signal: Mapping[str, Any] | None = None
 
     def load(self, model: Any, name: str | None = None) -> EncoderUnderTest:
         """The encoder behind a folder written by pre-training, a checkpoint in the original's layout, or a module."""

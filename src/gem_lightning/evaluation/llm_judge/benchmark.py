@@ -30,11 +30,12 @@ class GroundingBenchmark:
         judges: The judges' models.
         judgements: File of ready judgements (id to answer, as the original keeps them) instead of judges.
         prompt_file: The judges' prompt instead of ours.
-        folders: Leading folders in the samples' paths to folders here; other relative paths start at the file's folder.
+        folders: Leading folders in the samples' paths to folders here.
         question: Asked instead of each sample's own.
         limit: At most so many samples.
         draws: Bootstrap draws.
         cases: Worst and typical cases to show.
+        root: Folder that other relative paths start at; None takes that of ``samples``.
 
     Raises:
         DataError: Neither judges nor judgements, or no samples for the judges.
@@ -53,13 +54,14 @@ class GroundingBenchmark:
         limit: int | None = None,
         draws: int = 1000,
         cases: int = 4,
+        root: str | os.PathLike[str] | None = None,
     ) -> None:
         self.cases = cases
         if not judges and judgements is None:
             raise DataError("expected judges or a file of judgements, got neither; name one: benchmark.judges=[...]")
         if judges and samples is None:
             raise DataError("expected samples for the judges, got none; name the test file: benchmark.samples=FILE")
-        self.samples = list(read_samples(samples, beside(samples, folders)))[:limit] if samples else []
+        self.samples = list(read_samples(samples, beside(samples, folders, root)))[:limit] if samples else []
         self.judges, self.prompt_file, self.question, self.draws = list(judges), prompt_file, question, draws
         self.judgements = judgements
 

@@ -151,7 +151,10 @@ def newest_whole(folder: Path) -> Path | None:
             return path
         logger.warning("%s is damaged (%s): going on from the checkpoint before it", path, reason)
     if found:
-        raise CheckpointError(f"expected a whole checkpoint in {folder}, got {len(found)} damaged ones; start anew")
+        raise CheckpointError(
+            f"expected an intact checkpoint in {folder}, got {len(found)} damaged ones; omit ckpt_path to start from "
+            "scratch"
+        )
     return None
 
 

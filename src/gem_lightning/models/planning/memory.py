@@ -27,7 +27,7 @@ class Setup:
         tiles: Image tiles of a batch.
         labels: Tokens of a batch that are learnt.
         autocast: Dtype of computation where it differs from the weights' (``precision=bf16-mixed``).
-        strategy: ``single``, ``ddp`` or ``fsdp2``.
+        strategy: ``single``, ``ddp``, or the name of one that shards weights, gradients and optimiser state.
         devices: Processes that share the run.
         accumulate: Batches a step.
         moments: Bytes that the optimiser keeps for a number of a trained weight: 8, or 2 for 8-bit AdamW.
@@ -47,6 +47,11 @@ class Setup:
     moments: int = 8
     quantised: int | None = None
     cuda: bool = True
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the weights."""
+        return self.strategy not in ("single", "ddp")
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
         _without_data(two)
         sizes_1, sizes_2 = (_Sizes.of(network, setup) for network in (one, two))
         whole = _weight_bytes(one)
-        if setup.strategy == "fsdp2" and setup.autocast is not None:  # computes in gathered weights, nothing is cast
+        if setup.sharded and setup.autocast is not None:  # computes in gathered weights, nothing is cast
             _without_data(one, setup.autocast)
             _without_data(two, setup.autocast)
             setup = replace(setup, autocast=None)
@@ -105,7 +110,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     periods = (layers - first) / period
     sizes = sizes_1 + (sizes_2 - sizes_1) * periods
     activations = kept_1 + (kept_2 - kept_1) * periods + towers
-    share = setup.devices if setup.strategy == "fsdp2" else 1
+    share = setup.devices if setup.sharded else 1
     gradients = sizes.gradients / share
     passing = max(
         _logits(one, setup), again + 2 * setup.rows * setup.length * _widest(one) * _compute_bytes(one, setup)
@@ -114,7 +119,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     held = gradients if setup.accumulate > 1 else 0.0
     buckets = sizes.gradients if setup.strategy == "ddp" and setup.devices > 1 else 0.0
     copies = sizes.copies
-    if setup.strategy == "fsdp2":
+    if setup.sharded:
         layer = sizes_2.weights - sizes_1.weights
         gathered = 2 * layer / period + sizes.outside  # the layer that runs, the next one, and what is no layer
         copies = gathered * _weight_bytes(one) / whole

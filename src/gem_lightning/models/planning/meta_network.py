@@ -10,7 +10,7 @@ import torch
 
 from gem_lightning.models.build import make_config, named_towers, switches_of
 from gem_lightning.models.compat.load import load_config
-from gem_lightning.models.compute import as_dtype, recompute
+from gem_lightning.models.compute import Kernels, as_dtype, recompute
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
@@ -39,7 +39,7 @@ def network_shell(arguments: Mapping[str, Any], config: GemConfig, layers: int |
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[:layers]
     dtype = as_dtype(arguments.get("dtype") or "float32")
-    attention = arguments.get("attention") or "sdpa"
+    attention = (arguments.get("kernels") or Kernels()).attention
     with torch.device("meta"):
         network: Any = GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
         recompute(network, arguments.get("gradient_checkpointing") or False)
