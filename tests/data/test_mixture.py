@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gem_lightning.data import InstructionDataset, Mixture, ShardReader, open_samples, write_shards
-from gem_lightning.data.questions import QuestionTemplates
+from gem_lightning.data.datasets import QuestionTemplates
 from gem_lightning.errors import DataError
 from gem_lightning.generation.validate import Doctor
 from gem_lightning.render import EcgRenderer

@@ -154,7 +154,7 @@ import os, sys
 from functools import partial
 import torch, torch.distributed as dist
 from gem_lightning.models.encoder.loss import CocaObjective
-from gem_lightning.models.encoder.text_tower import bert_text_encoder, caption_decoder
+from gem_lightning.models.encoder.coca import bert_text_encoder, caption_decoder
 from gem_lightning.models.encoder.coca import build_coca
 from gem_lightning.models.encoder.transformer import EcgTransformer
 

@@ -64,7 +64,7 @@ def test_siglip_has_no_class_token(parts, tokenizer, signal, picture):
     batch = batch_of(processor, signal, picture, mix=["both"])
     assert int((batch["input_ids"] == processor.image_token_id).sum()) == 16
     model(**batch).loss.backward()
-    assert processor.image_mean == [0.5, 0.5, 0.5]
+    assert processor.image.image_mean == [0.5, 0.5, 0.5]
 
 
 def test_training_leaves_the_logits_out(tiny, signal, picture):

@@ -11,14 +11,103 @@ from torch.utils.data import Dataset
 from gem_lightning.data.batching import generator_for
 from gem_lightning.data.lengths import too_long
 from gem_lightning.data.mixture import Mixture
-from gem_lightning.data.modality import ModalityDropout, swap_markers
-from gem_lightning.data.questions import QuestionTemplates, Templates
 from gem_lightning.errors import DataError
-from gem_lightning.samples.io import InstructionSample
 
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
     from gem_lightning.render import EcgRenderer
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gem_lightning.samples.sample import InstructionSample
+
+_PAIR = re.compile(r"(<ecg>)(\s*)(<image>)|(<image>)(\s*)(<ecg>)")
+
+
+@dataclass(frozen=True)
+class ModalityDropout:
+    """What ECG-R1 (arXiv:2602.04279) calls interleaved modality dropout, with its published values.
+
+    A sample with both modalities loses one of them, either with the same chance; one that keeps both may have the
+    image before the ECG. A sample with one modality keeps it.
+
+    Args:
+        dropout: Chance that a modality is left out.
+        interleave: Chance that the order changes.
+
+    Raises:
+        DataError: A chance is not between 0 and 1.
+    """
+
+    dropout: float = 0.5
+    interleave: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.dropout <= 1 and 0 <= self.interleave <= 1):
+            raise DataError(f"expected chances from 0 to 1, got dropout={self.dropout}, interleave={self.interleave}")
+
+    def __call__(self, draw: np.random.Generator) -> tuple[str | None, bool]:
+        """(modality to leave out: ``ecg``, ``image`` or None; whether the order changes) of one sample with both."""
+        left_out = ("ecg", "image")[int(draw.integers(2))] if draw.random() < self.dropout else None
+        return left_out, left_out is None and draw.random() < self.interleave
+
+
+def swap_markers(turns: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The conversation with each pair of ECG and image in the other order.
+
+    A lone ``<image>`` stands for both, ECG first, and becomes ``<image><ecg>``; ``<ecg><image>`` becomes
+    ``<image><ecg>`` and the other way round.
+    """
+
+    def other(pair: re.Match[str]) -> str:
+        return f"<image>{pair[2]}<ecg>" if pair[1] else f"<ecg>{pair[5]}<image>"
+
+    lone = not any("<ecg>" in turn["value"] for turn in turns)
+    return [
+        {**turn, "value": turn["value"].replace("<image>", "<image><ecg>") if lone else _PAIR.sub(other, turn["value"])}
+        for turn in turns
+    ]
+
+
+Templates = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+_MARKER = re.compile(r"<image>|<ecg>")
+
+
+class QuestionTemplates:
+    """The first question of each sample in other words, one of several drawn for it each epoch.
+
+    Args:
+        templates: A text, several, or kind of sample (its ``kind``) → those; other kinds keep their question.
+            ``{question}`` stands for the sample's own, other names in braces for its own facts, such as ``{age}``.
+    """
+
+    def __init__(self, templates: Templates) -> None:
+        by_kind = templates if isinstance(templates, Mapping) else {None: templates}
+        self.templates = {kind: [texts] if isinstance(texts, str) else list(texts) for kind, texts in by_kind.items()}
+
+    def __call__(self, sample: InstructionSample, draw: np.random.Generator) -> list[dict[str, str]]:
+        """The turns with the first question put in other words; markers of signal and picture stay before it.
+
+        Raises:
+            DataError: A template names what the sample does not have.
+        """
+        texts = self.templates.get(None) or self.templates.get(sample.metadata.get("kind"))
+        place = next((i for i, turn in enumerate(sample.conversations) if turn["from"] == "human"), None)
+        if not texts or place is None:
+            return sample.conversations
+        old = sample.conversations[place]["value"]
+        facts = {"question": _MARKER.sub("", old).strip(), **sample.metadata}
+        try:
+            text = texts[int(draw.integers(len(texts)))].format_map(facts)
+        except KeyError as name:
+            raise DataError(f"a question template uses {name}; this sample has: {', '.join(facts)}") from None
+        if not _MARKER.search(text):
+            text = "\n".join([*_MARKER.findall(old), text])
+        turns = list(sample.conversations)
+        turns[place] = {"from": "human", "value": text}
+        return turns
+
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +232,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         sample = self.samples[index]
         has_ecg, has_image = self.holds(sample)
         sizes = None
-        if has_image and self.processor.image_mode == "anyres":
+        if has_image and self.processor.image.image_mode == "anyres":
             if self.renderer is None:
                 raise DataError(
                     "expected images with one number of tokens, got stored ones in tiles; data.batches.pack_to=null"

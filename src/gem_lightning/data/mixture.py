@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.data.order import EpochOrder
-from gem_lightning.data.shard_reader import ShardReader, is_address
+from gem_lightning.data.batching import EpochOrder
+from gem_lightning.data.shards import ShardReader, is_address
 from gem_lightning.errors import DataError
 from gem_lightning.samples.io import SampleFile, known_paths, split_files
 from gem_lightning.samples.parquet import SampleTable

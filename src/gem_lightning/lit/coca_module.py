@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation.encoder.metrics import class_embeddings, macro_auroc, retrieval_recall, ridge_probe
 from gem_lightning.lit.optim import Optimization
-from gem_lightning.models.compat.coca import save_coca
+from gem_lightning.models.compat import save_coca
 
 
 class CocaLitModule(LightningModule):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gem_lightning.lit.callbacks.nan_guard import NanGuard
 from gem_lightning.lit.optim import Optimization, freeze_dead_layers, freeze_unreached, set_trainable
-from gem_lightning.models.compat.names import check_fit
+from gem_lightning.models.compat import check_fit
 from gem_lightning.models.configuration_gem import IGNORE_INDEX, GemConfig
 from gem_lightning.models.lora import held_apart
 from gem_lightning.models.sharding import compute_buffers

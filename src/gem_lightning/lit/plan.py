@@ -14,14 +14,13 @@ import torch
 from gem_lightning.errors import GemError
 from gem_lightning.lit.optim import freeze_unreached, parameter_groups, set_trainable
 from gem_lightning.lit.strategies import SHARDED
-from gem_lightning.models.compat.assemble import quantisation
+from gem_lightning.models.compat import quantisation
 from gem_lightning.models.compute import Kernels, check_compute
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.lora import check_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.planning.flops import FlopCounter
-from gem_lightning.models.planning.memory import GIB, Memory, Setup, estimate_memory
-from gem_lightning.models.planning.meta_network import config_for, network_shell
+from gem_lightning.models.planning.memory import GIB, Memory, Setup, config_for, estimate_memory, network_shell
 
 _SAMPLED = 64  # samples whose tokens are counted: enough for a mean within some per cent, and quick
 _LOWER = (
@@ -295,5 +294,5 @@ def _counts(dataset: Any, processor: Any, index: int) -> dict[str, int]:
         "squares": len(ids) ** 2,
         "labels": sum(label != IGNORE_INDEX for label in found["labels"][1:]),
         "ecgs": ids.count(processor.ecg_token_id) // processor.ecg_tokens,
-        "tiles": -(-ids.count(processor.image_token_id) // processor.tile_tokens),
+        "tiles": -(-ids.count(processor.image_token_id) // processor.image.tile_tokens),
     }

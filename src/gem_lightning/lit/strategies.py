@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.jobs import replace_folder
 from gem_lightning.lit.checkpointing.io import AtomicCheckpointIO, cannot_write, seal, write_sums
-from gem_lightning.models.compat.names import check_fit
+from gem_lightning.models.compat import check_fit
 from gem_lightning.models.sharding import Sharding
 
 _COMPUTE = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16}

@@ -23,12 +23,12 @@ _HOME_OF = {
     "Interpretation": "gem",
     "build_gem": "build",
     "build_processor": "build",
-    "build_projector": "projector",
+    "build_projector": "fusion",
     "generate_texts": "generation",
-    "load_gem": "compat.load",
-    "load_original": "compat.original",
-    "save_original": "compat.original",
-    "tiny_tokenizer": "word_tokenizer",
+    "load_gem": "compat",
+    "load_original": "compat",
+    "save_original": "compat",
+    "tiny_tokenizer": "build",
     "tokenize_conversation": "chat.formats",
 }
 __all__ = [
@@ -53,19 +53,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from gem_lightning.models.build import build_gem, build_processor
+    from gem_lightning.models.build import build_gem, build_processor, tiny_tokenizer
     from gem_lightning.models.chat.formats import tokenize_conversation
-    from gem_lightning.models.compat.load import load_gem
-    from gem_lightning.models.compat.original import load_original, save_original
+    from gem_lightning.models.compat import load_gem, load_original, save_original
     from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
     from gem_lightning.models.encoder.coca import EcgCoCa
     from gem_lightning.models.encoder.transformer import EcgTransformer
+    from gem_lightning.models.fusion import build_projector
     from gem_lightning.models.gem import Gem, Interpretation
     from gem_lightning.models.generation import generate_texts
     from gem_lightning.models.modeling_gem import GemForConditionalGeneration, GemModel
     from gem_lightning.models.processing_gem import GemProcessor
-    from gem_lightning.models.projector import build_projector
-    from gem_lightning.models.word_tokenizer import tiny_tokenizer
 
 
 def __getattr__(name: str) -> Any:

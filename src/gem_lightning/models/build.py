@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.chat.formats import TEMPLATE
-from gem_lightning.models.compat import towers
-from gem_lightning.models.compat.assemble import load_tensors
-from gem_lightning.models.compat.load import find_folder, load_gem, load_processor
-from gem_lightning.models.compat.names import LLM_LAYOUT, PARTS, parts_of, translate
-from gem_lightning.models.compat.tensor_files import open_folder
+from gem_lightning.models.compat import (
+    LLM_LAYOUT,
+    PARTS,
+    ecg_config_of,
+    find_folder,
+    load_gem,
+    load_processor,
+    load_tensors,
+    open_folder,
+    parts_of,
+    read_ecg_tower,
+    read_vision_tower,
+    translate,
+)
 from gem_lightning.models.compute import Kernels, as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.lora import add_lora
@@ -179,7 +188,7 @@ def _ecg_config(source: Source) -> EcgConfig | dict[str, Any] | str | None:
         return None
     if isinstance(source, Mapping):
         return {name: value for name, value in source.items() if name != "checkpoint"}
-    return towers.ecg_config_of(source)
+    return ecg_config_of(source)
 
 
 def _assemble(
@@ -202,10 +211,44 @@ def _assemble(
     config._attn_implementation = attention
     tensors: dict[str, Any] = {}
     if tower is not None:
-        tensors |= {PARTS["ecg_tower"] + name: value for name, value in towers.read_ecg_tower(tower).items()}
+        tensors |= {PARTS["ecg_tower"] + name: value for name, value in read_ecg_tower(tower).items()}
     if isinstance(vision, (str, os.PathLike)) and vision != "none":
-        tensors |= towers.read_vision_tower(find_folder(vision))
+        tensors |= read_vision_tower(find_folder(vision))
     if isinstance(llm, (str, os.PathLike)):
         tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
     config.fresh_parts = sorted(PARTS.keys() - parts_of(tensors))
     return load_tensors(config, tensors, dtype, attention=attention, shard=shard)
+
+
+PACKAGED = Path(__file__).parent / "tokenizers" / "ecg_bpe.json"
+_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """The packaged tokenizer of 640 tokens, learned from composed interpretations (see :func:`learn_tokenizer`)."""
+    return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED), **_SPECIAL)
+
+
+def learn_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer whose digits stand alone, so that a network can learn numbers place by place.
+
+    Args:
+        texts: To learn the merges from.
+        vocab_size: Tokens, at least 256 bytes and the three special ones.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(_SPECIAL.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_SPECIAL)

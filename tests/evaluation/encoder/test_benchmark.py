@@ -15,8 +15,7 @@ from gem_lightning.evaluation.encoder import metrics
 from gem_lightning.evaluation.encoder.benchmark import EncoderBenchmark, embed, load_encoder
 from gem_lightning.evaluation.encoder.probe import choose_strength, cross_validated, few_shot, fit_probe, macro_auc
 from gem_lightning.models.compat.coca import save_coca
-from gem_lightning.models.encoder.coca import build_coca
-from gem_lightning.models.encoder.text_tower import bert_text_encoder
+from gem_lightning.models.encoder.coca import bert_text_encoder, build_coca
 from gem_lightning.models.encoder.transformer import EcgTransformer
 
 BERT = {

@@ -21,8 +21,7 @@ from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs import replace_folder
 from gem_lightning.lit.checkpointing.io import damage
 from gem_lightning.models.card import write_card
-from gem_lightning.models.compat.load import load_gem
-from gem_lightning.models.compat.names import check_fit
+from gem_lightning.models.compat import check_fit, load_gem
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.lora import base_name, save_trained
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration

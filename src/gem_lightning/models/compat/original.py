@@ -18,10 +18,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from gem_lightning.errors import CheckpointError
 from gem_lightning.models.compat import towers
 from gem_lightning.models.compat.assemble import load_tensors
+from gem_lightning.models.compat.llava_lora import Changes
 from gem_lightning.models.compat.names import COMPUTED, GEM_LAYOUT, PARTS, parts_of, to_theirs, translate
 from gem_lightning.models.compat.tensor_files import Tensors, open_file, open_folder, weight_files
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
-from gem_lightning.models.lora import Changes
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.sharding import Sharding
 
@@ -63,7 +63,7 @@ def load_original(
         device: Where the weights go.
         attention: ``sdpa``, ``eager``, ``flash_attention_2``; None means the best installed.
         shard: Shares the network out over processes.
-        changes: LoRA adapters to merge into the weights, see :mod:`gem_lightning.models.lora`.
+        changes: LoRA adapters to merge into the weights, see :class:`~gem_lightning.models.compat.llava_lora.Changes`.
         **settings: For :class:`GemProcessor`, such as ``chat``.
 
     Returns:
@@ -344,7 +344,7 @@ def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) ->
         "mm_projector_type": config.projector_type,
         "mm_hidden_size": config.projector_width,
         "mm_patch_merge_type": config.image_merge,
-        "image_aspect_ratio": processor.image_mode,
+        "image_aspect_ratio": processor.image.image_mode,
         "image_grid_pinpoints": config.image_grid_pinpoints,
         "use_mm_proj": True,
     }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gem_lightning.errors import CheckpointError, DataError
-from gem_lightning.models.compat.coca import ecg_arguments, load_exactly, read_config, read_state_dict
+from gem_lightning.models.compat import ecg_arguments, load_exactly, read_config, read_state_dict
 
 
 class EcgTransformer(nn.Module):
