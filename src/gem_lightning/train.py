@@ -148,7 +148,9 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # the data module keeps the position
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*is deprecated.*")  # 5.17 has no other name
-    warnings.filterwarnings("ignore", message=".*Total length of .list. across ranks is zero.*")  # no held-out samples
+    warnings.filterwarnings(
+        "ignore", message=".*Total length of .list. across ranks is zero.*"
+    )  # no validation samples
     warnings.filterwarnings("ignore", message=".*Could not find a config file in.*")  # peft, of a folder of adapters
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses kernels for CPUs that it can do without
 

@@ -46,7 +46,7 @@ class SimulatedCohort:
         snr_db: Lowest and highest signal-to-noise ratio, dB.
         wander_mv: Lowest and highest baseline wander, mV (root mean square).
         style: Of the composed texts (see :func:`gem_lightning.grounding.compose`).
-        question: First human turn; the signal and picture come before it.
+        question: First human turn; the signal and image come before it.
         workers: Processes; 0 uses all cores.
     """
 

@@ -87,7 +87,7 @@ class QuestionTemplates:
         self.templates = {kind: [texts] if isinstance(texts, str) else list(texts) for kind, texts in by_kind.items()}
 
     def __call__(self, sample: InstructionSample, draw: np.random.Generator) -> list[dict[str, str]]:
-        """The turns with the first question put in other words; markers of signal and picture stay before it.
+        """The turns with the first question put in other words; markers of signal and image stay before it.
 
         Raises:
             DataError: A template names what the sample does not have.
@@ -116,20 +116,20 @@ _IN_A_ROW = 16  # samples that are passed over before something else must be wro
 
 
 class InstructionDataset(Dataset[dict[str, Any]]):
-    """One training item per sample, with the signal read and the picture drawn on the way.
+    """One training item per sample, with the signal read and the image drawn on the way.
 
-    Items are asked for by ``(epoch, index)``, so that a picture's random flaws and the words of a question are a
+    Items are asked for by ``(epoch, index)``, so that an image's random flaws and the words of a question are a
     function of (seed, epoch, index) and of nothing else.
 
     Args:
         samples: Instruction samples by index, with their lengths.
         processor: A ``GemProcessor``.
-        renderer: Draws the record; None takes the sample's stored picture.
+        renderer: Draws the record; None takes the sample's stored image.
         contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
         max_length: Longest sample in tokens; None keeps all.
         long_samples: A longer one: ``cut`` takes its end off (``cut`` of the item says so), ``skip`` warns and puts the
             next one in its place, ``stop`` raises.
-        seed: Of pictures and questions.
+        seed: Of images and questions.
         question: Other words for the first question, see :class:`QuestionTemplates`; None keeps the samples' own.
         unreadable: A sample that cannot be read: ``stop`` raises, ``skip`` warns and puts the next one in its place.
         modalities: Leaves modalities out and changes their order, see :class:`ModalityDropout`; None keeps them.
@@ -167,12 +167,12 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         return len(self.samples)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """Tokens and labels of one sample, with its signal and picture where it has them.
+        """Tokens and labels of one sample, with its signal and image where it has them.
 
         ``skipped`` is how many samples before it were passed over.
 
         Raises:
-            DataError: The sample's record or picture cannot be read, or it is too long; the message names the sample.
+            DataError: The sample's record or image cannot be read, or it is too long; the message names the sample.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         for place in range(index, index + _IN_A_ROW):
@@ -214,20 +214,20 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         return {"id": sample.id, **item}
 
     def holds(self, sample: InstructionSample) -> tuple[bool, bool]:
-        """Whether a sample has a signal, and a picture (stored, or to be drawn)."""
+        """Whether a sample has a signal, and an image (stored, or to be drawn)."""
         signal = sample.ecg_record is not None or sample.record is not None
         stored = sample.image_bytes is not None or sample.image is not None
         return signal, stored or (signal and self.renderer is not None)
 
     def placeholders(self, index: int, whole: bool = False) -> dict[str, Any]:
-        """``input_ids`` and ``labels`` of one sample with all its modalities; neither signal nor picture is read.
+        """``input_ids`` and ``labels`` of one sample with all its modalities; neither signal nor image is read.
 
         Args:
             index: Of the sample.
             whole: Before any cut.
 
         Raises:
-            DataError: The pictures differ in their numbers of tokens (stored ones cut into tiles).
+            DataError: The images differ in their numbers of tokens (stored ones cut into tiles).
         """
         sample = self.samples[index]
         has_ecg, has_image = self.holds(sample)
@@ -260,7 +260,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         return sample.read_record(contract=self.contract)
 
     def image(self, sample: InstructionSample, record: EcgRecord | None, seed: int) -> np.ndarray | None:
-        """uint8 (H, W, 3): drawn from the record with the flaws of ``seed``, or the stored picture."""
+        """uint8 (H, W, 3): drawn from the record with the flaws of ``seed``, or the stored image."""
         if self.renderer is not None and record is not None:
             return self.renderer(record, seed=seed).image
         if sample.image_bytes is None and sample.image is None:

@@ -1,4 +1,4 @@
-"""How many tokens samples have, counted without reading a signal or a picture."""
+"""How many tokens samples have, counted without reading a signal or an image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOKED_AT = 64  # samples that tell how many tokens come on top of a text's own
 
 
 def token_lengths(dataset: Any, cache: str | os.PathLike[str] | None = None) -> np.ndarray:
-    """(samples,) exact tokens of every sample, without reading signals or pictures.
+    """(samples,) exact tokens of every sample, without reading signals or images.
 
     Args:
         dataset: An ``InstructionDataset``.
@@ -66,7 +66,7 @@ def longer_than(dataset: Any, limit: int) -> dict[int, int]:
 def settle_long_samples(dataset: Any) -> str:
     """Apply a data set's ``long_samples`` before training begins; says what was found.
 
-    What cannot be known beforehand (pictures stored in tiles, questions in other words) is met as samples are read.
+    What cannot be known beforehand (images stored in tiles, questions in other words) is met as samples are read.
 
     Args:
         dataset: An ``InstructionDataset``; ``skip`` leaves samples of its mixture out.

@@ -111,8 +111,8 @@ class Mixture(Sequence[InstructionSample]):
         weights: Name → passes that an epoch makes through it; 1 where not named.
         paths: Leading folders in the samples to folders here.
         contract: Signal contract that shards must have been written by.
-        drawn: Pictures are drawn from the records: stored ones are not needed.
-        unreadable: ``stop`` raises when a sample's record or picture is not there; ``skip`` leaves it out.
+        drawn: Images are drawn from the records: stored ones are not needed.
+        unreadable: ``stop`` raises when a sample's record or image is not there; ``skip`` leaves it out.
 
     Attributes:
         lengths: (samples,) rough tokens.
@@ -234,4 +234,4 @@ def _gone(sample: InstructionSample, drawn: bool) -> str | None:
         return f"{sample.id}: {record.path}"
     if drawn and record is not None:
         return None
-    return next((f"{sample.id}: {picture}" for picture in sample.missing_pictures), None)
+    return next((f"{sample.id}: {image}" for image in sample.missing_pictures), None)

@@ -151,7 +151,7 @@ class PackingCollator(GemCollator):
         self.pack_to = pack_to
 
     def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The tensors; signals and pictures in the order of their markers.
+        """The tensors; signals and images in the order of their markers.
 
         Raises:
             DataError: A sample is longer than a row.

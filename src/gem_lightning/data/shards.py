@@ -1,6 +1,6 @@
 """Instruction samples with their signals in streaming shards (litdata's chunks): written by a resumable job.
 
-One item of a chunk is one sample: signal as 16-bit integers with a gain a lead, the sample's JSON, and its picture
+One item of a chunk is one sample: signal as 16-bit integers with a gain a lead, the sample's JSON, and its image
 where the file of samples carries one.
 """
 
@@ -42,8 +42,8 @@ def pack(sample: InstructionSample) -> bytes:
     """
     row, record = sample.to_dict(), sample.ecg_record
     rest = {name: row.pop(name) for name in ("machine_measurements", "features") if name in row}
-    picture = sample.image_bytes or b""
-    facts: dict[str, Any] = {"sample": row} | ({"picture": len(picture)} if picture else {})
+    image = sample.image_bytes or b""
+    facts: dict[str, Any] = {"sample": row} | ({"picture": len(image)} if image else {})
     signal, gains = np.zeros((0, 0), np.int16), np.zeros(0, np.float32)
     if record is not None:
         clean = np.nan_to_num(record.signal)
@@ -54,7 +54,7 @@ def pack(sample: InstructionSample) -> bytes:
     more = json.dumps(rest, ensure_ascii=False, default=str).encode() if rest else b""
     fs, tokens = 0.0 if record is None else record.fs, min(sample.rough_tokens, 2**16 - 1)
     head = _HEAD.pack(_MAGIC, len(text), len(more), signal.shape[0], tokens, fs, signal.shape[1])
-    return b"".join((head, gains.tobytes(), signal.tobytes(), text, more, picture))
+    return b"".join((head, gains.tobytes(), signal.tobytes(), text, more, image))
 
 
 def unpack(blob: bytes | memoryview, measurements: bool = False) -> InstructionSample:
@@ -83,8 +83,8 @@ def unpack(blob: bytes | memoryview, measurements: bool = False) -> InstructionS
     if n_leads:
         signal = np.multiply(counts.reshape(n_leads, samples), gains[:, None], dtype=np.float32)  # (leads, samples)
         record = EcgRecord(signal, fs, tuple(facts["leads"]), facts["meta"])
-    picture = bytes(view[end : end + facts["picture"]]) if "picture" in facts else None
-    return replace(InstructionSample.from_dict(row), ecg_record=record, image_bytes=picture)
+    image = bytes(view[end : end + facts["picture"]]) if "picture" in facts else None
+    return replace(InstructionSample.from_dict(row), ecg_record=record, image_bytes=image)
 
 
 @dataclass(frozen=True)

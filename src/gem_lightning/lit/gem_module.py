@@ -1,4 +1,4 @@
-"""The training step around a GEM network."""
+"""LightningModule that trains a GEM on ECG conversations."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class GemLitModule(LightningModule):
         freeze_unreached(self.net)
 
     def on_fit_start(self) -> None:
-        """``precision=bf16-true`` has rounded the buffers too: compute them again."""
+        """Recompute the buffers, which ``precision=bf16-true`` has rounded too."""
         compute_buffers(self.net)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -76,29 +76,29 @@ class GemLitModule(LightningModule):
             check_fit(checkpoint["state_dict"], self.state_dict())
 
     def train(self, mode: bool = True) -> GemLitModule:
-        """Training mode; frozen parts stay in eval mode."""
+        """Set training mode; frozen parts stay in eval mode."""
         super().train(mode)
         if mode and hasattr(self, "net"):
             freeze_dead_layers(self.net)
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What a checkpoint keeps: all weights; of adapters over a model that lies in a folder, what learns."""
+        """Return all weights; for adapters over a model that is in a folder, the trainable ones only."""
         state = super().state_dict(*args, **kwargs)
         learned = held_apart(getattr(self, "net", None))
         return state if learned is None else {k: v for k, v in state.items() if k.removeprefix("net.") in learned}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Put back what :meth:`state_dict` gave."""
+        """Load the result of :meth:`state_dict`."""
         strict = strict and held_apart(getattr(self, "net", None)) is None
         return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, **batch: Tensor) -> Any:
-        """The network's own output; see ``GemForConditionalGeneration.forward``."""
+        """Return the network's output; see ``GemForConditionalGeneration.forward``."""
         return self.net(**batch)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Mean cross-entropy of the answers' tokens, over the batches of all processes together."""
+        """Return the mean cross-entropy of the answers' tokens over the batches of all processes."""
         torch.manual_seed(self._seed_of(batch))
         labels = answer_tokens(batch)
         loss = self._loss(batch, self.trainer.strategy.reduce(labels.float(), reduce_op="mean").clamp(min=1))
@@ -124,7 +124,7 @@ class GemLitModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the norm over all parameters, sharded ones included; log it; leave a step out that is not finite."""
+        """Clip by the norm over all parameters, sharded ones included; log it; skip a step that is not finite."""
         parameters = [p for p in self.parameters() if p.grad is not None]
         norm = clip_gradients(self.trainer.strategy, parameters, gradient_clip_val or float("inf"))
         self.log("train/grad_norm", norm)
@@ -151,14 +151,14 @@ class GemLitModule(LightningModule):
 
 
 def answer_tokens(batch: Mapping[str, Any]) -> Tensor:
-    """Number of tokens of a batch that the loss is taken over, a scalar."""
+    """Count the tokens of a batch that the loss is taken over, a scalar."""
     return (batch["labels"][:, 1:] != IGNORE_INDEX).sum()
 
 
 def with_every_modality(inputs: Mapping[str, Any], config: GemConfig) -> dict[str, Any]:
-    """Inputs with an empty tensor for a modality that the batch lacks.
+    """Add an empty tensor for a modality that the batch lacks.
 
-    So every process runs every tower and gives every parameter a gradient (of zeros), whatever its samples hold:
+    Every process then runs every tower and computes every parameter's gradient (zeros), whatever its samples hold:
     otherwise some processes would wait for collectives that others never enter.
     """
     filled = dict(inputs)
@@ -176,7 +176,7 @@ def clip_gradients(strategy: Strategy, parameters: Sequence[nn.Parameter], limit
 
     Args:
         strategy: The trainer's.
-        parameters: With gradients, whole or shared out.
+        parameters: With gradients, whole or sharded.
         limit: May be infinite.
 
     Returns:

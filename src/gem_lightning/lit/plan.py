@@ -1,4 +1,4 @@
-"""What a run will need, before it costs anything: memory, time, disk; and what cannot work is refused."""
+"""Estimate memory, time and disk before training, and refuse runs that cannot work."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from gem_lightning.models.planning.memory import GIB, Memory, Setup, config_for,
 _SAMPLED = 64  # samples whose tokens are counted: enough for a mean within some per cent, and quick
 _LOWER = (
     "lower data.batch_size (and raise trainer.accumulate_grad_batches) or data.max_length, recompute activations "
-    "(model.net.gradient_checkpointing=true), train adapters (experiment=gem7b_lora, gem7b_qlora) or share weights out "
+    "(model.net.gradient_checkpointing=true), train adapters (experiment=gem7b_lora, gem7b_qlora) or shard weights "
     "(strategy=fsdp2)"
 )
 
 
 @dataclass(frozen=True)
 class Load:
-    """What the data bring.
+    """Per-step workload of the data.
 
     Attributes:
-        samples: An epoch deals.
-        batches: Of one process in an epoch.
-        rows, length: Of its largest batch.
+        samples: Per epoch.
+        batches: Per epoch and process.
+        rows, length: Of the largest batch.
         mean: Counts of an average batch, as :func:`gem_lightning.data.collate.count_items` names them.
         largest: Counts of the largest one.
     """
@@ -83,7 +83,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`make_plan` found.
+    """Estimates of :func:`make_plan`.
 
     Attributes:
         parameters, trainable: Numbers of weights.
@@ -101,7 +101,7 @@ class Plan:
     checkpoint: float
 
     def hours(self, mfu: float, peak_tflops: float, devices: int) -> float:
-        """Of the whole run at a share ``mfu`` of the devices' peak."""
+        """Return the hours of the whole run at a share ``mfu`` of the devices' peak."""
         return self.flops / (mfu * peak_tflops * 1e12 * devices) / 3600
 
     def __str__(self) -> str:
@@ -121,14 +121,14 @@ class Plan:
 
 
 def refuse_what_cannot_work(run: Run) -> None:
-    """Combinations that would fail after the weights are loaded.
+    """Refuse combinations that would fail after the weights are loaded.
 
     Raises:
-        GemError: Which, and what works instead.
+        GemError: The combination, and one that works.
     """
     quantised, lora = run.net.get("quantization") is not None, run.net.get("lora") is not None
     if quantised and run.strategy in SHARDED:
-        raise GemError(f"expected whole weights for strategy={run.strategy}, got quantised ones; use strategy=ddp")
+        raise GemError(f"expected unquantised weights for strategy={run.strategy}, got quantised; use strategy=ddp")
     if lora and run.strategy in SHARDED:
         raise GemError(f"expected no adapters for strategy={run.strategy}, got lora; use strategy=ddp or single")
     if quantised and not lora:
@@ -145,7 +145,7 @@ def refuse_what_cannot_work(run: Run) -> None:
 
 
 def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> Plan:
-    """Count and estimate; no weight is read.
+    """Count parameters and estimate resources; weights are not read.
 
     Args:
         run: Its settings.
@@ -186,7 +186,7 @@ def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> P
 
 
 def refuse_what_does_not_fit(plan: Plan, capacity: float) -> None:
-    """Compare a plan with the memory that is there.
+    """Refuse a plan that needs more memory than a device has.
 
     Args:
         plan: Of the run.
@@ -198,12 +198,12 @@ def refuse_what_does_not_fit(plan: Plan, capacity: float) -> None:
     if next(iter(plan.memory.values())).total > capacity:
         raise GemError(
             f"expected a step that fits into {capacity / GIB:.1f} GiB, got {_estimate(plan)}; {_LOWER}; "
-            "check_memory=false starts all the same"
+            "check_memory=false starts nevertheless"
         )
 
 
 def out_of_memory(error: BaseException, capacity: float, plan: Plan | None) -> GemError | None:
-    """What to say of a step that found no memory; None of any other error.
+    """Explain an out-of-memory error; None for any other error.
 
     Args:
         error: From the training loop.
@@ -213,13 +213,13 @@ def out_of_memory(error: BaseException, capacity: float, plan: Plan | None) -> G
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     if not (on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)):
         return None
-    said = "the CPU's memory is used up" if on_cpu else str(error).strip().split(". ")[0] or type(error).__name__
+    reason = "the CPU's memory is used up" if on_cpu else str(error).strip().split(". ")[0] or type(error).__name__
     estimate = "" if plan is None else f", after {_estimate(plan)}"
-    return GemError(f"expected a step that fits into {capacity / GIB:.1f} GiB, got {said!r}{estimate}; {_LOWER}")
+    return GemError(f"expected a step that fits into {capacity / GIB:.1f} GiB, got {reason!r}{estimate}; {_LOWER}")
 
 
 def _estimate(plan: Plan) -> str:
-    """Of the run's own memory, by part."""
+    """Format the estimate of the run's own memory, by part."""
     memory = next(iter(plan.memory.values()))
     parts = {name: getattr(memory, name) for name in Memory.__dataclass_fields__}
     shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size > 0.05 * GIB)
@@ -227,7 +227,7 @@ def _estimate(plan: Plan) -> str:
 
 
 def device_memory(cuda: bool) -> float:
-    """Bytes of this process's GPU, or of the machine."""
+    """Return the bytes of this process's GPU, or of the machine."""
     if cuda:
         return float(torch.cuda.get_device_properties(0).total_memory)
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -251,11 +251,11 @@ def _setup(run: Run, load: Load) -> Setup:
 
 
 def measure_load(data: Any, devices: int) -> Load:
-    """Look at some samples of a data module's training split, the longest among them; no signal is read.
+    """Count the tokens of some training samples, the longest among them; signals are not read.
 
     Args:
         data: An ``InstructionDataModule``, prepared.
-        devices: Processes that share an epoch.
+        devices: Processes of the run.
 
     Raises:
         GemError: None of these samples has an answer to learn from.
@@ -268,7 +268,7 @@ def measure_load(data: Any, devices: int) -> Load:
     if not any(counts["labels"] for counts in counted.values()):
         first = dataset.samples[next(iter(counted))].id
         raise GemError(
-            f"expected samples with answers to learn from, got none among {len(counted)} that were looked at (the "
+            f"expected samples with answers to learn from, got none among {len(counted)} samples (the "
             f"first is {first!r}): give them turns from gpt, or raise data.max_length if these were cut off"
         )
     mean = {name: float(np.mean([counted[int(i)][name] for i in spread])) for name in counted[int(spread[0])]}

@@ -184,7 +184,7 @@ class EcgTextDataModule(ResumableDataModule):
         return {**batch, "ecg_values": augment(batch["ecg_values"], np.random.default_rng(key))}
 
     def _sampler_of(self, split: str, shuffle: bool) -> StepSampler:
-        # equal lengths: contrastive batches must not be sorted by what the texts say
+        # equal lengths: contrastive batches must not be sorted by text length
         lengths = np.ones(len(self.tables[split]), dtype=np.int64)
         rank, ranks = self.share
         return StepSampler(
