@@ -80,4 +80,4 @@ def test_keys_that_are_names_of_groups(tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_told_alike_at_every_entry_point(number):
     said = explain(OSError(number, "as the disk says", "out.csv"), "generate")
-    assert said == "expected room on out.csv, got as the disk says; make room, then start again"
+    assert said == "expected free space on out.csv, got as the disk says; make room, then rerun the command"

@@ -122,7 +122,7 @@ def test_shards_keep_their_contract(tmp_path):
     write_samples([sample(i) for i in range(3)], tmp_path / "data.jsonl")
     write_shards(tmp_path / "data.jsonl", tmp_path / "shards", contract="gem", workers=0)
     assert len(Mixture(tmp_path / "shards", contract="gem")) == 3
-    with pytest.raises(DataError, match="contract=gem, asked is clean"):
+    with pytest.raises(DataError, match="contract=gem, got contract=clean"):
         Mixture(tmp_path / "shards")
 
 

@@ -1,4 +1,4 @@
-"""Which samples make a batch: alike in length, the same on every machine, resumable to the batch."""
+"""Batch samplers: samples of similar length, the same on every machine, resumable to the batch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.utils.data import Sampler
 
 from gem_lightning.errors import DataError
 
-_TOGETHER = 8  # chunks whose samples are shuffled together
-_DEAL, _PASS = 1, 2  # tell apart the draws of one seed
+_TOGETHER = 8  # chunks whose samples are shuffled together: mixes well, and a slow store reads few at a time
+_DEAL, _PASS = 1, 2  # distinguish the random draws of one seed
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class EpochOrder:
     """A pure function of (seed, epoch): the same on every machine.
 
     A part is dealt in passes, each sample once a pass, whatever its weight: with weight 0.5 two epochs make a pass,
-    with weight 2 an epoch makes two. Samples of a part that lies in chunks come from few chunks at a time, so that a
+    with weight 2 an epoch makes two. Samples of a chunked part come from few chunks at a time, so that a
     slow disk or a distant store is read chunk by chunk.
 
     Args:
@@ -90,8 +90,8 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
     The order is a pure function of (seed, epoch): samples are shuffled (see :class:`EpochOrder`) and cut into windows
     of ``window`` batches; inside a window they are sorted by length, cut into batches, and the batches shuffled. Ranks
     take neighbouring batches, so that all ranks of a step carry samples of similar length. Items are
-    ``(epoch, index)``: a data set that draws its randomness from that pair gives the same sample in any worker of any
-    process.
+    ``(epoch, index)``: a data set that derives its randomness from that pair returns the same sample in any worker of
+    any process.
 
     Args:
         lengths: (samples,) tokens, or anything proportional to them.
@@ -158,7 +158,7 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         start, self._start = self._start, 0
-        epoch = self.epoch  # now: a trainer may set its own count of epochs before the first batch is asked for
+        epoch = self.epoch  # now: a trainer may set its own count of epochs before the first batch is requested
         return ([(epoch, int(i)) for i in batch] for batch in self.batches(epoch)[start:])
 
     def batches(self, epoch: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Instruction samples as network inputs: read, drawn and tokenised one by one."""
+"""Dataset of instruction samples: read, rendered and tokenised one by one."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _MARKER = re.compile(r"<image>|<ecg>")
 
 
 class QuestionTemplates:
-    """The first question of each sample in other words, one of several drawn for it each epoch.
+    """Other wordings of each sample's first question, one of several chosen at random each epoch.
 
     Args:
         templates: A text, several, or kind of sample (its ``kind``) → those; other kinds keep their question.
@@ -87,7 +87,7 @@ class QuestionTemplates:
         self.templates = {kind: [texts] if isinstance(texts, str) else list(texts) for kind, texts in by_kind.items()}
 
     def __call__(self, sample: InstructionSample, draw: np.random.Generator) -> list[dict[str, str]]:
-        """The turns with the first question put in other words; markers of signal and image stay before it.
+        """Return the turns with another wording of the first question; markers of signal and image stay before it.
 
         Raises:
             DataError: A template names what the sample does not have.
@@ -112,14 +112,14 @@ class QuestionTemplates:
 logger = logging.getLogger(__name__)
 
 LONG_SAMPLES = ("cut", "skip", "stop")
-_IN_A_ROW = 16  # samples that are passed over before something else must be wrong
+_IN_A_ROW = 16  # skipped samples in a row that mean a broken data set rather than a few bad files (our choice)
 
 
 class InstructionDataset(Dataset[dict[str, Any]]):
     """One training item per sample, with the signal read and the image drawn on the way.
 
-    Items are asked for by ``(epoch, index)``, so that an image's random flaws and the words of a question are a
-    function of (seed, epoch, index) and of nothing else.
+    Items are indexed by ``(epoch, index)``, so that an image's random artifacts and the wording of a question are a
+    function of (seed, epoch, index) only.
 
     Args:
         samples: Instruction samples by index, with their lengths.
@@ -127,10 +127,10 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         renderer: Draws the record; None takes the sample's stored image.
         contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
         max_length: Longest sample in tokens; None keeps all.
-        long_samples: A longer one: ``cut`` takes its end off (``cut`` of the item says so), ``skip`` warns and puts the
-            next one in its place, ``stop`` raises.
+        long_samples: A longer one: ``cut`` removes its end (``cut`` of the item is then true), ``skip`` warns and
+            replaces it by the next one, ``stop`` raises.
         seed: Of images and questions.
-        question: Other words for the first question, see :class:`QuestionTemplates`; None keeps the samples' own.
+        question: Other wordings of the first question, see :class:`QuestionTemplates`; None keeps the samples' own.
         unreadable: A sample that cannot be read: ``stop`` raises, ``skip`` warns and puts the next one in its place.
         modalities: Leaves modalities out and changes their order, see :class:`ModalityDropout`; None keeps them.
 
@@ -167,9 +167,9 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         return len(self.samples)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """Tokens and labels of one sample, with its signal and image where it has them.
+        """Return tokens and labels of one sample, with its signal and image where it has them.
 
-        ``skipped`` is how many samples before it were passed over.
+        ``skipped`` is the number of samples skipped before it.
 
         Raises:
             DataError: The sample's record or image cannot be read, or it is too long; the message names the sample.
@@ -190,7 +190,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
                     raise DataError(too_long(item["id"], tokens, self.max_length))
                 fault = f"sample {item['id']!r}: {tokens:,} tokens, which is more than {self.max_length:,}"
             logger.warning("%s; the next sample takes its place", fault)
-        raise DataError(f"{_IN_A_ROW} samples in a row cannot be used, from index {index} on; the warnings say why")
+        raise DataError(f"{_IN_A_ROW} samples in a row cannot be used, from index {index} on; see the warnings")
 
     def _item(self, epoch: int, index: int) -> dict[str, Any]:
         sample = self.samples[index]
@@ -214,7 +214,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         return {"id": sample.id, **item}
 
     def holds(self, sample: InstructionSample) -> tuple[bool, bool]:
-        """Whether a sample has a signal, and an image (stored, or to be drawn)."""
+        """Return whether a sample has a signal, and an image (stored, or to be drawn)."""
         signal = sample.ecg_record is not None or sample.record is not None
         stored = sample.image_bytes is not None or sample.image is not None
         return signal, stored or (signal and self.renderer is not None)
@@ -243,7 +243,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         )
 
     def example(self, index: int) -> dict[str, Any]:
-        """One sample for people: ``id, sample, record, image, question, answer``."""
+        """Return one sample for display: ``id, sample, record, image, question, answer``."""
         sample = self.samples[index]
         record = self.record(sample)
         return {
@@ -260,7 +260,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         return sample.read_record(contract=self.contract)
 
     def image(self, sample: InstructionSample, record: EcgRecord | None, seed: int) -> np.ndarray | None:
-        """uint8 (H, W, 3): drawn from the record with the flaws of ``seed``, or the stored image."""
+        """uint8 (H, W, 3): drawn from the record with the artifacts of ``seed``, or the stored image."""
         if self.renderer is not None and record is not None:
             return self.renderer(record, seed=seed).image
         if sample.image_bytes is None and sample.image is None:

@@ -31,7 +31,7 @@ from gem_lightning.samples.sample import InstructionSample
 _HEAD = struct.Struct("<4sIIHHfI")
 _MAGIC = b"GEM1"
 _COUNTS = 32767
-LENGTHS, FACTS = "rough_tokens.u2", "facts.json"  # beside litdata's index.json
+LENGTHS, FACTS = "rough_tokens.u2", "facts.json"  # next to litdata's index.json
 BLOCK = 512  # samples a chunk: about 60 MB of 12 leads × 5,000 samples
 
 
@@ -58,7 +58,7 @@ def pack(sample: InstructionSample) -> bytes:
 
 
 def unpack(blob: bytes | memoryview, measurements: bool = False) -> InstructionSample:
-    """What :func:`pack` packed: the sample with its ``ecg_record``, float32 (leads, samples) mV.
+    """Unpack the result of :func:`pack`: the sample with its ``ecg_record``, float32 (leads, samples) mV.
 
     Args:
         blob: One item.
@@ -132,7 +132,7 @@ def write_shards(
     block: int = BLOCK,
     show: Any = None,
 ) -> Progress:
-    """Write the samples of ``data`` with their signals as streaming shards; a killed run goes on where it stopped.
+    """Write the samples of ``data`` with their signals as streaming shards; a killed run resumes where it stopped.
 
     Args:
         data: A file of samples, or ``{"train": file, "val": file}`` for one folder each below ``out``.
@@ -146,7 +146,7 @@ def write_shards(
         show: Called with the progress.
 
     Returns:
-        Progress of the (last) file; broken samples are listed in ``broken.jsonl`` beside the chunks.
+        Progress of the (last) file; broken samples are listed in ``broken.jsonl`` next to the chunks.
     """
     if not isinstance(data, str | os.PathLike):
         found = [
@@ -186,7 +186,7 @@ def finish_shards(out: str | os.PathLike[str]) -> int:
 
 
 def _finish(folder: JobFolder, out: Path, contract: str) -> None:
-    """Chunks beside their index, which litdata reads, and the lengths of the texts."""
+    """Write the chunks next to their index, which litdata reads, and the lengths of the texts."""
     chunks, lengths = [], [np.zeros(0, np.uint16)]
     for block in range(len(folder.spans)):
         shard, name = folder.shard(block), f"chunk-0-{block}.bin"
@@ -221,7 +221,7 @@ def _name_too(shard: Path, target: Path) -> None:
         except OSError:
             shutil.copyfile(shard, to)
 
-    write_atomically(target, link)  # over the name of a chunk that was written anew
+    write_atomically(target, link)  # over the name of a rewritten chunk
 
 
 def _rough_tokens(shard: Path) -> np.ndarray:

@@ -51,14 +51,14 @@ def build_gem(
     shard: Sharding | None = None,
     **switches: Any,
 ) -> Any:
-    """A network to train: from a checkpoint, from pretrained parts, or from nothing.
+    """Build a network to train: from a checkpoint, from pretrained parts, or from scratch.
 
     Args:
         llm: Folder or hub id of a causal language model, or the fields of its config (``model_type`` and sizes) for
             one from scratch.
         ecg: Checkpoint of an ECG tower (``cpt_wfep_epoch_20.pt`` or a folder of ours), or the fields of
-            :class:`EcgConfig` for one from scratch; a mapping may name a ``checkpoint`` beside its fields; ``none``
-            leaves the tower out.
+            :class:`EcgConfig` for one from scratch; a mapping may name a ``checkpoint`` along with its fields; ``none``
+            omits the tower.
         vision: Folder or hub id of a CLIP or SigLIP vision tower, or the fields of its config, or ``none``.
         checkpoint: A whole model (ours, published GEM, PULSE, LLaVA) in place of the parts; ``ecg`` and ``vision``
             then only name towers that it lacks.
@@ -68,7 +68,7 @@ def build_gem(
         gradient_checkpointing: Recompute activations in the backward pass, see
             :func:`gem_lightning.models.compute.recompute`.
         kernels: Implementations of attention and loss, and compilation; they do not change what is computed.
-        shard: Shares the network out over processes, see :class:`gem_lightning.models.sharding.Sharding`.
+        shard: Shards the network over processes, see :class:`gem_lightning.models.sharding.Sharding`.
         **switches: Further fields of :class:`GemConfig`.
 
     Returns:
@@ -88,7 +88,7 @@ def build_gem(
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
     else:
         model = _assemble(llm, ecg, vision, dtype, kernels.attention, switches, shard)
-    model.config.fresh_parts = None  # what was drawn at random is about to be trained
+    model.config.fresh_parts = None  # randomly initialised parts are about to be trained
     model.token_loss = kernels.loss
     recompute(model, gradient_checkpointing)
     if lora is not None:
@@ -103,14 +103,14 @@ def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Shardi
     if quantization is not None and checkpoint is None:
         raise DataError("expected a checkpoint to quantise, got parts; save the model first and name its folder")
     if lora is not None and shard is not None:
-        raise DataError("expected whole weights to share out, got lora; use strategy=ddp, or leave lora out")
+        raise DataError("expected no adapters with sharding, got lora; use strategy=ddp, or omit lora")
 
 
 def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **settings: Any) -> GemProcessor:
     """The processor of a network that :func:`build_gem` makes.
 
     Args:
-        tokenizer: Folder, hub id, or the tokenizer itself; the folder of a whole model gives its own processor.
+        tokenizer: Folder, hub id, or the tokenizer itself; the folder of a whole model provides its own processor.
         net: The arguments of :func:`build_gem` (a mapping, or a partial of it), from which the sizes are read; with a
             ``checkpoint``, its own tokenizer is taken.
         **settings: Further arguments of :class:`GemProcessor`; ``chat=None`` means the tokenizer's own template where

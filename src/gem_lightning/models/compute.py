@@ -65,7 +65,7 @@ def check_compute(arguments: Mapping[str, Any]) -> None:
 
     Raises:
         GemError: An unknown dtype, attention, backend of ``torch.compile``, or way to recompute; or flash-attn, which
-            is no extra of ours, is asked for and not installed.
+            is no extra of this package, is not installed.
     """
     as_dtype(arguments.get("dtype") or "float32")
     kernels = arguments.get("kernels") or Kernels()

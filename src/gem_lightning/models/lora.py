@@ -89,10 +89,10 @@ def base_name(name: str) -> str:
 
 
 def held_apart(network: Any) -> set[str] | None:
-    """Names of the parameters that learn, where everything else lies unchanged in the base's own folder; else None.
+    """Return the names of trained parameters if all others are unchanged in the base's folder; else None.
 
     Args:
-        network: Any network; only adapters over a model that came from a folder are held apart.
+        network: Any network; only adapters over a model that came from a folder are separable.
     """
     adapters = getattr(network, "peft_config", None)
     if not adapters or not adapters["default"].base_model_name_or_path:
@@ -103,7 +103,7 @@ def held_apart(network: Any) -> set[str] | None:
 def save_trained(network: Any, folder: PathLike) -> None:
     """Write a network so that ``Gem.from_pretrained`` reads the folder.
 
-    Adapters are written alone where their base lies in a folder of its own and nothing else has learned; otherwise
+    Adapters are written alone where their base has its own folder and nothing else was trained; otherwise
     they are merged first, which changes ``network``.
 
     Args:

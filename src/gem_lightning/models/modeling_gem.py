@@ -265,7 +265,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
             past_key_values: Cache of earlier tokens.
             inputs_embeds: (B, S, H) in place of ``input_ids``, already fused.
             logits_to_keep: Number of last positions, or index tensor, whose logits are wanted; 0 means all.
-            return_logits: None leaves the logits out while training with labels, where nobody reads them.
+            return_logits: None omits the logits while training with labels, where they are unused.
             num_items_in_batch: Divisor of the loss in place of the number of labels.
             **kwargs: For the language model.
 

@@ -220,16 +220,16 @@ class GemProcessor(ProcessorMixin):
             DataError: Markers and data differ in number.
         """
         batch = _conversations(text, conversations)
-        ask = add_generation_prompt
-        if ask is None:
-            ask = text is not None or batch[0][-1]["from"] == "human"
+        prompt = add_generation_prompt
+        if prompt is None:
+            prompt = text is not None or batch[0][-1]["from"] == "human"
         parts = share_out(batch, list(ecgs or []), list(images or []))
         items = [
-            self.encode(messages, own_ecgs, own_images, max_length, ask) for messages, own_ecgs, own_images in parts
+            self.encode(messages, own_ecgs, own_images, max_length, prompt) for messages, own_ecgs, own_images in parts
         ]
-        side = padding if padding in ("left", "right") else "left" if ask else "right"
+        side = padding if padding in ("left", "right") else "left" if prompt else "right"
         padded = self.pad(items, str(side))
-        if ask:
+        if prompt:
             del padded["labels"]
         return padded
 

@@ -114,8 +114,8 @@ class EcgCoCa(nn.Module):
         ecg: Module with ``encode(ecg (B, 12, T)) -> (embedding (B, D), tokens (B, N, W))``.
         text: Module with ``text(ids (B, L)) -> (embedding (B, D), tokens (B, L, W))``.
         decoder: Module with ``decoder(ecg_tokens, text_tokens) -> logits (B, L, V)``; None leaves captions out (CLIP).
-        compat: ``original`` feeds the decoder the text tower's output, which has seen the words it shall predict;
-            ``default`` feeds it the tower's input embeddings, so that only the causal decoder joins words.
+        compat: ``original`` feeds the decoder the text tower's output, which has seen the tokens that it is to predict;
+            ``default`` feeds it the tower's input embeddings, so that only the causal decoder joins tokens.
         init_logit_scale: Logarithm of the first inverse temperature.
         init_logit_bias: First bias of the sigmoid loss (SigLIP); None where the softmax loss is used.
         pad_id: Token id of padding.
@@ -160,9 +160,9 @@ class EcgCoCa(nn.Module):
         Args:
             checkpoint: ``cpt_wfep_epoch_20.pt``, a mapping of its keys, or a folder that ``save_coca`` wrote.
             config: JSON path or dict in the published form; None means the folder's, else the published one.
-            text_tower: Folder with the text tower's ``config.json``; None means the one that ``config`` names beside
+            text_tower: Folder with the text tower's ``config.json``; None means the one that ``config`` names next to
                 itself, or BERT-base for the published MedCPT.
-            compat: None means what ``config`` says, else ``original``, which the published decoder was trained under.
+            compat: None means the one of ``config``, else ``original``, which the published decoder was trained under.
 
         Raises:
             CheckpointError: The file is unsafe, does not fit, or the text tower's sizes cannot be found.
@@ -266,7 +266,7 @@ def build_coca(
 
 
 def _text_source(text_cfg: Mapping[str, Any], config: Any) -> str | Path | dict[str, Any]:
-    """Where the text tower's sizes are: a folder beside the configuration, or BERT-base for MedCPT."""
+    """Where the text tower's sizes are: a folder next to the configuration, or BERT-base for MedCPT."""
     name = text_cfg.get("hf_model_name")
     if name is None or name == MEDCPT:
         return BERT_BASE
@@ -275,6 +275,6 @@ def _text_source(text_cfg: Mapping[str, Any], config: Any) -> str | Path | dict[
         if (folder / "config.json").is_file():
             return folder
     raise CheckpointError(
-        f"expected the text tower {name!r} as a folder with config.json beside the configuration, got none in {base}; "
+        f"expected the text tower {name!r} as a folder with config.json next to the configuration, got none in {base}; "
         "pass text_tower=FOLDER"
     )

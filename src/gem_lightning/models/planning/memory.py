@@ -26,7 +26,7 @@ _CUDA = 0.6 * GIB  # context and kernels of one process
 
 @dataclass(frozen=True)
 class Setup:
-    """What decides about memory besides the network.
+    """Settings other than the network that determine memory.
 
     Attributes:
         rows: Of a batch of one process.
@@ -94,7 +94,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     """Memory of one process.
 
     Args:
-        build: ``build(n)`` gives the network with ``n`` layers in its language model, frozen as it will train; it is
+        build: ``build(n)`` returns the network with ``n`` layers in its language model, frozen as it will train; it is
             called on tensors without data.
         layers: Of the language model.
         setup: Batch, precision, strategy.
