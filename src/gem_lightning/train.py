@@ -78,6 +78,8 @@ def train(cfg: DictConfig) -> float | None:
         metrics |= test(trainer, module, data, checkpoint, Path(cfg.paths.output))
     logger.info("run folder: %s", cfg.paths.output)
     value = metrics.get(cfg.optimized_metric)
+    if value is None:  # a sweeper needs it, a single run does not
+        logger.info("optimized_metric=%s was not logged; logged are %s", cfg.optimized_metric, sorted(metrics))
     return None if value is None else float(value)
 
 

@@ -160,7 +160,7 @@ def test_mappings_and_roots_are_set_as_documented(config_name, override, key):
 @pytest.mark.slow
 def test_a_search_over_hyperparameters_runs(tmp_path):
     command = [sys.executable, "-m", "gem_lightning.train", "-m", "experiment=gem_tiny", "hparams_search=optuna"]
-    command += [*SMALL[:3], "trainer.max_steps=1", "hydra.sweeper.n_trials=2", f"paths.cohorts={tmp_path}/cohorts"]
+    command += [*SMALL, "hydra.sweeper.n_trials=2", f"paths.cohorts={tmp_path}/cohorts"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
