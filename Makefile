@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "==> creating $(VENV) and installing the locked packages (about 7 GB on disk; first time only)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 
 setup: $(READY)  ## virtual environment, locked packages, this package in editable mode

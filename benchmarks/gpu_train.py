@@ -27,6 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 from gem_lightning.lit.callbacks.throughput import device_peak
 from gem_lightning.lit.optim import set_trainable
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+from gem_lightning.models.compute import Kernels
 from gem_lightning.models.planning.flops import FlopCounter
 from helpers_sizes import FULL, TINY
 
@@ -62,7 +63,7 @@ def network(kind, sizes, device, args):
 
     The 4-bit one goes through a folder: random weights in bfloat16, saved, then quantised as they are loaded.
     """
-    options = {"compile": args.compile, "gradient_checkpointing": args.recompute}
+    options = {"kernels": Kernels(compile=args.compile), "gradient_checkpointing": args.recompute}
     lora = {"r": args.rank, "lora_alpha": 2 * args.rank}
     with torch.device(device):
         dtype = args.weights if kind == "full" else "bfloat16"

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests" / "models"))
 from golden_cases import CASES, batch_of, sketch  # noqa: E402
 
 from gem_lightning.models import load_original, save_original  # noqa: E402
-from gem_lightning.models.tiles import normalise  # noqa: E402
+from gem_lightning.models.preprocessing import normalise  # noqa: E402
 
 TOLERANCES = {"embeddings": 1e-4, "logits": 1e-3, "loss": 1e-4, "tensors changed by the round trip": 0}
 

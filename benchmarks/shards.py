@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gem_lightning.data import ShardReader, write_shards
-from gem_lightning.data.order import EpochOrder
+from gem_lightning.data.batching import EpochOrder
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.samples.io import SampleFile, write_samples
 from gem_lightning.samples.sample import InstructionSample

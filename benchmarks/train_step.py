@@ -33,12 +33,12 @@ from helpers_sizes import FULL, SMALL
 def samples(processor, count, mean_words, draw):
     """Items whose answers vary in length as those of ECG instruction data do (a gamma of shape 2)."""
     words = ["sinus", "rhythm", "rate", "PR", "QRS", "QT", "axis", "72", "160", "92", "400", "ST", "elevation", "V2"]
-    picture = draw.integers(255, size=(processor.image_size, processor.image_size, 3), dtype=np.uint8)
+    picture = draw.integers(255, size=(processor.image.image_size, processor.image.image_size, 3), dtype=np.uint8)
     items = []
     for number in range(count):
         text = " ".join(draw.choice(words, max(8, int(draw.gamma(2, mean_words / 2)))))
         talk = [{"from": "human", "value": "<image>\nInterpret."}, {"from": "gpt", "value": text}]
-        ecg = draw.normal(0, 0.2, (12, processor.ecg_samples)).astype(np.float32)
+        ecg = draw.normal(0, 0.2, (12, processor.ecg.ecg_samples)).astype(np.float32)
         items.append({"id": number, **processor.encode(talk, [ecg], [picture], max_length=2048)})
     return items
 

@@ -58,13 +58,13 @@ def test_gem7b_asks_for_a_trained_ecg_tower():
 
 def test_gem7b_is_the_originals_recipe():
     cfg = composed("experiment=gem7b", *TINY["gem7b"])
-    trainer, model, data = cfg.trainer, cfg.model, cfg.data
+    trainer, model, data, optim = cfg.trainer, cfg.model, cfg.data, cfg.model.optim
     assert trainer.devices * data.batch_size * trainer.accumulate_grad_batches == 256
-    assert (model.lr, model.warmup, model.weight_decay, model.final_lr) == (2e-5, 0.03, 0.0, 0.0)
+    assert (optim.lr, optim.warmup, optim.weight_decay, optim.final_lr) == (2e-5, 0.03, 0.0, 0.0)
     assert (trainer.max_epochs, trainer.gradient_clip_val, data.max_length) == (1, 1.0, 4096)
     assert trainer.precision.startswith("bf16")
     assert list(model.freeze) == ["model.ecg_tower.*", "model.vision_tower.*"]
-    assert data.contract == "gem"
+    assert data.samples.contract == "gem"
 
 
 @pytest.mark.parametrize("config", ["predict", "evaluate", "generate", "serve"])

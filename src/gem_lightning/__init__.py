@@ -1,14 +1,13 @@
 """12-lead ECG interpretation with text tied to measured evidence. Research software, not a medical device.
 
-Everything named here is imported when it is first used, so that ``import gem_lightning`` costs little.
+Public names are imported on first use, so that ``import gem_lightning`` takes milliseconds and has no side effects.
+``import gem_lightning.models`` registers the model family with transformers' Auto classes.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
-
-from gem_lightning.models.autoclasses import announce
 
 __version__ = "0.1.0"
 
@@ -42,6 +41,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-announce()  # transformers' Auto classes load our folders, once somebody imports them

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """Ask the model every question of the benchmark; write predictions as they come, then the report.
+    """Answer every question of the benchmark; write each prediction as it is made, then the report.
 
     Raises:
         GemError: The model or the benchmark's files cannot be used.

@@ -1,6 +1,6 @@
 """Make data: ``python -m gem_lightning.generate source=ptbxl source.root=FOLDER teacher=compose out=FOLDER``.
 
-Stages: ``samples`` (default), ``features``, ``check``, ``merge``, ``validate``, ``shards``.
+Stages: ``samples`` (default), ``features``, ``check``, ``merge``, ``validate`` (alias ``doctor``), ``shards``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def make_samples(cfg: DictConfig) -> None:
     facts = teacher.facts() | ({"stopped": stopped} if stopped else {})
     production.note_teacher(cfg.out, cfg.part, cfg.parts, facts)
     if stopped:
-        sys.stderr.write(f"stopped: {stopped}; raise the budget and run the same again to go on\n")
+        sys.stderr.write(f"stopped: {stopped}; raise the budget and rerun the command to resume\n")
     _merge_or_wait(cfg)
 
 
@@ -90,12 +90,12 @@ def _merge_or_wait(cfg: DictConfig) -> None:
         merge_parts(cfg)
     else:
         print(
-            f"part {cfg.part} is done (of 0 to {cfg.parts - 1}); after all of them run the same once with stage=merge"
+            f"part {cfg.part} is done (of 0 to {cfg.parts - 1}); after all of them rerun the command with stage=merge"
         )
 
 
 def merge_parts(cfg: DictConfig) -> None:
-    """Bring the shards of all parts together; prints what came of it.
+    """Merge the shards of all parts and print a summary.
 
     Raises:
         SystemExit: With 1 when the run is whole and not one record could be read, or not one question was answered.
@@ -109,13 +109,13 @@ def merge_parts(cfg: DictConfig) -> None:
 
         for folder in folders:
             finish_shards(folder)
-        _tell_shards(folders)
+        _report_shards(folders)
         return
     if suffix == ".jsonl":
         source = _source(cfg)
         card = production.finish_samples(cfg.out, cfg.format, source, production.teacher_facts(cfg.out))
         print(production.card_text(card))
-        _tell_losses(card, cfg.out)
+        _report_losses(card, cfg.out)
         return
     facts = production.finish_features(cfg.out)
     print(f"{facts['records']} records measured, {facts['broken']} broken (see {cfg.out}/broken.jsonl)")
@@ -127,15 +127,15 @@ def merge_parts(cfg: DictConfig) -> None:
 
 
 def _run_folders(out: str) -> list[Path]:
-    """Where the jobs of an earlier run lie: its folder, or one folder below it for each file of samples."""
+    """Find the job folders of an earlier run: its folder, or one folder below it for each file of samples."""
     jobs = sorted(Path(out).glob("job/job.json")) or sorted(Path(out).glob("*/job/job.json"))
     if not jobs:
         raise GemError(f"expected the out= of an earlier run, got {out}; its stage and parts come first")
     return [job.parent.parent for job in jobs]
 
 
-def _tell_shards(folders: list[Path]) -> None:
-    """What finished shards hold; ends the process with 1 where any of them hold nothing."""
+def _report_shards(folders: list[Path]) -> None:
+    """Report the contents of finished shards; exit with 1 where one is empty."""
     counts = []
     for folder in folders:
         counts.append(sum(chunk["chunk_size"] for chunk in json.loads((folder / "index.json").read_text())["chunks"]))
@@ -146,26 +146,26 @@ def _tell_shards(folders: list[Path]) -> None:
         raise SystemExit(1)
 
 
-def _tell_losses(card: dict[str, Any], out: str) -> None:
-    """What did not become a sample, on stderr, and where to read why; ends the process where nothing could be done."""
+def _report_losses(card: dict[str, Any], out: str) -> None:
+    """Report rejected and broken records on stderr; exit with 1 where no sample could be made."""
     from gem_lightning.generation.teaching import NO_ANSWER
 
     unanswered = card["reject_reasons"].get(NO_ANSWER, 0)
     if unanswered:
-        sys.stderr.write(f"{unanswered} without an answer (see rejected.jsonl); rerun the same command to retry\n")
+        sys.stderr.write(f"{unanswered} without an answer (see rejected.jsonl); rerun the command to retry\n")
     if card["records_broken"]:
         with Path(out, "broken.jsonl").open("rb") as file:
             first = json.loads(next(file))
-        told = f"{card['records_broken']} broken (see {out}/broken.jsonl; retry_broken=true tries them again)"
-        sys.stderr.write(f"{told}; {first['id']}: {first['reason']}\n")
+        broken = f"{card['records_broken']} broken (see {out}/broken.jsonl; retry_broken=true tries them again)"
+        sys.stderr.write(f"{broken}; {first['id']}: {first['reason']}\n")
     if not card["samples"] and not card["records_unfinished"]:
-        sys.stderr.write(f"no sample was accepted; {out}/rejected.jsonl and {out}/broken.jsonl say why\n")
+        sys.stderr.write(f"no sample was accepted; {out}/rejected.jsonl and {out}/broken.jsonl hold the reasons\n")
         if card["rejected"] == unanswered:
             raise SystemExit(1)
 
 
 def check_source(cfg: DictConfig) -> None:
-    """Say whether the source is complete: its layout, and each record's files.
+    """Report whether the source is complete: its layout, and each record's files.
 
     Raises:
         SystemExit: With 1 when something is missing.
@@ -184,7 +184,7 @@ def check_source(cfg: DictConfig) -> None:
     if without:
         print(f"{without} records name no ECG: nothing can be measured of them")
     if missing:
-        print(f"{len(missing)} files are missing; get them from {source.home or 'where the source came from'}")
+        print(f"{len(missing)} files are missing; get them from {source.home or 'the origin of the source'}")
     if missing or without == len(records):
         raise SystemExit(1)
     print("nothing is missing")
@@ -218,7 +218,7 @@ def validate_data(cfg: DictConfig) -> None:
 
 
 def make_shards(cfg: DictConfig) -> None:
-    """Instruction samples with their signals → streaming shards; whoever writes the last chunk finishes them."""
+    """Instruction samples with their signals → streaming shards; the job that writes the last chunk finishes them."""
     from gem_lightning.data.shards import write_shards
 
     files = _files(cfg)
@@ -228,13 +228,13 @@ def make_shards(cfg: DictConfig) -> None:
         share = {"workers": cfg.workers, "part": cfg.part, "parts": cfg.parts}
         print(write_shards(files, cfg.out, dict(cfg.paths or {}), cfg.contract, **share, show=show_progress()))
         if cfg.parts == 1:
-            _tell_shards(_run_folders(cfg.out))
+            _report_shards(_run_folders(cfg.out))
             return
     _merge_or_wait(cfg)
 
 
 def _files(cfg: DictConfig) -> Any:
-    """What ``data=`` names: a file, several by name, or the files of a run by its folder."""
+    """Resolve ``data=``: a file, several by name, or the files of a run by its folder."""
     from omegaconf import OmegaConf
 
     from gem_lightning.samples.io import files_of_run
@@ -247,7 +247,7 @@ def _files(cfg: DictConfig) -> Any:
 
 
 def run_part(container: dict[str, Any], part: int, parts: int) -> None:
-    """One share of an array job: the stage again, for this part alone."""
+    """Run the stage for one part of an array job."""
     from omegaconf import OmegaConf
 
     cfg = OmegaConf.create(container)
@@ -273,7 +273,7 @@ def _instantiate(node: Any) -> Any:
 
 
 def _source(cfg: DictConfig) -> Any:
-    """The source; ``paths=`` says where the folders that a file of samples names are here."""
+    """Instantiate the source; ``paths=`` maps the folders that a file of samples names to folders here."""
     source = _instantiate(cfg.source)
     if cfg.paths:
         if not hasattr(source, "folders"):
@@ -309,7 +309,7 @@ def _share(cfg: DictConfig) -> Any:
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
-    """What shapes the rows: a job resumed with another of these would mix two data sets."""
+    """Collect the settings that decide the rows: a job resumed with other ones would mix two data sets."""
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)

@@ -51,7 +51,9 @@ def predict(cfg: DictConfig) -> None:
 
 def interpret_to_page(gem: Any, path: Path, target: Path, cfg: DictConfig) -> Path:
     """Interpret one file; write ``target``.html and ``target``.json, each whole or not at all."""
-    found = gem.interpret(path, question=cfg.question, max_new_tokens=cfg.max_new_tokens, reading=dict(cfg.reading))
+    found = gem.interpret(
+        path, question=cfg.question, max_new_tokens=cfg.max_new_tokens, reading=dict(cfg.reading or {})
+    )
     page = found.to_html(extra_tables=held_out_tables(cfg.held_out))
     target.parent.mkdir(parents=True, exist_ok=True)
     facts = {"record": path.name, **found.to_dict()}

@@ -26,7 +26,7 @@ MODULES = {
     "gem_lightning.models.chat": "gem_lightning.models.chat.formats",
     "gem_lightning.models.coca_loss": "gem_lightning.models.encoder.loss",
     "gem_lightning.models.coca_mae": "gem_lightning.models.encoder.mae",
-    "gem_lightning.models.coca_text": "gem_lightning.models.encoder.text_tower",
+    "gem_lightning.models.coca_text": "gem_lightning.models.encoder.coca",
     "gem_lightning.models.ecg_coca": "gem_lightning.models.encoder.coca",
     "gem_lightning.models.ecg_transformer": "gem_lightning.models.encoder.transformer",
 }

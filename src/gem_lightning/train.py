@@ -1,4 +1,4 @@
-"""Train: ``python -m gem_lightning.train experiment=quickstart``."""
+"""Train and test: ``python -m gem_lightning.train experiment=quickstart``."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_STRATEGIES = {"ddp": "ddp", "ShardedStrategy": "fsdp2", "Fsdp1Strategy": "fsdp"}
-
 
 class Planned(NamedTuple):
-    """What is known of a run before it begins.
+    """The plan of a run and where it runs.
 
     Attributes:
-        plan: None where there is none: no GEM, or its memory was not to be estimated.
-        cuda: On GPUs.
+        plan: None for an encoder, or where memory is not estimated.
+        cuda: The run is on GPUs.
     """
 
     plan: Plan | None
@@ -37,18 +35,19 @@ class Planned(NamedTuple):
 
 
 def train(cfg: DictConfig) -> float | None:
-    """Instantiate data, model and trainer from ``cfg`` and fit.
+    """Instantiate data, model and trainer from ``cfg``; fit with ``train``, test with ``test``.
 
     Returns:
-        The last validation loss: what a sweep minimises; None without validation.
+        The last value of ``cfg.optimized_metric``, which a sweep optimises; None where it was not logged.
 
     Raises:
-        GemError: ``ckpt_path`` names no whole checkpoint, or the devices that are asked for are not there.
-        SystemExit: With code 75 where the run was told to stop and saved: start the same command again.
+        GemError: ``ckpt_path`` names no intact checkpoint, the configured devices do not exist, or the config holds
+            values that no run can have.
+        SystemExit: With code 75 where a signal stopped the run and it saved its state; rerun the command to resume.
     """
     check_choices()
     join_tasks(cfg.trainer.devices)
-    _hush()
+    _quiet_libraries()
     check_config(cfg)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.paths.checkpoints)
     if not cfg.dry_run:
@@ -62,22 +61,56 @@ def train(cfg: DictConfig) -> float | None:
     run = refuse(cfg, module)
     trainer = None if cfg.dry_run else make_trainer(cfg)
     data.prepare_data()
-    planned = plan_run(cfg, data, run)
+    planned = plan_run(cfg, data, run) if cfg.train or cfg.dry_run else Planned(None, on_gpus(cfg))
     if trainer is None:
         return None
-    keep_earlier_run(cfg, checkpoint)
-    if cfg.validate_first and checkpoint is None:
-        trainer.validate(module, data, verbose=False)
-    fit(trainer, module, data, checkpoint, planned)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    metrics: dict[str, Any] = {}
+    if cfg.train:
+        keep_earlier_run(cfg, checkpoint)
+        if cfg.validate_first and checkpoint is None:
+            trainer.validate(module, data, verbose=False)
+        fit(trainer, module, data, checkpoint, planned)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        metrics |= trainer.callback_metrics
+        checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", None) or None
+    if cfg.test:
+        metrics |= test(trainer, module, data, checkpoint, Path(cfg.paths.output))
     logger.info("run folder: %s", cfg.paths.output)
-    loss = trainer.callback_metrics.get("val/loss")
-    return None if loss is None else float(loss)
+    value = metrics.get(cfg.optimized_metric)
+    if value is None:  # a sweeper needs it, a single run does not
+        logger.info("optimized_metric=%s was not logged; logged are %s", cfg.optimized_metric, sorted(metrics))
+    return None if value is None else float(value)
+
+
+def test(trainer: Any, module: Any, data: Any, checkpoint: str | None, folder: Path) -> dict[str, float]:
+    """Run ``trainer.test`` on the data's test split; writes ``test.json`` into the run's folder.
+
+    Args:
+        trainer: Of the run.
+        module: Its LightningModule.
+        data: Its DataModule.
+        checkpoint: Whose weights are tested; None tests the module's own.
+        folder: Of the run.
+
+    Returns:
+        Metric name to value, such as ``test/loss``.
+    """
+    import json
+
+    from gem_lightning.jobs import write_atomically
+
+    logger.info("testing %s", checkpoint or "the weights of the last step")
+    (metrics,) = trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "test.json", json.dumps(metrics, indent=1).encode())
+    logger.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    return metrics
 
 
 def join_tasks(devices: int | str) -> None:
-    """Let the tasks of submitit's local executor find each other; torchrun and SLURM do so themselves.
+    """Set up the process group of submitit's local executor; torchrun and SLURM set up their own.
 
     Raises:
         GemError: There are more or fewer tasks than devices, or a sweep of runs of several processes has no launcher
@@ -89,7 +122,7 @@ def join_tasks(devices: int | str) -> None:
     if os.environ.get("SUBMITIT_EXECUTOR") == "local":
         tasks, number = int(os.environ["SUBMITIT_LOCAL_NTASKS"]), os.environ["SUBMITIT_LOCAL_LOCALID"]
         if isinstance(devices, int) and devices != tasks:
-            raise GemError(f"expected a task a device, got hydra.launcher.tasks_per_node={tasks}, {devices=}")
+            raise GemError(f"expected one task per device, got hydra.launcher.tasks_per_node={tasks}, {devices=}")
         if tasks > 1:
             port = 20000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 20000
             os.environ |= {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": str(tasks), "NODE_RANK": "0"}
@@ -104,8 +137,8 @@ def join_tasks(devices: int | str) -> None:
         )
 
 
-def _hush() -> None:
-    """Lightning prints each message twice under Hydra's logging, among them advertisements; one process speaks."""
+def _quiet_libraries() -> None:
+    """Silence messages that Lightning would print twice under Hydra's logging, and those of ranks above 0."""
     from lightning.pytorch.utilities import rank_zero_only
 
     if rank_zero_only.rank:  # type: ignore[attr-defined]
@@ -117,16 +150,18 @@ def _hush() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # the data module keeps the position
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*is deprecated.*")  # 5.17 has no other name
-    warnings.filterwarnings("ignore", message=".*Total length of .list. across ranks is zero.*")  # no held-out samples
+    warnings.filterwarnings(
+        "ignore", message=".*Total length of .list. across ranks is zero.*"
+    )  # no validation samples
     warnings.filterwarnings("ignore", message=".*Could not find a config file in.*")  # peft, of a folder of adapters
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses kernels for CPUs that it can do without
 
 
 def find_checkpoint(name: str | None, folder: str) -> str | None:
-    """The checkpoint behind ``ckpt_path``.
+    """Find the checkpoint that ``ckpt_path`` names.
 
     Args:
-        name: A checkpoint; ``last``, the newest whole one of the run; ``auto``, the same, or None where there is none.
+        name: A checkpoint; ``last``, the newest intact one of the run; ``auto``, the same, or None where there is none.
         folder: The run's checkpoints.
 
     Raises:
@@ -140,15 +175,17 @@ def find_checkpoint(name: str | None, folder: str) -> str | None:
     if path is None and name == "auto":
         return None
     if path is None or not path.exists():
-        raise GemError(f"expected a checkpoint at {path or folder}, got nothing; leave out ckpt_path to start anew")
+        raise GemError(f"expected a checkpoint at {path or folder}, got none; omit ckpt_path to start from scratch")
     reason = damage(path) if name not in ("last", "auto") else None
     if reason is not None:
-        raise GemError(f"expected a whole checkpoint, got {path}: {reason}; ckpt_path=last takes the newest whole one")
+        raise GemError(
+            f"expected an intact checkpoint, got {path}: {reason}; ckpt_path=last takes the newest intact one"
+        )
     return str(path)
 
 
 def refuse(cfg: DictConfig, module: Any) -> Run | None:
-    """Refuse combinations that cannot work, before any data is made or weight is read.
+    """Refuse combinations that cannot work, before data is generated or weights are read.
 
     Returns:
         The settings that a plan needs; None where the module is no GEM.
@@ -167,25 +204,31 @@ def refuse(cfg: DictConfig, module: Any) -> Run | None:
         return None
     run = settings_of(cfg, module)
     refuse_what_cannot_work(run)
-    if OmegaConf.select(cfg, "data.train", default="") is None:
-        raise GemError("expected samples to train on, got data.train=null; name a file of samples")
+    if cfg.train and OmegaConf.select(cfg, "data.train", default="") is None:
+        raise GemError("expected training samples, got data.train=null; name a file of samples")
+    if cfg.test and OmegaConf.select(cfg, "data.test", default="") is None:
+        raise GemError("expected test samples for test=true, got data.test=null; name a file of samples")
     return run
 
 
 def make_trainer(cfg: DictConfig) -> Any:
-    """The trainer with its callbacks and loggers; a name set to null leaves one out."""
+    """Instantiate the trainer with its callbacks and loggers; one that is null is omitted.
+
+    Without ``train`` there are no loggers: the table of the run's training would lose its rows to a test's step 0.
+    """
     from hydra.utils import instantiate
 
+    loggers = (cfg.get("logger") or {}).values() if cfg.train else ()
     return instantiate(
         cfg.trainer,
         callbacks=[instantiate(c) for c in (cfg.get("callbacks") or {}).values() if c],
-        logger=[instantiate(log) for log in (cfg.get("logger") or {}).values() if log],
+        logger=[instantiate(log) for log in loggers if log],
         default_root_dir=cfg.paths.output,
     )
 
 
 def keep_earlier_run(cfg: DictConfig, checkpoint: str | None) -> None:
-    """Set aside what an earlier run of the same name left, where this one does not go on from it."""
+    """Rename the outputs of an earlier run of the same name, unless this one resumes it."""
     from lightning.pytorch.utilities import rank_zero_only
 
     from gem_lightning.lit import set_aside
@@ -198,7 +241,7 @@ def keep_earlier_run(cfg: DictConfig, checkpoint: str | None) -> None:
 
 
 def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
-    """Look through the data and refuse a step that does not fit; with ``dry_run``, print the plan.
+    """Open the data and refuse a step that does not fit into memory; with ``dry_run``, print the plan.
 
     Raises:
         DataError: A split is empty, a file is missing, or the samples are too few for a step.
@@ -207,7 +250,6 @@ def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
     if run is None:
         return Planned(None, on_gpus(cfg))
     from gem_lightning.lit import plan as planning
-    from gem_lightning.lit.load import measure_load
 
     for split in ("train", "val"):
         if data.sources[split] is not None:
@@ -217,7 +259,7 @@ def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
         return Planned(None, on_gpus(cfg))
     others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
     try:
-        plan = planning.make_plan(run, measure_load(data, run.devices), others if cfg.dry_run else ())
+        plan = planning.make_plan(run, planning.measure_load(data, run.devices), others if cfg.dry_run else ())
     except DataError as error:
         if cfg.dry_run:
             raise
@@ -232,7 +274,7 @@ def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
 
 
 def on_gpus(cfg: DictConfig) -> bool:
-    """Whether the run is one on GPUs."""
+    """Return whether the run is on GPUs."""
     import torch
 
     return cfg.trainer.accelerator in ("gpu", "cuda") or (
@@ -241,22 +283,28 @@ def on_gpus(cfg: DictConfig) -> bool:
 
 
 def settings_of(cfg: DictConfig, module: Any) -> Run:
-    """What a plan needs to know of a config and the module that it made."""
+    """Collect the settings that a plan needs from a config and the module built from it."""
     import torch
+    from hydra.utils import get_class
 
     from gem_lightning.lit.plan import Run
+    from gem_lightning.lit.strategies import strategy_kind
 
-    asked = cfg.trainer.devices  # -1 or auto: all
-    devices = asked if isinstance(asked, int) and asked > 0 else max(1, torch.cuda.device_count())
-    strategy = cfg.trainer.strategy if isinstance(cfg.trainer.strategy, str) else cfg.trainer.strategy._target_
+    wanted = cfg.trainer.devices  # -1 or auto: all
+    local = wanted if isinstance(wanted, int) and wanted > 0 else max(1, torch.cuda.device_count())
+    devices = local * cfg.trainer.num_nodes
+    named: Any = cfg.trainer.strategy
+    stage = None
+    if OmegaConf.is_dict(named):
+        named, stage = get_class(named._target_), named.get("stage")
     return Run(
         net=getattr(module.net_factory, "keywords", {}),
-        freeze=module.hparams["freeze"],
-        unfreeze=module.hparams["unfreeze"],
-        lr_by_pattern=module.hparams["lr_by_pattern"],
-        optimizer=cfg.model.optimizer._target_,
-        strategy=_STRATEGIES.get(strategy.rpartition(".")[2], "single"),
-        devices=devices * cfg.trainer.num_nodes,
+        freeze=module.freeze_patterns,
+        unfreeze=module.unfreeze_patterns,
+        lr_by_pattern=module.lr_by_pattern,
+        optimizer=cfg.model.optim.optimizer._target_,
+        strategy=strategy_kind(named, devices, stage),
+        devices=devices,
         precision=cfg.trainer.precision,
         accumulate=cfg.trainer.accumulate_grad_batches,
         epochs=cfg.trainer.max_epochs or -1,
@@ -276,10 +324,10 @@ def fit(trainer: Any, module: Any, data: Any, checkpoint: str | None, planned: P
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        said = out_of_memory(error, device_memory(planned.cuda), planned.plan)
-        if said is None:
+        explained = out_of_memory(error, device_memory(planned.cuda), planned.plan)
+        if explained is None:
             raise
-        raise said from error
+        raise explained from error
 
 
 def main() -> None:

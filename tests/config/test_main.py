@@ -23,7 +23,9 @@ def run(module, *arguments, cwd):
         ("train", ["experiment=quickstrat"], ["quickstrat", "Did you mean: experiment=quickstart?"]),
         ("train", ["experiment=quickstart", "strategy=fsdp3"], ["Did you mean: strategy=fsdp, strategy=fsdp2?"]),
         ("train", ["experiment=quickstart", "model/net/llm=vicuna"], ["Did you mean: model/net/llm=vicuna7b?"]),
-        ("train", ["experiment=ecg_mae_pretrain", "optim.lr=1"], ["model=ecg_mae as model.lr", "got optim.lr=1"]),
+        ("train", ["experiment=ecg_mae_pretrain", "model.lr=1"], ["model.lr", "Did you mean", "optim.lr"]),
+        ("train", ["experiment=gem_tiny", "data.pack_to=512"], ["Did you mean", "data.batches.pack_to"]),
+        ("train", ["experiment=gem_tiny", "trainer.strategy=dpp"], ["one of ddp", "got 'dpp'"]),
         ("train", ["experiment=gem_tiny", "logger=null"], ["leave a group out with ~logger"]),
         ("train", ["experiment=quickstart", "trainer.max_step=3"], ["max_step", "Did you mean", "trainer.max_steps"]),
         ("train", ["experiment=quickstart", "optim.lrr=1"], ["optim.lr"]),
@@ -78,4 +80,4 @@ def test_keys_that_are_names_of_groups(tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_told_alike_at_every_entry_point(number):
     said = explain(OSError(number, "as the disk says", "out.csv"), "generate")
-    assert said == "expected room on out.csv, got as the disk says; make room, then start again"
+    assert said == "expected free space on out.csv, got as the disk says; make room, then rerun the command"

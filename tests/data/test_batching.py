@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gem_lightning.data import LengthBatchSampler, real_token_share
-from gem_lightning.data.order import EpochOrder
+from gem_lightning.data.batching import EpochOrder
 from gem_lightning.errors import DataError
 
 

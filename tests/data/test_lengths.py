@@ -9,6 +9,7 @@ from gem_lightning.data import GemCollator, InstructionDataset, Mixture, write_s
 from gem_lightning.data.lengths import longer_than, settle_long_samples
 from gem_lightning.errors import DataError
 from gem_lightning.lit import InstructionDataModule
+from gem_lightning.lit.data.instruction import SampleOptions
 from gem_lightning.samples.io import write_samples
 from gem_lightning.samples.sample import InstructionSample
 
@@ -96,9 +97,13 @@ def test_shards_keep_their_chunks_when_samples_are_left_out(dataset, tmp_path):
 def test_a_run_says_at_its_start_what_becomes_of_them(tiny_gem, caplog):
     caplog.set_level(logging.INFO)
     options = {"batch_size": 4, "num_workers": 0, "max_length": 90}
-    module = InstructionDataModule(tiny_gem.processor, SAMPLES, SAMPLES[:3], long_samples="skip", **options)
+    module = InstructionDataModule(
+        tiny_gem.processor, SAMPLES, SAMPLES[:3], samples=SampleOptions(long_samples="skip"), **options
+    )
     assert len(module.train_dataloader()) == 4 and len(module.val_dataloader()) == 1
     assert "list 16 x 1 (4 too long left out)" in caplog.text
     assert "1 longer than 90 tokens: left out" in caplog.text
     with pytest.raises(DataError, match="'s2'"):
-        InstructionDataModule(tiny_gem.processor, SAMPLES, long_samples="stop", **options).train_dataloader()
+        InstructionDataModule(
+            tiny_gem.processor, SAMPLES, samples=SampleOptions(long_samples="stop"), **options
+        ).train_dataloader()

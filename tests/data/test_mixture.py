@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gem_lightning.data import InstructionDataset, Mixture, ShardReader, open_samples, write_shards
-from gem_lightning.data.questions import QuestionTemplates
+from gem_lightning.data.datasets import QuestionTemplates
 from gem_lightning.errors import DataError
 from gem_lightning.generation.validate import DataValidator
 from gem_lightning.render import EcgRenderer
@@ -122,7 +122,7 @@ def test_shards_keep_their_contract(tmp_path):
     write_samples([sample(i) for i in range(3)], tmp_path / "data.jsonl")
     write_shards(tmp_path / "data.jsonl", tmp_path / "shards", contract="gem", workers=0)
     assert len(Mixture(tmp_path / "shards", contract="gem")) == 3
-    with pytest.raises(DataError, match="contract=gem, asked is clean"):
+    with pytest.raises(DataError, match="contract=gem, got contract=clean"):
         Mixture(tmp_path / "shards")
 
 

@@ -14,7 +14,7 @@ from gem_lightning.data import (
     SimulatedCohort,
     token_lengths,
 )
-from gem_lightning.data.modality import swap_markers
+from gem_lightning.data.datasets import swap_markers
 from gem_lightning.data.packing import pack_lengths
 from gem_lightning.errors import DataError
 from gem_lightning.render import EcgRenderer

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gem_lightning.data.shard_reader import ShardReader
-from gem_lightning.data.shards import pack, unpack, write_shards
+from gem_lightning.data.shards import ShardReader, pack, unpack, write_shards
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.samples.io import write_samples

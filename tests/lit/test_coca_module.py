@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import lightning
 import pytest
@@ -46,8 +47,8 @@ def parts(tmp_path, experiment, *overrides):
         cfg = compose(
             "train",
             [
-                f"experiment={experiment}", f"paths.output={tmp_path}", "data.batch_size=4", "data.labels=null",
-                "data.prompts=null", "data.signal.samples=1000", *overrides,
+                f"experiment={experiment}", f"paths.output={tmp_path}", "data.batch_size=4", "data.table.labels=null",
+                "data.table.prompts=null", "data.signal.samples=1000", *overrides,
             ],
         )  # fmt: skip
     cfg.data.train = cfg.data.val = None
@@ -143,7 +144,7 @@ def test_training_augments_and_validation_does_not(tmp_path):
 
 def test_loss_that_is_not_finite_names_the_pairs(tmp_path):
     module, data = parts(tmp_path, "ecg_clip_pretrain", *TEXTS)
-    data.augment = lambda ecg, rng: ecg * float("nan")
+    data.signal = replace(data.signal, augment=lambda ecg, rng: ecg * float("nan"))
     with pytest.raises(DataError, match=r"finite loss.*pairs \["):
         fit(module, data, max_steps=1, max_epochs=-1)
 
@@ -153,7 +154,7 @@ import os, sys
 from functools import partial
 import torch, torch.distributed as dist
 from gem_lightning.models.encoder.loss import CocaObjective
-from gem_lightning.models.encoder.text_tower import bert_text_encoder, caption_decoder
+from gem_lightning.models.encoder.coca import bert_text_encoder, caption_decoder
 from gem_lightning.models.encoder.coca import build_coca
 from gem_lightning.models.encoder.transformer import EcgTransformer
 

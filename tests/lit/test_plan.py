@@ -16,10 +16,11 @@ from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
 from gem_lightning.lit import GemLitModule, InstructionDataModule, KeepLast
 from gem_lightning.lit.checkpointing.io import newest_whole
-from gem_lightning.lit.load import Load, measure_load
+from gem_lightning.lit.data.instruction import BatchOptions
 from gem_lightning.lit.optim import freeze_unreached, set_trainable
-from gem_lightning.lit.plan import GIB, Run, make_plan, out_of_memory, refuse_what_does_not_fit
+from gem_lightning.lit.plan import GIB, Load, Run, make_plan, measure_load, out_of_memory, refuse_what_does_not_fit
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+from gem_lightning.models.compute import Kernels
 from gem_lightning.models.sharding import Sharding
 from gem_lightning.train import Planned, fit, plan_run, settings_of
 from helpers_kill import exit_codes
@@ -242,7 +243,7 @@ def test_the_load_is_counted_without_reading_signals(tmp_path):
     assert found.length == max(len(item["input_ids"]) for item in items)
     assert found.mean["tokens"] == pytest.approx(4 * sum(len(item["input_ids"]) for item in items) / 12)
     assert found.mean["ecgs"] == 4 and found.mean["tiles"] == 0
-    packed = InstructionDataModule(processor, cohort, batch_size=1, num_workers=0, pack_to=1024)
+    packed = InstructionDataModule(processor, cohort, batch_size=1, num_workers=0, batches=BatchOptions(pack_to=1024))
     assert measure_load(packed, devices=1).length == 1024
 
 
@@ -253,7 +254,7 @@ def test_a_load_that_makes_no_step_is_refused(tmp_path):
     few = InstructionDataModule(processor, cohort, batch_size=4, num_workers=0)
     cfg = OmegaConf.create({"dry_run": False, "check_memory": False, "trainer": {"accelerator": "cpu"}})
     plan_run(cfg, few, Run(net={}, devices=3))
-    packed = InstructionDataModule(processor, cohort, batch_size=4, num_workers=0, pack_to=1024)
+    packed = InstructionDataModule(processor, cohort, batch_size=4, num_workers=0, batches=BatchOptions(pack_to=1024))
     for data in (few, packed):
         with pytest.raises(GemError, match=r"at least 32 samples for 8 device\(s\) of data.batch_size=4, got 12"):
             plan_run(cfg, data, Run(net={}, devices=8))
@@ -268,7 +269,7 @@ def test_all_devices_are_those_that_are_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     trainer = {"num_nodes": 2, "strategy": "auto", "precision": "32-true", "accumulate_grad_batches": 1}
     trainer |= {"max_epochs": 1, "max_steps": -1, "accelerator": "gpu"}
-    model = {"optimizer": {"_target_": "torch.optim.AdamW"}}
+    model = {"optim": {"optimizer": {"_target_": "torch.optim.AdamW"}}}
     for asked, found in ((-1, 8), ("auto", 8), (2, 4)):
         cfg = OmegaConf.create({"dry_run": False, "model": model, "trainer": trainer | {"devices": asked}})
         assert settings_of(cfg, module).devices == found
@@ -283,8 +284,8 @@ def test_rates_for_nothing_are_refused_before_any_weight_is_read():
     ("net", "words"),
     [
         ({"dtype": "foo"}, "dtype to be one of"),
-        ({"attention": "foo"}, "attention to be one of"),
-        ({"compile": "foo"}, "compile to be true, false or one of"),
+        ({"kernels": Kernels(attention="foo")}, "attention to be one of"),
+        ({"kernels": Kernels(compile="foo")}, "compile to be true, false or one of"),
         ({"gradient_checkpointing": "foo"}, "selective or a number"),
         ({"gradient_checkpointing": -1}, "selective or a number"),
         ({"lora": {"r": 0}}, r"rank \(lora.r\) of at least 1, got 0"),

@@ -244,7 +244,7 @@ def test_a_damaged_last_one_falls_back_to_the_one_before(tmp_path, caplog):
 def test_where_to_go_on(tmp_path):
     assert find_checkpoint(None, str(tmp_path)) is None
     assert find_checkpoint("auto", str(tmp_path)) is None
-    with pytest.raises(GemError, match="start anew"):
+    with pytest.raises(GemError, match="start from scratch"):
         find_checkpoint("last", str(tmp_path))
 
 

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
 from gem_lightning.lit import InstructionDataModule, SaveFinished, export
+from gem_lightning.lit.data.instruction import BatchOptions
 from gem_lightning.lit.optim import parameter_groups, set_trainable
 from gem_lightning.models import Gem, build_gem, build_processor, generate_texts, tiny_tokenizer
 from helpers_sizes import TINY
@@ -92,7 +93,7 @@ def test_align_moves_the_projectors_alone(base, data):
 def test_rates_reach_both_projectors_under_adapters(base, name):
     module = stage(name, base, "model.lr_by_pattern={model.*_projector.*: 2e-5}", "optim.weight_decay=0.1")
     module.configure_model()
-    groups = parameter_groups(module.net, 2e-4, 0.1, module.hparams["lr_by_pattern"])
+    groups = parameter_groups(module.net, 2e-4, 0.1, module.lr_by_pattern)
     rate = {member: group["lr"] for group in groups for member in group["names"]}
     decay = {member: group["weight_decay"] for group in groups for member in group["names"]}
     for part in PROJECTORS:
@@ -206,7 +207,8 @@ def test_packed_training_goes_on_where_it_stopped(base, data, tmp_path):
     whole, first, second = Losses(), Losses(), Losses()
 
     def packed():
-        return InstructionDataModule(data.processor, cohort, batch_size=1, num_workers=0, pack_to=256, cache=tmp_path)
+        packed = BatchOptions(pack_to=256, cache=tmp_path)
+        return InstructionDataModule(data.processor, cohort, batch_size=1, num_workers=0, batches=packed)
 
     fit(stage("gem_lora", base), packed(), whole, steps=5)
     fit(stage("gem_lora", base), packed(), first, SaveAt(2, tmp_path / "two.ckpt"), steps=5)

@@ -156,5 +156,5 @@ def test_what_cannot_be_shared_out_is_refused(tmp_path):
         fit(*parts(cohort, "+model.net.lora={r: 4}"), **sharded)
     module, data = parts(cohort)
     module.configure_model()  # whole, before the strategy could have a say
-    with pytest.raises(GemError, match="shared out"):
+    with pytest.raises(GemError, match="can be sharded"):
         fit(module, data, **sharded | {"strategy": ShardedStrategy(process_group_backend="gloo")})

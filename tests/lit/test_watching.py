@@ -15,8 +15,9 @@ from gem_lightning.features import measure
 from gem_lightning.grounding import compose
 from gem_lightning.lit import GemLitModule, InstructionDataModule, ProgressBar, SampleTexts, Throughput
 from gem_lightning.lit.callbacks.nan_guard import NanGuard
-from gem_lightning.lit.callbacks.sample_texts import text_figures
+from gem_lightning.lit.callbacks.sample_texts import text_metrics
 from gem_lightning.lit.callbacks.throughput import device_peak
+from gem_lightning.lit.optim import Optimization
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
 from helpers_kill import exit_codes
 from helpers_processes import start
@@ -37,7 +38,7 @@ def data(tmp_path_factory):
 
 def module(**options):
     torch.manual_seed(0)
-    return GemLitModule(lambda: build_gem(**SIZES), lr=1e-3, warmup=1, **options)
+    return GemLitModule(lambda: build_gem(**SIZES), optim=Optimization(lr=1e-3, warmup=1), **options)
 
 
 def fit(net, data, *callbacks, loggers=False, **options):
@@ -117,12 +118,12 @@ def test_figures_of_texts_are_what_a_reader_would_count():
     ecgs = [simulate(name, seed=5, snr_db=35) for name in ("lbbb", "sinus", "av_block_1")]
     features = [measure(ecg.record) for ecg in ecgs]
     truth = [compose(f, seed=0, style="brief") for f in features]
-    perfect = text_figures(truth, truth, features)
+    perfect = text_metrics(truth, truth, features)
     assert perfect["finding_f1"] == 1.0 and perfect["precision"] == 1.0 and perfect["hallucination_rate"] == 0.0
     moved = truth[1:] + truth[:1]
-    wrong = text_figures(moved, truth, features)
+    wrong = text_metrics(moved, truth, features)
     assert wrong["finding_f1"] < 0.7 and wrong["precision"] < 0.7 and wrong["hallucination_rate"] > 0.1
-    assert text_figures(["No."], ["Left bundle branch block."], [None])["finding_f1"] == 0.0
+    assert text_metrics(["No."], ["Left bundle branch block."], [None])["finding_f1"] == 0.0
 
 
 class Poison(lightning.Callback):

@@ -53,7 +53,7 @@ def ecgs(gem_tiny):
 
 @pytest.fixture(scope="session")
 def pixels(gem_tiny):
-    from gem_lightning.models.tiles import normalise
+    from gem_lightning.models.preprocessing import normalise
 
     tiles = np.load(gem_tiny / "images" / "tiles_u8.npz")
     return lambda name: torch.from_numpy(normalise(tiles[name])).reshape(-1, 3, *tiles[name].shape[-2:])

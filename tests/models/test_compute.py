@@ -150,7 +150,7 @@ def test_positions_keep_their_phase_in_half_precision(parts):
 def test_what_excludes_each_other_is_refused_before_a_weight_is_read():
     with pytest.raises(DataError, match="expected a checkpoint to quantise, got parts"):
         build_gem(llm="nowhere", quantization="nf4")
-    with pytest.raises(DataError, match="expected whole weights to share out, got lora"):
+    with pytest.raises(DataError, match="expected no adapters with sharding, got lora"):
         build_gem(checkpoint="nowhere", lora={"r": 4}, shard=Sharding(None, None))
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from gem_lightning.models import build_gem, build_processor, load_gem, load_original
 from gem_lightning.models.compat.load import load_processor
-from gem_lightning.models.planning.meta_network import config_for
+from gem_lightning.models.planning.memory import config_for
 
 TALK = [{"from": "human", "value": "<image>\nRate?"}, {"from": "gpt", "value": "72 bpm."}]
 

@@ -13,6 +13,7 @@ from gem_lightning.errors import GemError, MissingExtraError
 from gem_lightning.lit.plan import Run, refuse_what_cannot_work
 from gem_lightning.models import build_gem
 from gem_lightning.models import loss as losses
+from gem_lightning.models.compute import Kernels
 from helpers_sizes import TINY
 
 
@@ -57,19 +58,19 @@ def test_validation_is_chunked(installed):
 
 def test_what_cannot_be_had_is_refused(installed):
     with pytest.raises(GemError, match=r"one of .*'liger'.*got 'fused'"):
-        build_gem(**TINY, loss="fused")
+        build_gem(**TINY, kernels=Kernels(loss="fused"))
     installed(False)
     with pytest.raises(MissingExtraError, match=r"gem-lightning\[liger\]"):
-        build_gem(**TINY, loss="liger")
+        build_gem(**TINY, kernels=Kernels(loss="liger"))
     installed(True)
-    refuse_what_cannot_work(Run(net={"loss": "liger"}))
+    refuse_what_cannot_work(Run(net={"kernels": Kernels(loss="liger")}))
     with pytest.raises(GemError, match="expected a GPU for loss=liger, got cpu"):
-        refuse_what_cannot_work(Run(net={"loss": "liger"}, cuda=False))
-    model = build_gem(**TINY, loss="liger")
+        refuse_what_cannot_work(Run(net={"kernels": Kernels(loss="liger")}, cuda=False))
+    model = build_gem(**TINY, kernels=Kernels(loss="liger"))
     ids = torch.randint(3, 600, (1, 8))
     with pytest.raises(GemError, match="expected a GPU"):
         model(input_ids=ids, labels=ids)
-    assert build_gem(**TINY, loss="chunked")(input_ids=ids, labels=ids).loss > 0
+    assert build_gem(**TINY, kernels=Kernels(loss="chunked"))(input_ids=ids, labels=ids).loss > 0
 
 
 PROGRAM = """

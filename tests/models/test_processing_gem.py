@@ -1,5 +1,7 @@
 """Any mix of text, ECGs and pictures, each at its own marker."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.models import GemProcessor
+from gem_lightning.models.preprocessing import EcgOptions
 
 
 def ids_of(processor, item):
@@ -94,7 +97,7 @@ def test_signal_contracts(tokenizer):
     signal = rng.normal(size=(12, 1000)).astype(np.float32)
     swapped = EcgRecord(signal[[1, 0, *range(2, 12)]], 250.0, (LEADS[1], LEADS[0], *LEADS[2:]))
     clean = GemProcessor(tokenizer).ecg_values(swapped)
-    raw = GemProcessor(tokenizer, contract="gem").ecg_values(swapped)
+    raw = GemProcessor(tokenizer, ecg=EcgOptions(contract="gem")).ecg_values(swapped)
     assert clean.shape == raw.shape == (12, 5000)
     assert np.array_equal(raw[0, :1000], signal[1])  # rows as they came, no resampling
     assert not raw[:, 1000:].any()
@@ -115,6 +118,9 @@ def test_cutting_keeps_placeholders(tiny, signal):
 def test_saved_and_loaded(tiny, tmp_path, signal):
     _, processor = tiny
     processor.save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "processor_config.json").read_text())
+    assert stored["image_size"] == 112 and stored["contract"] == "clean"  # side by side, as in earlier versions
     again = GemProcessor.from_pretrained(tmp_path)
+    assert GemProcessor.from_pretrained(tmp_path, contract="gem").contract == "gem"
     assert again.to_dict() == processor.to_dict()
     assert again.encode(QUESTION, [signal])["input_ids"] == processor.encode(QUESTION, [signal])["input_ids"]

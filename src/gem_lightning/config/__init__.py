@@ -1,1 +1,1 @@
-"""Entry points' shared part: the Hydra main wrapper and the validation of configs."""
+"""Hydra main wrapper and config validation of the entry points."""

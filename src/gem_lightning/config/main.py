@@ -1,4 +1,4 @@
-"""What every entry point shares: Hydra with errors that a person can act on."""
+"""Hydra main wrapper of every entry point: user errors end in one message and an exit code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from importlib.resources import files
 from typing import Any
 
 import hydra
+import hydra.version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gem_lightning.config.threads import set_thread_defaults
 from gem_lightning.errors import GemError
 from gem_lightning.jobs.files import FULL
 
@@ -29,8 +32,8 @@ Aliases = Mapping[str, str | tuple[str, str]]
 def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Aliases | None = None) -> None:
     """Run ``task(cfg)`` under Hydra with the packaged configs.
 
-    A mistake of the user ends in one message on stderr and exit code 2; a bug keeps its traceback. Setting the
-    environment variable GEM_LIGHTNING_TRACEBACK=1 shows the traceback of the former too.
+    A user's mistake ends in one message on stderr and exit code 2; a bug keeps its traceback. The environment
+    variable GEM_LIGHTNING_TRACEBACK=1 shows the traceback of both.
 
     Args:
         config_name: Top-level config of ``gem_lightning.conf``, without suffix.
@@ -40,27 +43,36 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Alia
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(usage(config_name))
         return
-    sys.argv[1:] = own_keys(sys.argv[1:], aliases or {})
-    run = hydra.main(version_base="1.3", config_path="pkg://gem_lightning.conf", config_name=config_name)(task)
-    if os.environ.get(TRACEBACKS):
-        os.environ["HYDRA_FULL_ERROR"] = "1"
-        run()
-        return
-    asked = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits before the error can be put in words
+    set_thread_defaults()
+    raw = os.environ.get(TRACEBACKS) or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints the error itself and exits
     try:
-        run()
+        _run(config_name, task, aliases or {})
     except KeyboardInterrupt:
-        _stop("interrupted; what was finished is kept", INTERRUPTED)
+        if raw:
+            raise
+        _stop("interrupted; finished work is kept", INTERRUPTED)
     except Exception as error:
-        message = explain(error, config_name)
-        if message is None or asked == "1":
+        message = None if raw else explain(error, config_name)
+        if message is None:
             raise
         _stop(message, USAGE_ERROR)
 
 
+def _run(config_name: str, task: Callable[[Any], Any], aliases: Aliases) -> None:
+    """Run ``task`` as ``hydra.main`` does, with the overrides of :func:`own_keys`.
+
+    ``hydra.main`` itself reads ``sys.argv`` only; it offers no other way to pass overrides.
+    """
+    hydra.version.setbase("1.3")
+    parser = get_args_parser()
+    arguments = parser.parse_args()
+    arguments.overrides = own_keys(arguments.overrides, aliases)
+    _run_hydra(arguments, parser, task, "pkg://gem_lightning.conf", config_name)
+
+
 def own_keys(arguments: Sequence[str], aliases: Aliases) -> list[str]:
-    """The command line as Hydra takes it, where a key is also the name of a config group.
+    """Translate overrides whose key is also the name of a config group.
 
     Args:
         arguments: As typed. Hydra would look for ``model=FOLDER`` among the files of ``conf/model``.
@@ -82,7 +94,7 @@ def own_keys(arguments: Sequence[str], aliases: Aliases) -> list[str]:
 
 
 def usage(config_name: str) -> str:
-    """The entry point's own config file with its comments, and the groups to choose from: no composing needed."""
+    """Return the entry point's config file with its comments, and the groups to choose from."""
     conf = files("gem_lightning.conf")
     groups = sorted((f for f in conf.iterdir() if f.is_dir() and f.name[0] != "_"), key=lambda f: f.name)
     choices = [f"  {group.name}={'|'.join(options(group.name))}" for group in groups]
@@ -92,13 +104,13 @@ def usage(config_name: str) -> str:
 
 
 def options(group: str) -> list[str]:
-    """Names of the configs of a group, such as ``model/net``, sorted."""
+    """List the configs of a group, such as ``model/net``, sorted."""
     folder = files("gem_lightning.conf").joinpath(group)
     return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")) if folder.is_dir() else []
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
-    """The user's mistake in words, or None when the error is a bug and its traceback is needed."""
+    """Explain a user's mistake; None when the error is a bug and its traceback is needed."""
     chain = _chain(error)
     for cause in chain:
         if isinstance(cause, GemError):
@@ -106,8 +118,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
         if isinstance(cause, FileNotFoundError | FileExistsError | NotADirectoryError | PermissionError):
             return _file_message(cause)
         if isinstance(cause, OSError) and cause.errno in FULL:
-            place = cause.filename or "a disk"
-            return f"expected room on {place}, got {cause.strerror}; make room, then start again"
+            place = cause.filename or "the disk"
+            return f"expected free space on {place}, got {cause.strerror}; make room, then rerun the command"
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             text = str(cause).strip()
@@ -123,20 +135,20 @@ def explain(error: BaseException, config_name: str) -> str | None:
 
 
 def _file_message(error: OSError) -> str:
-    """What to say of a file or folder that cannot be used; errors without a name say it themselves."""
+    """Explain why a file or folder cannot be used; errors without a file name keep their text."""
     if error.filename is None or error.strerror is None:
         return str(error)
     if isinstance(error, FileNotFoundError):
         return f"expected {error.filename}, got {error.strerror}; check the path"
-    return f"expected to read or write {error.filename}, got {error.strerror}; name another place"
+    return f"expected to read or write {error.filename}, got {error.strerror}; choose another path"
 
 
 def _constructor_message(chain: list[BaseException], text: str, config_name: str) -> str | None:
-    """A keyword or value that a constructor refuses, or a library that it lacks, is the user's; the rest is a bug."""
+    """Explain a keyword or value that a constructor refuses, or a missing library; the rest is a bug."""
     where = text.splitlines()[-1].removeprefix("full_key: ")
     for cause in chain:
         if isinstance(cause, ModuleNotFoundError) and "pip install" in str(cause):  # Lightning's, of its loggers
-            return f"expected what {where} needs, got nothing: {cause}"
+            return f"expected the library that {where} needs, got none: {cause}"
         if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
             unknown = re.search(r"argument '(\w+)'", str(cause))
             near = _nearest(f"{where}.{unknown[1]}", _known_keys(config_name)) if unknown else ""
@@ -156,7 +168,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _suggestion(text: str, config_name: str) -> str:
-    """Nearest existing keys to one that the command line misspells."""
+    """Suggest existing keys near one that the command line misspells."""
     misnamed = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if misnamed is not None:
         near = difflib.get_close_matches(misnamed[2], options(misnamed[1]), n=3)
@@ -177,7 +189,7 @@ def _nearest(wrong: str, known: Sequence[str]) -> str:
 
 
 def _known_keys(config_name: str) -> list[str]:
-    """Dotted keys of the composed config without the command line's plain overrides."""
+    """List the dotted keys of the composed config without the command line's plain overrides."""
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
 

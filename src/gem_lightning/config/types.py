@@ -1,4 +1,4 @@
-"""Values of a config against what their targets' signatures say: the signature is the schema."""
+"""Type checks of config values against their targets' signatures, which are the schema."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gem_lightning.errors import GemError
 
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
-_UNKNOWN = object()  # what points nowhere: an error only where it is used
-_POINTER = re.compile(r"\$\{(\w[\w.\-]*)\}")  # one by a relative key stays told by its own
+_NAMES = {int: "int", float: "float", bool: "bool", str: "str", NoneType: "null"}
+_UNKNOWN = object()  # value of an interpolation to nowhere, which is an error only where it is used
+_POINTER = re.compile(r"\$\{(\w[\w.\-]*)\}")  # a relative one is reported by its own key
 
 
 def check_types(cfg: DictConfig) -> None:
@@ -30,13 +30,13 @@ def check_types(cfg: DictConfig) -> None:
     Raises:
         GemError: All such values, by the key to change.
     """
-    wrong = [f"{key} to be {words(hint)}, got {_shown(value)}" for key, hint, value in wrong_types(cfg)]
+    wrong = [f"{key} to be {describe(hint)}, got {_shown(value)}" for key, hint, value in wrong_types(cfg)]
     if wrong:
         raise GemError(f"expected {'; '.join(wrong)}")
 
 
 def wrong_types(cfg: DictConfig) -> Iterator[tuple[str, Any, Any]]:
-    """Key, annotation and value of every misfit; an interpolated value is told by the key that it points to."""
+    """Yield key, annotation and value of every misfit; an interpolated value is reported by the key it points to."""
     for path, node in _targets(cfg, ""):
         hints = signature(node["_target_"])
         for name in node:
@@ -46,7 +46,7 @@ def wrong_types(cfg: DictConfig) -> Iterator[tuple[str, Any, Any]]:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value of a config may be passed where ``hint`` is annotated; in doubt it may."""
+    """Return whether a plain value may be passed where ``hint`` is annotated; in doubt it may."""
     if hint is Any or value is _UNKNOWN:
         return True
     origin, inner = get_origin(hint), get_args(hint)
@@ -68,31 +68,31 @@ def fits(value: Any, hint: Any) -> bool:
     return kind is str or kind in (Path, os.PathLike) or not _is_plain(kind)
 
 
-def words(hint: Any) -> str:
-    """An annotation as a person says it."""
+def describe(hint: Any) -> str:
+    """Describe an annotation in terms of YAML."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         choices = dict.fromkeys(str(choice) for one in inner if get_origin(one) is Literal for choice in get_args(one))
         kinds = [one for one in inner if get_origin(one) is not Literal and (one is not int or float not in inner)]
         kinds.sort(key=lambda one: one is NoneType)
-        return " or ".join(dict.fromkeys([*([", ".join(choices)] if choices else []), *map(words, kinds)]))
+        return " or ".join(dict.fromkeys([*([", ".join(choices)] if choices else []), *map(describe, kinds)]))
     if origin is Literal:
         return ", ".join(map(str, inner))
     kind = origin or hint
     if kind in _NAMES:
         return _NAMES[kind]
     if isinstance(kind, type) and issubclass(dict, kind) and not issubclass(list, kind):
-        return "a mapping"
+        return "mapping"
     if isinstance(kind, type) and (issubclass(list, kind) or kind is tuple):
-        return f"a list of {len(inner)}" if kind is tuple and inner and inner[-1] is not Ellipsis else "a list"
-    return "a path" if kind in (Path, os.PathLike) else getattr(kind, "__name__", str(kind))
+        return f"list of {len(inner)}" if kind is tuple and inner and inner[-1] is not Ellipsis else "list"
+    return "path" if kind in (Path, os.PathLike) else getattr(kind, "__name__", str(kind))
 
 
 def signature(target: str) -> dict[str, Any]:
-    """Parameter → annotation of what a config names; empty where they cannot be known.
+    """Return parameter to annotation of a ``_target_``; empty where they cannot be resolved.
 
     Raises:
-        GemError: There is no such object.
+        GemError: The target cannot be imported.
     """
     from hydra.utils import get_object
 
@@ -116,19 +116,19 @@ def _holds(values: Any, kind: type, inner: tuple[Any, ...]) -> bool:
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether nothing but YAML's own values is of this kind; a text may well name an object."""
+    """Return whether only YAML's own values are of this kind; elsewhere a string may name an object."""
     return kind in (int, float, bool, str, NoneType, tuple) or (
         kind is not collections.abc.Hashable and (issubclass(list, kind) or issubclass(dict, kind))
     )
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every mapping below a node that names a target, with its path."""
+    """Yield every mapping below a node that names a target, with its path."""
     if OmegaConf.is_dict(node):
         if isinstance(node.get("_target_"), str):
             yield path, node
         for name in node:
-            if not OmegaConf.is_interpolation(node, name):  # what it points to is looked at where it stands
+            if not OmegaConf.is_interpolation(node, name):  # a target is checked where it is defined
                 yield from _targets(_value(node, name), f"{path}{name}.")
     elif OmegaConf.is_list(node):
         for number, one in enumerate(node):
@@ -143,7 +143,7 @@ def _value(node: Any, name: str) -> Any:
 
 
 def source(cfg: DictConfig, key: str) -> str:
-    """The dotted key that a value is written at: where ``${...}`` alone stands, the one that it names."""
+    """Return the dotted key that a value is written at; a plain ``${...}`` is followed."""
     while True:
         parent, _, name = key.rpartition(".")
         raw = OmegaConf.to_container(OmegaConf.select(cfg, parent) if parent else cfg, resolve=False)

@@ -1,4 +1,4 @@
-"""What a run's config must hold before anything is built: choices, values, their types and ranges, devices."""
+"""Validation of a training config before anything is built: choices, completeness, types, ranges, devices."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ def _above_zero(value: Any) -> bool:
     return 0 < value < math.inf
 
 
-_COUNT = (int, _at_least(1), "a whole number, at least 1")
-_LIMIT = (int, lambda value: value >= 1 or value == -1, "a whole number, at least 1, or -1 for no limit")
+_COUNT = (int, _at_least(1), "an int, at least 1")
+_LIMIT = (int, lambda value: value >= 1 or value == -1, "an int, at least 1, or -1 for no limit")
 _RATE = (float, _above_zero, "a number above 0")
 _SHARE = (float, lambda value: 0 <= value < math.inf, "a number, at least 0")
 _SWITCH = (bool, lambda value: True, "true or false")
 _RANGES: dict[str, tuple[type, Callable[[Any], bool], str]] = {
-    "seed": (int, lambda value: 0 <= value < 2**32, f"a whole number from 0 to {2**32 - 1}"),
+    "seed": (int, lambda value: 0 <= value < 2**32, f"an int from 0 to {2**32 - 1}"),
+    "train": _SWITCH,
+    "test": _SWITCH,
     "dry_run": _SWITCH,
     "check_memory": _SWITCH,
     "validate_first": _SWITCH,
@@ -42,24 +44,24 @@ _RANGES: dict[str, tuple[type, Callable[[Any], bool], str]] = {
     "trainer.log_every_n_steps": _COUNT,
     "data.batch_size": _COUNT,
     "data.max_length": _COUNT,
-    "data.pack_to": _COUNT,
-    "data.length_window": _COUNT,
-    "data.num_workers": (int, _at_least(0), "a whole number, at least 0"),
-    "model.lr": _RATE,
-    "model.weight_decay": _SHARE,
-    "model.warmup": _SHARE,
-    "model.final_lr": _SHARE,
-    "model.optimizer.eps": _RATE,
+    "data.batches.pack_to": _COUNT,
+    "data.batches.length_window": _COUNT,
+    "data.num_workers": (int, _at_least(0), "an int, at least 0"),
+    "optim.lr": _RATE,
+    "optim.weight_decay": _SHARE,
+    "optim.warmup": _SHARE,
+    "optim.final_lr": _SHARE,
+    "optim.optimizer.eps": _RATE,
     "callbacks.keep_last.every_n_steps": _COUNT,
     "callbacks.keep_last.keep": _COUNT,
 }
 
 
 def check_config(cfg: DictConfig) -> None:
-    """All that can be told from a composed config alone.
+    """Check everything that a composed config alone determines.
 
     Raises:
-        GemError: What is missing, of a wrong type, out of range or without an end, by the key to change.
+        GemError: Values that are missing, of a wrong type or out of range, or a run without an end.
     """
     check_complete(cfg)
     check_ranges(cfg)
@@ -71,10 +73,10 @@ def check_config(cfg: DictConfig) -> None:
 
 
 def check_choices() -> None:
-    """Refuse a command line that chooses no network, or changes what its network does not read.
+    """Refuse a command line that chooses neither an experiment nor a model.
 
     Raises:
-        GemError: With the experiments to choose from, or the keys to change instead.
+        GemError: With the experiments to choose from.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -84,12 +86,6 @@ def check_choices() -> None:
     chosen = HydraConfig.get().runtime.choices
     if chosen.get("experiment") is None and not any(override.startswith("model") for override in typed):
         raise GemError(f"expected an experiment, got none; choose experiment={'|'.join(options('experiment'))}")
-    ignored = [override for override in typed if override.partition("=")[0].partition(".")[0] == "optim"]
-    if ignored and chosen.get("model", "gem") != "gem":
-        raise GemError(
-            f"expected the rates of model={chosen['model']} as model.lr, model.weight_decay, model.warmup, "
-            f"model.final_lr, model.optimizer.*, got {ignored[0]}, which it does not read"
-        )
 
 
 def check_complete(cfg: DictConfig) -> None:
@@ -100,7 +96,7 @@ def check_complete(cfg: DictConfig) -> None:
     """
     from omegaconf import OmegaConf
 
-    missing = sorted(_missing(OmegaConf.to_container(cfg, resolve=False)))  # what points nowhere may well be unused
+    missing = sorted(_missing(OmegaConf.to_container(cfg, resolve=False)))  # an interpolation to nowhere may be unused
     if missing:
         raise GemError(f"expected values for {', '.join(missing)}, got none; add {missing[0]}=... to the command")
 
@@ -116,20 +112,20 @@ def check_ranges(cfg: DictConfig) -> None:
     """
     from omegaconf import OmegaConf
 
-    for key, (kind, is_right, words) in _RANGES.items():
+    for key, (kind, is_right, expected) in _RANGES.items():
         value = OmegaConf.select(cfg, key)
         if value is None and key not in cfg:  # one of a target's, or one that this config lacks
             continue
         whole = isinstance(value, (int, float) if kind is float else kind)
         if not (whole and isinstance(value, bool) == (kind is bool) and is_right(value)):
-            raise GemError(f"expected {source(cfg, key)} to be {words}, got {value!r}")
+            raise GemError(f"expected {source(cfg, key)} to be {expected}, got {value!r}")
     for pattern, rate in (OmegaConf.select(cfg, "model.lr_by_pattern") or {}).items():
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not _above_zero(rate):
             raise GemError(f"expected model.lr_by_pattern of {pattern} to be a number above 0, got {rate!r}")
 
 
 def check_devices(accelerator: str, devices: int | str) -> None:
-    """Refuse devices that are not there before anything is built.
+    """Refuse devices that do not exist, before anything is built.
 
     Raises:
         GemError: There are fewer GPUs, or none and ``auto`` would start processes on the CPU instead.

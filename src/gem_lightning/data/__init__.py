@@ -8,10 +8,10 @@ _HOME_OF = {
     "InstructionDataset": "datasets",
     "LengthBatchSampler": "batching",
     "Mixture": "mixture",
-    "ModalityDropout": "modality",
+    "ModalityDropout": "datasets",
     "PackBatchSampler": "packing",
     "PackingCollator": "packing",
-    "ShardReader": "shard_reader",
+    "ShardReader": "shards",
     "SimulatedCohort": "cohort",
     "generator_for": "batching",
     "open_samples": "mixture",
@@ -26,13 +26,11 @@ if TYPE_CHECKING:
     from gem_lightning.data.batching import LengthBatchSampler, generator_for, real_token_share
     from gem_lightning.data.cohort import SimulatedCohort, simulate_sample
     from gem_lightning.data.collate import GemCollator
-    from gem_lightning.data.datasets import InstructionDataset
+    from gem_lightning.data.datasets import InstructionDataset, ModalityDropout
     from gem_lightning.data.lengths import token_lengths
     from gem_lightning.data.mixture import Mixture, open_samples
-    from gem_lightning.data.modality import ModalityDropout
     from gem_lightning.data.packing import PackBatchSampler, PackingCollator
-    from gem_lightning.data.shard_reader import ShardReader
-    from gem_lightning.data.shards import write_shards
+    from gem_lightning.data.shards import ShardReader, write_shards
 
 
 def __getattr__(name: str) -> Any:

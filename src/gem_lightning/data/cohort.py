@@ -36,7 +36,7 @@ DIAGNOSES: tuple[str, ...] = (
 class SimulatedCohort:
     """Simulated ECGs as instruction samples: records in a pack, texts in JSON Lines, both made once.
 
-    Patients differ by seed; a held-out split is a cohort of another ``seed``.
+    Patients differ by seed; a validation split is a cohort of another ``seed``.
 
     Args:
         folder: Where the cohort is kept.
@@ -46,7 +46,7 @@ class SimulatedCohort:
         snr_db: Lowest and highest signal-to-noise ratio, dB.
         wander_mv: Lowest and highest baseline wander, mV (root mean square).
         style: Of the composed texts (see :func:`gem_lightning.grounding.compose`).
-        question: First human turn; the signal and picture come before it.
+        question: First human turn; the signal and image come before it.
         workers: Processes; 0 uses all cores.
     """
 
@@ -118,7 +118,7 @@ class SimulatedCohort:
             style=self.style,
             question=self.question,
         )
-        # Fresh processes, as the parent may hold threads of torch or Arrow; inside a sweep's worker, threads.
+        # New processes, as the parent may hold threads of torch or Arrow; inside a sweep's worker, threads.
         pool = Parallel(self.workers or -1, batch_size=16, return_as="generator")
         made = pool(delayed(job)(index) for index in range(self.n))
         yield from tqdm(made, desc=f"cohort of {self.n}", total=self.n, unit="ECG", mininterval=1)

@@ -10,14 +10,14 @@ from gem_lightning.models.configuration_gem import IGNORE_INDEX
 
 
 class GemCollator:
-    """Pads texts on the right and lays signals and pictures one after another, in the order of their markers.
+    """Pads texts on the right and concatenates signals and images in the order of their markers.
 
     A batch holds ``ids``, ``counts`` (see :func:`count_items`) and tensors: ``input_ids, attention_mask, labels``
-    (B, S); ``ecg_values`` (signals, 12, T) and ``pixel_values`` (pictures, 3, h, w), each left out when no sample of
+    (B, S); ``ecg_values`` (signals, 12, T) and ``pixel_values`` (images, 3, h, w), each omitted when no sample of
     the batch has one.
 
     Args:
-        processor: A ``GemProcessor``: gives the padding id and stacks pictures of several tiles.
+        processor: A ``GemProcessor``: provides the padding id and stacks images of several tiles.
     """
 
     def __init__(self, processor: Any) -> None:

@@ -1,4 +1,4 @@
-"""How many tokens samples have, counted without reading a signal or a picture."""
+"""Exact token counts of samples, without reading signals or images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gem_lightning.samples.sample import CHARACTERS_PER_TOKEN
 
 logger = logging.getLogger(__name__)
 
-_LOOKED_AT = 64  # samples that tell how many tokens come on top of a text's own
+_CALIBRATION = 64  # samples that calibrate the tokens beyond a text's own
 
 
 def token_lengths(dataset: Any, cache: str | os.PathLike[str] | None = None) -> np.ndarray:
-    """(samples,) exact tokens of every sample, without reading signals or pictures.
+    """(samples,) exact tokens of every sample, without reading signals or images.
 
     Args:
         dataset: An ``InstructionDataset``.
-        cache: Folder that keeps the numbers for the next run over the same samples; None counts anew.
+        cache: Folder that keeps the numbers for the next run over the same samples; None recounts.
     """
     settings = dataset.processor.to_dict() if hasattr(dataset.processor, "to_dict") else {}
     facts = repr((len(dataset), dataset.cut_at, dataset.renderer is None, sorted(map(str, settings.items()))))
@@ -56,7 +56,7 @@ def longer_than(dataset: Any, limit: int) -> dict[int, int]:
         limit: Tokens.
     """
     rough = np.asarray(dataset.samples.lengths, np.int64)
-    spread = np.unique(np.linspace(0, len(rough) - 1, min(_LOOKED_AT, len(rough))).astype(int))
+    spread = np.unique(np.linspace(0, len(rough) - 1, min(_CALIBRATION, len(rough))).astype(int))
     on_top = max(_whole_length(dataset, int(index)) - int(rough[index]) for index in spread)
     most = on_top + CHARACTERS_PER_TOKEN * (rough + 1)
     counted = {int(index): _whole_length(dataset, int(index)) for index in np.flatnonzero(most > limit)}
@@ -64,9 +64,9 @@ def longer_than(dataset: Any, limit: int) -> dict[int, int]:
 
 
 def settle_long_samples(dataset: Any) -> str:
-    """Apply a data set's ``long_samples`` before training begins; says what was found.
+    """Apply a data set's ``long_samples`` before training and describe the result.
 
-    What cannot be known beforehand (pictures stored in tiles, questions in other words) is met as samples are read.
+    What is not known in advance (images stored in tiles, other wordings of questions) is handled at reading.
 
     Args:
         dataset: An ``InstructionDataset``; ``skip`` leaves samples of its mixture out.
@@ -92,10 +92,10 @@ def settle_long_samples(dataset: Any) -> str:
 
 
 def too_long(name: Any, tokens: int, limit: int) -> str:
-    """What to say of a sample that is too long, and how to mend it."""
+    """Explain that a sample is too long, and how to fix it."""
     return (
         f"sample {name!r}: expected at most {limit:,} tokens (data.max_length), got {tokens:,}; raise data.max_length, "
-        "or choose data.long_samples=cut (it loses its end) or skip"
+        "or choose data.samples.long_samples=cut (it loses its end) or skip"
     )
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.data.order import EpochOrder
-from gem_lightning.data.shard_reader import ShardReader, is_address
+from gem_lightning.data.batching import EpochOrder
+from gem_lightning.data.shards import ShardReader, is_address
 from gem_lightning.errors import DataError
 from gem_lightning.samples.io import SampleFile, known_paths, split_files
 from gem_lightning.samples.parquet import SampleTable
@@ -23,7 +23,7 @@ from gem_lightning.samples.sample import InstructionSample
 logger = logging.getLogger(__name__)
 
 POLICIES = ("stop", "skip")
-_THREADS, _BLOCK = 16, 256  # a network drive takes long to say that a file is there, but answers many at once
+_THREADS, _BLOCK = 16, 256  # a network drive is slow to confirm one file but answers many requests at once
 
 
 def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequence[InstructionSample]:
@@ -32,7 +32,7 @@ def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequenc
     Args:
         source: ``.json``/``.jsonl``/``.parquet`` file, folder or address of shards, a sequence of samples, or for
             example a ``SimulatedCohort``.
-        paths: Leading folders in the samples to folders here, over those noted beside the file (``paths.json``).
+        paths: Leading folders in the samples to folders here, over those noted next to the file (``paths.json``).
 
     Raises:
         DataError: The file is missing, empty or holds no samples.
@@ -78,7 +78,7 @@ class Part:
         samples: All of them.
         kept: Indices of those whose files are there.
         lengths: (kept,) rough tokens.
-        gone: What is missing, in words, a sample each.
+        missing: Description of the missing file, one per sample.
         weight: Passes an epoch makes through it.
         long: Samples that were left out because they are too long.
     """
@@ -87,12 +87,12 @@ class Part:
     samples: Sequence[InstructionSample]
     kept: np.ndarray
     lengths: np.ndarray
-    gone: tuple[str, ...]
+    missing: tuple[str, ...]
     weight: float
     long: int = 0
 
     def __str__(self) -> str:
-        reasons = {"without their files": len(self.gone), "too long": self.long}
+        reasons = {"without their files": len(self.missing), "too long": self.long}
         left_out = " and ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
         return f"{self.name} {len(self.kept):,} x {self.weight:g}" + (f" ({left_out} left out)" if left_out else "")
 
@@ -111,8 +111,8 @@ class Mixture(Sequence[InstructionSample]):
         weights: Name → passes that an epoch makes through it; 1 where not named.
         paths: Leading folders in the samples to folders here.
         contract: Signal contract that shards must have been written by.
-        drawn: Pictures are drawn from the records: stored ones are not needed.
-        unreadable: ``stop`` raises when a sample's record or picture is not there; ``skip`` leaves it out.
+        drawn: Images are drawn from the records: stored ones are not needed.
+        unreadable: ``stop`` raises when a sample's record or image is not there; ``skip`` leaves it out.
 
     Attributes:
         lengths: (samples,) rough tokens.
@@ -138,15 +138,15 @@ class Mixture(Sequence[InstructionSample]):
             raise DataError(f"expected weights of {', '.join(sources)}, got {', '.join(unknown)}")
         look = partial(_look_through, paths=paths, contract=contract, drawn=drawn)
         self.parts = [look(name, one, weight=(weights or {}).get(name, 1.0)) for name, one in sources.items()]
-        gone = [words for part in self.parts for words in part.gone]
-        if gone and unreadable == "stop":
+        missing = [what for part in self.parts for what in part.missing]
+        if missing and unreadable == "stop":
             raise DataError(
-                f"{len(gone):,} samples have no file: {'; '.join(gone[:5])}{' …' if len(gone) > 5 else ''}; "
+                f"{len(missing):,} samples have no file: {'; '.join(missing[:5])}{' …' if len(missing) > 5 else ''}; "
                 "map their folders with paths=, or leave them out with unreadable=skip"
             )
         self._count()
         if len(self) == 0:
-            raise DataError(f"expected at least one sample, got none whose files are there: {'; '.join(gone[:5])}")
+            raise DataError(f"expected at least one sample, got none whose files are there: {'; '.join(missing[:5])}")
 
     def _count(self) -> None:
         self.lengths = np.concatenate([part.lengths for part in self.parts])
@@ -208,30 +208,30 @@ def _look_through(
     if isinstance(samples, ShardReader):
         if samples.contract != contract:
             raise DataError(
-                f"{name}: these shards were written with contract={samples.contract}, asked is {contract}; "
-                "write them anew with stage=shards or take the same contract"
+                f"{name}: these shards were written with contract={samples.contract}, got contract={contract}; "
+                "rewrite them with stage=shards or use the same contract"
             )
         return Part(name, samples, np.arange(len(samples)), samples.lengths.astype(np.int64), (), weight)
     lengths = np.zeros(len(samples), np.int64)
-    gone: dict[int, str] = {}
+    missing: dict[int, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(samples), _BLOCK * _THREADS):
             end = min(start + _BLOCK * _THREADS, len(samples))
             block = [samples[i] for i in range(start, end)]
             lengths[start:end] = [sample.rough_tokens for sample in block]
             pieces = [block[i : i + _BLOCK] for i in range(0, len(block), _BLOCK)]
-            found = pool.map(lambda piece: [_gone(sample, drawn) for sample in piece], pieces)
+            found = pool.map(lambda piece: [_missing_file(sample, drawn) for sample in piece], pieces)
             words = [what for piece in found for what in piece]
-            gone |= {start + i: what for i, what in enumerate(words) if what is not None}
-    kept = np.setdiff1d(np.arange(len(samples)), list(gone))
-    return Part(name, samples, kept, lengths[kept], tuple(gone.values()), weight)
+            missing |= {start + i: what for i, what in enumerate(words) if what is not None}
+    kept = np.setdiff1d(np.arange(len(samples)), list(missing))
+    return Part(name, samples, kept, lengths[kept], tuple(missing.values()), weight)
 
 
-def _gone(sample: InstructionSample, drawn: bool) -> str | None:
-    """Which file of a sample is not there, in words; None when nothing is missing."""
+def _missing_file(sample: InstructionSample, drawn: bool) -> str | None:
+    """Describe the missing file of a sample; None when all are there."""
     record = sample.record
     if sample.ecg_record is None and record is not None and not record.exists:
         return f"{sample.id}: {record.path}"
     if drawn and record is not None:
         return None
-    return next((f"{sample.id}: {picture}" for picture in sample.missing_images), None)
+    return next((f"{sample.id}: {image}" for image in sample.missing_images), None)

@@ -15,7 +15,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 
 _LOOKED_AT = 32  # samples among which a pack looks for what fills it
-_OVER = 8  # one pack in so many, the last ones, goes on to the next window
+_OVER = 8  # one pack in so many, the last ones, is moved to the next window
 
 
 def pack_lengths(lengths: np.ndarray, room: int) -> list[np.ndarray]:
@@ -137,7 +137,7 @@ class PackBatchSampler(LengthBatchSampler):
 class PackingCollator(GemCollator):
     """Rows of ``pack_to`` tokens that hold several conversations each, in the order they come.
 
-    A batch has ``position_ids`` that start anew with each conversation, and no ``attention_mask``: from these
+    A batch has ``position_ids`` that restart at 0 with each conversation, and no ``attention_mask``: from these
     transformers masks conversations from one another (SDPA, FlexAttention) or attends over variable lengths
     (``attention=flash_attention_2``). The loss is that of the same samples padded.
 
@@ -151,7 +151,7 @@ class PackingCollator(GemCollator):
         self.pack_to = pack_to
 
     def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The tensors; signals and pictures in the order of their markers.
+        """The tensors; signals and images in the order of their markers.
 
         Raises:
             DataError: A sample is longer than a row.

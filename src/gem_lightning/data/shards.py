@@ -1,6 +1,6 @@
 """Instruction samples with their signals in streaming shards (litdata's chunks): written by a resumable job.
 
-One item of a chunk is one sample: signal as 16-bit integers with a gain a lead, the sample's JSON, and its picture
+One item of a chunk is one sample: signal as 16-bit integers with a gain a lead, the sample's JSON, and its image
 where the file of samples carries one.
 """
 
@@ -12,6 +12,7 @@ import os
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,13 +23,15 @@ import numpy as np
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, MissingExtraError
 from gem_lightning.jobs import JobError, JobFolder, Progress, run, write_atomically
-from gem_lightning.samples.io import PATHS_NOTE, InstructionSample, known_paths, read_item, sample_items
+from gem_lightning.samples.io import PATHS_NOTE, known_paths, read_item, sample_items
+from gem_lightning.samples.parquet import cache_folder
+from gem_lightning.samples.sample import InstructionSample
 
 # magic, bytes of facts, bytes of the rest, leads, rough tokens, Hz, samples
 _HEAD = struct.Struct("<4sIIHHfI")
 _MAGIC = b"GEM1"
 _COUNTS = 32767
-LENGTHS, FACTS = "rough_tokens.u2", "facts.json"  # beside litdata's index.json
+LENGTHS, FACTS = "rough_tokens.u2", "facts.json"  # next to litdata's index.json
 BLOCK = 512  # samples a chunk: about 60 MB of 12 leads × 5,000 samples
 
 
@@ -39,8 +42,8 @@ def pack(sample: InstructionSample) -> bytes:
     """
     row, record = sample.to_dict(), sample.ecg_record
     rest = {name: row.pop(name) for name in ("machine_measurements", "features") if name in row}
-    picture = sample.image_bytes or b""
-    facts: dict[str, Any] = {"sample": row} | ({"picture": len(picture)} if picture else {})
+    image = sample.image_bytes or b""
+    facts: dict[str, Any] = {"sample": row} | ({"picture": len(image)} if image else {})
     signal, gains = np.zeros((0, 0), np.int16), np.zeros(0, np.float32)
     if record is not None:
         clean = np.nan_to_num(record.signal)
@@ -51,11 +54,11 @@ def pack(sample: InstructionSample) -> bytes:
     more = json.dumps(rest, ensure_ascii=False, default=str).encode() if rest else b""
     fs, tokens = 0.0 if record is None else record.fs, min(sample.rough_tokens, 2**16 - 1)
     head = _HEAD.pack(_MAGIC, len(text), len(more), signal.shape[0], tokens, fs, signal.shape[1])
-    return b"".join((head, gains.tobytes(), signal.tobytes(), text, more, picture))
+    return b"".join((head, gains.tobytes(), signal.tobytes(), text, more, image))
 
 
 def unpack(blob: bytes | memoryview, measurements: bool = False) -> InstructionSample:
-    """What :func:`pack` packed: the sample with its ``ecg_record``, float32 (leads, samples) mV.
+    """Unpack the result of :func:`pack`: the sample with its ``ecg_record``, float32 (leads, samples) mV.
 
     Args:
         blob: One item.
@@ -80,8 +83,8 @@ def unpack(blob: bytes | memoryview, measurements: bool = False) -> InstructionS
     if n_leads:
         signal = np.multiply(counts.reshape(n_leads, samples), gains[:, None], dtype=np.float32)  # (leads, samples)
         record = EcgRecord(signal, fs, tuple(facts["leads"]), facts["meta"])
-    picture = bytes(view[end : end + facts["picture"]]) if "picture" in facts else None
-    return replace(InstructionSample.from_dict(row), ecg_record=record, image_bytes=picture)
+    image = bytes(view[end : end + facts["picture"]]) if "picture" in facts else None
+    return replace(InstructionSample.from_dict(row), ecg_record=record, image_bytes=image)
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def write_shards(
     block: int = BLOCK,
     show: Any = None,
 ) -> Progress:
-    """Write the samples of ``data`` with their signals as streaming shards; a killed run goes on where it stopped.
+    """Write the samples of ``data`` with their signals as streaming shards; a killed run resumes where it stopped.
 
     Args:
         data: A file of samples, or ``{"train": file, "val": file}`` for one folder each below ``out``.
@@ -143,7 +146,7 @@ def write_shards(
         show: Called with the progress.
 
     Returns:
-        Progress of the (last) file; broken samples are listed in ``broken.jsonl`` beside the chunks.
+        Progress of the (last) file; broken samples are listed in ``broken.jsonl`` next to the chunks.
     """
     if not isinstance(data, str | os.PathLike):
         found = [
@@ -183,7 +186,7 @@ def finish_shards(out: str | os.PathLike[str]) -> int:
 
 
 def _finish(folder: JobFolder, out: Path, contract: str) -> None:
-    """Chunks beside their index, which litdata reads, and the lengths of the texts."""
+    """Write the chunks next to their index, which litdata reads, and the lengths of the texts."""
     chunks, lengths = [], [np.zeros(0, np.uint16)]
     for block in range(len(folder.spans)):
         shard, name = folder.shard(block), f"chunk-0-{block}.bin"
@@ -218,7 +221,7 @@ def _name_too(shard: Path, target: Path) -> None:
         except OSError:
             shutil.copyfile(shard, to)
 
-    write_atomically(target, link)  # over the name of a chunk that was written anew
+    write_atomically(target, link)  # over the name of a rewritten chunk
 
 
 def _rough_tokens(shard: Path) -> np.ndarray:
@@ -227,3 +230,109 @@ def _rough_tokens(shard: Path) -> np.ndarray:
         count = int.from_bytes(view[:4], "little")
         starts = np.frombuffer(view[4 : 4 * (count + 1)], "<u4")
         return np.array([_HEAD.unpack_from(view, int(start) + 4)[4] for start in starts], np.uint16)
+
+
+_PATIENCE = 600.0  # s that another process may take to fetch one chunk
+_ADDRESSES = ("s3://", "gs://", "azure://", "r2://", "hf://", "local:")
+
+
+class ShardReader(Sequence[InstructionSample]):
+    """Shards by index: chunks are mapped, so every process shares one copy and opens in milliseconds.
+
+    Args:
+        folder: Written by :func:`gem_lightning.data.write_shards`; or an address that litdata can fetch from
+            (``s3://``, ``gs://``, ``azure://``, ``r2://``, ``hf://``; ``local:`` for a slow disk).
+        paths: Leading folders in the samples' ``ecg`` and ``image`` → folders here.
+        cache: Where fetched chunks stay; None takes ``$XDG_CACHE_HOME/gem-lightning/shards``. It holds all that was
+            read: delete it when the shards behind the address change.
+
+    Attributes:
+        lengths: (samples,) rough tokens of each text.
+        chunks: (chunks,) index after the last sample of each chunk.
+        contract: Signal contract that the records were read by.
+        broken: Samples that could not be read when the shards were written.
+
+    Raises:
+        DataError: No shards there.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        paths: Mapping[str, str] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.address = str(folder) if is_address(folder) else None
+        self.folder = Path(folder) if self.address is None else _cache_folder(self.address, cache)
+        self.paths = paths
+        index = json.loads(self._file("index.json").read_text())
+        facts = json.loads(self._file(FACTS).read_text())
+        self.contract, self.broken = str(facts["contract"]), int(facts["broken"])
+        self._files = [chunk["filename"] for chunk in index["chunks"]]
+        self.chunks = np.cumsum([chunk["chunk_size"] for chunk in index["chunks"]], dtype=np.int64)
+        self.lengths = np.fromfile(self._file(LENGTHS), "<u2")
+        self._maps: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_maps": {}}
+
+    def __len__(self) -> int:
+        return int(self.chunks[-1]) if len(self.chunks) else 0
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return unpack(self.blob(index)).mapped(self.paths)
+
+    def blob(self, index: int) -> memoryview:
+        """The bytes of one item."""
+        index = range(len(self))[index]
+        chunk = int(np.searchsorted(self.chunks, index, side="right"))
+        place = index - (int(self.chunks[chunk - 1]) if chunk else 0)
+        view = self._view(chunk)
+        start, end = np.frombuffer(view, "<u4", 2, 4 * (place + 1))
+        return view[int(start) + 4 : int(end)]  # litdata puts the item's own length before it
+
+    def _view(self, chunk: int) -> memoryview:
+        if chunk not in self._maps:
+            with self._file(self._files[chunk]).open("rb") as file:
+                self._maps[chunk] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return self._maps[chunk]
+
+    def _file(self, name: str) -> Path:
+        place = self.folder / name
+        if self.address is not None and not place.exists():
+            _fetch(self.address, self.folder, name)
+        if not place.exists():
+            where = self.address or self.folder
+            raise DataError(f"expected shards ({name}) in {where}, got none; make them with stage=shards")
+        return place
+
+
+def is_address(folder: Any) -> bool:
+    """Whether litdata has to fetch it."""
+    return str(folder).startswith(_ADDRESSES)
+
+
+def _cache_folder(address: str, cache: str | os.PathLike[str] | None) -> Path:
+    import hashlib
+
+    folder = Path(cache or cache_folder("shards")) / hashlib.sha256(address.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _fetch(address: str, folder: Path, name: str) -> None:
+    """One file through litdata's downloader, which lets one process at a time fetch it and moves it there whole."""
+    try:
+        from litdata.streaming.downloader import get_downloader
+    except ImportError:
+        raise MissingExtraError("litdata", "stream") from None
+    downloader, began = get_downloader(address, str(folder), []), time.monotonic()
+    while not (folder / name).exists() and time.monotonic() - began < _PATIENCE:
+        try:
+            downloader.download_file(f"{address.rstrip('/')}/{name}", str(folder / name))
+        except FileNotFoundError:
+            return
+        if not (folder / name).exists():  # another process is at it
+            time.sleep(0.1)

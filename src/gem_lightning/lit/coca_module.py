@@ -1,4 +1,4 @@
-"""The training step around any ECG encoder, with or without texts."""
+"""LightningModule for pre-training ECG encoders, with or without texts."""
 
 from __future__ import annotations
 
@@ -12,23 +12,19 @@ from torch import Tensor, nn
 
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation.encoder.metrics import class_embeddings, macro_auroc, retrieval_recall, ridge_probe
-from gem_lightning.lit.optim import parameter_groups, warmup_cosine
-from gem_lightning.models.compat.coca import save_coca
+from gem_lightning.lit.optim import Optimization
+from gem_lightning.models.compat import save_coca
 
 
 class CocaLitModule(LightningModule):
     """Trains a network on an objective, and validates its ECG tower by retrieval, prompts and a linear probe.
 
     Args:
-        net: Called without arguments, gives the network: an ``EcgCoCa``, or any module with an ``ecg`` tower.
+        net: Called without arguments, returns the network: an ``EcgCoCa``, or any module with an ``ecg`` tower.
         objective: ``objective(net, batch) -> losses by name``, already weighted; their sum is minimised.
-        optimizer: Called with parameter groups, gives the optimiser.
-        lr: Peak learning rate.
-        weight_decay: For matrices; biases, norms and the temperature never decay.
-        warmup: Share of all steps below 1, else a number of steps.
-        final_lr: Rate at the end as a share of ``lr``.
-        seed: Of dropout and other draws inside the network.
-        export: Folder for the finished weights in the original's layout; None writes none.
+        optim: Optimiser and schedule.
+        seed: Of dropout and other random draws inside the network.
+        export: Folder for the trained weights in the original's layout; None writes none.
     """
 
     net: Any
@@ -37,18 +33,15 @@ class CocaLitModule(LightningModule):
         self,
         net: Callable[[], nn.Module],
         objective: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]],
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        lr: float = 1e-3,
-        weight_decay: float = 0.1,
-        warmup: float = 0.1,
-        final_lr: float = 0.0,
+        optim: Optimization | None = None,
         seed: int = 0,
         export: str | os.PathLike | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["net", "objective", "optimizer", "export"])
-        self.net_factory, self.objective, self.optimizer_factory, self.export = net, objective, optimizer, export
-        self._seen: list[dict[str, Tensor]] = []
+        self.net_factory, self.objective, self.optim = net, objective, optim or Optimization()
+        self.seed, self.export = seed, export
+        self.save_hyperparameters(self.optim.values() | {"seed": seed})
+        self._outputs: list[dict[str, Tensor]] = []
 
     def configure_model(self) -> None:
         """Build the network once."""
@@ -56,57 +49,72 @@ class CocaLitModule(LightningModule):
             self.net = self.net_factory()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Sum of the weighted losses."""
-        # drawn anew from what the batch is, so that a resumed run drops the same units
-        torch.manual_seed(hash((self.hparams["seed"], int(batch["epoch"][0]), *batch["index"].tolist())) % 2**63)
+        """Return the sum of the weighted losses."""
+        # a function of epoch and samples, so that a resumed run drops the same units
+        torch.manual_seed(hash((self.seed, int(batch["epoch"][0]), *batch["index"].tolist())) % 2**63)
         losses = self.objective(self.net, batch)
         loss = sum(losses.values(), torch.zeros((), device=self.device))
         if not torch.isfinite(loss):
-            raise DataError(f"expected a finite loss, got {losses} on pairs {batch['index'].tolist()}; lower model.lr")
+            raise DataError(f"expected a finite loss, got {losses} on pairs {batch['index'].tolist()}; lower optim.lr")
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in losses.items()})
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keep the temperature within its bounds and show it."""
+        """Clamp the temperature and log it."""
         if hasattr(self.net, "clamp_temperature"):
             self.net.clamp_temperature()
             self.log("train/logit_scale", self.net.logit_scale.exp())
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the losses and keep the embeddings."""
-        losses = self.objective(self.net, batch)
-        loss, size = sum(losses.values(), torch.zeros((), device=self.device)), len(batch["ecg_values"])
-        self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
-        self.log_dict({f"val/{k}": v for k, v in losses.items()}, sync_dist=True, batch_size=size)
-        seen = {"probe": self.net.ecg.pool(batch["ecg_values"])}
-        if hasattr(self.net, "encode_text"):
-            seen["ecg"] = nn.functional.normalize(seen["probe"], dim=-1)
-            seen["text"] = self.net.encode_text(batch["input_ids"])
-        if "targets" in batch:
-            seen["targets"] = batch["targets"]
-        self._seen.append({name: value.float() for name, value in seen.items()})
+        self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log the losses of test pairs and keep the embeddings."""
+        self._evaluation_step(batch, "test")
 
     def on_validation_epoch_end(self) -> None:
-        """Retrieval, zero-shot AUC from prompts and a linear probe fitted on one half and scored on the other."""
-        found = {name: torch.cat([part[name] for part in self._seen]) for name in self._seen[0]}
-        self._seen.clear()
+        """Log retrieval, zero-shot AUC from prompts and a linear probe fitted on one half, scored on the other."""
+        self._evaluation_end("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the same metrics of the test split."""
+        self._evaluation_end("test")
+
+    def _evaluation_step(self, batch: dict[str, Tensor], split: str) -> None:
+        losses = self.objective(self.net, batch)
+        loss, size = sum(losses.values(), torch.zeros((), device=self.device)), len(batch["ecg_values"])
+        self.log(f"{split}/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
+        self.log_dict({f"{split}/{k}": v for k, v in losses.items()}, sync_dist=True, batch_size=size)
+        outputs = {"probe": self.net.ecg.pool(batch["ecg_values"])}
+        if hasattr(self.net, "encode_text"):
+            outputs["ecg"] = nn.functional.normalize(outputs["probe"], dim=-1)
+            outputs["text"] = self.net.encode_text(batch["input_ids"])
+        if "targets" in batch:
+            outputs["targets"] = batch["targets"]
+        self._outputs.append({name: value.float() for name, value in outputs.items()})
+
+    def _evaluation_end(self, split: str) -> None:
+        outputs = {name: torch.cat([part[name] for part in self._outputs]) for name in self._outputs[0]}
+        self._outputs.clear()
         if self.trainer.world_size > 1:
-            gathered: dict[str, Any] = {name: self.all_gather(value) for name, value in found.items()}
-            found = {name: value.flatten(0, 1) for name, value in gathered.items()}
+            gathered: dict[str, Any] = {name: self.all_gather(value) for name, value in outputs.items()}
+            outputs = {name: value.flatten(0, 1) for name, value in gathered.items()}
         scores: dict[str, float] = {}
-        if "text" in found:
-            scores |= retrieval_recall(found["ecg"], found["text"])
+        if "text" in outputs:
+            scores |= retrieval_recall(outputs["ecg"], outputs["text"])
         prompts = self.trainer.datamodule.prompts()  # type: ignore[attr-defined]
         if prompts is not None:
-            targets, half = found["targets"], len(found["targets"]) // 2
-            probe = ridge_probe(found["probe"][:half], targets[:half], found["probe"][half:])
+            targets, half = outputs["targets"], len(outputs["targets"]) // 2
+            probe = ridge_probe(outputs["probe"][:half], targets[:half], outputs["probe"][half:])
             scores["probe_auc"] = macro_auroc(probe, targets[half:])
-        if prompts is not None and "text" in found:
+        if prompts is not None and "text" in outputs:
             texts = self.net.encode_text(prompts["input_ids"].to(self.device))
             labels = class_embeddings(texts, prompts["owner"].to(self.device), targets.shape[1])
-            scores["zero_shot_auc"] = macro_auroc(found["ecg"] @ labels.T, targets)
-        self.log_dict({f"val/{name}": value for name, value in scores.items()}, rank_zero_only=True, sync_dist=False)
+            scores["zero_shot_auc"] = macro_auroc(outputs["ecg"] @ labels.T, targets)
+        logged = {f"{split}/{name}": value for name, value in scores.items()}
+        self.log_dict(logged, rank_zero_only=True, sync_dist=False)
 
     def on_train_end(self) -> None:
         """Write the weights in the original's layout."""
@@ -115,9 +123,5 @@ class CocaLitModule(LightningModule):
             save_coca(self.net, self.export, tokenizer=data.tokenizer, epoch=self.current_epoch)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser with warm-up and cosine over the whole run."""
-        hp = self.hparams
-        groups = parameter_groups(self.net, hp["lr"], hp["weight_decay"])
-        optimizer = self.optimizer_factory([{k: v for k, v in g.items() if k != "names"} for g in groups])
-        scheduler = warmup_cosine(optimizer, int(self.trainer.estimated_stepping_batches), hp["warmup"], hp["final_lr"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        """Return the optimiser with warm-up and cosine decay over the whole run."""
+        return self.optim.configure(self.net, int(self.trainer.estimated_stepping_batches))

@@ -1,25 +1,20 @@
-"""The training step around a GEM network."""
+"""LightningModule that trains a GEM on ECG conversations."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import FSDPStrategy, Strategy
 from torch import Tensor, nn
 
 from gem_lightning.lit.callbacks.nan_guard import NanGuard
-from gem_lightning.lit.distributed import answer_tokens, clip_gradients, with_every_modality
-from gem_lightning.lit.optim import (
-    freeze_dead_layers,
-    freeze_unreached,
-    parameter_groups,
-    set_trainable,
-    warmup_cosine,
-)
-from gem_lightning.models.compat.names import check_fit
+from gem_lightning.lit.optim import Optimization, freeze_dead_layers, freeze_unreached, set_trainable
+from gem_lightning.models.compat import check_fit
+from gem_lightning.models.configuration_gem import IGNORE_INDEX, GemConfig
 from gem_lightning.models.lora import held_apart
 from gem_lightning.models.sharding import compute_buffers
 
@@ -31,18 +26,14 @@ class GemLitModule(LightningModule):
     so checkpoints hold no pickled module and load with ``weights_only=True``.
 
     Args:
-        net: Called without arguments (with ``shard=``, see ``build_gem``, where a strategy shares networks out), gives
-            the network: a ``GemForConditionalGeneration`` or a peft wrapper of it.
-        optimizer: Called with parameter groups, gives the optimiser.
-        lr: Peak learning rate.
-        weight_decay: For matrices; biases and norms never decay.
-        warmup: Share of all steps below 1, else a number of steps.
-        final_lr: Rate at the end as a share of ``lr``.
+        net: Called without arguments (with ``shard=``, see ``build_gem``, under a sharded strategy), returns the
+            network: a ``GemForConditionalGeneration`` or a peft wrapper of it.
+        optim: Optimiser and schedule.
         freeze: Name patterns of parameters that do not train.
-        unfreeze: Patterns taken back from ``freeze``.
-        lr_by_pattern: Name pattern to its own peak rate.
-        seed: Of dropout and other draws inside the network.
-        nonfinite: ``stop`` or ``skip`` where a loss or gradient is not finite, see :class:`NanGuard`.
+        unfreeze: Patterns excluded from ``freeze``.
+        lr_by_pattern: Name pattern to its own peak learning rate.
+        seed: Of dropout and other random draws inside the network.
+        nonfinite: ``stop`` or ``skip`` a step whose loss or gradient is not finite, see :class:`NanGuard`.
     """
 
     net: Any
@@ -50,11 +41,7 @@ class GemLitModule(LightningModule):
     def __init__(
         self,
         net: Callable[..., nn.Module],
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        lr: float = 2e-5,
-        weight_decay: float = 0.0,
-        warmup: float = 0.03,
-        final_lr: float = 0.0,
+        optim: Optimization | None = None,
         freeze: Iterable[str] = (),
         unfreeze: Iterable[str] = (),
         lr_by_pattern: Mapping[str, float] | None = None,
@@ -62,22 +49,25 @@ class GemLitModule(LightningModule):
         nonfinite: str = "stop",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["net", "optimizer"])
-        self.net_factory = net
-        self.optimizer_factory = optimizer
+        self.net_factory, self.optim = net, optim or Optimization()
+        self.freeze_patterns, self.unfreeze_patterns = tuple(freeze), tuple(unfreeze)
+        self.lr_by_pattern, self.seed = lr_by_pattern, seed
+        self.save_hyperparameters(
+            self.optim.values() | {"freeze": list(freeze), "unfreeze": list(unfreeze), "seed": seed}
+        )
         self.guard = NanGuard(nonfinite)
 
     def configure_model(self) -> None:
-        """Build the network once, shared out where the strategy says so, and freeze what is asked."""
+        """Build the network once, sharded if the strategy shards, and freeze what is configured."""
         if hasattr(self, "net"):
             return
         sharding = getattr(self.trainer.strategy, "sharding", None) if self._trainer is not None else None
         self.net = self.net_factory() if sharding is None else self.net_factory(shard=sharding)
-        set_trainable(self.net, self.hparams["freeze"], self.hparams["unfreeze"])
+        set_trainable(self.net, self.freeze_patterns, self.unfreeze_patterns)
         freeze_unreached(self.net)
 
     def on_fit_start(self) -> None:
-        """``precision=bf16-true`` has rounded the buffers too: compute them again."""
+        """Recompute the buffers, which ``precision=bf16-true`` has rounded too."""
         compute_buffers(self.net)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -86,29 +76,29 @@ class GemLitModule(LightningModule):
             check_fit(checkpoint["state_dict"], self.state_dict())
 
     def train(self, mode: bool = True) -> GemLitModule:
-        """Training mode; frozen parts stay in eval mode."""
+        """Set training mode; frozen parts stay in eval mode."""
         super().train(mode)
         if mode and hasattr(self, "net"):
             freeze_dead_layers(self.net)
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What a checkpoint keeps: all weights; of adapters over a model that lies in a folder, what learns."""
+        """Return all weights; for adapters over a model that is in a folder, the trainable ones only."""
         state = super().state_dict(*args, **kwargs)
         learned = held_apart(getattr(self, "net", None))
         return state if learned is None else {k: v for k, v in state.items() if k.removeprefix("net.") in learned}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Put back what :meth:`state_dict` gave."""
+        """Load the result of :meth:`state_dict`."""
         strict = strict and held_apart(getattr(self, "net", None)) is None
         return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, **batch: Tensor) -> Any:
-        """The network's own output; see ``GemForConditionalGeneration.forward``."""
+        """Return the network's output; see ``GemForConditionalGeneration.forward``."""
         return self.net(**batch)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Mean cross-entropy of the answers' tokens, over the batches of all processes together."""
+        """Return the mean cross-entropy of the answers' tokens over the batches of all processes."""
         torch.manual_seed(self._seed_of(batch))
         labels = answer_tokens(batch)
         loss = self._loss(batch, self.trainer.strategy.reduce(labels.float(), reduce_op="mean").clamp(min=1))
@@ -117,17 +107,16 @@ class GemLitModule(LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Log the same loss over held-out samples, weighted by their answer tokens."""
-        answers = max(int(answer_tokens(batch)), 1)
-        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=answers)
+        """Log the same loss over validation samples, weighted by their answer tokens."""
+        self._log_loss("val/loss", batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Log the same loss over test samples."""
+        self._log_loss("test/loss", batch)
 
     def configure_optimizers(self) -> Any:
-        """AdamW-like optimiser with warm-up and cosine over the whole run."""
-        hp = self.hparams
-        groups = parameter_groups(self.net, hp["lr"], hp["weight_decay"], hp["lr_by_pattern"])
-        optimizer = self.optimizer_factory([{k: v for k, v in g.items() if k != "names"} for g in groups])
-        scheduler = warmup_cosine(optimizer, int(self.trainer.estimated_stepping_batches), hp["warmup"], hp["final_lr"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        """Return the optimiser with warm-up and cosine decay over the whole run."""
+        return self.optim.configure(self.net, int(self.trainer.estimated_stepping_batches), self.lr_by_pattern)
 
     def configure_gradient_clipping(
         self,
@@ -135,7 +124,7 @@ class GemLitModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the norm over all parameters, sharded ones included; log it; leave a step out that is not finite."""
+        """Clip by the norm over all parameters, sharded ones included; log it; skip a step that is not finite."""
         parameters = [p for p in self.parameters() if p.grad is not None]
         norm = clip_gradients(self.trainer.strategy, parameters, gradient_clip_val or float("inf"))
         self.log("train/grad_norm", norm)
@@ -145,6 +134,10 @@ class GemLitModule(LightningModule):
                 parameter.grad = None
             self.log("train/skipped_steps", float(self.guard.skipped))
 
+    def _log_loss(self, name: str, batch: dict[str, Any]) -> None:
+        answers = max(int(answer_tokens(batch)), 1)
+        self.log(name, self._loss(batch), prog_bar=True, sync_dist=True, batch_size=answers)
+
     def _loss(self, batch: dict[str, Any], divisor: Tensor | None = None) -> Tensor:
         inputs = {k: v for k, v in batch.items() if k not in ("ids", "counts")}
         if self.trainer.world_size > 1:
@@ -152,6 +145,48 @@ class GemLitModule(LightningModule):
         return self.net(**inputs, return_logits=False, num_items_in_batch=divisor).loss
 
     def _seed_of(self, batch: dict[str, Any]) -> int:
-        """Drawn anew from what the batch is, so that a resumed run drops the same units."""
-        key = repr((self.hparams["seed"], self.trainer.global_step, batch.get("ids"))).encode()
+        """Derive the seed from step and samples, so that a resumed run drops the same units."""
+        key = repr((self.seed, self.trainer.global_step, batch.get("ids"))).encode()
         return int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "little")
+
+
+def answer_tokens(batch: Mapping[str, Any]) -> Tensor:
+    """Count the tokens of a batch that the loss is taken over, a scalar."""
+    return (batch["labels"][:, 1:] != IGNORE_INDEX).sum()
+
+
+def with_every_modality(inputs: Mapping[str, Any], config: GemConfig) -> dict[str, Any]:
+    """Add an empty tensor for a modality that the batch lacks.
+
+    Every process then runs every tower and computes every parameter's gradient (zeros), whatever its samples hold:
+    otherwise some processes would wait for collectives that others never enter.
+    """
+    filled = dict(inputs)
+    device = inputs["input_ids"].device
+    if config.ecg_config is not None and inputs.get("ecg_values") is None:
+        filled["ecg_values"] = torch.zeros(0, config.ecg_config.leads, config.ecg_config.samples, device=device)
+    if config.vision_config is not None and inputs.get("pixel_values") is None:
+        side = config.vision_config.image_size
+        filled["pixel_values"] = torch.zeros(0, 3, side, side, device=device)
+    return filled
+
+
+def clip_gradients(strategy: Strategy, parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """Scale gradients down to a norm of at most ``limit``.
+
+    Args:
+        strategy: The trainer's.
+        parameters: With gradients, whole or sharded.
+        limit: May be infinite.
+
+    Returns:
+        The norm over all gradients of all processes before scaling, a scalar.
+    """
+    if isinstance(strategy, FSDPStrategy):
+        root: Any = strategy.model
+        return root.clip_grad_norm_(limit)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if hasattr(norm, "full_tensor"):
+        norm = norm.full_tensor()
+    nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm

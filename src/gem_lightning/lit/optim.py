@@ -1,12 +1,14 @@
-"""Learning-rate schedule and parameter groups."""
+"""Optimisation settings, learning-rate schedule, parameter groups and frozen parts."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,8 +17,46 @@ from gem_lightning.errors import GemError
 from gem_lightning.models.lora import plain_name
 
 
+@dataclass(frozen=True)
+class Optimization:
+    """Optimiser and learning-rate schedule of a run; ``conf/optim`` holds the values.
+
+    Attributes:
+        optimizer: Called with parameter groups, returns the optimiser.
+        lr: Peak learning rate.
+        weight_decay: For matrices; biases, norms and temperatures never decay.
+        warmup: Share of all steps if below 1, else a number of steps.
+        final_lr: Rate at the end as a share of ``lr``.
+    """
+
+    optimizer: Callable[..., Optimizer] = torch.optim.AdamW
+    lr: float = 2e-5
+    weight_decay: float = 0.0
+    warmup: float = 0.03
+    final_lr: float = 0.0
+
+    def values(self) -> dict[str, float]:
+        """Return the numbers by name, as hyperparameters for loggers and checkpoints."""
+        return {name: value for name, value in asdict(self).items() if name != "optimizer"}
+
+    def configure(
+        self, network: nn.Module, steps: int, lr_by_pattern: Mapping[str, float] | None = None
+    ) -> dict[str, Any]:
+        """Build optimiser and scheduler as ``LightningModule.configure_optimizers`` returns them.
+
+        Args:
+            network: Its trainable parameters are optimised.
+            steps: Optimiser steps of the whole run.
+            lr_by_pattern: See :func:`parameter_groups`.
+        """
+        groups = parameter_groups(network, self.lr, self.weight_decay, lr_by_pattern)
+        optimizer = self.optimizer([{k: v for k, v in g.items() if k != "names"} for g in groups])
+        scheduler = warmup_cosine(optimizer, steps, self.warmup, self.final_lr)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.03, final: float = 0.0) -> LambdaLR:
-    """Linear warm-up, then half a cosine to ``final``.
+    """Schedule a linear warm-up, then half a cosine to ``final``.
 
     Args:
         optimizer: Its groups keep their own peak rates.
@@ -48,13 +88,13 @@ def set_trainable(network: nn.Module, freeze: Iterable[str] = (), unfreeze: Iter
     Args:
         network: Changed in place.
         freeze: Shell patterns of parameter names, such as ``model.vision_tower.*``.
-        unfreeze: Patterns taken back from ``freeze``; with adapters, also what trains whole beside them.
+        unfreeze: Patterns excluded from ``freeze``; with adapters, also what trains whole alongside them.
 
     Returns:
         Names of the parameters that stay trainable.
 
     Raises:
-        GemError: A pattern matches no parameter, or nothing is left to train.
+        GemError: A pattern matches no parameter, or nothing remains trainable.
     """
     names = [name for name in map(plain_name, dict(network.named_parameters())) if name is not None]
     for pattern in (*freeze, *unfreeze):
@@ -79,9 +119,9 @@ def set_trainable(network: nn.Module, freeze: Iterable[str] = (), unfreeze: Iter
 
 
 def freeze_unreached(network: Any) -> None:
-    """Freeze what no gradient can reach: layers after the features that are read.
+    """Freeze layers after the features that are read, which no gradient reaches.
 
-    DDP waits for the gradient of every parameter that asks for one.
+    DDP waits for the gradient of every parameter that requires one.
 
     Args:
         network: A ``GemForConditionalGeneration`` or a peft wrapper of it; changed in place.
@@ -91,7 +131,7 @@ def freeze_unreached(network: Any) -> None:
     if config.vision_config is not None:
         layers = config.vision_config.num_hidden_layers
         layer = config.vision_feature_layer
-        last = layer if layer >= 0 else layers + 1 + layer  # hidden state k is what layer k gives
+        last = layer if layer >= 0 else layers + 1 + layer  # hidden state k is the output of layer k
         unreached += [f"*vision_tower.encoder.layers.{number}.*" for number in range(last, layers)]
     if config.image_merge != "spatial_unpad":
         unreached.append("*image_newline")
@@ -101,7 +141,7 @@ def freeze_unreached(network: Any) -> None:
 
 
 def freeze_dead_layers(network: nn.Module) -> None:
-    """Frozen sub-modules go to eval mode, so that no dropout or statistic of theirs moves."""
+    """Set frozen sub-modules to eval mode, so that their dropout and statistics stay off."""
     for module in network.modules():
         parameters = list(module.parameters())
         if parameters and not any(p.requires_grad for p in parameters):
@@ -111,7 +151,7 @@ def freeze_dead_layers(network: nn.Module) -> None:
 def parameter_groups(
     network: nn.Module, lr: float, weight_decay: float = 0.0, lr_by_pattern: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Optimiser groups: matrices decay, biases and norms do not; rates by name pattern.
+    """Group parameters: matrices decay, biases and norms do not; rates by name pattern.
 
     Args:
         network: Only parameters that require gradients are taken.
@@ -123,7 +163,7 @@ def parameter_groups(
         Groups with ``params``, ``names``, ``lr`` and ``weight_decay``.
 
     Raises:
-        GemError: A pattern reaches no trainable parameter.
+        GemError: A pattern matches no trainable parameter.
     """
     rates = dict(lr_by_pattern or {})
     unused = set(rates)

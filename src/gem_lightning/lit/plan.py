@@ -1,4 +1,4 @@
-"""What a run will need, before it costs anything: memory, time, disk; and what cannot work is refused."""
+"""Estimate memory, time and disk before training, and refuse runs that cannot work."""
 
 from __future__ import annotations
 
@@ -8,25 +8,46 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from gem_lightning.errors import GemError
-from gem_lightning.lit.load import Load
 from gem_lightning.lit.optim import freeze_unreached, parameter_groups, set_trainable
-from gem_lightning.models.compat.assemble import quantisation
-from gem_lightning.models.compute import check_compute
+from gem_lightning.lit.strategies import SHARDED
+from gem_lightning.models.compat import quantisation
+from gem_lightning.models.compute import Kernels, check_compute
+from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.lora import check_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.planning.flops import FlopCounter
-from gem_lightning.models.planning.memory import GIB, Memory, Setup, estimate_memory
-from gem_lightning.models.planning.meta_network import config_for, network_shell
+from gem_lightning.models.planning.memory import GIB, Memory, Setup, config_for, estimate_memory, network_shell
 
-_SHARDED = ("fsdp", "fsdp2")
+_SAMPLED = 64  # samples whose tokens are counted: enough for a mean within some per cent, and quick
 _LOWER = (
     "lower data.batch_size (and raise trainer.accumulate_grad_batches) or data.max_length, recompute activations "
-    "(model.net.gradient_checkpointing=true), train adapters (experiment=gem7b_lora, gem7b_qlora) or share weights out "
+    "(model.net.gradient_checkpointing=true), train adapters (experiment=gem7b_lora, gem7b_qlora) or shard weights "
     "(strategy=fsdp2)"
 )
+
+
+@dataclass(frozen=True)
+class Load:
+    """Per-step workload of the data.
+
+    Attributes:
+        samples: Per epoch.
+        batches: Per epoch and process.
+        rows, length: Of the largest batch.
+        mean: Counts of an average batch, as :func:`gem_lightning.data.collate.count_items` names them.
+        largest: Counts of the largest one.
+    """
+
+    samples: int
+    batches: int
+    rows: int
+    length: int
+    mean: Mapping[str, float]
+    largest: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -38,7 +59,7 @@ class Run:
         freeze, unfreeze: Patterns of parameter names.
         lr_by_pattern: Patterns to rates of their own.
         optimizer: Dotted name of its class.
-        strategy: ``single``, ``ddp``, ``fsdp2`` or ``fsdp``.
+        strategy: As :func:`gem_lightning.lit.strategies.strategy_kind` names it.
         devices: Processes on all nodes.
         precision: As Lightning names it.
         accumulate: Batches a step.
@@ -62,7 +83,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`make_plan` found.
+    """Estimates of :func:`make_plan`.
 
     Attributes:
         parameters, trainable: Numbers of weights.
@@ -80,7 +101,7 @@ class Plan:
     checkpoint: float
 
     def hours(self, mfu: float, peak_tflops: float, devices: int) -> float:
-        """Of the whole run at a share ``mfu`` of the devices' peak."""
+        """Return the hours of the whole run at a share ``mfu`` of the devices' peak."""
         return self.flops / (mfu * peak_tflops * 1e12 * devices) / 3600
 
     def __str__(self) -> str:
@@ -100,15 +121,15 @@ class Plan:
 
 
 def refuse_what_cannot_work(run: Run) -> None:
-    """Combinations that would fail after the weights are loaded.
+    """Refuse combinations that would fail after the weights are loaded.
 
     Raises:
-        GemError: Which, and what works instead.
+        GemError: The combination, and one that works.
     """
     quantised, lora = run.net.get("quantization") is not None, run.net.get("lora") is not None
-    if quantised and run.strategy in _SHARDED:
-        raise GemError(f"expected whole weights for strategy={run.strategy}, got quantised ones; use strategy=ddp")
-    if lora and run.strategy in _SHARDED:
+    if quantised and run.strategy in SHARDED:
+        raise GemError(f"expected unquantised weights for strategy={run.strategy}, got quantised; use strategy=ddp")
+    if lora and run.strategy in SHARDED:
         raise GemError(f"expected no adapters for strategy={run.strategy}, got lora; use strategy=ddp or single")
     if quantised and not lora:
         raise GemError("expected adapters on a quantised model, whose own weights cannot train; set model.net.lora")
@@ -118,13 +139,13 @@ def refuse_what_cannot_work(run: Run) -> None:
     quantisation(run.net.get("quantization"))
     if lora:
         check_lora(run.net["lora"])
-    check_loss(run.net.get("loss", "auto"), "cuda" if run.cuda else "cpu")
+    check_loss((run.net.get("kernels") or Kernels()).loss, "cuda" if run.cuda else "cpu")
     if run.strategy == "fsdp" and not run.cuda:
         raise GemError("expected GPUs for strategy=fsdp, got none; use fsdp2, which also runs on CPUs")
 
 
 def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> Plan:
-    """Count and estimate; no weight is read.
+    """Count parameters and estimate resources; weights are not read.
 
     Args:
         run: Its settings.
@@ -165,7 +186,7 @@ def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> P
 
 
 def refuse_what_does_not_fit(plan: Plan, capacity: float) -> None:
-    """Compare a plan with the memory that is there.
+    """Refuse a plan that needs more memory than a device has.
 
     Args:
         plan: Of the run.
@@ -177,12 +198,12 @@ def refuse_what_does_not_fit(plan: Plan, capacity: float) -> None:
     if next(iter(plan.memory.values())).total > capacity:
         raise GemError(
             f"expected a step that fits into {capacity / GIB:.1f} GiB, got {_estimate(plan)}; {_LOWER}; "
-            "check_memory=false starts all the same"
+            "check_memory=false starts nevertheless"
         )
 
 
 def out_of_memory(error: BaseException, capacity: float, plan: Plan | None) -> GemError | None:
-    """What to say of a step that found no memory; None of any other error.
+    """Explain an out-of-memory error; None for any other error.
 
     Args:
         error: From the training loop.
@@ -192,13 +213,13 @@ def out_of_memory(error: BaseException, capacity: float, plan: Plan | None) -> G
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     if not (on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)):
         return None
-    said = "the CPU's memory is used up" if on_cpu else str(error).strip().split(". ")[0] or type(error).__name__
+    reason = "the CPU's memory is used up" if on_cpu else str(error).strip().split(". ")[0] or type(error).__name__
     estimate = "" if plan is None else f", after {_estimate(plan)}"
-    return GemError(f"expected a step that fits into {capacity / GIB:.1f} GiB, got {said!r}{estimate}; {_LOWER}")
+    return GemError(f"expected a step that fits into {capacity / GIB:.1f} GiB, got {reason!r}{estimate}; {_LOWER}")
 
 
 def _estimate(plan: Plan) -> str:
-    """Of the run's own memory, by part."""
+    """Format the estimate of the run's own memory, by part."""
     memory = next(iter(plan.memory.values()))
     parts = {name: getattr(memory, name) for name in Memory.__dataclass_fields__}
     shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size > 0.05 * GIB)
@@ -206,7 +227,7 @@ def _estimate(plan: Plan) -> str:
 
 
 def device_memory(cuda: bool) -> float:
-    """Bytes of this process's GPU, or of the machine."""
+    """Return the bytes of this process's GPU, or of the machine."""
     if cuda:
         return float(torch.cuda.get_device_properties(0).total_memory)
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -227,3 +248,51 @@ def _setup(run: Run, load: Load) -> Setup:
         quantised=None if quantised is None else 8 if quantised == "int8" else 4,
         cuda=run.cuda,
     )
+
+
+def measure_load(data: Any, devices: int) -> Load:
+    """Count the tokens of some training samples, the longest among them; signals are not read.
+
+    Args:
+        data: An ``InstructionDataModule``, prepared.
+        devices: Processes of the run.
+
+    Raises:
+        GemError: None of these samples has an answer to learn from.
+    """
+    dataset = data.dataset("train")
+    processor, rough = dataset.processor, dataset.samples.lengths
+    spread = np.linspace(0, len(dataset) - 1, min(_SAMPLED, len(dataset))).astype(int)
+    longest = np.argsort(rough)[-min(data.batch_size, _SAMPLED) :]
+    counted = {int(i): _counts(dataset, processor, int(i)) for i in {*spread, *longest}}
+    if not any(counts["labels"] for counts in counted.values()):
+        first = dataset.samples[next(iter(counted))].id
+        raise GemError(
+            f"expected samples with answers to learn from, got none among {len(counted)} samples (the "
+            f"first is {first!r}): give them turns from gpt, or raise data.max_length if these were cut off"
+        )
+    mean = {name: float(np.mean([counted[int(i)][name] for i in spread])) for name in counted[int(spread[0])]}
+    largest = max((counted[int(i)] for i in longest), key=lambda counts: counts["tokens"])
+    samples = len(dataset.samples.order(data.seed))
+    if data.batches.pack_to is None:
+        rows, length, each = data.batch_size, largest["tokens"], float(data.batch_size)
+        most = {name: value * rows for name, value in largest.items()}
+        batches = samples // (rows * devices)
+    else:
+        rows, length = data.batch_size, data.batches.pack_to
+        each = rows * length * 0.98 / mean["tokens"]
+        most = {name: value * each for name, value in mean.items()}
+        batches = int(samples / (each * devices))
+    return Load(samples, batches, rows, length, {name: value * each for name, value in mean.items()}, most)
+
+
+def _counts(dataset: Any, processor: Any, index: int) -> dict[str, int]:
+    found = dataset.placeholders(index)
+    ids = found["input_ids"]
+    return {
+        "tokens": len(ids),
+        "squares": len(ids) ** 2,
+        "labels": sum(label != IGNORE_INDEX for label in found["labels"][1:]),
+        "ecgs": ids.count(processor.ecg_token_id) // processor.ecg_tokens,
+        "tiles": -(-ids.count(processor.image_token_id) // processor.image.tile_tokens),
+    }

@@ -1,4 +1,4 @@
-"""Training shared out over processes (FSDP2), with checkpoints that every strategy reads."""
+"""Sharded training strategies (FSDP2, FSDP1) with atomic checkpoints, and the classification of any strategy."""
 
 from __future__ import annotations
 
@@ -10,21 +10,63 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning.fabric.strategies.model_parallel import _is_sharded_checkpoint
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, ParallelStrategy
+from lightning.pytorch.strategies import (
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    ParallelStrategy,
+    Strategy,
+    StrategyRegistry,
+)
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.jobs import replace_folder
 from gem_lightning.lit.checkpointing.io import AtomicCheckpointIO, cannot_write, seal, write_sums
-from gem_lightning.models.compat.names import check_fit
+from gem_lightning.models.compat import check_fit
 from gem_lightning.models.sharding import Sharding
 
 _COMPUTE = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16}
 
 
+SHARDED = ("fsdp", "fsdp2", "deepspeed_stage_3")  # kinds whose processes hold parts of the weights
+
+
+def strategy_kind(strategy: str | Strategy | type[Strategy] | None, devices: int = 1, stage: int | None = None) -> str:
+    """Classify a strategy by its class, as what the plan and the refusals of a run depend on.
+
+    Args:
+        strategy: A name of Lightning's ``StrategyRegistry``, ``auto`` or None, a strategy, or its class.
+        devices: Processes of the run; ``auto`` is DDP for several.
+        stage: ZeRO stage of a ``DeepSpeedStrategy``, where it is not in the name.
+
+    Returns:
+        ``single``, ``ddp`` (every process holds the weights), ``fsdp``, ``fsdp2`` or ``deepspeed_stage_3``.
+
+    Raises:
+        GemError: Lightning has no strategy of that name.
+    """
+    if strategy in (None, "auto"):
+        return "single" if devices == 1 else "ddp"
+    if isinstance(strategy, str):
+        if strategy not in StrategyRegistry:
+            known = ", ".join(StrategyRegistry.available_strategies())
+            raise GemError(f"expected trainer.strategy=auto or one of {known}, got {strategy!r}")
+        entry = StrategyRegistry[strategy]
+        strategy, stage = entry["strategy"], entry["init_params"].get("stage", stage)
+    kind = strategy if isinstance(strategy, type) else type(strategy)
+    if issubclass(kind, ModelParallelStrategy):
+        return "fsdp2"
+    if issubclass(kind, FSDPStrategy):
+        return "fsdp"
+    if issubclass(kind, DeepSpeedStrategy) and stage == 3:  # stages 1 and 2 leave the weights whole
+        return "deepspeed_stage_3"
+    return "ddp" if issubclass(kind, ParallelStrategy) else "single"
+
+
 class AtomicShards(ParallelStrategy):
-    """A strategy whose checkpoints are folders of shards, one file a process: whole, summed, or absent."""
+    """A strategy whose checkpoints are folders of shards, one file per process: complete with checksums, or absent."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """Write the shards under another name, flush them to disk, and rename when all processes are done.
@@ -45,7 +87,7 @@ class AtomicShards(ParallelStrategy):
         self._together(final, lambda: self._publish(final, parts))
 
     def _together(self, final: Path, step: Callable[[], Any]) -> Any:
-        """Do a step on every process and wait for all; where it fails on one, the checkpoint is given up on all.
+        """Do a step on every process and wait for all; if it fails on one, the checkpoint is discarded on all.
 
         Raises:
             CheckpointError: A process could not write.
@@ -63,24 +105,24 @@ class AtomicShards(ParallelStrategy):
         return result
 
     def _own(self, folder: Path) -> list[str]:
-        """Names of the files that this process wrote; what belongs to all counts as the first one's."""
+        """Names of the files that this process wrote; common files count as the first one's."""
         rank, names = self.global_rank, [path.name for path in folder.iterdir()]
         return [name for name in names if name.startswith(f"__{rank}_") or (rank == 0 and not name.startswith("__"))]
 
     def _publish(self, final: Path, parts: list[dict[str, tuple[int, int]]]) -> None:
-        """The first process writes the sums of all and puts the folder in place."""
+        """Write the checksums of all processes and rename the folder, on the first process."""
         if self.is_global_zero:
             write_sums(_partial(final), {name: value for part in parts for name, value in part.items()})
             replace_folder(_partial(final), final)
 
 
 def _partial(final: Path) -> Path:
-    """What a checkpoint is called until it is whole."""
+    """Return the name of a checkpoint until it is complete."""
     return final.with_name(f".{final.name}.partial")
 
 
 class ShardedStrategy(AtomicShards, ModelParallelStrategy):
-    """FSDP2 over all processes: each holds its share of weights, gradients and optimiser state.
+    """FSDP2 over all processes: each holds a shard of weights, gradients and optimiser state.
 
     ``precision=bf16-mixed`` gathers weights and computes in bfloat16, sums gradients in float32, and leaves weights,
     optimiser state and buffers in float32. Checkpoints are folders, one file a process.
@@ -94,7 +136,7 @@ class ShardedStrategy(AtomicShards, ModelParallelStrategy):
 
     @property
     def sharding(self) -> Sharding:
-        """How a network is to be shared out.
+        """How a network is to be sharded.
 
         Raises:
             GemError: The precision has no sharded form.
@@ -110,7 +152,7 @@ class ShardedStrategy(AtomicShards, ModelParallelStrategy):
         super().setup_environment()
 
     def setup(self, trainer: Any) -> None:
-        """Refuse a network that was not shared out: its gradients would go their own ways.
+        """Refuse a network that was not sharded: its ranks would train apart.
 
         Raises:
             GemError: The module ignores ``strategy.sharding``.
@@ -118,7 +160,7 @@ class ShardedStrategy(AtomicShards, ModelParallelStrategy):
         from torch.distributed.tensor import DTensor
 
         if not any(isinstance(parameter, DTensor) for parameter in self.model.parameters()):  # type: ignore[union-attr]
-            raise GemError(f"expected a network that can be shared out, got {type(self.model).__name__}; strategy=ddp")
+            raise GemError(f"expected a network that can be sharded, got {type(self.model).__name__}; strategy=ddp")
         super().setup(trainer)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -153,7 +195,7 @@ class ShardedStrategy(AtomicShards, ModelParallelStrategy):
 
 
 class Fsdp1Strategy(AtomicShards, FSDPStrategy):
-    """FSDP1, for GPUs only: each process reads the whole network before it keeps its share; prefer ``strategy=fsdp2``.
+    """FSDP1, for GPUs only: each process reads the whole network before it keeps its shard; prefer ``strategy=fsdp2``.
 
     Precision as with :class:`ShardedStrategy`: the module's buffers stay in float32.
     """
@@ -169,7 +211,7 @@ class Fsdp1Strategy(AtomicShards, FSDPStrategy):
 
     @property
     def mixed_precision_config(self) -> Any:
-        """Computation in bfloat16 where the precision asks for it; sums and buffers in float32."""
+        """Compute in bfloat16 where the precision requires it; sums and buffers stay in float32."""
         from torch.distributed.fsdp import MixedPrecision
 
         dtype = _COMPUTE.get(str(self.precision_plugin.precision))
@@ -177,10 +219,10 @@ class Fsdp1Strategy(AtomicShards, FSDPStrategy):
 
 
 def named(state: dict[str, Any], order: list[str]) -> dict[str, Any]:
-    """torch's optimiser state by numbers of parameters, by their names.
+    """Key torch's optimiser state, whose keys are numbers of parameters, by their names.
 
     Args:
-        state: As ``optimizer.state_dict()`` gives it.
+        state: As ``optimizer.state_dict()`` returns it.
         order: Names of the optimiser's parameters, group by group.
     """
     return {
@@ -190,7 +232,7 @@ def named(state: dict[str, Any], order: list[str]) -> dict[str, Any]:
 
 
 def stored_shapes(folder: Path) -> dict[str, Any]:
-    """Names of a folder's weights, each with its shape (as an empty tensor on the meta device).
+    """Read the names of a folder's weights, each with its shape (as an empty tensor on the meta device).
 
     Raises:
         CheckpointError: The folder's own index cannot be read.

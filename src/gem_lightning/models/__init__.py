@@ -1,9 +1,15 @@
-"""Networks that read ECGs: the encoder, the multimodal language model, and published weights in both directions."""
+"""Networks that read ECGs: encoders, the multimodal language model, and conversion of published weights.
+
+Importing this package registers the family with transformers: ``AutoConfig``, ``AutoModel``,
+``AutoModelForImageTextToText`` and ``AutoProcessor`` then load its folders.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from gem_lightning.models import modeling_gem, processing_gem  # both register their classes with transformers
 
 _HOME_OF = {
     "EcgCoCa": "encoder.coca",
@@ -17,12 +23,12 @@ _HOME_OF = {
     "Interpretation": "gem",
     "build_gem": "build",
     "build_processor": "build",
-    "build_projector": "projector",
+    "build_projector": "fusion",
     "generate_texts": "generation",
-    "load_gem": "compat.load",
-    "load_original": "compat.original",
-    "save_original": "compat.original",
-    "tiny_tokenizer": "word_tokenizer",
+    "load_gem": "compat",
+    "load_original": "compat",
+    "save_original": "compat",
+    "tiny_tokenizer": "build",
     "tokenize_conversation": "chat.formats",
 }
 __all__ = [
@@ -47,19 +53,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from gem_lightning.models.build import build_gem, build_processor
+    from gem_lightning.models.build import build_gem, build_processor, tiny_tokenizer
     from gem_lightning.models.chat.formats import tokenize_conversation
-    from gem_lightning.models.compat.load import load_gem
-    from gem_lightning.models.compat.original import load_original, save_original
+    from gem_lightning.models.compat import load_gem, load_original, save_original
     from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
     from gem_lightning.models.encoder.coca import EcgCoCa
     from gem_lightning.models.encoder.transformer import EcgTransformer
+    from gem_lightning.models.fusion import build_projector
     from gem_lightning.models.gem import Gem, Interpretation
     from gem_lightning.models.generation import generate_texts
     from gem_lightning.models.modeling_gem import GemForConditionalGeneration, GemModel
     from gem_lightning.models.processing_gem import GemProcessor
-    from gem_lightning.models.projector import build_projector
-    from gem_lightning.models.word_tokenizer import tiny_tokenizer
 
 
 def __getattr__(name: str) -> Any:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.chat.formats import TEMPLATE
-from gem_lightning.models.compat import towers
-from gem_lightning.models.compat.assemble import load_tensors
-from gem_lightning.models.compat.load import find_folder, load_gem, load_processor
-from gem_lightning.models.compat.names import LLM_LAYOUT, PARTS, parts_of, translate
-from gem_lightning.models.compat.tensor_files import open_folder
-from gem_lightning.models.compute import as_dtype, check_compute, compile_layers, recompute
+from gem_lightning.models.compat import (
+    LLM_LAYOUT,
+    PARTS,
+    ecg_config_of,
+    find_folder,
+    load_gem,
+    load_processor,
+    load_tensors,
+    open_folder,
+    parts_of,
+    read_ecg_tower,
+    read_vision_tower,
+    translate,
+)
+from gem_lightning.models.compute import Kernels, as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.loss import check_loss
@@ -37,56 +46,55 @@ def build_gem(
     lora: Mapping[str, Any] | None = None,
     quantization: Mapping[str, Any] | str | None = None,
     dtype: str | torch.dtype = "float32",
-    attention: str = "sdpa",
     gradient_checkpointing: bool | int | str = False,
-    compile: bool | str = False,
-    loss: str = "auto",
+    kernels: Kernels | None = None,
     shard: Sharding | None = None,
     **switches: Any,
 ) -> Any:
-    """A network to train: from a checkpoint, from pretrained parts, or from nothing.
+    """Build a network to train: from a checkpoint, from pretrained parts, or from scratch.
 
     Args:
         llm: Folder or hub id of a causal language model, or the fields of its config (``model_type`` and sizes) for
             one from scratch.
         ecg: Checkpoint of an ECG tower (``cpt_wfep_epoch_20.pt`` or a folder of ours), or the fields of
-            :class:`EcgConfig` for one from scratch; a mapping may name a ``checkpoint`` beside its fields; ``none``
-            leaves the tower out.
+            :class:`EcgConfig` for one from scratch; a mapping may name a ``checkpoint`` along with its fields; ``none``
+            omits the tower.
         vision: Folder or hub id of a CLIP or SigLIP vision tower, or the fields of its config, or ``none``.
         checkpoint: A whole model (ours, published GEM, PULSE, LLaVA) in place of the parts; ``ecg`` and ``vision``
             then only name towers that it lacks.
         lora: Fields of peft's ``LoraConfig``; None trains the weights themselves.
         quantization: ``nf4``, ``int8`` or the fields of ``BitsAndBytesConfig``; needs ``checkpoint``.
         dtype: Of the weights, such as ``bfloat16``.
-        attention: ``sdpa``, ``eager``, ``flash_attention_2`` or ``flex_attention``.
         gradient_checkpointing: Recompute activations in the backward pass, see
             :func:`gem_lightning.models.compute.recompute`.
-        compile: ``torch.compile`` each layer of the language model; a text names the backend.
-        loss: ``auto``: Liger's fused kernel on a GPU where it is installed, else chunks; ``chunked``; or ``liger``, an
-            error where it cannot run.
-        shard: Shares the network out over processes, see :class:`gem_lightning.models.sharding.Sharding`.
+        kernels: Implementations of attention and loss, and compilation; they do not change what is computed.
+        shard: Shards the network over processes, see :class:`gem_lightning.models.sharding.Sharding`.
         **switches: Further fields of :class:`GemConfig`.
 
     Returns:
         A ``GemForConditionalGeneration`` in training mode, or the peft wrapper of one.
     """
     dtype = as_dtype(dtype)
-    check_compute({"attention": attention, "compile": compile})
-    check_loss(loss)
+    kernels = kernels or Kernels()
+    check_compute({"kernels": kernels})
+    check_loss(kernels.loss)
     _check_together(checkpoint, lora, quantization, shard)
+    unknown = sorted(switches.keys() - inspect.signature(GemConfig).parameters.keys())
+    if unknown:  # a config of transformers accepts and ignores any name
+        raise DataError(f"expected arguments of build_gem or fields of GemConfig, got {', '.join(unknown)}")
     if checkpoint is not None:
         tower, images = named_towers({"ecg": ecg, "vision": vision})
-        model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=attention, shard=shard)
+        model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=kernels.attention, shard=shard)
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
     else:
-        model = _assemble(llm, ecg, vision, dtype, attention, switches, shard)
-    model.config.fresh_parts = None  # what was drawn at random is about to be trained
-    model.token_loss = loss
+        model = _assemble(llm, ecg, vision, dtype, kernels.attention, switches, shard)
+    model.config.fresh_parts = None  # randomly initialised parts are about to be trained
+    model.token_loss = kernels.loss
     recompute(model, gradient_checkpointing)
     if lora is not None:
         model = add_lora(model, **lora)
-    if compile:
-        compile_layers(model, compile)
+    if kernels.compile:
+        compile_layers(model, kernels.compile)
     return model.train()
 
 
@@ -95,14 +103,14 @@ def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Shardi
     if quantization is not None and checkpoint is None:
         raise DataError("expected a checkpoint to quantise, got parts; save the model first and name its folder")
     if lora is not None and shard is not None:
-        raise DataError("expected whole weights to share out, got lora; use strategy=ddp, or leave lora out")
+        raise DataError("expected no adapters with sharding, got lora; use strategy=ddp, or omit lora")
 
 
 def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **settings: Any) -> GemProcessor:
     """The processor of a network that :func:`build_gem` makes.
 
     Args:
-        tokenizer: Folder, hub id, or the tokenizer itself; the folder of a whole model gives its own processor.
+        tokenizer: Folder, hub id, or the tokenizer itself; the folder of a whole model provides its own processor.
         net: The arguments of :func:`build_gem` (a mapping, or a partial of it), from which the sizes are read; with a
             ``checkpoint``, its own tokenizer is taken.
         **settings: Further arguments of :class:`GemProcessor`; ``chat=None`` means the tokenizer's own template where
@@ -180,7 +188,7 @@ def _ecg_config(source: Source) -> EcgConfig | dict[str, Any] | str | None:
         return None
     if isinstance(source, Mapping):
         return {name: value for name, value in source.items() if name != "checkpoint"}
-    return towers.ecg_config_of(source)
+    return ecg_config_of(source)
 
 
 def _assemble(
@@ -203,10 +211,44 @@ def _assemble(
     config._attn_implementation = attention
     tensors: dict[str, Any] = {}
     if tower is not None:
-        tensors |= {PARTS["ecg_tower"] + name: value for name, value in towers.read_ecg_tower(tower).items()}
+        tensors |= {PARTS["ecg_tower"] + name: value for name, value in read_ecg_tower(tower).items()}
     if isinstance(vision, (str, os.PathLike)) and vision != "none":
-        tensors |= towers.read_vision_tower(find_folder(vision))
+        tensors |= read_vision_tower(find_folder(vision))
     if isinstance(llm, (str, os.PathLike)):
         tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
     config.fresh_parts = sorted(PARTS.keys() - parts_of(tensors))
     return load_tensors(config, tensors, dtype, attention=attention, shard=shard)
+
+
+PACKAGED = Path(__file__).parent / "tokenizers" / "ecg_bpe.json"
+_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """The packaged tokenizer of 640 tokens, learned from composed interpretations (see :func:`learn_tokenizer`)."""
+    return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED), **_SPECIAL)
+
+
+def learn_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer whose digits stand alone, so that a network can learn numbers place by place.
+
+    Args:
+        texts: To learn the merges from.
+        vocab_size: Tokens, at least 256 bytes and the three special ones.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(_SPECIAL.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_SPECIAL)

@@ -1,4 +1,4 @@
-"""The model card that goes with saved weights."""
+"""Model card of saved weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Research software, not a medical device: nothing this model writes may guide the
 | ECG tower | {ecg} |
 | image tower | {vision} |
 | parameters | {parameters:,} |
-{fresh}
+{untrained}
 ## Use
 
 ```python
@@ -32,13 +32,13 @@ print(found.text)
 print(found.claims)  # every claim in the text, checked against the record's own measurements
 ```
 
-`import gem_lightning` makes `AutoModelForImageTextToText` and `AutoProcessor` load it too.
+After `import gem_lightning.models`, `AutoModelForImageTextToText` and `AutoProcessor` load it too.
 Made with gem-lightning {version}; the method is GEM, arXiv:2503.06073.
 """
 
 
 def write_card(model: Any, folder: Path) -> None:
-    """Write README.md beside saved weights, unless one is there already."""
+    """Write README.md into a folder of weights, unless it exists."""
     target = folder / "README.md"
     if target.exists():
         return
@@ -46,7 +46,7 @@ def write_card(model: Any, folder: Path) -> None:
 
     config = model.config
     text, ecg, vision = config.text_config, config.ecg_config, config.vision_config
-    fresh = ", ".join(config.fresh_parts or ())
+    untrained = ", ".join(config.fresh_parts or ())
     target.write_text(
         _CARD.format(
             llm=f"{text.model_type}, {text.num_hidden_layers} layers of width {text.hidden_size}",
@@ -55,7 +55,7 @@ def write_card(model: Any, folder: Path) -> None:
             if vision
             else "none",
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            fresh=f"\nDrawn at random and not trained: {fresh}.\n" if fresh else "",
+            untrained=f"\nRandomly initialised and not trained: {untrained}.\n" if untrained else "",
             version=__version__,
         ),
         encoding="utf-8",

@@ -1,8 +1,9 @@
-"""What a step computes twice to save memory, and what it compiles to save time."""
+"""Compute options: dtypes, kernels, activation recomputation and compilation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -29,6 +30,22 @@ _KEPT = [
 ]
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """Implementations of a network's parts; they change speed and memory, not the result.
+
+    Attributes:
+        attention: One of :data:`ATTENTIONS`.
+        loss: ``auto`` (Liger's fused kernel on a GPU where it is installed, else chunks), ``chunked``, or ``liger``,
+            which is an error where it cannot run.
+        compile: ``torch.compile`` each layer of the language model; a string names the backend.
+    """
+
+    attention: str = "sdpa"
+    loss: str = "auto"
+    compile: bool | str = False
+
+
 def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """A dtype of weights by its name.
 
@@ -48,15 +65,15 @@ def check_compute(arguments: Mapping[str, Any]) -> None:
 
     Raises:
         GemError: An unknown dtype, attention, backend of ``torch.compile``, or way to recompute; or flash-attn, which
-            is no extra of ours, is asked for and not installed.
+            is no extra of this package, is not installed.
     """
     as_dtype(arguments.get("dtype") or "float32")
-    attention = arguments.get("attention") or "sdpa"
+    kernels = arguments.get("kernels") or Kernels()
+    attention, backend = kernels.attention, kernels.compile
     if attention not in ATTENTIONS:
         raise GemError(f"expected attention to be one of {ATTENTIONS}, got {attention!r}")
     if attention == "flash_attention_2" and find_spec("flash_attn") is None:
         raise GemError("expected flash-attn for attention=flash_attention_2, got none; pip install flash-attn, or sdpa")
-    backend = arguments.get("compile") or False
     if isinstance(backend, str) and backend not in torch.compiler.list_backends(exclude_tags=()):  # type: ignore
         raise GemError(
             f"expected compile to be true, false or one of {torch.compiler.list_backends()}, got {backend!r}"

@@ -87,8 +87,8 @@ class GemConfig(PreTrainedConfig):
             compared with (width, height).
         image_newline: The model owns a newline embedding for ``spatial_unpad``.
         loss_chunk_mib: Memory that one chunk of logits may take while computing the loss, MiB in float32.
-        fresh_parts: Parts whose weights were drawn at random when the model was assembled and not trained since.
-        original: Facts of the published folder that the weights came from, needed to write it again.
+        fresh_parts: Parts whose weights were randomly initialised when the model was assembled and not trained since.
+        original: Facts of the published folder that the weights came from, needed to write that layout.
 
     Raises:
         CheckpointError: The config was written by a newer major version.

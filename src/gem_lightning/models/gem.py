@@ -11,7 +11,7 @@ import torch
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
-from gem_lightning.models.compat.load import load_gem
+from gem_lightning.models.compat import load_gem
 from gem_lightning.models.generation import generate_texts
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.reporting.interpretation import Interpretation

@@ -1,4 +1,4 @@
-"""Answers from a network: batches of any mix of modalities, each sample as if it were alone."""
+"""Batched generation for any mix of modalities; each sample's answer is the one it gets alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def generate_texts(
     batch_size: int = 8,
     **settings: Any,
 ) -> list[str]:
-    """Greedy answers unless ``settings`` say otherwise.
+    """Generate answers, greedily unless ``settings`` differ.
 
     Args:
         model: A ``GemForConditionalGeneration`` or a peft wrapper of it.

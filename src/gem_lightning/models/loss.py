@@ -64,7 +64,7 @@ def check_loss(how: str, device_type: str | None = None) -> None:
     """Refuse a loss that cannot be had.
 
     Args:
-        how: As asked for.
+        how: As configured.
         device_type: Where it will run, such as ``cuda``; None where that is not known yet.
 
     Raises:

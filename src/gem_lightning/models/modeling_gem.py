@@ -23,9 +23,8 @@ from gem_lightning.errors import DataError
 from gem_lightning.models.card import write_card
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.encoder.transformer import EcgTransformer
-from gem_lightning.models.fusion import merge_tiles, scatter_features
+from gem_lightning.models.fusion import build_projector, merge_tiles, scatter_features
 from gem_lightning.models.loss import next_token_loss
-from gem_lightning.models.projector import build_projector
 
 
 class GemPreTrainedModel(PreTrainedModel):
@@ -266,7 +265,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
             past_key_values: Cache of earlier tokens.
             inputs_embeds: (B, S, H) in place of ``input_ids``, already fused.
             logits_to_keep: Number of last positions, or index tensor, whose logits are wanted; 0 means all.
-            return_logits: None leaves the logits out while training with labels, where nobody reads them.
+            return_logits: None omits the logits while training with labels, where they are unused.
             num_items_in_batch: Divisor of the loss in place of the number of labels.
             **kwargs: For the language model.
 
@@ -275,7 +274,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         """
         kwargs.pop("return_dict", None)
         if labels is not None:
-            kwargs.setdefault("use_cache", False)  # nothing follows, and packed rows are told apart only without
+            kwargs.setdefault("use_cache", False)  # no token follows, and packed rows are separated only without
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -288,20 +287,17 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        loss = logits = None
-        if labels is not None:
-            vocab, chunk = self.config.text_config.vocab_size, self.config.loss_chunk_mib
-            loss = next_token_loss(hidden, labels, self.lm_head, vocab, chunk, num_items_in_batch, self.token_loss)
+        logits = None
         if return_logits or (return_logits is None and (labels is None or not self.training)):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden[:, keep])
-        return CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        loss = None if labels is None else self._loss(hidden, labels, num_items_in_batch)
+        cache = outputs.past_key_values
+        return CausalLMOutputWithPast(loss, logits, cache, outputs.hidden_states, outputs.attentions)  # type: ignore
+
+    def _loss(self, hidden: Tensor, labels: Tensor, divisor: Tensor | int | None) -> Tensor:
+        vocab, chunk = self.config.text_config.vocab_size, self.config.loss_chunk_mib
+        return next_token_loss(hidden, labels, self.lm_head, vocab, chunk, divisor, self.token_loss)
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Write config, weights, generation settings and a model card."""

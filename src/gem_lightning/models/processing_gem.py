@@ -1,8 +1,9 @@
-"""Conversations, ECGs and pictures to the tensors that the network reads."""
+"""Conversations, ECGs and images to the tensors that the network reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -16,29 +17,20 @@ from gem_lightning.models.chat.tokens import ECG, IMAGE
 from gem_lightning.models.configuration_gem import ECG_TOKEN_ID, IGNORE_INDEX, IMAGE_TOKEN_ID, GemConfig
 from gem_lightning.models.fusion import count_image_tokens
 from gem_lightning.models.placeholders import expand_markers, read_messages, share_out, without_markers
-from gem_lightning.models.signals import signal_values
-from gem_lightning.models.tiles import CLIP_MEAN, CLIP_STD, Picture, image_tiles, normalise
+from gem_lightning.models.preprocessing import EcgOptions, Image, ImageOptions, image_tiles, normalise, signal_values
 from gem_lightning.render.fit import best_grid
 
 
 class GemProcessor(ProcessorMixin):
-    """Turns what people have (text, records, pictures) into what :class:`GemForConditionalGeneration` takes.
+    """Turns text, records and images into the inputs of :class:`GemForConditionalGeneration`.
+
+    Saved folders hold all settings side by side (``image_size``, ``contract``, ...); :meth:`from_pretrained` and
+    :meth:`from_config` take them by these names too.
 
     Args:
         tokenizer: Of the language model.
-        image_size: Side of an image tile, pixels.
-        patch_size: Side of an image patch, pixels.
-        image_mode: ``pad``, ``stretch``, ``ori`` or ``anyres``, see :func:`gem_lightning.models.tiles.image_tiles`.
-        image_merge: ``flat``, ``spatial`` or ``spatial_unpad``, as in the model's config.
-        image_grid_pinpoints: Canvases of anyres, pixels.
-        image_mean: Mean colour, 0 to 1.
-        image_std: Deviation of the colours.
-        tile_tokens: Tokens of one image tile; None means one per patch.
-        ecg_samples: Samples per lead that the ECG tower reads.
-        ecg_patch_size: Samples per ECG token.
-        sampling_rate: Rate that the ECG tower was trained at, Hz.
-        contract: ``clean`` orders leads by name and resamples; ``gem`` takes rows and rate as they come, as the
-            published weights were trained.
+        image: How images become tiles, and tiles tokens.
+        ecg: How records become arrays, and arrays tokens.
         chat: Conversation format, see :func:`gem_lightning.models.chat.formats.tokenize_conversation`.
         legacy_masks: Label masks with the original's faults.
         ecg_token_id: Placeholder of one ECG token.
@@ -49,39 +41,22 @@ class GemProcessor(ProcessorMixin):
     def __init__(
         self,
         tokenizer: Any = None,
-        image_size: int = 336,
-        patch_size: int = 14,
-        image_mode: str = "pad",
-        image_merge: str = "flat",
-        image_grid_pinpoints: Sequence[Sequence[int]] | None = None,
-        image_mean: Sequence[float] = CLIP_MEAN,
-        image_std: Sequence[float] = CLIP_STD,
-        tile_tokens: int | None = None,
-        ecg_samples: int = 5000,
-        ecg_patch_size: int = 50,
-        sampling_rate: float = 500.0,
-        contract: str = "clean",
+        image: ImageOptions | None = None,
+        ecg: EcgOptions | None = None,
         chat: Any = "llava_v1",
         legacy_masks: bool = False,
         ecg_token_id: int = ECG_TOKEN_ID,
         image_token_id: int = IMAGE_TOKEN_ID,
         chat_template: str | None = None,
     ) -> None:
-        if contract not in ("clean", "gem"):
-            raise DataError(f"expected the contract clean or gem, got {contract!r}")
         super().__init__(tokenizer, chat_template=chat_template)
-        self.image_size, self.patch_size = image_size, patch_size
-        self.image_mode, self.image_merge = image_mode, image_merge
-        self.image_grid_pinpoints = [list(pair) for pair in image_grid_pinpoints] if image_grid_pinpoints else None
-        self.image_mean, self.image_std = list(image_mean), list(image_std)
-        self.tile_tokens = tile_tokens if tile_tokens is not None else (image_size // patch_size) ** 2
-        self.ecg_samples, self.ecg_patch_size, self.sampling_rate = ecg_samples, ecg_patch_size, sampling_rate
-        self.contract, self.chat, self.legacy_masks = contract, plain_chat(chat), legacy_masks
+        self.image, self.ecg = image or ImageOptions(), ecg or EcgOptions()
+        self.chat, self.legacy_masks = plain_chat(chat), legacy_masks
         self.ecg_token_id, self.image_token_id = ecg_token_id, image_token_id
 
     @classmethod
     def from_config(cls, tokenizer: Any, config: GemConfig, **settings: Any) -> GemProcessor:
-        """The processor that fits a network; ``settings`` are further arguments of the class."""
+        """Build the processor that fits a network; ``settings`` override single settings."""
         fitted: dict[str, Any] = {"ecg_token_id": config.ecg_token_id, "image_token_id": config.image_token_id}
         if config.vision_config is not None:
             fitted |= {
@@ -96,60 +71,79 @@ class GemProcessor(ProcessorMixin):
         if config.ecg_config is not None:
             ecg = config.ecg_config
             fitted |= {"ecg_samples": ecg.samples, "ecg_patch_size": ecg.patch_size, "sampling_rate": ecg.sampling_rate}
-        return cls(tokenizer, **fitted | settings)
+        return cls(tokenizer, **_grouped(fitted | settings))
+
+    @classmethod
+    def from_args_and_dict(cls, args: Any, processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build from a saved folder's settings; called by ``from_pretrained``."""
+        unused = {"return_unused_kwargs": kwargs.pop("return_unused_kwargs", False)}
+        return super().from_args_and_dict(args, _grouped(processor_dict | kwargs), **unused)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings side by side, as saved folders hold them."""
+        found = super().to_dict()
+        image, ecg = found.pop("image"), found.pop("ecg")
+        return found | asdict(image) | asdict(ecg)
+
+    @property
+    def contract(self) -> str:
+        """Signal contract, ``clean`` or ``gem``."""
+        return self.ecg.contract
 
     @property
     def ecg_tokens(self) -> int:
         """Tokens of one ECG."""
-        return self.ecg_samples // self.ecg_patch_size + 1
+        return self.ecg.ecg_samples // self.ecg.ecg_patch_size + 1
 
     @property
     def pad_id(self) -> int:
-        """Id that fills short texts; the mask hides it, so any id will do where the tokenizer names none."""
+        """Id of padding; the mask hides it, so any id will do where the tokenizer names none."""
         return next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
 
     def ecg_values(self, ecg: Any) -> np.ndarray:
         """float32 (leads, samples) of one record (``EcgRecord``) or array (leads, samples), mV, without NaN."""
-        return signal_values(ecg, self.ecg_samples, self.sampling_rate, self.contract)
+        return signal_values(ecg, self.ecg.ecg_samples, self.ecg.sampling_rate, self.ecg.contract)
 
-    def image_values(self, picture: Picture) -> tuple[np.ndarray, tuple[int, int]]:
-        """float32 (tiles, 3, h, w) of one picture, and its size (width, height), pixels."""
-        size = picture.size if not isinstance(picture, np.ndarray) else picture.shape[1::-1]
-        tiles = image_tiles(picture, self.image_mode, self.image_size, self.image_grid_pinpoints, self.image_mean)
-        return normalise(tiles, self.image_mean, self.image_std), (int(size[0]), int(size[1]))
+    def image_values(self, image: Image) -> tuple[np.ndarray, tuple[int, int]]:
+        """float32 (tiles, 3, h, w) of one image, and its size (width, height), pixels."""
+        size = image.size if not isinstance(image, np.ndarray) else image.shape[1::-1]
+        own = self.image
+        tiles = image_tiles(image, own.image_mode, own.image_size, own.image_grid_pinpoints, own.image_mean)
+        return normalise(tiles, own.image_mean, own.image_std), (int(size[0]), int(size[1]))
 
     def image_tokens(self, size: tuple[int, int] | None = None, tiles: int = 1) -> int:
-        """Tokens of a picture of ``size`` (width, height) cut into ``tiles``."""
-        if size is None and (self.image_mode == "anyres" or tiles > 1):
-            raise DataError("expected the sizes of the pictures for anyres, got none; pass images or image_sizes")
+        """Tokens of an image of ``size`` (width, height) cut into ``tiles``."""
+        own = self.image
+        if size is None and (own.image_mode == "anyres" or tiles > 1):
+            raise DataError("expected the sizes of the images for anyres, got none; pass images or image_sizes")
         return count_image_tokens(
             tiles,
             size or (1, 1),
-            merge=self.image_merge,
-            side=self.image_size // self.patch_size,
-            tile_tokens=self.tile_tokens,
-            tile_size=self.image_size,
-            pinpoints=self.image_grid_pinpoints,
+            merge=own.image_merge,
+            side=own.image_size // own.patch_size,
+            tile_tokens=own.tile_tokens,
+            tile_size=own.image_size,
+            pinpoints=own.image_grid_pinpoints,
         )
 
     def encode(
         self,
         conversation: Sequence[Message],
         ecgs: Sequence[Any] = (),
-        images: Sequence[Picture] = (),
+        images: Sequence[Image] = (),
         max_length: int | None = None,
         add_generation_prompt: bool = False,
     ) -> dict[str, Any]:
-        """One conversation with its data; :meth:`pad` makes a batch of several.
+        """Encode one conversation with its data; :meth:`pad` makes a batch of several.
 
         Args:
             conversation: Messages ``{"from", "value"}`` or ``{"role", "content"}``. An ``<ecg>`` is the place of one
-                ECG and an ``<image>`` of one picture; without any ``<ecg>``, each ``<image>`` is the place of an ECG
-                and of its picture, as in the published data. Markers of a modality that is not given vanish.
+                ECG and an ``<image>`` of one image; without any ``<ecg>``, each ``<image>`` is the place of an ECG
+                and of its image, as in the published data. Markers of a modality that is not given vanish.
             ecgs: Records or arrays, in the order of their markers.
-            images: Pictures, in the order of their markers.
+            images: Images, in the order of their markers.
             max_length: Longest sample, tokens; the end of a longer one is cut.
-            add_generation_prompt: End with what asks for an answer.
+            add_generation_prompt: End with the start of an answer.
 
         Returns:
             ``input_ids`` and ``labels`` (lists), ``cut`` (bool) and, where given, ``ecg_values`` (n, leads, samples),
@@ -158,14 +152,14 @@ class GemProcessor(ProcessorMixin):
         Raises:
             DataError: Markers and data differ in number, or the cut would go through them.
         """
-        pictures = [self.image_values(image) for image in images]
-        tokens = [self.image_tokens(size, len(tiles)) for tiles, size in pictures]
+        values = [self.image_values(image) for image in images]
+        tokens = [self.image_tokens(size, len(tiles)) for tiles, size in values]
         item = self._tokens(conversation, [self.ecg_tokens] * len(ecgs), tokens, max_length, add_generation_prompt)
         if len(ecgs):
             item["ecg_values"] = torch.from_numpy(np.stack([self.ecg_values(ecg) for ecg in ecgs]))
-        if pictures:
-            item["pixel_values"] = [torch.from_numpy(tiles) for tiles, _ in pictures]
-            item["image_sizes"] = [size for _, size in pictures]
+        if values:
+            item["pixel_values"] = [torch.from_numpy(tiles) for tiles, _ in values]
+            item["image_sizes"] = [size for _, size in values]
         return item
 
     def tokenize_conversation(
@@ -176,13 +170,13 @@ class GemProcessor(ProcessorMixin):
         image_sizes: Sequence[tuple[int, int]] | None = None,
         max_length: int | None = None,
     ) -> dict[str, Any]:
-        """Ids and labels with the placeholders of data that lie elsewhere: one ECG and picture at each marker.
+        """Return ids and labels with the placeholders of data that lie elsewhere: one ECG and image at each marker.
 
         Args:
             conversation: See :meth:`encode`.
-            has_ecg: Its ECGs will be there.
-            has_image: Its pictures will be there.
-            image_sizes: (width, height) of each picture; needed for anyres.
+            has_ecg: Its ECGs will be given.
+            has_image: Its images will be given.
+            image_sizes: (width, height) of each image; needed for anyres.
             max_length: Longest sample, tokens.
         """
         messages = read_messages(conversation)
@@ -205,42 +199,42 @@ class GemProcessor(ProcessorMixin):
         max_length: int | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """A batch of questions or conversations.
+        """Encode a batch of questions or conversations.
 
         Args:
             text: One question, or one per sample.
             ecgs: Records or arrays: one list for the batch in reading order, or one list per sample.
-            images: Pictures, like ``ecgs``.
+            images: Images, like ``ecgs``.
             conversations: One conversation (a list of messages) or one per sample, in place of ``text``.
-            padding: ``left`` or ``right``; by default left where an answer is asked for.
-            add_generation_prompt: End with what asks for an answer; by default where ``text`` is given or a
+            padding: ``left`` or ``right``; by default left where an answer is to be generated.
+            add_generation_prompt: End with the start of an answer; by default where ``text`` is given or a
                 conversation ends with a question.
             max_length: Longest sample, tokens.
             **kwargs: ``return_tensors`` and the like are accepted for compatibility; tensors are always returned.
 
         Returns:
-            ``input_ids, attention_mask`` (B, S), ``labels`` where no answer is asked for, ``ecg_values``,
+            ``input_ids, attention_mask`` (B, S), ``labels`` where none is to be generated, ``ecg_values``,
             ``pixel_values`` and ``image_sizes`` where there are any.
 
         Raises:
             DataError: Markers and data differ in number.
         """
         batch = _conversations(text, conversations)
-        ask = add_generation_prompt
-        if ask is None:
-            ask = text is not None or batch[0][-1]["from"] == "human"
+        prompt = add_generation_prompt
+        if prompt is None:
+            prompt = text is not None or batch[0][-1]["from"] == "human"
         parts = share_out(batch, list(ecgs or []), list(images or []))
         items = [
-            self.encode(messages, own_ecgs, own_images, max_length, ask) for messages, own_ecgs, own_images in parts
+            self.encode(messages, own_ecgs, own_images, max_length, prompt) for messages, own_ecgs, own_images in parts
         ]
-        side = padding if padding in ("left", "right") else "left" if ask else "right"
+        side = padding if padding in ("left", "right") else "left" if prompt else "right"
         padded = self.pad(items, str(side))
-        if ask:
+        if prompt:
             del padded["labels"]
         return padded
 
     def pad(self, items: Sequence[Mapping[str, Any]], side: str = "right") -> BatchFeature:
-        """Items of :meth:`encode` as one batch; signals and pictures one after another in the order of their markers.
+        """Collate items of :meth:`encode`; signals and images are concatenated in the order of their markers.
 
         Args:
             items: One per sample.
@@ -295,12 +289,20 @@ class GemProcessor(ProcessorMixin):
         return {"input_ids": ids[:max_length], "labels": labels[:max_length], "cut": cut}
 
     def _tile_count(self, size: tuple[int, int] | None) -> int:
-        if self.image_mode != "anyres":
+        if self.image.image_mode != "anyres":
             return 1
         if size is None:
-            raise DataError("expected image_sizes for anyres, got none; pass (width, height) per picture")
-        width, height = best_grid(size, self.image_grid_pinpoints or [])
-        return 1 + (width // self.image_size) * (height // self.image_size)
+            raise DataError("expected image_sizes for anyres, got none; pass (width, height) per image")
+        width, height = best_grid(size, self.image.image_grid_pinpoints or [])
+        return 1 + (width // self.image.image_size) * (height // self.image.image_size)
+
+
+def _grouped(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect flat settings into the options of an image and of an ECG."""
+    rest, found = dict(settings), {}
+    for name, kind in (("image", ImageOptions), ("ecg", EcgOptions)):
+        found[name] = kind(**{field.name: rest.pop(field.name) for field in fields(kind) if field.name in rest})
+    return rest | found
 
 
 def _conversations(text: str | Sequence[str] | None, conversations: Sequence[Any] | None) -> list[list[dict[str, str]]]:
@@ -315,7 +317,7 @@ def _conversations(text: str | Sequence[str] | None, conversations: Sequence[Any
 
 
 def as_device(batch: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype | None = None) -> dict[str, Any]:
-    """A batch on a device, its signals and pictures in ``dtype``."""
+    """A batch on a device, its signals and images in ``dtype``."""
 
     def move(value: Any) -> Any:
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A network shared out over processes (FSDP2): built without memory, each tensor read or drawn and cut at once."""
+"""Sharding of a network over processes (FSDP2): each tensor is read or initialised and sharded at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTAINERS = ("", "model", "model.language_model", "model.language_model.layers
 
 @dataclass(frozen=True)
 class Sharding:
-    """How a network is shared out.
+    """How a network is sharded.
 
     Attributes:
         mesh: One-dimensional device mesh of the processes.
@@ -47,7 +47,7 @@ class Sharding:
         fully_shard(model, mesh=self.mesh, mp_policy=policy)
 
     def cut(self, tensor: Tensor, parameter: Any) -> Tensor:
-        """This process's share of a whole tensor, as the parameter is shared out; nothing is sent."""
+        """Return this process's shard of a whole tensor, without communication."""
         from torch.distributed.tensor import distribute_tensor
 
         return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
@@ -56,7 +56,7 @@ class Sharding:
 def sharded_units(model: nn.Module) -> list[nn.Module]:
     """What is gathered and freed as one: layers of the language model and the image tower, and the ECG tower.
 
-    Sharing out renames a module's class, by which transformers knows what an image tower can record: so its layers.
+    Sharding renames a module's class, by which transformers knows what an image tower can record: so its layers.
     """
     body: Any = model.model
     layers: list[nn.Module] = [m for m in body.modules() if isinstance(m, GradientCheckpointingLayer)]
@@ -64,7 +64,7 @@ def sharded_units(model: nn.Module) -> list[nn.Module]:
 
 
 def load_shared(model: Any, tensors: Mapping[str, Any], dtype: torch.dtype, shard: Sharding) -> None:
-    """Share out a network of meta tensors and fill it, one whole tensor (or drawn layer) in memory at a time.
+    """Shard a network of meta tensors and fill it, one whole tensor (or initialised layer) in memory at a time.
 
     Args:
         model: A ``GemForConditionalGeneration`` on the meta device.
@@ -107,7 +107,7 @@ def compute_buffers(model: nn.Module) -> None:
 
 
 def _blueprints(model: nn.Module, missing: list[str]) -> dict[str, nn.Module]:
-    """Meta copies of the modules that hold missing parameters, taken before they are shared out."""
+    """Meta copies of the modules that hold missing parameters, taken before they are sharded."""
     paths = sorted({_unit_of(model, name) for name in missing})
     return {path: copy.deepcopy(model.get_submodule(path)) for path in paths if path not in _CONTAINERS}
 

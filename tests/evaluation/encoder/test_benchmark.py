@@ -16,8 +16,7 @@ from gem_lightning.evaluation.encoder.benchmark import EncoderBenchmark, embed, 
 from gem_lightning.evaluation.encoder.metrics import macro_auroc
 from gem_lightning.evaluation.encoder.probe import choose_strength, cross_validated, few_shot, fit_probe
 from gem_lightning.models.compat.coca import save_coca
-from gem_lightning.models.encoder.coca import build_coca
-from gem_lightning.models.encoder.text_tower import bert_text_encoder
+from gem_lightning.models.encoder.coca import bert_text_encoder, build_coca
 from gem_lightning.models.encoder.transformer import EcgTransformer
 
 BERT = {

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gem_lightning.data import write_shards
 from gem_lightning.lit import InstructionDataModule
+from gem_lightning.lit.data.instruction import BatchOptions, SampleOptions
 from gem_lightning.samples.io import write_samples
 from gem_lightning.samples.sample import InstructionSample
 
@@ -29,9 +30,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def data(folder, tiny_gem):
-    def make(**options):
-        given = {"train": str(folder / "shards"), "batch_size": 3, "length_window": 2, "num_workers": 0}
-        return InstructionDataModule(tiny_gem.processor, **given | options)
+    def make(weights=None, **options):
+        given = {"train": str(folder / "shards"), "batch_size": 3, "num_workers": 0}
+        batches = BatchOptions(length_window=2, weights=weights)
+        return InstructionDataModule(tiny_gem.processor, **given | options, batches=batches)
 
     return make
 
@@ -96,7 +98,7 @@ def test_ranks_share_an_epoch_and_all_say_the_same_to_themselves(data, monkeypat
 def test_several_sources_by_weight_with_questions(data, folder, caplog):
     caplog.set_level(logging.INFO)
     sources = {"stream": str(folder / "shards"), "few": str(folder / "few.json")}
-    options = {"val": str(folder / "few.json"), "question": "Please: {question}"}
+    options = {"val": str(folder / "few.json"), "samples": SampleOptions(question="Please: {question}")}
     module = data(train=sources, weights={"few": 2}, **options)
     ids = [name for batch in module.train_dataloader() for name in batch["ids"]]
     assert len(ids) == 51

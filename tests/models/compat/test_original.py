@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from gem_lightning.errors import CheckpointError
 from gem_lightning.models import Gem, load_gem, load_original, save_original
 from gem_lightning.models.compat.load import load_processor, recognise
 from gem_lightning.models.gem import modalities
-from gem_lightning.models.planning.meta_network import config_for, network_shell
+from gem_lightning.models.planning.memory import config_for, network_shell
 
 CLIP, COCA = "clip-vit-tiny-patch14-336", "coca_tiny.json"
 
@@ -51,11 +52,11 @@ def test_original_ours_original_is_equal_per_tensor(loaded, gem_tiny, tmp_path):
 
 def test_a_network_of_our_own_in_the_published_layout(tiny, tmp_path, signal):
     model, processor = tiny
-    processor.image_mode = "ori"
+    processor.image = replace(processor.image, image_mode="ori")
     save_original(model, processor, tmp_path)
     again, other = load_original(tmp_path)
     same(again.state_dict(), model.state_dict())
-    assert (other.ecg_tokens, other.image_size) == (11, 112)
+    assert (other.ecg_tokens, other.image.image_size) == (11, 112)
 
 
 def test_binary_files_load_too(copied, loaded):

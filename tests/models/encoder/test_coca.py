@@ -10,10 +10,9 @@ from safetensors.torch import load_file
 
 from gem_lightning.errors import CheckpointError, DataError
 from gem_lightning.models.compat.coca import original_config, read_config, save_coca
-from gem_lightning.models.encoder.coca import EcgCoCa, build_coca
+from gem_lightning.models.encoder.coca import EcgCoCa, bert_text_encoder, build_coca, caption_decoder
 from gem_lightning.models.encoder.loss import CocaObjective
 from gem_lightning.models.encoder.mae import EcgMaskedAutoencoder
-from gem_lightning.models.encoder.text_tower import bert_text_encoder, caption_decoder
 from gem_lightning.models.encoder.transformer import EcgTransformer
 
 ECG = partial(EcgTransformer, width=32, layers=1, head_width=16, output_dim=8, samples=500, patch_size=50)

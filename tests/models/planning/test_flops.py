@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gem_lightning.data import GemCollator
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+from gem_lightning.models.compute import Kernels
 from gem_lightning.models.planning.flops import FlopCounter
 
 SIZES = {
@@ -28,7 +29,7 @@ SIZES = {
         "patch_size": 28,
     },
     "vision_feature_layer": -1,
-    "attention": "eager",  # whose products the counter sees, the upper triangle included
+    "kernels": Kernels(attention="eager"),  # whose products the counter sees, the upper triangle included
 }
 
 

@@ -2,7 +2,7 @@
 
 Every augmentation is called as ``augment(ecg, rng)`` with ``ecg`` (B, leads, samples) in mV on any device and a numpy
 ``Generator``; it returns a new tensor of the same shape and leaves its input alone. Small draws are made by ``rng``, so
-that they are the same on every device; only dense noise is drawn where the batch lies.
+that they are the same on every device; only dense noise is generated on the batch's device.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class RandomMasking:
         p: Share of the samples that are changed.
         width: Narrowest and widest stretch, s.
         fs: Hz.
-        original: Draw how many samples of a batch change as the original does: the nearest whole number to a normal
+        original: Draw how many samples of a batch change as the original does: the nearest integer to a normal
             draw of mean ``p`` B and standard deviation 0.1 B, so that a batch of one changes in 2 % of the cases.
     """
 
@@ -238,7 +238,7 @@ def original_augmentations() -> Augment:
 def fit_signal(
     signal: np.ndarray, samples: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> np.ndarray:
-    """A record as the encoder reads it: unknown values as 0, standardised per lead if asked, then cut or filled with 0.
+    """Convert a record to the encoder's input: NaN as 0, standardised per lead where configured, cut or zero-padded.
 
     Args:
         signal: (leads, T), mV.

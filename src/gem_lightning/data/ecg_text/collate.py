@@ -80,7 +80,7 @@ def load_tokenizer(source: str | os.PathLike) -> Any:
 def tokenizer_for(
     source: str | os.PathLike | None, texts: Iterable[str], vocab_size: int, folder: str | os.PathLike
 ) -> Any:
-    """The tokenizer at ``source``; None takes the one in ``folder`` or learns one there, so that a run can go on."""
+    """The tokenizer at ``source``; None takes the one in ``folder`` or learns one there, so that a run can resume."""
     if source is not None:
         return load_tokenizer(source)
     place = Path(folder)

@@ -39,7 +39,7 @@ class EcgText:
     Attributes:
         id: Unique within its table.
         ecg: Record reference, ``path`` or ``path::index``.
-        text: What is said of it.
+        text: Its report.
         patient: Who it was recorded from; splits and intervals go by patient.
         codes: Labels of the data set, as they are.
         split: ``train``, ``val`` or ``test``.
@@ -134,7 +134,7 @@ def split_of(patient: str, seed: int = 0, val: float = 0.05, test: float = 0.1) 
 
     Args:
         patient: Name of the patient.
-        seed: Another one gives another division.
+        seed: Of the division.
         val: Share for validation.
         test: Share for the test.
     """
@@ -244,16 +244,16 @@ def _codes(value: Any) -> tuple[str, ...]:
 
 
 class EcgTextDataset(Dataset[dict[str, Any]]):
-    """Signals and texts of a table, read one by one; asked for by index or ``(epoch, index)``.
+    """Signals and texts of a table, read one by one; indexed by number or ``(epoch, index)``.
 
     Args:
         table: The pairs.
         samples: Samples a lead, T.
-        fs: Sampling rate that the encoder wants, Hz; other records are resampled under the ``clean`` contract.
+        fs: Sampling rate of the encoder, Hz; other records are resampled under the ``clean`` contract.
         contract: ``clean`` (leads by name, mV, resampled) or ``gem`` (as the original read files).
         mean: Per lead, mV; None subtracts nothing.
         std: Per lead, mV; None divides by nothing.
-        label_set: Turns codes into targets; None gives none.
+        label_set: Turns codes into targets; None omits targets.
     """
 
     def __init__(

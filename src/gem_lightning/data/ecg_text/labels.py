@@ -1,4 +1,4 @@
-"""Label sets of the public 12-lead data sets, and the words that zero-shot prompts say for them."""
+"""Label sets of the public 12-lead data sets, and their texts for zero-shot prompts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from gem_lightning.errors import DataError
 
 PTBXL_TASKS = ("super", "sub", "form", "rhythm", "diagnostic", "all")
-# The five superclasses in words (Wagner et al. 2020, table 6).
+# Names of the five superclasses (Wagner et al. 2020, table 6).
 PTBXL_SUPER = {
     "NORM": "normal ECG",
     "MI": "myocardial infarction",
@@ -69,7 +69,7 @@ def label_set(
     Args:
         task: ``ptbxl_super``, ``ptbxl_sub``, ``ptbxl_form``, ``ptbxl_rhythm``, ``ptbxl_diagnostic``, ``ptbxl_all``;
             ``cpsc2018`` (9 labels); ``code15`` (6 and normal); ``csn`` (SNOMED CT codes that occur); ``simulated``;
-            ``codes`` (whatever codes occur, in words with underscores as blanks).
+            ``codes`` (all codes that occur, with underscores as blanks).
         folder: PTB-XL's, for ``scp_statements.csv``.
         codes: The records' codes, for tasks whose labels are those that occur.
         prompts: Own prompts of some labels.
@@ -109,7 +109,7 @@ def _occurring(task: str, codes: Iterable[Iterable[str]], minimum: int) -> Label
 
 
 def _words(task: str, code: str) -> str:
-    """A code in the words of the data set's reports."""
+    """Return a code in the wording of the data set's reports."""
     if task == "csn":
         from gem_lightning.sources.public import snomed_term
 
@@ -147,5 +147,5 @@ def _ptbxl(task: str, folder: str | os.PathLike | None) -> LabelSet:
 
 
 def _subclass(label: str, rows: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-    """The statements that make up a subclass, all of them: their mean stands for it."""
+    """The statements that make up a subclass, all of them: their mean represents it."""
     return tuple(row["description"] for row in rows.values() if row["diagnostic_subclass"] == label)

@@ -88,9 +88,11 @@ def _image(sample: InstructionSample) -> np.ndarray | None:
     return pixels[..., ::-1].copy()
 
 
-def sample_folders(path: str | os.PathLike[str], folders: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the user's map of folders; relative paths that it does not name start at the sample file's folder."""
-    return {"": str(pathlib.Path(path).parent), **(folders or {})}
+def sample_folders(
+    path: str | os.PathLike[str], folders: Mapping[str, str] | None, root: str | os.PathLike[str] | None = None
+) -> dict[str, str]:
+    """Complete the user's map of folders: other relative paths start at ``root``, or at the sample file's folder."""
+    return {"": str(root or pathlib.Path(path).parent), **(folders or {})}
 
 
 def judge_cases(
@@ -109,13 +111,14 @@ class EcgBench:
     Args:
         folder: Folder of the published files (``ptb-test.json``, …; also .jsonl and .parquet).
         tasks: Names; None takes those whose file exists.
-        folders: Leading folders in the samples' paths to folders here; other relative paths start at ``folder``.
+        folders: Leading folders in the samples' paths to folders here.
         judges: Chat models that judge the report and arena tasks; without any these tasks are answered but not scored.
         prompt_files: Judge prompts by task that replace ours.
         likelihoods: Compute the likelihood of each label in label tasks, for a true AUC (one pass per label).
         limit: Maximum number of samples per task.
         draws: Number of bootstrap resamples.
         cases: Number of worst and typical cases per task in the report.
+        root: Folder that other relative paths start at; None takes ``folder``.
     """
 
     name = "ecgbench"
@@ -131,6 +134,7 @@ class EcgBench:
         limit: int | None = None,
         draws: int = 1000,
         cases: int = 2,
+        root: str | os.PathLike[str] | None = None,
     ) -> None:
         self.cases, self.likelihoods = cases, likelihoods
         self.judges, self.prompt_files, self.draws = list(judges), dict(prompt_files or {}), draws
@@ -142,7 +146,7 @@ class EcgBench:
                 if tasks:
                     raise
                 continue
-            self.tasks[task.name] = (task, list(read_samples(path, sample_folders(path, folders)))[:limit])
+            self.tasks[task.name] = (task, list(read_samples(path, sample_folders(path, folders, root)))[:limit])
         if not self.tasks:
             raise DataError(
                 f"expected files of ECG-Bench in {folder}, such as ptb-test.json, found none; download them"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class EncoderBenchmark:
     num_workers: int = 0
     device: str | None = None
     seed: int = 0
-    signal: Mapping[str, Any] = field(default_factory=dict)
+    signal: Mapping[str, Any] | None = None
 
     def load(self, model: Any, name: str | None = None) -> EncoderUnderTest:
         """Load the encoder of a pre-training folder or of a checkpoint in the original's layout, or wrap a module."""

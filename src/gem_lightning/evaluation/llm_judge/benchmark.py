@@ -29,11 +29,12 @@ class GroundingBenchmark:
         judges: Chat models of the judges.
         judgements: File of existing judge answers (id to answer, as the original stores them) instead of judges.
         prompt_file: Judge prompt that replaces ours.
-        folders: Leading folders in the samples' paths to folders here; other relative paths start at the file's folder.
+        folders: Leading folders in the samples' paths to folders here.
         question: Question that replaces each sample's own.
         limit: Maximum number of samples.
         draws: Number of bootstrap resamples.
         cases: Number of worst and typical cases in the report.
+        root: Folder that other relative paths start at; None takes that of ``samples``.
 
     Raises:
         DataError: Neither judges nor judgements, or no samples for the judges.
@@ -52,12 +53,13 @@ class GroundingBenchmark:
         limit: int | None = None,
         draws: int = 1000,
         cases: int = 4,
+        root: str | os.PathLike[str] | None = None,
     ) -> None:
         if not judges and judgements is None:
             raise DataError("expected judges or a file of judgements, got neither; name one: benchmark.judges=[...]")
         if judges and samples is None:
             raise DataError("expected samples for the judges, got none; name the test file: benchmark.samples=FILE")
-        self.samples = list(read_samples(samples, sample_folders(samples, folders)))[:limit] if samples else []
+        self.samples = list(read_samples(samples, sample_folders(samples, folders, root)))[:limit] if samples else []
         self.judges, self.prompt_file, self.question, self.draws = list(judges), prompt_file, question, draws
         self.judgements, self.cases = judgements, cases
 

@@ -1,4 +1,4 @@
-"""What happens when a step is not finite: the run stops, or the step is left out; the samples are named."""
+"""Handling of steps that are not finite: stop the run or skip the step, and name the samples."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gem_lightning.errors import DataError, GemError
 logger = logging.getLogger(__name__)
 
 POLICIES = ("stop", "skip")
-_MOST_IN_A_ROW = 10
+_MOST_IN_A_ROW = 10  # isolated overflows recover; ten in a row mean a diverged run (our choice)
 
 
 class NanGuard:
     """Decides by the norm of all gradients, which is one number for all processes: they skip together or not at all.
 
     Args:
-        policy: ``stop`` raises at the first step that is not finite; ``skip`` leaves its update out, and stops after
+        policy: ``stop`` raises at the first step that is not finite; ``skip`` omits its update, and stops after
             ten of them in a row.
 
     Raises:
@@ -34,10 +34,10 @@ class NanGuard:
         self.policy = policy
         self.skipped = 0
         self._in_a_row = 0
-        self._seen: list[tuple[list[Any], bool]] = []  # ids of each batch of the step; whether its loss was finite
+        self._batches: list[tuple[list[Any], bool]] = []  # ids of each batch of the step; whether its loss was finite
 
     def watch(self, loss: Tensor, ids: Any) -> None:
-        """Remember whose loss this is.
+        """Record the samples of a loss.
 
         On a single process at policy ``stop``, one that is not finite is refused before its backward pass. Several
         processes wait for the norm: one that stopped alone would leave the others in a collective.
@@ -46,22 +46,22 @@ class NanGuard:
             DataError: The loss is not finite.
         """
         finite = bool(torch.isfinite(loss))
-        self._seen.append((list(ids or ()), finite))
+        self._batches.append((list(ids or ()), finite))
         if self.policy == "stop" and not finite and _processes() == 1:
-            raise _error(f"a loss of {loss.item()}", self._seen[-1][0])
+            raise _error(f"a loss of {loss.item()}", self._batches[-1][0])
 
     def let_pass(self, norm: Tensor | float, scaled: bool = False) -> bool:
-        """Whether the optimiser may take a step with gradients of this norm.
+        """Return whether the optimiser may take a step with gradients of this norm.
 
         Args:
             norm: Of all gradients, of all processes.
-            scaled: By a loss scaler, which meets infinite gradients on purpose and leaves such steps out itself.
+            scaled: By a loss scaler, which produces infinite gradients on purpose and skips such steps itself.
 
         Raises:
             DataError: It is not finite, and the policy is to stop, or ten steps in a row were skipped. Every process
                 names the samples of all.
         """
-        seen, self._seen = self._seen, []
+        seen, self._batches = self._batches, []
         if scaled or torch.isfinite(torch.as_tensor(norm)):
             self._in_a_row = 0
             return True
@@ -75,7 +75,7 @@ class NanGuard:
 
 
 def _suspects(seen: list[tuple[list[Any], bool]]) -> list[Any]:
-    """Samples of the batches, of all processes, whose loss was not finite; of all batches where every loss was."""
+    """List the samples whose loss was not finite on any process; all samples where every loss was finite."""
     if _processes() > 1:
         parts: list[Any] = [None] * _processes()
         dist.all_gather_object(parts, seen)
@@ -90,6 +90,6 @@ def _processes() -> int:
 
 def _error(what: str, ids: list[Any]) -> DataError:
     return DataError(
-        f"expected a finite loss and gradient, got {what} on the samples {ids}; look at them with "
-        "`generate stage=validate`, lower optim.lr, or leave such steps out with model.nonfinite=skip"
+        f"expected a finite loss and gradient, got {what} on the samples {ids}; validate them "
+        "with `generate stage=validate`, lower optim.lr, or skip such steps with model.nonfinite=skip"
     )

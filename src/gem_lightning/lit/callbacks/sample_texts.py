@@ -1,4 +1,4 @@
-"""What a model writes, at each validation: texts beside pictures, checked against the signals."""
+"""Callback that generates answers at each validation and verifies them against the signals."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LOGGED = ("precision", "hallucination_rate", "coverage", "claims_per_text")
 
 
 class SampleTexts(Callback):
-    """At each validation, the model's answers to held-out samples, judged without a judge.
+    """Generates answers to validation samples at each validation and scores their claims without an LLM judge.
 
     Logged as ``val/claims/...``: precision, hallucination rate, coverage and claims a text against the signals' own
-    measurements, and the F1 of stated findings against those of the reference texts. The first answers go beside
-    their pictures into the logger and into a page of the run's folder.
+    measurements, and the F1 of stated findings against those of the reference texts. The first answers are
+    shown with their images in the logger and in a page of the run's folder.
 
     Args:
-        count: Held-out samples to answer.
+        count: Validation samples to answer.
         shown: Of these, how many to show.
         max_new_tokens: Longest answer.
         folder: For the pages ``step-N.html``; None writes none.
@@ -42,7 +42,7 @@ class SampleTexts(Callback):
 
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Generate on every process alike, so that sharded weights are gathered in step; the first one writes."""
+        """Generate on every process, because sharded weights are gathered by all; the first one writes."""
         if trainer.sanity_checking:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -51,24 +51,24 @@ class SampleTexts(Callback):
             return
         texts = generate_texts(pl_module.net, data.processor, examples, max_new_tokens=self.max_new_tokens)
         features = [_measured(example) for example in examples]
-        figures = text_figures(texts, [example["answer"] for example in examples], features)
-        logged = {f"val/claims/{name}": value for name, value in figures.items()}
+        metrics = text_metrics(texts, [example["answer"] for example in examples], features)
+        logged = {f"val/claims/{name}": value for name, value in metrics.items()}
         pl_module.log_dict(logged, batch_size=1, sync_dist=trainer.world_size > 1)
         if trainer.is_global_zero:
             rows = list(zip(examples, texts, features))[: self.shown]
             _show(trainer, rows)
             if self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                page = _page(trainer.global_step, figures, rows)
+                page = _page(trainer.global_step, metrics, rows)
                 write_atomically(self.folder / f"step-{trainer.global_step:06d}.html", page.encode())
 
 
-def text_figures(texts: Sequence[str], references: Sequence[str], features: Sequence[Any]) -> dict[str, float]:
-    """Figures of texts: claims against measurements, findings against the references' findings.
+def text_metrics(texts: Sequence[str], references: Sequence[str], features: Sequence[Any]) -> dict[str, float]:
+    """Score texts: claims against measurements, findings against the references' findings.
 
     Args:
         texts: As generated.
-        references: As they should be.
+        references: Reference answers.
         features: ``EcgFeatures`` of each signal; None where there is no signal.
 
     Returns:
@@ -78,13 +78,13 @@ def text_figures(texts: Sequence[str], references: Sequence[str], features: Sequ
     pairs = [(text, measured) for text, measured in zip(texts, features, strict=True) if measured is not None]
     metric = ClaimMetric()
     metric.update([text for text, _ in pairs], [measured for _, measured in pairs])
-    figures = {name: float(value) for name, value in metric.compute().items() if name in _LOGGED}
-    said, due = ([set(read_text(text).findings) for text in some] for some in (texts, references))
-    right = sum(len(one & other) for one, other in zip(said, due, strict=True))
-    total = sum(map(len, said)) + sum(map(len, due))
+    metrics = {name: float(value) for name, value in metric.compute().items() if name in _LOGGED}
+    stated, expected = ([set(read_text(text).findings) for text in some] for some in (texts, references))
+    right = sum(len(one & other) for one, other in zip(stated, expected, strict=True))
+    total = sum(map(len, stated)) + sum(map(len, expected))
     if total:
-        figures["finding_f1"] = 2 * right / total
-    return {name: value for name, value in figures.items() if value == value}
+        metrics["finding_f1"] = 2 * right / total
+    return {name: value for name, value in metrics.items() if value == value}
 
 
 def _measured(example: dict[str, Any]) -> Any:
@@ -96,7 +96,7 @@ def _measured(example: dict[str, Any]) -> Any:
 
 
 def _show(trainer: Trainer, rows: Sequence[tuple[dict[str, Any], str, Any]]) -> None:
-    """Into every logger that takes texts and pictures."""
+    """Log to every logger that takes texts and images."""
     for log in trainer.loggers:
         board: Any = getattr(log, "experiment", None)
         for example, text, _ in rows:
@@ -107,7 +107,7 @@ def _show(trainer: Trainer, rows: Sequence[tuple[dict[str, Any], str, Any]]) -> 
                 board.add_image(f"val/{example['id']}", example["image"], trainer.global_step, dataformats="HWC")
 
 
-def _page(step: int, figures: dict[str, float], rows: Sequence[tuple[dict[str, Any], str, Any]]) -> str:
+def _page(step: int, metrics: dict[str, float], rows: Sequence[tuple[dict[str, Any], str, Any]]) -> str:
     from gem_lightning.reporting.evaluation import Case, EvaluationReport
 
     cases = [
@@ -120,5 +120,5 @@ def _page(step: int, figures: dict[str, float], rows: Sequence[tuple[dict[str, A
         )
         for example, text, measured in rows
     ]
-    summary = [(name.replace("_", " "), f"{value:.2f}") for name, value in figures.items()]
-    return EvaluationReport(f"Held-out samples at step {step}", summary=summary, cases=cases).to_html()
+    summary = [(name.replace("_", " "), f"{value:.2f}") for name, value in metrics.items()]
+    return EvaluationReport(f"Validation samples at step {step}", summary=summary, cases=cases).to_html()

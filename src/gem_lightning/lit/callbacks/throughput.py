@@ -1,4 +1,4 @@
-"""What a run's speed is: samples, tokens and operations a second, waiting, memory; the progress bar."""
+"""Throughput callback and progress bar: samples, tokens and FLOPs per second, data wait, memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SIDE, _TRIES = {"cpu": 1024, "cuda": 8192}, 5  # of the matrix product that mea
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with what a person watches.
+    """Lightning's progress bar with throughput.
 
     Loss, samples and tokens a second, MFU, the share of real tokens, the share of time that waited for data, memory.
     """
@@ -53,7 +53,7 @@ class Throughput(Callback):
 
     Args:
         every_n_steps: Batches between two log entries; None takes the trainer's ``log_every_n_steps``.
-        peak_tflops: Of one device at the run's precision; None asks :func:`device_peak`.
+        peak_tflops: Of one device at the run's precision; None calls :func:`device_peak`.
     """
 
     def __init__(self, every_n_steps: int | None = None, peak_tflops: float | None = None) -> None:
@@ -64,7 +64,7 @@ class Throughput(Callback):
         self._reset(time.perf_counter())
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the network and the device once."""
+        """Set up the FLOP counter and the device's peak."""
         net: Any = getattr(pl_module, "net", None)
         if hasattr(net, "generate"):  # a language model, not an encoder alone
             self._flops = FlopCounter(net)
@@ -75,13 +75,13 @@ class Throughput(Callback):
             logger.info("MFU is the share of %.3g TFLOP/s (%s)", self.peak / 1e12, source)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Data wait ends here."""
+        """Add the time since the last step to the data wait."""
         self._waited += time.perf_counter() - self._step_ended
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch and log now and then."""
+        """Count the batch and log every ``every_n_steps``."""
         now = self._step_ended = time.perf_counter()
         counts = batch.get("counts") or _plain_counts(batch)
         for name in self._sums:
@@ -93,15 +93,15 @@ class Throughput(Callback):
         self._steps += 1
         if self._steps < (self.every_n_steps or 1):
             return
-        pl_module.log_dict(self._figures(max(now - self._began, 1e-9), pl_module.device))
+        pl_module.log_dict(self._metrics(max(now - self._began, 1e-9), pl_module.device))
         self._reset(now)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation time between epochs is nobody's wait."""
+        """Exclude the validation between epochs from the data wait."""
         self._reset(time.perf_counter())
 
-    def _figures(self, elapsed: float, device: torch.device) -> dict[str, float]:
-        figures = {
+    def _metrics(self, elapsed: float, device: torch.device) -> dict[str, float]:
+        metrics = {
             "speed/samples_per_s": self._sums["samples"] / elapsed,
             "speed/tokens_per_s": self._sums["tokens"] / elapsed,
             "speed/real_token_share": self._sums["tokens"] / self._sums["padded"],
@@ -110,10 +110,10 @@ class Throughput(Callback):
             "memory/peak_gib": _peak_bytes(device) / 2**30,
         }
         if self._operations:
-            figures["speed/tflops"] = self._operations / elapsed / 1e12
+            metrics["speed/tflops"] = self._operations / elapsed / 1e12
         if self._operations and self.peak:
-            figures["speed/mfu"] = self._operations / elapsed / self.peak
-        return figures
+            metrics["speed/mfu"] = self._operations / elapsed / self.peak
+        return metrics
 
     def _reset(self, now: float) -> None:
         self._began = self._step_ended = now
@@ -122,10 +122,10 @@ class Throughput(Callback):
 
 
 def device_peak(device: torch.device) -> tuple[float, str]:
-    """Most operations a second of a device, FLOP/s, and where the number is from.
+    """Return a device's peak, FLOP/s, and its source.
 
-    Dense bfloat16 by the maker's figures for GPUs that are known; else the best of a few large matrix products, in
-    float32 on a CPU: a ceiling of what this process can get, not of what the machine could.
+    Dense bfloat16 from the vendor's data sheet for known GPUs; else the best of a few large matrix products, in
+    float32 on a CPU: an upper bound for this process, not for the machine.
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -147,13 +147,13 @@ def device_peak(device: torch.device) -> tuple[float, str]:
 
 
 def _plain_counts(batch: Any) -> dict[str, int]:
-    """Of a batch that brings no counts: texts and their mask."""
+    """Count a batch without counts, by its attention mask."""
     mask = batch["attention_mask"]
     return {"samples": len(mask), "tokens": int(mask.sum()), "padded": mask.numel()}
 
 
 def _peak_bytes(device: torch.device) -> int:
-    """Most memory that tensors took on the device; on the CPU, that the process took."""
+    """Return the peak memory of tensors on the device; on the CPU, of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

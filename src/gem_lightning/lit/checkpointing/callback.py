@@ -1,4 +1,4 @@
-"""When a run keeps its state: every few steps, at the end of an epoch, and when it is asked to stop."""
+"""Checkpoint callback: saves every few steps, at the end of an epoch, and on a signal to stop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs import write_atomically
@@ -24,24 +25,29 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Preempted(SystemExit):
-    """The run was told to stop and has saved; its exit code asks for a restart."""
+    """A signal stopped the run after it saved its state; the exit code requests a restart."""
 
     def __init__(self) -> None:
         super().__init__(REQUEUE)
 
 
-class KeepLast(Checkpoint):
+class KeepLast(ModelCheckpoint):
     """Keeps the last checkpoints of a run (``step-0000120.ckpt``) and the best one, which ``best.json`` names.
 
-    SIGTERM, or SIGUSR1 (as SLURM's ``--signal``), at any process: all of them finish the step, save, and exit with
-    code 75. At SIGUSR2 where submitit listens to it, they save, and submitit queues the job again. After Ctrl-C or an
-    error a run on one process saves the state after its last finished step.
+    Lightning's ``ModelCheckpoint`` with its own schedule: a checkpoint is written once a step, between the
+    validation and the next batch, so that a resumed run repeats nothing; which checkpoints exist is read from the
+    folder and not from a checkpoint's state. ``best_model_path`` and ``best_model_score`` are set as usual.
+
+    On SIGTERM, or SIGUSR1 (as SLURM's ``--signal``), at any process, all processes finish the step, save, and exit
+    with code 75. On SIGUSR2, where submitit listens to it, they save, and submitit queues the job again. After Ctrl-C
+    or an error, a run on one process saves the state after its last finished step.
 
     Args:
         dirpath: The run's folder of checkpoints.
         every_n_steps: Optimiser steps between two checkpoints; None saves at the ends of epochs only.
-        keep: How many of the last ones stay: from the second on they are what a damaged last one falls back to.
-        monitor: What the best is judged by, at each validation; lower is better. None keeps no best.
+        keep: Number of last checkpoints to keep: the second last replaces a damaged last one.
+        monitor: Metric that selects the best, at each validation. None keeps no best.
+        mode: ``min`` or ``max``: whether a lower or a higher metric is better.
     """
 
     def __init__(
@@ -50,24 +56,50 @@ class KeepLast(Checkpoint):
         every_n_steps: int | None = None,
         keep: int = 2,
         monitor: str | None = "val/loss",
+        mode: str = "min",
     ) -> None:
+        super().__init__(
+            Path(dirpath),
+            monitor=monitor,
+            mode=mode,
+            save_top_k=0 if monitor is None else 1,
+            every_n_train_steps=every_n_steps,
+        )
         self.folder = Path(dirpath)
-        self.every_n_steps, self.keep, self.monitor = every_n_steps, max(1, keep), monitor
-        self._saved = self._seen = -1  # steps
+        self.every_n_steps, self.keep = every_n_steps, max(1, keep)
+        self._saved = self._last_step = -1  # steps
         self._better: float | None = None  # a score to be written with the checkpoint it belongs to
-        self._asked = 0  # the signal that asked to stop
+        self._signal = 0  # the signal that requested a stop
         self._requeue: Any = None  # submitit's own handler
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the best checkpoint of an earlier start of this run."""
+        self._find_best()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep nothing in a checkpoint: the folder itself is the state."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore nothing, see :meth:`state_dict`."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save."""
+        self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do nothing: the last epoch's end has saved."""
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Clear away what a kill left half written."""
+        """Delete partial checkpoints of a killed run."""
         if trainer.is_global_zero:
             for path in self.folder.glob(".step-*"):
                 remove(path)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A state saved at the end of an epoch goes on with the next one.
+        """Continue a state saved at the end of an epoch with the next epoch.
 
-        Where ``max_steps`` is set, Lightning would go through the finished epoch again, without a batch, and count it.
+        Where ``max_steps`` is set, Lightning would enter the finished epoch once more, without a batch, and count it.
         """
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
         if trainer.max_steps != -1 and epochs["processed"] == epochs["ready"]:
@@ -77,49 +109,46 @@ class KeepLast(Checkpoint):
             batches["current"] = dict.fromkeys(batches["current"], 0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals from Lightning, whose handlers call collectives; what was restored is saved already."""
-        self._saved = self._seen = trainer.global_step
-        self._asked = 0
+        """Replace Lightning's signal handlers, which call collectives; the restored state is saved already."""
+        self._saved = self._last_step = trainer.global_step
+        self._signal = 0
         if threading.current_thread() is threading.main_thread():
             listener = signal.getsignal(signal.SIGUSR2)
             self._requeue = listener if callable(listener) else None
             for number in (*_SIGNALS, *([signal.SIGUSR2] if self._requeue else [])):
-                signal.signal(number, self._ask)
+                signal.signal(number, self._on_signal)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save after every n-th step, and stop where one process was asked to."""
+        """Save after every n-th step, and stop if a process received a signal."""
         step = trainer.global_step
-        if step == self._seen:  # gradients of this step are still being accumulated
+        if step == self._last_step:  # gradients of this step are still being accumulated
             return
-        self._seen = step
-        if trainer.strategy.reduce_boolean_decision(self._asked != 0, all=False):
+        self._last_step = step
+        if trainer.strategy.reduce_boolean_decision(self._signal != 0, all=False):
             self.save(trainer)
-            if trainer.strategy.reduce_boolean_decision(self._asked == signal.SIGUSR2, all=False) and self._requeue:
+            if trainer.strategy.reduce_boolean_decision(self._signal == signal.SIGUSR2, all=False) and self._requeue:
                 self._requeue(signal.SIGUSR2, None)
             raise Preempted
         if self.every_n_steps and step % self.every_n_steps == 0 and not _epoch_ends(trainer):
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the best."""
+        """Keep the best checkpoint."""
         if self.monitor is None or trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         if trainer.state.fn != "fit":
             return
         score = float(trainer.callback_metrics[self.monitor])
-        if score < self.best.get(self.monitor, float("inf")):
+        best = self.best.get(self.monitor)
+        if best is None or (score < best if self.mode == "min" else score > best):
             self._better = score
             if not _epoch_ends(trainer):
                 self.save(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save."""
-        self.save(trainer)
-
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what was learned, where no other process has to join in."""
+        """Save the state of a run on one process; several could not all take part."""
         step = trainer.global_step
         if trainer.state.fn != "fit" or step in (0, self._saved) or isinstance(exception, CheckpointError):
             return
@@ -129,16 +158,16 @@ class KeepLast(Checkpoint):
 
     @property
     def best(self) -> dict[str, Any]:
-        """``checkpoint`` (its name) and the score of the best one; empty before the first validation."""
+        """Name (``checkpoint``) and score of the best checkpoint; empty before the first validation."""
         file = self.folder / BEST
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def path(self, step: int) -> Path:
-        """Where the state after a step lies."""
+        """Return the path of the state after a step."""
         return self.folder / f"step-{step:07d}{SUFFIX}"
 
     def save(self, trainer: Trainer) -> None:
-        """Save the state after the last finished step, once; then let go of the oldest."""
+        """Save the state after the last finished step, once; then delete the oldest checkpoints."""
         step = trainer.global_step
         if step == 0:
             return
@@ -153,11 +182,18 @@ class KeepLast(Checkpoint):
                 if old.name != self.best.get("checkpoint"):
                     remove(old)
         self._better = None
+        self._find_best()
 
-    def _ask(self, number: int, frame: Any) -> None:
-        self._asked = number
+    def _find_best(self) -> None:
+        best = self.best
+        if best and (self.folder / best["checkpoint"]).exists():
+            self.best_model_path = str(self.folder / best["checkpoint"])
+            self.best_model_score = torch.tensor(best[self.monitor]) if self.monitor in best else None
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._signal = number
 
 
 def _epoch_ends(trainer: Trainer) -> bool:
-    """Whether this was an epoch's last batch; Lightning's counters are whole again only after its validation."""
+    """Return whether this was an epoch's last batch; Lightning's counters are consistent only after validation."""
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch

@@ -1,4 +1,4 @@
-"""From a run's state to a folder that ``Gem.from_pretrained`` reads, one tensor in memory at a time."""
+"""Export of training state as a folder that ``Gem.from_pretrained`` reads, one tensor in memory at a time."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs import replace_folder
 from gem_lightning.lit.checkpointing.io import damage
 from gem_lightning.models.card import write_card
-from gem_lightning.models.compat.load import load_gem
-from gem_lightning.models.compat.names import check_fit
+from gem_lightning.models.compat import check_fit, load_gem
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.lora import base_name, save_trained
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
@@ -37,11 +36,11 @@ _ADAPTERS = "adapter_config.json"  # peft's name
 
 
 class SaveFinished(Callback):
-    """When training ends, ships the weights: a folder that ``Gem.from_pretrained`` reads.
+    """Writes the trained weights when training ends: a folder that ``Gem.from_pretrained`` reads.
 
     Args:
         folder: Where to write model, processor and generation settings.
-        checkpoints: The run's folder of checkpoints: gets what :func:`export` needs besides weights. None: no export.
+        checkpoints: The run's folder of checkpoints: receives config and processor for :func:`export`. None: no export.
     """
 
     def __init__(self, folder: str | os.PathLike[str], checkpoints: str | os.PathLike[str] | None = None) -> None:
@@ -49,7 +48,7 @@ class SaveFinished(Callback):
         self.shell = None if checkpoints is None else Path(checkpoints) / SHELL
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write config and processor beside the checkpoints to come."""
+        """Write config and processor next to the coming checkpoints."""
         net: Any = pl_module.net
         if self.shell is None or not trainer.is_global_zero:
             return
@@ -64,11 +63,11 @@ class SaveFinished(Callback):
             return
         net: Any = pl_module.net
         _mark_trained(net)
-        shared = any(hasattr(parameter, "full_tensor") for parameter in net.parameters())
-        if not shared and not trainer.is_global_zero:
+        sharded = any(hasattr(parameter, "full_tensor") for parameter in net.parameters())
+        if not sharded and not trainer.is_global_zero:
             return
         partial = self.folder.with_name(f".{self.folder.name}.partial")
-        if shared:  # every process takes part in gathering
+        if sharded:  # every process takes part in gathering
             _write_weights(_gathered(net), partial, trainer.is_global_zero)
             if not trainer.is_global_zero:
                 return
@@ -82,17 +81,17 @@ class SaveFinished(Callback):
 
 
 def export(checkpoint: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
-    """Weights of a training checkpoint, a file or shards, as a folder that ``Gem.from_pretrained`` reads.
+    """Export the weights of a training checkpoint, a file or shards, to a folder that ``Gem.from_pretrained`` reads.
 
-    Of a run with adapters the folder holds what the run's own end would have written: adapters and projectors that
-    name their base, or, where something else learned too or the base lies in no folder, the merged model.
+    For a run with adapters the folder holds what the end of the run would have written: adapters and projectors that
+    name their base, or, where other weights trained too or the base has no folder, the merged model.
 
     Args:
         checkpoint: In its run's folder of checkpoints.
         folder: To write; what is there is replaced.
 
     Raises:
-        CheckpointError: The checkpoint is damaged, or its run's config is not beside it.
+        CheckpointError: The checkpoint is damaged, or its run's config is not next to it.
     """
     path, target = Path(checkpoint), Path(folder)
     shell = path.parent / SHELL
@@ -100,7 +99,7 @@ def export(checkpoint: str | os.PathLike[str], folder: str | os.PathLike[str]) -
         raise CheckpointError(f"expected the run's config and processor in {shell}, got none; is this a GEM's run?")
     reason = damage(path)
     if reason is not None:
-        raise CheckpointError(f"expected a whole checkpoint, got {path}: {reason}; take the one before it")
+        raise CheckpointError(f"expected an intact checkpoint, got {path}: {reason}; use the one before it")
     with torch.device("meta"):
         network = GemForConditionalGeneration(GemConfig.from_pretrained(shell))
     partial = target.with_name(f".{target.name}.partial")
@@ -116,7 +115,7 @@ def export(checkpoint: str | os.PathLike[str], folder: str | os.PathLike[str]) -
 
 
 def _export_adapters(path: Path, network: Any, shell: Path, folder: Path) -> None:
-    """Write adapters alone without ever reading their base, or what they change merged into it."""
+    """Write adapters alone without reading their base, or merge them into it."""
     from peft import LoraConfig, get_peft_model
 
     held = {name.removeprefix("net."): value for name, value in _state(path).items()}
@@ -221,7 +220,9 @@ def _processor(trainer: Trainer) -> Any:
 
 
 def _mark_trained(net: Any) -> None:
-    """Parts that were drawn at random and have learned are no longer fresh."""
-    learned = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
-    fresh = net.config.fresh_parts or []
-    net.config.fresh_parts = [part for part in fresh if not any(f".{part}." in f".{name}" for name in learned)] or None
+    """Remove trained parts from the list of untrained ones."""
+    trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    untrained = net.config.fresh_parts or []
+    net.config.fresh_parts = [
+        part for part in untrained if not any(f".{part}." in f".{name}" for name in trained)
+    ] or None

@@ -62,12 +62,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def cannot_write(path: Path, error: BaseException) -> CheckpointError:
-    """What to say when a checkpoint could not be written."""
-    failures = [failure for failure, _ in getattr(error, "failures", {}).values()]  # of processes that shared the work
+    """Explain why a checkpoint could not be written."""
+    failures = [failure for failure, _ in getattr(error, "failures", {}).values()]  # of the processes
     root: BaseException | None = failures[0] if failures else error
     while root is not None and not isinstance(root, OSError):
         root = root.__context__
-    # torch's writer of archives tells of a full disk by its own line numbers alone
+    # torch's archive writer reports a full disk by its own line numbers only
     reason = "No space left on device" if "inline_container" in str(error) else str(error).splitlines()[0]
     reason = root.strerror or reason if isinstance(root, OSError) else reason
     free = shutil.disk_usage(path.parent).free / 2**30 if path.parent.is_dir() else 0.0
@@ -106,7 +106,7 @@ def numbered(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def seal(folder: Path, names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Flush files of a folder to disk; gives their sizes and CRC-32 sums."""
+    """Flush files of a folder to disk; return their sizes and CRC-32 sums."""
     sums = {}
     for name in names:
         with open(folder / name, "rb") as file:
@@ -121,7 +121,7 @@ def write_sums(folder: Path, sums: dict[str, tuple[int, int]]) -> None:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None when every byte of it is as it was written."""
+    """Describe a checkpoint's damage; None if every byte is as it was written."""
     try:
         if path.is_dir():
             if not (path / _SUMS).is_file():
@@ -139,7 +139,7 @@ def damage(path: Path) -> str | None:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint of a run's folder that is undamaged; None where there is no checkpoint at all.
+    """Return the newest intact checkpoint of a run's folder; None where there is none at all.
 
     Raises:
         CheckpointError: There are checkpoints, and all of them are damaged.
@@ -149,19 +149,22 @@ def newest_whole(folder: Path) -> Path | None:
         reason = damage(path)
         if reason is None:
             return path
-        logger.warning("%s is damaged (%s): going on from the checkpoint before it", path, reason)
+        logger.warning("%s is damaged (%s): resuming from the checkpoint before it", path, reason)
     if found:
-        raise CheckpointError(f"expected a whole checkpoint in {folder}, got {len(found)} damaged ones; start anew")
+        raise CheckpointError(
+            f"expected an intact checkpoint in {folder}, got {len(found)} damaged ones; omit ckpt_path to start from "
+            "scratch"
+        )
     return None
 
 
 def in_order(folder: Path) -> list[Path]:
-    """Checkpoints of a run's folder, oldest first."""
+    """List the checkpoints of a run's folder, oldest first."""
     return sorted(path for path in folder.glob(f"step-*{SUFFIX}") if path.stem[5:].isdigit())
 
 
 def remove(path: Path) -> None:
-    """Delete a checkpoint; one that is half deleted no longer bears its name."""
+    """Delete a checkpoint; it is renamed first, so that a partly deleted one is not mistaken for intact."""
     if path.is_dir():
         retired = path.with_name(f".{path.name.lstrip('.')}.retired")
         path.rename(retired)

@@ -1,4 +1,4 @@
-"""The folder of a run: a new run takes nothing away from an earlier one of the same name."""
+"""Run folders and their log table: a new run overwrites nothing of an earlier one of the same name."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from gem_lightning.lit.checkpointing.io import BEST, in_order
 logger = logging.getLogger(__name__)
 
 
-def set_aside(checkpoints: Path, others: Sequence[Path], going_on_from: Path | None) -> list[Path]:
-    """Rename what an earlier run left where this one will write, such as to ``checkpoints.earlier-1``.
+def set_aside(checkpoints: Path, others: Sequence[Path], resumed_from: Path | None) -> list[Path]:
+    """Rename the outputs of an earlier run, such as to ``checkpoints.earlier-1``.
 
     Args:
         checkpoints: The run's folder of checkpoints.
         others: Its further folders, such as logs.
-        going_on_from: The checkpoint that this run starts with. One of its own folder keeps everything but the
-            checkpoints after it (damaged ones, or those of a future that is given up); a link counts as what it
-            points to, and beside a copy under another name no step stays. None is a new run.
+        resumed_from: The checkpoint that this run starts with. One of its own folder keeps everything but the
+            checkpoints after it (damaged ones, or those of an abandoned continuation); a link counts as what it
+            points to; if it is a copy under another name, no step stays. None is a new run.
 
     Returns:
-        Where things are now.
+        The new paths.
     """
     number = 1
     while any(_spare(path, number).exists() for path in (checkpoints, *others)):
         number += 1
     steps = in_order(checkpoints)
-    start = None if going_on_from is None else _step_of(going_on_from, steps)
-    own = start is not None or (going_on_from is not None and going_on_from.parent.resolve() == checkpoints.resolve())
+    start = None if resumed_from is None else _step_of(resumed_from, steps)
+    own = start is not None or (resumed_from is not None and resumed_from.parent.resolve() == checkpoints.resolve())
     if own:
         later = [path for path in steps if start is None or path.name > start.name]
         moves = {path: _spare(checkpoints, number) / path.name for path in later}
@@ -67,9 +67,9 @@ def _spare(path: Path, number: int) -> Path:
 
 
 class RunCsvLogger(CSVLogger):
-    """Lightning's table of a run, ``metrics.csv``, which survives kills and restarts.
+    """Lightning's ``metrics.csv``, kept over kills and restarts.
 
-    Every row is written at once, and a run that goes on keeps the rows before the step at which it does.
+    Every row is written at once, and a resumed run keeps the rows before the step at which it resumes.
     """
 
     @property

@@ -1,9 +1,10 @@
-"""Instruction samples for training: read, drawn and tokenised in the loader, in an order that survives a restart."""
+"""DataModule of instruction samples: read, rendered and tokenised in the loader, in a resumable order."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -23,34 +24,68 @@ from gem_lightning.lit.data.resumable import PackStepSampler, ResumableDataModul
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class SampleOptions:
+    """How one sample becomes one training item.
+
+    Attributes:
+        renderer: Draws each record (an ``EcgRenderer``); None uses stored images only.
+        contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
+        paths: Leading folders in the samples to folders on this machine.
+        question: Other wordings of the first question of training samples (:class:`QuestionTemplates`); None keeps
+            the samples' own.
+        modalities: Drops modalities of training samples (:class:`ModalityDropout`); None keeps them.
+        unreadable: A sample whose record or image is missing or broken: ``stop`` the run, or ``skip`` the sample.
+        seed: Of the order, of rendering, questions and modalities.
+        long_samples: A sample of more than ``max_length`` tokens: ``cut`` its end, ``skip`` it, or ``stop`` the run.
+            Their number is reported at the start and logged.
+    """
+
+    renderer: Any = None
+    contract: str = "clean"
+    paths: Mapping[str, str] | None = None
+    question: Any = None
+    modalities: ModalityDropout | None = None
+    unreadable: str = "stop"
+    long_samples: str = "cut"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How training samples become batches.
+
+    Attributes:
+        weights: Name of a training source to the passes that an epoch makes through it; 1 where not named.
+        length_window: Batches whose samples are sorted by length together. 1 sorts nothing: use it where the length
+            of an answer reveals its diagnosis, because batches of one diagnosis train poorly.
+        pack_to: Tokens of a row that holds several training samples; a batch then has ``batch_size`` such rows. None
+            pads samples of similar length instead.
+        cache: Folder that keeps the samples' exact lengths, which packing counts at the start.
+    """
+
+    weights: Mapping[str, float] | None = None
+    length_window: int = 50
+    pack_to: int | None = None
+    cache: str | None = None
+
+
 class InstructionDataModule(ResumableDataModule):
     """Training, validation and test samples of a GEM; the order is the same for any number of loader processes.
 
     Args:
         processor: A ``GemProcessor``.
-        train: Samples to learn from: a file (.json, .jsonl, .parquet), a folder or address of shards, an object with
-            ``prepare()`` and ``samples()`` such as :class:`gem_lightning.data.SimulatedCohort`, or name → such a
+        train: Training samples: a file (.json, .jsonl, .parquet), a folder or address of shards, an object with
+            ``prepare()`` and ``samples()`` such as :class:`gem_lightning.data.SimulatedCohort`, or name to such a
             source for several.
-        val: Held-out samples, or None.
-        test: Samples for ``evaluate``, or None.
-        renderer: Draws each record (an ``EcgRenderer``); None uses stored pictures only.
-        paths: Leading folders in the samples to folders here.
-        weights: Name of a training source → passes that an epoch makes through it; 1 where not named.
-        question: Other words for the first question of training samples (:class:`QuestionTemplates`); None keeps them.
-        unreadable: What a sample does whose record or picture is missing or broken: ``stop`` the run, or ``skip``.
-        contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
-        batch_size: Samples a step and process.
-        max_length: Longest sample, tokens.
-        long_samples: Longer ones: ``cut`` off their end, ``skip`` them, or ``stop`` the run; how many there are is said
-            at the start and logged.
-        length_window: Batches whose samples are sorted by length together. 1 sorts nothing: right where the length of
-            an answer tells its diagnosis, since batches of one diagnosis teach little.
-        pack_to: Tokens of a row that holds several training samples; a batch then has ``batch_size`` such rows. None
-            pads samples of similar length instead.
-        cache: Folder that keeps the samples' exact lengths, which packing counts at the start.
-        modalities: Leaves modalities of training samples out (:class:`ModalityDropout`); None keeps them.
+        val: Validation samples, or None.
+        test: Test samples for ``trainer.test``, or None.
+        root: Folder that relative paths of all samples start at; ``samples.paths`` takes precedence.
+        batch_size: Samples per step and process.
+        max_length: Longest sample, tokens; None keeps all.
         num_workers: Loader processes.
-        seed: Of order, pictures, questions and modalities.
+        samples: How one sample is read.
+        batches: How training samples are batched.
     """
 
     def __init__(
@@ -59,67 +94,62 @@ class InstructionDataModule(ResumableDataModule):
         train: Any,
         val: Any = None,
         test: Any = None,
-        renderer: Any = None,
-        paths: Mapping[str, str] | None = None,
-        weights: Mapping[str, float] | None = None,
-        question: Any = None,
-        unreadable: str = "stop",
-        contract: str = "clean",
+        root: str | None = None,
         batch_size: int = 16,
         max_length: int | None = 4096,
-        long_samples: str = "cut",
-        length_window: int = 50,
-        pack_to: int | None = None,
-        cache: str | None = None,
-        modalities: ModalityDropout | None = None,
         num_workers: int = 1,
-        seed: int = 0,
+        samples: SampleOptions | None = None,
+        batches: BatchOptions | None = None,
     ) -> None:
         super().__init__()
         self.processor = processor
         self.sources = {"train": train, "val": val, "test": test}
-        self.dataset_options = {
-            "renderer": renderer,
-            "contract": contract,
-            "max_length": max_length,
-            "long_samples": long_samples,
-            "unreadable": unreadable,
-            "seed": seed,
-        }
-        self.paths, self.weights, self.question = paths, weights, question
-        self.batch_size, self.length_window = batch_size, length_window
-        self.pack_to, self.cache, self.modalities = pack_to, cache, modalities
-        self.num_workers, self.seed = num_workers, seed
+        self.batch_size, self.max_length, self.num_workers = batch_size, max_length, num_workers
+        self.samples, self.batches = samples or SampleOptions(), batches or BatchOptions()
+        self.seed = self.samples.seed
+        self.paths = {"": root} | dict(self.samples.paths or {}) if root else self.samples.paths
         self._datasets: dict[str, InstructionDataset] = {}
 
     def prepare_data(self) -> None:
-        """Make what does not exist yet, for example a simulated cohort."""
+        """Generate sources that do not exist yet, for example a simulated cohort."""
         for source in self.sources.values():
             for one in source.values() if isinstance(source, Mapping) else (source,):
                 if hasattr(one, "prepare"):
                     one.prepare()
 
     def dataset(self, split: str) -> InstructionDataset:
-        """The samples of ``train``, ``val`` or ``test``, ready for the network; says once what was found."""
+        """Return the items of ``train``, ``val`` or ``test``; opens the split once and logs what it holds."""
         if split not in self._datasets:
-            options = self.dataset_options
+            options, training = self.samples, split == "train"
             samples = Mixture(
                 self.sources[split],
-                self.weights if split == "train" else None,
+                self.batches.weights if training else None,
                 self.paths,
-                options["contract"],
-                drawn=options["renderer"] is not None,
-                unreadable=options["unreadable"],
+                options.contract,
+                drawn=options.renderer is not None,
+                unreadable=options.unreadable,
             )
-            learning = {"question": self.question, "modalities": self.modalities} if split == "train" else {}
-            self._datasets[split] = InstructionDataset(samples, self.processor, **learning, **options)
+            self._datasets[split] = InstructionDataset(
+                samples,
+                self.processor,
+                renderer=options.renderer,
+                contract=options.contract,
+                max_length=self.max_length,
+                seed=self.seed,
+                question=options.question if training else None,
+                unreadable=options.unreadable,
+                modalities=options.modalities if training else None,
+                long_samples=options.long_samples,
+            )
             long = settle_long_samples(self._datasets[split])
             if self.share[0] == 0:
                 logger.info("%s: %s; %s", split, samples.report(), long)
         return self._datasets[split]
 
     def refuse_too_few(self, ranks: int) -> None:
-        """Known before a network is built or a pack is made: a pack takes one sample at least.
+        """Refuse a split of less than one step, before a network is built or packs are computed.
+
+        A pack takes one sample at least, so this bound holds for packed rows too.
 
         Raises:
             DataError: There are fewer training samples than one batch of all ``ranks`` takes.
@@ -129,39 +159,39 @@ class InstructionDataModule(ResumableDataModule):
         LengthBatchSampler(samples.lengths, self.batch_size, **options)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of samples of similar length, or of packs; goes on where a checkpoint stopped."""
+        """Return shuffled batches of samples of similar length, or of packs; resumes after a checkpoint's last step."""
         dataset = self.dataset("train")
         rank, ranks = self.share
         options: dict[str, Any] = {
             "seed": self.seed,
             "drop_last": True,
-            "window": self.length_window,
+            "window": self.batches.length_window,
             "order": dataset.samples.order(self.seed),
             "rank": rank,
             "ranks": ranks,
         }
         sampler: StepSampler | PackStepSampler
         collate = GemCollator(self.processor)
-        if self.pack_to is None:
+        if self.batches.pack_to is None:
             sampler = StepSampler(dataset.samples.lengths, self.batch_size, **options)
         else:
-            lengths = token_lengths(dataset, self.cache)
-            sampler = PackStepSampler(lengths, self.batch_size, self.pack_to, **options)
-            collate = PackingCollator(self.processor, self.pack_to)
+            lengths = token_lengths(dataset, self.batches.cache)
+            sampler = PackStepSampler(lengths, self.batch_size, self.batches.pack_to, **options)
+            collate = PackingCollator(self.processor, self.batches.pack_to)
         sampler.data = self
         logger.info("training on %d samples, %d batches an epoch", len(sampler.order), len(sampler))
         return self.loader(dataset, sampler, collate, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Held-out batches in file order."""
+        """Return validation batches in file order."""
         return self._plain_loader("val")
 
     def test_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Test batches in file order."""
+        """Return test batches in file order."""
         return self._plain_loader("test")
 
     def examples(self, count: int) -> list[dict[str, Any]]:
-        """The first held-out samples as ``id, sample, record, image, answer``, for people to look at."""
+        """Return the first validation samples as ``id, sample, record, image, question, answer``, for display."""
         if self.sources["val"] is None:
             return []
         dataset = self.dataset("val")

@@ -20,7 +20,7 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """Texts around the turns of a conversation; ``chat_formats.yaml`` says what each field means."""
+    """Texts around the turns of a conversation; see ``chat_formats.yaml`` for the fields."""
 
     user: Sequence[str]
     assistant: Sequence[str]
@@ -40,7 +40,7 @@ class ChatFormat:
 
         Args:
             conversation: Messages ``{"from": "human" | "gpt", "value": text}``.
-            generate: End with what asks for an answer.
+            generate: End with the start of an answer.
 
         Returns:
             Pieces whose texts in a row are the prompt.
@@ -134,7 +134,7 @@ def tokenize_conversation(
         max_length: Cut text-only conversations here, as the original does; conversations with markers are cut only
             after expansion. None means the tokenizer's own limit.
         has_image: Markers mean something; False leaves them as text.
-        generate: End with what asks for an answer.
+        generate: End with the start of an answer.
 
     Returns:
         ``input_ids`` with -200 at each ``<image>`` and -201 at each ``<ecg>``, and ``labels`` of the same length.

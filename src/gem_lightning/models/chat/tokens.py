@@ -36,7 +36,7 @@ class Piece:
 def encode_whole(
     pieces: Sequence[Piece], tokenizer: Any, markers: bool = True, special: bool = True
 ) -> tuple[list[int], list[int]]:
-    """Tokenize what stands between two markers at once; a token that touches a learnt character is learnt.
+    """Tokenize the text between two markers at once; a token that touches a learnt character is learnt.
 
     Args:
         pieces: The prompt.

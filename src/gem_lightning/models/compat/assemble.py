@@ -1,4 +1,4 @@
-"""Tensors to a network through transformers' own loader: one copy in memory, quantised on the way where asked."""
+"""Load tensors into a network through transformers' own loader: one copy in memory, quantised while loading."""
 
 from __future__ import annotations
 
@@ -37,33 +37,25 @@ def load_tensors(
     attention: str | None = None,
     shard: Sharding | None = None,
 ) -> GemForConditionalGeneration:
-    """A network with these weights.
+    """Build a network with these weights.
 
     Args:
-        config: Sizes; parts in ``config.fresh_parts`` may lack weights and are drawn at random.
+        config: Sizes; parts in ``config.fresh_parts`` may lack weights and are randomly initialised.
         tensors: Tensors, or lazy ones, under our names.
         dtype: Of the weights in memory; None means the commonest of the tensors.
         quantization_config: See :func:`quantisation`.
         device: Where the weights go; None means the CPU.
         attention: Attention implementation; None leaves the choice to transformers (SDPA).
-        shard: Shares the network out over processes: none of them ever holds all of it.
+        shard: Shards the network over processes: none of them ever holds all of it.
 
     Raises:
-        CheckpointError: Names or shapes do not fit; nothing is read then. Or a quantised network is to be shared out.
+        CheckpointError: Names or shapes do not fit; nothing is read then. Or a quantised network is to be sharded.
     """
     if attention is not None:
         config._attn_implementation = attention
     with torch.device("meta"):
         shell = GemForConditionalGeneration(config)
-    wanted = shell.state_dict()
-    fresh = [PARTS[part] for part in config.fresh_parts or ()]
-    optional = [name for name in wanted if any(name.startswith(prefix) for prefix in fresh)]
-    if config.tie_word_embeddings:
-        optional.append("lm_head.weight")
-    optional += [
-        name for name in wanted if name.startswith("model.vision_tower.head.") or name == "model.image_newline"
-    ]
-    check_fit(tensors, wanted, optional)
+    check_fit(tensors, shell.state_dict(), _optional(config, shell.state_dict()))
     if dtype is None:
         found = [value.dtype for value in tensors.values()]
         dtype = max(set(found), key=found.count)
@@ -71,8 +63,7 @@ def load_tensors(
     if shard is not None:
         if quantization_config is not None:
             raise CheckpointError(
-                "expected whole weights to share out, got quantization; quantised weights cannot be cut: use "
-                "strategy=single or strategy=ddp"
+                "expected unquantised weights to shard, got quantization: use strategy=single or strategy=ddp"
             )
         load_shared(shell, tensors, dtype, shard)
         return shell.eval()
@@ -91,10 +82,17 @@ def load_tensors(
     return model.eval()
 
 
-def quantisation(choice: Any, dtype: torch.dtype | None = None) -> Any:
-    """A ``BitsAndBytesConfig`` from ``nf4``, ``int8``, its fields, or itself; None stays None.
+def _optional(config: GemConfig, wanted: Mapping[str, Any]) -> list[str]:
+    """Names that a checkpoint may lack: randomly initialised parts, tied and unused weights."""
+    prefixes = [PARTS[part] for part in config.fresh_parts or ()] + ["model.vision_tower.head."]
+    names = [name for name in wanted if name.startswith(tuple(prefixes)) or name == "model.image_newline"]
+    return [*names, "lm_head.weight"] if config.tie_word_embeddings else names
 
-    Towers, projectors and the head are left as they are.
+
+def quantisation(choice: Any, dtype: torch.dtype | None = None) -> Any:
+    """Build a ``BitsAndBytesConfig`` from ``nf4``, ``int8``, its fields, or itself; None stays None.
+
+    Towers, projectors and the head are not quantised.
 
     Raises:
         CheckpointError: The name is unknown.
@@ -120,7 +118,7 @@ def quantisation(choice: Any, dtype: torch.dtype | None = None) -> Any:
 
 
 def odd_layers(model: torch.nn.Module) -> list[str]:
-    """Linear layers whose sizes bitsandbytes' kernels for the CPU refuse (published models have none)."""
+    """List linear layers whose sizes bitsandbytes' kernels for the CPU refuse (published models have none)."""
     return [
         name
         for name, layer in model.named_modules()

@@ -183,7 +183,7 @@ def save_coca(
     Args:
         model: The ``EcgCoCa``, over an ``EcgTransformer`` and a text tower of ``bert_text_encoder``.
         folder: Created where absent.
-        tokenizer: A transformers tokenizer, saved beside the text tower's configuration.
+        tokenizer: A transformers tokenizer, saved next to the text tower's configuration.
         prefix: Before every key; the published file has DDP's ``module.``.
         epoch: Recorded, and part of the file name.
         name: Recorded.

@@ -1,4 +1,4 @@
-"""Any folder that holds a model of this family, recognised by what is in it."""
+"""Load any folder that holds a model of this family, recognised by its files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from transformers import AutoTokenizer
 from gem_lightning.errors import CheckpointError
 from gem_lightning.models.compat import original, towers
 from gem_lightning.models.compat.assemble import load_tensors
+from gem_lightning.models.compat.llava_lora import read_changes
 from gem_lightning.models.compat.names import LLAVA_HF_LAYOUT, OURS_LAYOUT, PARTS, parts_of, translate
 from gem_lightning.models.compat.tensor_files import open_folder, weight_files
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models.lora import ALWAYS_SAVED
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.sharding import Sharding
@@ -39,7 +41,7 @@ def load_gem(
     shard: Sharding | None = None,
     **settings: Any,
 ) -> tuple[Any, GemProcessor]:
-    """Network and processor from a folder or hub id: ours, GEM, PULSE, LLaVA, llava-hf, adapters or LoRA on a base.
+    """Load network and processor of a folder or hub id: ours, GEM, PULSE, LLaVA, llava-hf, or adapters on a base.
 
     Args:
         path: Folder or hub id.
@@ -49,9 +51,9 @@ def load_gem(
         dtype: Of the weights in memory; None means the checkpoint's.
         device: Where the weights go; None means the CPU.
         ecg_config: Sizes of an ECG tower that is not of the published size.
-        base: Folder that adapters belong to, where they do not say so.
+        base: Folder that adapters belong to, where they do not name it.
         attention: ``sdpa``, ``eager`` or ``flash_attention_2``.
-        shard: Shares the network out over processes, see :class:`gem_lightning.models.sharding.Sharding`.
+        shard: Shards the network over processes, see :class:`gem_lightning.models.sharding.Sharding`.
         **settings: For :class:`GemProcessor`, such as ``chat``.
 
     Raises:
@@ -68,15 +70,13 @@ def load_gem(
         return _load_llava_hf(folder, dtype, settings, ecg_tower, ecg_config, **common)
     if kind == "lora":
         if shard is not None:
-            raise CheckpointError(f"expected a whole model to share out, got adapters in {folder}; merge them first")
-        from gem_lightning.models.lora import load_lora
-
+            raise CheckpointError(f"expected a whole model to shard, got adapters in {folder}; merge them first")
         return load_lora(folder, base, dtype=dtype, **parts, **common, **settings)
     return original.load_original(folder, dtype=dtype, base=base, **parts, **common, **settings)
 
 
 def find_folder(path: PathLike) -> Path:
-    """A local folder, or the local copy of a hub repository.
+    """Find a local folder, or the local copy of a hub repository.
 
     Raises:
         CheckpointError: Neither exists.
@@ -94,7 +94,7 @@ def find_folder(path: PathLike) -> Path:
 
 
 def recognise(folder: Path) -> str:
-    """What a folder holds: one of :data:`KINDS`.
+    """Recognise the layout of a folder, one of :data:`KINDS`.
 
     Raises:
         CheckpointError: None of them.
@@ -119,7 +119,7 @@ def recognise(folder: Path) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a folder.
+    """Read config.json of a folder.
 
     Raises:
         CheckpointError: It cannot be read, or a newer major version of transformers wrote it.
@@ -137,7 +137,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_config(path: PathLike, ecg_tower: PathLike | None = None, vision_tower: PathLike | None = None) -> GemConfig:
-    """The config of the network that :func:`load_gem` makes of a folder; of weights at most an ECG tower's is read.
+    """Return the config of :func:`load_gem`'s network; of weights at most an ECG tower's is read.
 
     Args:
         path: Folder or hub id.
@@ -154,20 +154,20 @@ def load_config(path: PathLike, ecg_tower: PathLike | None = None, vision_tower:
     if kind == "llava-hf":
         return _survey_llava_hf(folder, ecg_tower, None)[0]
     if kind == "lora":
-        return load_config(_base_of_lora(folder), ecg_tower, vision_tower)
+        return load_config(find_base(folder), ecg_tower, vision_tower)
     return original.survey(folder, ecg_tower, vision_tower).config
 
 
 def load_processor(
     path: PathLike, vision_tower: PathLike | None = None, ecg_tower: PathLike | None = None, **settings: Any
 ) -> GemProcessor:
-    """The processor of a folder that :func:`load_gem` reads; of weights at most an ECG tower's is read.
+    """Return the processor of a folder that :func:`load_gem` reads; of weights at most an ECG tower's is read.
 
     Args:
         path: Folder or hub id.
         vision_tower: Of a published folder that does not hold its image tower.
         ecg_tower: Of a llava-hf folder, where it is not of the published size.
-        **settings: For :class:`GemProcessor`; they win over what the folder says.
+        **settings: For :class:`GemProcessor`; they override the folder's.
 
     Raises:
         CheckpointError: Nothing here is a model of this family.
@@ -181,14 +181,56 @@ def load_processor(
     if kind == "llava-hf":
         return _llava_hf_processor(folder, _survey_llava_hf(folder, ecg_tower, None)[0], settings)
     if kind == "lora":
-        return load_processor(_base_of_lora(folder), vision_tower, ecg_tower, **settings)
+        return load_processor(find_base(folder), vision_tower, ecg_tower, **settings)
     return original.survey(folder, vision_tower=vision_tower).processor(**settings)
 
 
-def _base_of_lora(folder: Path) -> Path:
-    from gem_lightning.models.lora import find_base
+def load_lora(folder: Path, base: PathLike | None = None, **options: Any) -> tuple[Any, Any]:
+    """Load a LoRA folder merged into its base: peft's own, or LLaVA's with ``non_lora_trainables.bin``.
 
-    return find_base(folder)
+    Args:
+        folder: With adapter_config.json and the adapter's weights.
+        base: Its base model; None takes the one that adapter_config.json names.
+        **options: For :func:`load_gem`.
+
+    Returns:
+        (model, processor).
+
+    Raises:
+        CheckpointError: The base cannot be found, or an adapter does not fit it.
+    """
+    settings = read_settings(folder)
+    place = find_base(folder, base)
+    if recognise(place) == "original" and (folder / "non_lora_trainables.bin").is_file():
+        return original.load_original(place, changes=read_changes(folder, settings), **options)
+    model, processor = load_gem(place, **options)
+    from peft import PeftModel
+
+    wrapped = PeftModel.from_pretrained(model, folder)
+    merged = wrapped.merge_and_unload()
+    merged.config.fresh_parts = [part for part in merged.config.fresh_parts or () if part not in ALWAYS_SAVED] or None
+    return merged.eval(), processor
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read adapter_config.json of a folder."""
+    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+
+
+def find_base(folder: Path, base: PathLike | None = None) -> Path:
+    """Find the folder of the model that a LoRA folder belongs to.
+
+    Args:
+        folder: With adapter_config.json.
+        base: Folder or hub id; None takes the one that adapter_config.json names.
+
+    Raises:
+        CheckpointError: None is named, or it cannot be found.
+    """
+    named = base or read_settings(folder).get("base_model_name_or_path")
+    if not named:
+        raise CheckpointError(f"expected base=the model that the adapter in {folder} belongs to, got none")
+    return towers.resolve(named, folder) or find_folder(str(named))
 
 
 def _load_ours(
@@ -223,7 +265,7 @@ def _load_llava_hf(
     processor = _llava_hf_processor(folder, config, settings)
     model = load_tensors(config, named, dtype, **common)
     for part in config.fresh_parts or ():
-        original.logger.warning("%s: no weights for the %s: drawn at random, to be trained", folder.name, part)
+        original.logger.warning("%s: no weights for the %s: randomly initialised, to be trained", folder.name, part)
     return model, processor
 
 

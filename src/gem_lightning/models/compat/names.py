@@ -113,13 +113,13 @@ def check_fit(found: Mapping[str, Any], wanted: Mapping[str, Any], optional: Ite
         if tuple(wanted[name].shape) != tuple(found[name].shape)
     )
     if missing or unknown or shapes:
-        said = [
+        problems = [
             f"{what}: {_listed(names)}"
             for what, names in (("missing", missing), ("unknown", unknown), ("misshapen", shapes))
             if names
         ]
         raise CheckpointError(
-            f"expected weights that fit the configuration, got {'; '.join(said)}; "
+            f"expected weights that fit the configuration, got {'; '.join(problems)}; "
             "is config.json of the same model, and the tower's configuration the right one?"
         )
 

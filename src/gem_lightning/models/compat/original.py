@@ -18,10 +18,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from gem_lightning.errors import CheckpointError
 from gem_lightning.models.compat import towers
 from gem_lightning.models.compat.assemble import load_tensors
+from gem_lightning.models.compat.llava_lora import Changes
 from gem_lightning.models.compat.names import COMPUTED, GEM_LAYOUT, PARTS, parts_of, to_theirs, translate
 from gem_lightning.models.compat.tensor_files import Tensors, open_file, open_folder, weight_files
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
-from gem_lightning.models.lora import Changes
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.sharding import Sharding
 
@@ -49,8 +49,9 @@ def load_original(
 ) -> tuple[Any, GemProcessor]:
     """A GEM, PULSE or LLaVA folder as our network and its processor.
 
-    ECG weights come from the checkpoint where it has them; image weights only if it says ``unfreeze_mm_vision_tower``,
-    else from the tower's own folder if there is one. What is in neither is drawn at random, and said so.
+    ECG weights come from the checkpoint where it has them; image weights only if its config has
+    ``unfreeze_mm_vision_tower``, else from the tower's own folder if there is one. Weights in neither are randomly
+    initialised, with a warning.
 
     Args:
         folder: With config.json and weights, or with ``mm_projector.bin`` or ``ecg_projector.bin`` on a ``base``.
@@ -63,7 +64,7 @@ def load_original(
         device: Where the weights go.
         attention: ``sdpa``, ``eager``, ``flash_attention_2``; None means the best installed.
         shard: Shares the network out over processes.
-        changes: LoRA adapters to merge into the weights, see :mod:`gem_lightning.models.lora`.
+        changes: LoRA adapters to merge into the weights, see :class:`~gem_lightning.models.compat.llava_lora.Changes`.
         **settings: For :class:`GemProcessor`, such as ``chat``.
 
     Returns:
@@ -76,7 +77,7 @@ def load_original(
     processor = found.processor(**settings)
     model = load_tensors(found.config, found.tensors, dtype, quantization_config, device, attention, shard)
     for part in found.config.fresh_parts or ():
-        logger.warning("%s: no weights for the %s: drawn at random, to be trained", Path(folder).name, part)
+        logger.warning("%s: no weights for the %s: randomly initialised, to be trained", Path(folder).name, part)
     return model, processor
 
 
@@ -97,14 +98,14 @@ class Survey:
     tensors: Tensors
 
     def processor(self, **settings: Any) -> GemProcessor:
-        """The processor that fits; ``settings`` win over what config.json says."""
+        """The processor that fits; ``settings`` override config.json."""
         tokenizer = read_tokenizer(self.root, self.config)
-        told = {
+        fields = {
             "chat": CHATS.get(self.config.text_config.model_type, "template"),
             "contract": "gem",
             "image_mode": _image_mode(self.raw),
         }
-        return GemProcessor.from_config(tokenizer, self.config, **told | settings)
+        return GemProcessor.from_config(tokenizer, self.config, **fields | settings)
 
 
 def survey(
@@ -134,7 +135,7 @@ def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None
     """Write a network in the layout of GEM: config.json, weights under the published names, tokenizer.
 
     A network that came from such a folder gets its config.json, names and dtypes back. Of any other, the image and ECG
-    towers' configurations are written beside it, where :func:`load_original` finds them.
+    towers' configurations are written next to it, where :func:`load_original` finds them.
 
     Args:
         model: A ``GemForConditionalGeneration``.
@@ -262,7 +263,7 @@ def _ecg(
 def _config(raw: Mapping[str, Any], named: Tensors, ecg: EcgConfig, vision: PreTrainedConfig) -> GemConfig:
     text = text_config_from(raw)
     merge = raw.get("mm_patch_merge_type") or "flat"
-    fresh = sorted({"ecg_tower", "ecg_projector", "multi_modal_projector"} - parts_of(named))
+    untrained = sorted({"ecg_tower", "ecg_projector", "multi_modal_projector"} - parts_of(named))
     newline = PARTS["image_newline"] in named or merge == "spatial_unpad"
     return GemConfig(
         ecg_config=ecg,
@@ -276,7 +277,7 @@ def _config(raw: Mapping[str, Any], named: Tensors, ecg: EcgConfig, vision: PreT
         image_merge=merge,
         image_grid_pinpoints=raw.get("image_grid_pinpoints"),
         image_newline=newline,
-        fresh_parts=fresh or None,
+        fresh_parts=untrained or None,
     )
 
 
@@ -330,7 +331,7 @@ def _compact(dtypes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) -> dict[str, Any]:
-    """A config.json of the published form for a network that has none, and the towers' sizes beside it."""
+    """A config.json of the published form for a network that has none, and the towers' sizes next to it."""
     text = config.text_config.to_dict()
     ours = {value: key for key, value in FAMILIES.items()}
     raw = {key: value for key, value in text.items() if key not in ("model_type", "dtype", "rope_parameters")}
@@ -344,7 +345,7 @@ def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) ->
         "mm_projector_type": config.projector_type,
         "mm_hidden_size": config.projector_width,
         "mm_patch_merge_type": config.image_merge,
-        "image_aspect_ratio": processor.image_mode,
+        "image_aspect_ratio": processor.image.image_mode,
         "image_grid_pinpoints": config.image_grid_pinpoints,
         "use_mm_proj": True,
     }

@@ -37,7 +37,7 @@ SINGLE_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor that lies in a safetensors file; ``tensor[...]`` reads it into fresh memory.
+    """A tensor in a safetensors file; ``tensor[...]`` reads it into new memory.
 
     Reading, rather than mapping, keeps the file's pages out of the process, so that peak memory is one copy.
 
@@ -64,11 +64,11 @@ class LazyTensor:
         return tensor[index]
 
     def get_dtype(self) -> str:
-        """The dtype by its name in the file, as transformers' loader asks for it."""
+        """The dtype by its name in the file, as transformers' loader expects it."""
         return _CODES[self.dtype]
 
     def get_shape(self) -> list[int]:
-        """The shape, as transformers' loader asks for it."""
+        """The shape, as transformers' loader expects it."""
         return list(self.shape)
 
 
@@ -123,7 +123,7 @@ def open_bin(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"expected a file of tensors that loads with weights_only=True, got {path}: {str(error)[:200]}; it was not "
-            "executed. Download it again, or ask for safetensors"
+            "executed. Download it again, or request safetensors"
         ) from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"expected a dict of tensors in {path}, got {type(content).__name__} with other things")
@@ -139,7 +139,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The weight files of a folder: one file, or the shards that an index names; empty where there are none.
 
     Raises:
-        CheckpointError: An index names a file that does not exist or lies elsewhere.
+        CheckpointError: An index names a file that does not exist or is in another folder.
     """
     for name in INDEX_NAMES:
         if (folder / name).is_file():
@@ -156,7 +156,7 @@ def _shards(index: Path) -> list[Path]:
     missing = [name for name in names if not (index.parent / name).is_file()]
     if unsafe or missing:
         raise CheckpointError(
-            f"expected the shards {names} beside {index}, missing {missing}, outside {unsafe}; download them"
+            f"expected the shards {names} next to {index}, missing {missing}, outside {unsafe}; download them"
         )
     return [index.parent / name for name in names]
 
@@ -165,7 +165,7 @@ def open_folder(folder: Path) -> Tensors:
     """Every tensor of a model folder, unread.
 
     Raises:
-        CheckpointError: There are no weights, a file is damaged, or a shard lacks what the index says it holds.
+        CheckpointError: There are no weights, a file is damaged, or a shard lacks a tensor of the index.
     """
     files = weight_files(folder)
     if not files:

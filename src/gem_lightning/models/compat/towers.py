@@ -96,7 +96,7 @@ def ecg_config_of(source: PathLike) -> EcgConfig:
 
 
 def vision_config_from(place: Path | None, tensors: Mapping[str, Any], name: PathLike | None) -> PreTrainedConfig:
-    """Sizes of an image tower: from the folder it came in, else the published one where the shapes are its own.
+    """Sizes of an image tower: from its folder, else the published one where the shapes are its own.
 
     Args:
         place: The tower's folder, or None.
@@ -104,7 +104,7 @@ def vision_config_from(place: Path | None, tensors: Mapping[str, Any], name: Pat
         name: What config.json calls the tower, for the error.
 
     Raises:
-        CheckpointError: Neither says enough.
+        CheckpointError: Neither is sufficient.
     """
     if place is not None:
         config = AutoConfig.from_pretrained(place)
@@ -120,7 +120,7 @@ def vision_config_from(place: Path | None, tensors: Mapping[str, Any], name: Pat
 
 
 def read_vision_tower(place: Path) -> Tensors:
-    """Tensors of an image tower's folder under our names; a text tower beside it is left out."""
+    """Tensors of an image tower's folder under our names; a text tower in it is ignored."""
     found = open_folder(place)
     has_text = any(name.startswith("text_model.") for name in found)
     kept = {name: value for name, value in found.items() if not has_text or name.startswith("vision_model.")}

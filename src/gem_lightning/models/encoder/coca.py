@@ -9,13 +9,98 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from open_clip.hf_configs import arch_dict
+from open_clip.hf_model import HFTextEncoder
+from open_clip.transformer import MultimodalTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from gem_lightning.errors import CheckpointError, DataError
-from gem_lightning.models.compat.coca import ecg_arguments, find_files, load_exactly, read_config, read_state_dict
-from gem_lightning.models.encoder.text_tower import BERT_BASE, MEDCPT, bert_text_encoder, caption_decoder
+from gem_lightning.models.compat import ecg_arguments, find_files, load_exactly, read_config, read_state_dict
 from gem_lightning.models.encoder.transformer import EcgTransformer
+
+# MedCPT's query encoder is BERT-base; with these sizes its weights load from an ECG-CoCa checkpoint without a hub.
+MEDCPT = "ncbi/MedCPT-Query-Encoder"
+BERT_BASE: dict[str, Any] = {"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 512}
+
+
+def bert_text_encoder(
+    source: str | os.PathLike | Mapping[str, Any],
+    *,
+    output_dim: int,
+    pretrained: bool = True,
+    pooler: str = "mean_pooler",
+    projection: str | None = "linear",
+) -> HFTextEncoder:
+    """A BERT-like text tower that returns its embedding and its tokens.
+
+    Args:
+        source: A folder or hub id of a BERT or RoBERTa, or its configuration as a mapping (then from scratch).
+        output_dim: Width D of the embedding shared with the ECG tower.
+        pretrained: Load the weights found at ``source``; False takes only its configuration.
+        pooler: ``mean_pooler`` (the original's), ``cls_pooler`` or ``max_pooler``.
+        projection: ``linear``, ``mlp`` or None (only where the widths are equal).
+
+    Returns:
+        ``encoder(ids (B, L)) -> (embedding (B, D), tokens (B, L, W))``; padding ids are masked.
+
+    Raises:
+        DataError: A family that open_clip has no table for.
+    """
+    from transformers import AutoConfig
+
+    if isinstance(source, Mapping):
+        sizes = dict(source)
+        config = AutoConfig.for_model(sizes.pop("model_type", "bert"), **sizes)
+    else:
+        config = AutoConfig.from_pretrained(source)
+    if config.model_type not in arch_dict:
+        raise DataError(
+            f"expected a text model of one of {', '.join(arch_dict)}, got {config.model_type!r}; "
+            "choose another folder or hub id"
+        )
+    common: dict[str, Any] = {"pooler_type": pooler, "proj_type": projection, "output_tokens": True}
+    if isinstance(source, Mapping) or not pretrained:
+        encoder = HFTextEncoder("", output_dim, config=config, **common)
+    else:
+        encoder = HFTextEncoder(str(source), output_dim, **common)
+    if pooler != "cls_pooler" and getattr(encoder.transformer, "pooler", None) is not None:
+        # from_config always adds BERT's pooler; unused parameters would stall DDP
+        encoder.transformer.pooler = None
+    return encoder
+
+
+def caption_decoder(
+    *, vocab_size: int, width: int = 768, layers: int = 12, heads: int = 8, context_length: int = 76
+) -> MultimodalTransformer:
+    """The causal decoder that cross-attends to ECG tokens, with every parameter initialised.
+
+    open_clip's own initialisation names an attribute that does not exist, so that its ``text_projection`` stays
+    uninitialised memory; the scales here are the ones it intends.
+
+    Args:
+        vocab_size: Number of token ids to predict.
+        width: Width of text and ECG tokens.
+        layers: Pairs of self-attention and cross-attention blocks.
+        heads: Attention heads.
+        context_length: Longest input in tokens: one less than the text ids of a sample.
+
+    Returns:
+        ``decoder(ecg_tokens (B, N, W), text_tokens (B, L, W)) -> logits (B, L, vocab_size)``.
+    """
+    decoder = MultimodalTransformer(
+        width=width, layers=layers, heads=heads, context_length=context_length, output_dim=vocab_size
+    )
+    attention = width**-0.5
+    with torch.no_grad():
+        for block in [*decoder.resblocks, *decoder.cross_attn]:
+            nn.init.normal_(block.attn.in_proj_weight, std=attention)
+            nn.init.normal_(block.attn.out_proj.weight, std=attention * (2 * layers) ** -0.5)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=attention * (2 * layers) ** -0.5)
+        nn.init.normal_(decoder.text_projection, std=attention)
+    return decoder
+
 
 Compat = Literal["default", "original"]
 # open_clip's default vocabulary, which the published decoder has although its text tower has 30,522 ids
@@ -29,8 +114,8 @@ class EcgCoCa(nn.Module):
         ecg: Module with ``encode(ecg (B, 12, T)) -> (embedding (B, D), tokens (B, N, W))``.
         text: Module with ``text(ids (B, L)) -> (embedding (B, D), tokens (B, L, W))``.
         decoder: Module with ``decoder(ecg_tokens, text_tokens) -> logits (B, L, V)``; None leaves captions out (CLIP).
-        compat: ``original`` feeds the decoder the text tower's output, which has seen the words it shall predict;
-            ``default`` feeds it the tower's input embeddings, so that only the causal decoder joins words.
+        compat: ``original`` feeds the decoder the text tower's output, which has seen the tokens that it is to predict;
+            ``default`` feeds it the tower's input embeddings, so that only the causal decoder joins tokens.
         init_logit_scale: Logarithm of the first inverse temperature.
         init_logit_bias: First bias of the sigmoid loss (SigLIP); None where the softmax loss is used.
         pad_id: Token id of padding.
@@ -75,9 +160,9 @@ class EcgCoCa(nn.Module):
         Args:
             checkpoint: ``cpt_wfep_epoch_20.pt``, a mapping of its keys, or a folder that ``save_coca`` wrote.
             config: JSON path or dict in the published form; None means the folder's, else the published one.
-            text_tower: Folder with the text tower's ``config.json``; None means the one that ``config`` names beside
+            text_tower: Folder with the text tower's ``config.json``; None means the one that ``config`` names next to
                 itself, or BERT-base for the published MedCPT.
-            compat: None means what ``config`` says, else ``original``, which the published decoder was trained under.
+            compat: None means the one of ``config``, else ``original``, which the published decoder was trained under.
 
         Raises:
             CheckpointError: The file is unsafe, does not fit, or the text tower's sizes cannot be found.
@@ -181,7 +266,7 @@ def build_coca(
 
 
 def _text_source(text_cfg: Mapping[str, Any], config: Any) -> str | Path | dict[str, Any]:
-    """Where the text tower's sizes are: a folder beside the configuration, or BERT-base for MedCPT."""
+    """Where the text tower's sizes are: a folder next to the configuration, or BERT-base for MedCPT."""
     name = text_cfg.get("hf_model_name")
     if name is None or name == MEDCPT:
         return BERT_BASE
@@ -190,6 +275,6 @@ def _text_source(text_cfg: Mapping[str, Any], config: Any) -> str | Path | dict[
         if (folder / "config.json").is_file():
             return folder
     raise CheckpointError(
-        f"expected the text tower {name!r} as a folder with config.json beside the configuration, got none in {base}; "
+        f"expected the text tower {name!r} as a folder with config.json next to the configuration, got none in {base}; "
         "pass text_tower=FOLDER"
     )

@@ -48,7 +48,7 @@ class CocaObjective:
         """The losses from what ``EcgCoCa.forward`` returned; labels equal to ``pad_id`` do not count.
 
         Raises:
-            DataError: The caption loss is asked for and there is no decoder.
+            DataError: There is a caption loss but no decoder.
         """
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         ecg, text, scale = out["ecg_features"].float(), out["text_features"].float(), out["logit_scale"].float()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gem_lightning.errors import CheckpointError, DataError
-from gem_lightning.models.compat.coca import ecg_arguments, load_exactly, read_config, read_state_dict
+from gem_lightning.models.compat import ecg_arguments, load_exactly, read_config, read_state_dict
 
 
 class EcgTransformer(nn.Module):
@@ -47,7 +47,7 @@ class EcgTransformer(nn.Module):
         output_dim: int = 512,
         patch_dropout: float = 0.0,
     ) -> None:
-        # Here, not above: open_clip asks for transformers' Auto classes, and those load this module.
+        # Here, not above: open_clip imports transformers, which costs seconds.
         from open_clip.transformer import LayerNorm, Transformer
 
         super().__init__()
@@ -70,7 +70,7 @@ class EcgTransformer(nn.Module):
 
     @torch.no_grad()
     def init_parameters(self) -> None:
-        """Draw every parameter anew, as CLIP does; an outer ``_init_weights`` may call this on the whole tower.
+        """Initialise every parameter as CLIP does; an outer ``_init_weights`` may call this on the whole tower.
 
         Only functions of ``torch.nn.init`` are used, so that transformers can guard parameters that were loaded.
         """

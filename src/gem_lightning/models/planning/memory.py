@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+
+from gem_lightning.models.build import make_config, named_towers, switches_of
+from gem_lightning.models.compat import load_config
+from gem_lightning.models.compute import Kernels, as_dtype, recompute
+from gem_lightning.models.configuration_gem import GemConfig
+from gem_lightning.models.lora import add_lora
+from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 
 GIB = 2**30
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: the code, doubly quantised block scales
@@ -18,7 +26,7 @@ _CUDA = 0.6 * GIB  # context and kernels of one process
 
 @dataclass(frozen=True)
 class Setup:
-    """What decides about memory besides the network.
+    """Settings other than the network that determine memory.
 
     Attributes:
         rows: Of a batch of one process.
@@ -27,7 +35,7 @@ class Setup:
         tiles: Image tiles of a batch.
         labels: Tokens of a batch that are learnt.
         autocast: Dtype of computation where it differs from the weights' (``precision=bf16-mixed``).
-        strategy: ``single``, ``ddp`` or ``fsdp2``.
+        strategy: ``single``, ``ddp``, or the name of one that shards weights, gradients and optimiser state.
         devices: Processes that share the run.
         accumulate: Batches a step.
         moments: Bytes that the optimiser keeps for a number of a trained weight: 8, or 2 for 8-bit AdamW.
@@ -47,6 +55,11 @@ class Setup:
     moments: int = 8
     quantised: int | None = None
     cuda: bool = True
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the weights."""
+        return self.strategy not in ("single", "ddp")
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     """Memory of one process.
 
     Args:
-        build: ``build(n)`` gives the network with ``n`` layers in its language model, frozen as it will train; it is
+        build: ``build(n)`` returns the network with ``n`` layers in its language model, frozen as it will train; it is
             called on tensors without data.
         layers: Of the language model.
         setup: Batch, precision, strategy.
@@ -95,7 +108,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
         _without_data(two)
         sizes_1, sizes_2 = (_Sizes.of(network, setup) for network in (one, two))
         whole = _weight_bytes(one)
-        if setup.strategy == "fsdp2" and setup.autocast is not None:  # computes in gathered weights, nothing is cast
+        if setup.sharded and setup.autocast is not None:  # computes in gathered weights, nothing is cast
             _without_data(one, setup.autocast)
             _without_data(two, setup.autocast)
             setup = replace(setup, autocast=None)
@@ -105,7 +118,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     periods = (layers - first) / period
     sizes = sizes_1 + (sizes_2 - sizes_1) * periods
     activations = kept_1 + (kept_2 - kept_1) * periods + towers
-    share = setup.devices if setup.strategy == "fsdp2" else 1
+    share = setup.devices if setup.sharded else 1
     gradients = sizes.gradients / share
     passing = max(
         _logits(one, setup), again + 2 * setup.rows * setup.length * _widest(one) * _compute_bytes(one, setup)
@@ -114,7 +127,7 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     held = gradients if setup.accumulate > 1 else 0.0
     buckets = sizes.gradients if setup.strategy == "ddp" and setup.devices > 1 else 0.0
     copies = sizes.copies
-    if setup.strategy == "fsdp2":
+    if setup.sharded:
         layer = sizes_2.weights - sizes_1.weights
         gathered = 2 * layer / period + sizes.outside  # the layer that runs, the next one, and what is no layer
         copies = gathered * _weight_bytes(one) / whole
@@ -290,3 +303,35 @@ def _without_data(network: nn.Module, dtype: torch.dtype | None = None) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def config_for(arguments: Mapping[str, Any]) -> GemConfig:
+    """The config of the network that :func:`build_gem` makes of these arguments."""
+    checkpoint = arguments.get("checkpoint")
+    if checkpoint is None:
+        return make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), switches_of(arguments))
+    return load_config(checkpoint, *named_towers(arguments))
+
+
+def network_shell(arguments: Mapping[str, Any], config: GemConfig, layers: int | None = None) -> Any:
+    """The network on the meta device, adapters included.
+
+    Args:
+        arguments: Of :func:`build_gem`.
+        config: From :func:`config_for`.
+        layers: Of the language model; None keeps its number.
+    """
+    config = copy.deepcopy(config)
+    if layers is not None:
+        text = config.text_config
+        text.num_hidden_layers = layers
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:layers]
+    dtype = as_dtype(arguments.get("dtype") or "float32")
+    attention = (arguments.get("kernels") or Kernels()).attention
+    with torch.device("meta"):
+        network: Any = GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
+        recompute(network, arguments.get("gradient_checkpointing") or False)
+        if arguments.get("lora") is not None:
+            network = add_lora(network, **arguments["lora"])
+    return network.train()

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from gem_lightning.errors import DataError
-from gem_lightning.models.tiles import image_tiles, normalise
+from gem_lightning.models.preprocessing import image_tiles, normalise
 
 PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
