@@ -1,4 +1,4 @@
-"""A claim report for people: HTML with hovers and lead strips, and coloured terminal text."""
+"""Views of a claim report: HTML with hovers and lead strips, and coloured terminal text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gem_lightning.claims.verdict import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
+from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
 
 if TYPE_CHECKING:
     from gem_lightning.claims.report import ClaimReport
@@ -32,7 +32,7 @@ _STRIP_SECONDS = 2.5
 
 
 def spans(report: ClaimReport) -> list[tuple[int, int, list[Verdict]]]:
-    """Non-overlapping pieces of the text with their verdicts, in order."""
+    """Split off the non-overlapping pieces of the text that hold claims, in order, with their verdicts."""
     pieces: list[tuple[int, int, list[Verdict]]] = []
     for verdict in sorted(report.verdicts, key=lambda v: v.claim.span):
         start, end = verdict.claim.span
@@ -45,13 +45,13 @@ def spans(report: ClaimReport) -> list[tuple[int, int, list[Verdict]]]:
 
 
 def worst(verdicts: list[Verdict]) -> str:
-    """Contradicted before unverifiable before supported."""
-    said = {v.verdict for v in verdicts}
-    return next(name for name in (CONTRADICTED, UNVERIFIABLE, SUPPORTED) if name in said)
+    """Return contradicted before unverifiable before supported."""
+    names = {v.verdict for v in verdicts}
+    return next(name for name in (CONTRADICTED, UNVERIFIABLE, SUPPORTED) if name in names)
 
 
 def to_html(report: ClaimReport, record: EcgRecord | None = None) -> str:
-    """One self-contained ``<div>`` with its style; hover or focus shows the evidence."""
+    """Build one self-contained ``<div>`` with its style; hover or focus shows the evidence."""
     parts, position, unread = [], 0, report.unread
     for start, end, verdicts in spans(report):
         parts.append(_between(report.text, position, start, unread))
@@ -70,12 +70,12 @@ def to_html(report: ClaimReport, record: EcgRecord | None = None) -> str:
 
 
 def _between(text: str, start: int, end: int, unread: list[tuple[int, int]]) -> str:
-    """The text between two claims; sentences that hold none say that they are not checked."""
+    """Mark sentences between two claims that hold none as not checked."""
     parts = []
     for a, b in unread:
         if start <= a and b <= end:
-            words = f'<span class="unread" title="not read as a claim: not checked">{escape(text[a:b])}</span>'
-            parts += [escape(text[start:a]), words]
+            marked = f'<span class="unread" title="not read as a claim: not checked">{escape(text[a:b])}</span>'
+            parts += [escape(text[start:a]), marked]
             start = b
     return "".join([*parts, escape(text[start:end])])
 
@@ -99,7 +99,7 @@ def _footer(report: ClaimReport) -> str:
 
 
 def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> str:
-    """The lead the claim points at, about the beat it points at, with R peaks ticked."""
+    """Draw the claim's lead around its beat, with R peaks ticked."""
     claim = verdicts[0].claim
     lead = next((name for name in (*claim.leads, "II", *record.leads) if name in record.leads), None)
     if lead is None:
@@ -134,7 +134,7 @@ def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> s
 
 
 def to_terminal(report: ClaimReport, color: bool = True) -> str:
-    """The text with marked claims, then a line for each claim that is not supported and for what is not checked."""
+    """Format the text with marked claims, then one line per claim that is not supported and per unchecked sentence."""
     parts, position = [], 0
     for start, end, verdicts in spans(report):
         kind, piece = worst(verdicts), report.text[start:end]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import UNITS, Claim
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria.margins import is_clear, lead_margin, record_margin
+from gem_lightning.features.criteria import decide
 
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
@@ -93,15 +93,16 @@ class Facts:
         return None if value is None or not math.isfinite(value) else round(value)
 
     def missing(self, code: str, lead: str | None = None) -> bool:
-        """The finding is not stated and its criterion is clearly missed: its absence may be said."""
+        """Return whether a finding is not stated and its criterion clearly missed, so that the text may deny it."""
         if code in self.stated and (lead is None or lead in self.stated[code].leads or not self.stated[code].leads):
             return False
-        f = self.features
-        return is_clear(lead_margin(f, code, lead) if lead else record_margin(f, code), met=False)
+        decision = decide(code, self.features, (lead,) if lead else None)
+        return decision.met is False and decision.clear
 
     def holds(self, code: str) -> bool:
-        """The criterion of a descriptive word (narrow QRS, normal axis, ...) is clearly met."""
-        return is_clear(record_margin(self.features, code), met=True)
+        """Return whether the criterion of a descriptive term (narrow QRS, normal axis, ...) is clearly met."""
+        decision = decide(code, self.features)
+        return decision.met is True and decision.clear
 
 
 def point(

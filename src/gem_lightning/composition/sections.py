@@ -7,7 +7,6 @@ from gem_lightning.claims.parser.linking import LEAD_CODES
 from gem_lightning.composition.facts import Facts, Stated, Statement, point, says
 from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria.margins import is_clear, lead_margin
 
 _AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation", "normal_axis")
 _URGENT = frozenset(("st_elevation", "av_block_3", "av_block_2_mobitz_2", "mi_inferior", "mi_anterior", "mi_lateral"))
@@ -245,7 +244,7 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
             told.append(_somewhere(facts, phrases, code))
     told += _t_amplitudes(facts, phrases)
     if facts.missing("t_inversion"):
-        clear = tuple(lead for lead in LEADS if is_clear(lead_margin(facts.features, "t_inversion", lead), met=False))
+        clear = tuple(lead for lead in LEADS if facts.missing("t_inversion", lead))
         if len(clear) > 3 and phrases.random.random() < 0.6:
             text = f"T waves are upright in {place(phrases, clear)}."
             told.append(Statement(text, (says("t_inversion", clear, negated=True),)))

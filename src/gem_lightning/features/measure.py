@@ -1,12 +1,15 @@
-"""Everything that a reader measures on a 12-lead ECG, per beat and lead and summarised."""
+"""Measurements of a 12-lead ECG, per beat, per lead and summarised."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.errors import GemError
 from gem_lightning.features.delineate import delineate
 from gem_lightning.features.delineation.arrays import median, nanmedian
 from gem_lightning.features.measurement import wave_forms as _forms
@@ -21,6 +24,8 @@ from gem_lightning.features.schema import (
     EcgFeatures,
     LeadFeatures,
     Rhythm,
+    checked_age,
+    checked_sex,
 )
 
 INTERVALS = {
@@ -46,19 +51,27 @@ RARE = (
 )  # in fewer than half of the beats: not there
 
 
-def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFeatures:
+def measure(
+    record: EcgRecord, delineation: Delineation | None = None, age: float | None = None, sex: str | None = None
+) -> EcgFeatures:
     """Measure a record.
 
     Args:
         record: The record; at least one lead.
         delineation: Its marks; found with :func:`delineate` when not given.
+        age: Of the patient, years; None takes ``record.meta["age"]``.
+        sex: ``M`` or ``F`` (texts that begin so are understood); None takes ``record.meta["sex"]``.
 
     Returns:
         Measurements in ms, mV, bpm and degrees; None (NaN in the beat table) where something cannot be measured.
+
+    Raises:
+        GemError: The age is out of range or the sex not understood (in ``record.meta`` such values count as unknown).
     """
+    patient = _patient(record, age, sex)
     marks = delineate(record) if delineation is None else delineation
     if not np.isfinite(marks.global_marks["QRS_on"] + marks.global_marks["QRS_off"]).any():
-        return _nothing(record, marks)
+        return _nothing(record, marks, patient)
     signal = BeatSignal(record, marks)
     whole = _intervals(marks)
     by_lead = beat_columns(signal, marks)
@@ -89,7 +102,18 @@ def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFea
         scale_error=scale_error(average, marks.leads, marks.trust),
         fs=record.fs,
         seconds=record.seconds,
+        **patient,
     )
+
+
+def _patient(record: EcgRecord, age: float | None, sex: str | None) -> dict[str, Any]:
+    """Age and sex as given, else as the record's file states them."""
+    known: dict[str, Any] = {"age": checked_age(age), "sex": checked_sex(sex)}
+    for name, check in (("age", checked_age), ("sex", checked_sex)):
+        if known[name] is None:
+            with suppress(GemError, TypeError, ValueError, AttributeError):  # a header may hold anything
+                known[name] = check(record.meta.get(name))
+    return known
 
 
 def corrected_qt(qt_ms: float | None, rr_ms: float | None) -> dict[str, float | None]:
@@ -203,7 +227,7 @@ def _axes(
     return out
 
 
-def _nothing(record: EcgRecord, marks: Delineation) -> EcgFeatures:
+def _nothing(record: EcgRecord, marks: Delineation, patient: dict[str, Any]) -> EcgFeatures:
     """Features of a record without beats: everything None, and the reason."""
     absent: dict[str, np.ndarray] = {name: np.zeros(0) for name in ("rr_ms", *INTERVALS)}
     return EcgFeatures(
@@ -217,4 +241,5 @@ def _nothing(record: EcgRecord, marks: Delineation) -> EcgFeatures:
         fs=record.fs,
         seconds=record.seconds,
         reason=marks.reason,
+        **patient,
     )  # fmt: skip
