@@ -9,7 +9,6 @@ from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.ecg.record import LEADS
 
 _AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation", "normal_axis")
-_URGENT = frozenset(("st_elevation", "av_block_3", "av_block_2_mobitz_2", "mi_inferior", "mi_anterior", "mi_lateral"))
 #: The number that carries a conclusion.
 _EVIDENCE = {
     "av_block_1": ("pr", "PR interval"),
@@ -103,7 +102,7 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
             "No P waves are seen.", "P waves are absent.", "No P waves.", "P waves cannot be identified."
         )
         told.append(Statement(text, (says("p_absent"),)))
-    elif facts.missing("p_absent") and facts.p_waves and phrases.random.random() < 0.5:
+    elif facts.p_waves and facts.holds("sinus_rhythm") and phrases.random.random() < 0.5:
         text = phrases.pick("P waves precede every QRS complex.", "A P wave is visible before each QRS complex.")
         told.append(Statement(text, (says("p_absent", negated=True),)))
     return told
@@ -305,8 +304,10 @@ def conclusion(facts: Facts, phrases: Phrases, teach: bool) -> list[Statement]:
 
 
 def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """How soon somebody should look, without advice on treatment."""
-    firm = {code for code in _URGENT if code in facts and not facts.stated[code].uncertain}
-    if firm:
+    """State how soon a clinician should look, without advice on treatment.
+
+    An ECG without an urgent finding proves nothing about urgency, so none is denied.
+    """
+    if any(stated.finding.urgent for stated in facts.stated.values()):
         return [Statement(phrases.pick("Urgent clinical review.", "To be seen by a physician at once."))]
-    return [Statement(phrases.pick("Nothing here is urgent.", "Routine review.", ""))]
+    return [Statement(phrases.pick("Routine review.", "", ""))]

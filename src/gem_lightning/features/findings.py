@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from gem_lightning.features.criteria import Decision, criteria, decide, wording
 from gem_lightning.features.criteria.base import forget, met
 from gem_lightning.features.criteria.summary import is_urgent
-from gem_lightning.features.schema import EcgFeatures, Finding, checked_age, checked_sex
+from gem_lightning.features.schema import EcgFeatures, Finding
 
 
 def findings(features: EcgFeatures, age: float | None = None, sex: str | None = None) -> list[Finding]:
@@ -28,12 +27,9 @@ def findings(features: EcgFeatures, age: float | None = None, sex: str | None = 
         GemError: The sex is not understood or the age is out of range.
     """
     if age is not None or sex:
-        features = replace(
-            features,
-            age=features.age if age is None else checked_age(age),
-            sex=checked_sex(sex) or features.sex,
-        )
-    forget(features)  # the caller may have changed a measurement since the last decision
+        features = features.of_patient(age, sex)
+    else:
+        forget(features)  # the caller may have changed a measurement since the last decision
     stated: list[Finding] = []
     for code, entry in criteria()["findings"].items():
         decision = decide(code, features)
@@ -43,7 +39,7 @@ def findings(features: EcgFeatures, age: float | None = None, sex: str | None = 
 
 
 def _findings(code: str, decision: Decision) -> list[Finding]:
-    """One finding, or one for each place where the criterion is met."""
+    """Build one finding, or one for each place where the criterion is met."""
     places = [(part.statement, part.evidence, part.leads) for part in decision.parts]
     return [_finding(code, decision, *place) for place in places or [("", decision.evidence, decision.leads)]]
 

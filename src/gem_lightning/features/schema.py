@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class Delineation:
 
     @property
     def beats(self) -> int:
-        """Number of beats."""
+        """Return the number of beats."""
         return len(self.beat_class)
 
 
@@ -73,7 +73,7 @@ class BeatTable:
         return len(self.time_s)
 
     def __getitem__(self, beat: int) -> dict[str, Any]:
-        """One beat as a dict of plain numbers; absent values are None."""
+        """Return one beat as a dict of plain numbers; absent values are None."""
         row: dict[str, Any] = {"time_s": float(self.time_s[beat]), "class": str(self.beat_class[beat])}
         row |= {name: plain(column[beat]) for name, column in self.whole.items()}
         row["leads"] = {
@@ -201,16 +201,25 @@ class EcgFeatures:
         """Leave out the decisions that ``criteria.decide`` keeps here, so that equal features pickle alike."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
+    def of_patient(self, age: float | None = None, sex: str | None = None) -> EcgFeatures:
+        """Return the same measurements for another age (years) or sex; None leaves the known one.
+
+        Raises:
+            GemError: The age is out of range or the sex is not understood.
+        """
+        years = self.age if age is None else checked_age(age)
+        return replace(self, age=years, sex=checked_sex(sex) or self.sex)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values; NaN becomes None."""
+        """Return plain Python values; NaN becomes None."""
         return plain(self)
 
     def to_json(self) -> str:
-        """JSON text with units in the key names."""
+        """Return JSON text with units in the key names."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_measurements(self) -> dict[str, Any]:
-        """The ``machine_measurements`` field: fourteen time-ordered sequences per lead, after the GEM paper."""
+        """Return the ``machine_measurements`` field: fourteen time-ordered sequences per lead, after the GEM paper."""
         from gem_lightning.features.export import to_measurements
 
         return to_measurements(self)
@@ -269,7 +278,7 @@ def checked_sex(sex: str | None) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Numpy and dataclass values as JSON-ready Python; numbers rounded to 4 decimals, NaN as None."""
+    """Convert numpy and dataclass values to JSON-ready Python; numbers rounded to 4 decimals, NaN as None."""
     if isinstance(value, BeatTable):
         return [plain(row) for row in value]
     if hasattr(value, "__dataclass_fields__"):

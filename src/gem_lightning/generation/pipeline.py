@@ -121,8 +121,8 @@ class Pipeline:
         record = self._ref(source).read(contract=self.contract)
         judged = quality(record)
         source = source.completed(record.meta)
-        features = measure(record)
-        found = tuple(findings(features, age=source.age, sex=source.sex))
+        features = measure(record, age=source.age, sex=source.sex)
+        found = tuple(findings(features))
         prepared = Prepared(source, features, found, verdict=judged.verdict, reasons=tuple(judged.reasons))
         if self._refused(prepared) is not None:
             return prepared
@@ -140,7 +140,7 @@ class Pipeline:
         from gem_lightning.features import measure
 
         ref = RecordRef.parse(source.earlier, source.format).mapped(self.paths)
-        return measure(ref.read(contract=self.contract))
+        return measure(ref.read(contract=self.contract), sex=source.sex)
 
     def _draw(self, record: Any, name: str) -> str:
         """Draw the record into ``images/``; the same record and seed give the same bytes."""

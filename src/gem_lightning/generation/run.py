@@ -74,13 +74,13 @@ class FeatureRow:
         source = SourceRecord.from_item(item)
         record = RecordRef.parse(source.ecg or "", source.format).mapped(self.paths).read(contract=self.contract)
         source = source.completed(record.meta)
-        features = measure(record)
-        codes = [finding.code for finding in findings(features, age=source.age, sex=source.sex)]
+        features = measure(record, age=source.age, sex=source.sex)
+        codes = [finding.code for finding in findings(features)]
         row = {name: getattr(source, name) for name in ("id", "ecg", "patient", "age", "sex", "report")}
         row |= {"codes": list(source.codes), "findings": codes}
         spent = None if _cold[0] else 1000 * (time.process_time() - start)
         _cold[0] = False
-        return row | features_row(features) | {"cpu_ms": spent}
+        return features_row(features) | row | {"cpu_ms": spent}
 
 
 _cold = [True]  # a process's first record also pays for imports and compilation, which says nothing of the next

@@ -215,9 +215,10 @@ class CheckSample:
         said = {name: sample.metadata.get(name) for name in ("age", "sex")}  # criteria differ by them
         known = SourceRecord("", sample.ecg, age=age_or_none(said["age"]), sex=sex_in_words(said["sex"]))
         known = known.completed(measured.record.meta)
-        found = findings(measured.features, age=known.age, sex=known.sex)
+        features = measured.features.of_patient(known.age, known.sex)
+        found = findings(features)
         gate = Gate(max_words=10**6, min_claims=0, all_numbers=False)
-        judged = gate.judge(answers, measured.features, found, sample.report)
+        judged = gate.judge(answers, features, found, sample.report)
         for problem in judged.problems:
             if problem.category.startswith("contradicted"):
                 yield "contradicted", problem.words

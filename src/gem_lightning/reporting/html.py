@@ -94,7 +94,7 @@ def interpretation_html(
     from gem_lightning.features import findings
     from gem_lightning.render import EcgRenderer
 
-    found = findings(features, age=record.meta.get("age"), sex=record.meta.get("sex"))
+    found = findings(features)
     counts = Counter(v.verdict for v in claims.verdicts)
     device = record.meta.get("device_measurements") or {}
     template = environment().get_template("interpretation.html.jinja")
