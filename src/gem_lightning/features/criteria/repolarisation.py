@@ -149,7 +149,11 @@ def t_peaked_in(features: EcgFeatures, name: str) -> Decision:
 def t_peaked(features: EcgFeatures) -> Decision:
     """Decide on tall T waves, which a wide QRS complex has by itself."""
     decisions = {name: t_peaked_in(features, name) for name in (*LIMB, *CHEST)}
-    margin = count_of((decision.margin for decision in decisions.values()), limits("t_peaked")["leads"])
+    # a T wave too small to be measured in a readable lead is not tall
+    margins = [
+        -FORM if d.margin is None and lead_of(features, name).trust > 0 else d.margin for name, d in decisions.items()
+    ]
+    margin = count_of(margins, limits("t_peaked")["leads"])
     tall = tuple(name for name, decision in decisions.items() if decision.met)
     evidence = {key: number for name in tall for key, number in decisions[name].evidence.items()}
     return suspended(features, *SECONDARY) or decided(margin, evidence, leads=tall, certainty="possible")
