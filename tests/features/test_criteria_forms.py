@@ -75,6 +75,33 @@ def test_hypertrophy_by_product_lewis_and_age():
     assert (two.certainty, len(two.evidence)) == ("probable", 2)
 
 
+def test_what_voltages_leave_open_and_show():
+    low = dict.fromkeys(("sokolow_lyon", "sokolow_lyon_avl", "cornell", "peguero"), 0.0)
+    missed = make(leads={"I": {"r_mv": 0.8, "r2_mv": None, "s_mv": 0.0, "qrs_form": "R"},
+                         "III": {"r_mv": 0.0, "r2_mv": None, "s_mv": 0.8, "qrs_form": "S"}},
+                  voltages_mv=low, qrs_ms=80.0)  # fmt: skip
+    assert decide("lvh", missed).margin == pytest.approx(-1.0)  # Lewis: 1.6 of 1.7 mV, four readings
+    assert dict(decide("lvh", missed).evidence) == {"sokolow_lyon_mv": 0.0, "cornell_mv": 0.0}
+    for name in ("I", "III"):  # Lewis' index needs both leads
+        assert decide("lvh", make(leads={name: {"qrs_mv": None}}, voltages_mv=low, qrs_ms=80.0)).met is None
+    at_limit = make(voltages_mv=low | {"cornell": 2.0}, qrs_ms=122.0, sex="M")
+    assert decide("lvh", at_limit).margin == -TINY
+    assert decide("rvh", make(leads={"V1": {"qrs_mv": None}}, **axis(120.0))).met is None
+    assert (
+        decide("left_atrial_enlargement", make(p_ms=125.0, leads={"V1": {"p_form": "biphasic"}})).certainty
+        == "probable"
+    )
+    assert (
+        decide("left_atrial_enlargement", make(p_ms=125.0, leads={"V1": {"p_form": "upright"}})).certainty == "possible"
+    )
+
+
+def test_a_record_without_beats_gives_its_reason():
+    empty = make(kinds=[], reason="noise")
+    assert (decide("lvh", empty).met, decide("lvh", empty).reason) == (None, "noise")
+    assert decide("lvh", make(kinds=[])).reason == "no beats were found in this record"
+
+
 def test_romhilt_estes_points():
     small = every(LEADS, r_mv=0.5, s_mv=0.2, q_mv=None, r2_mv=None, t_mv=0.2, qrs_form="Rs")
     plain = {"leads": small, "qrs_ms": 80.0, "p_ms": 100.0} | axis(30.0)

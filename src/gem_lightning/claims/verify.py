@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.conflicts import conflicts
+from gem_lightning.claims.extract import extract
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict, mentions_of
 from gem_lightning.claims.tolerance import Tolerance, default_tolerance
 from gem_lightning.ecg.record import LEADS
@@ -60,8 +61,6 @@ def verify(
         A verdict for each claim and the metrics that follow.
     """
     if isinstance(text, str):
-        from gem_lightning.claims.extract import extract
-
         claims, full = extract(text), text
     else:
         claims, full = list(text), ""

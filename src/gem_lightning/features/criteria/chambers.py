@@ -136,7 +136,7 @@ def _product(features: EcgFeatures, cornell: Margin, qrs: Margin) -> tuple[Margi
 def rvh(features: EcgFeatures) -> Decision:
     """Decide on right ventricular hypertrophy: a dominant R in V1 or its sum with S laterally, and a right axis."""
     rule, first, angle = limits("rvh"), lead_of(features, "V1"), features.axis_deg.get("QRS")
-    height = upward(first) if first.qrs_mv is not None or upward(first) else None
+    height = upward(first) if first.qrs_mv is not None else None
     total = features.voltages_mv.get("rvh")
     dominant = all_of(at_least(height, rule["r_v1"], error("mv")), above(height, s_depth(first), error("mv")))
     tall = any_of(dominant, above(total, rule["sum"], 2 * error("mv")))
