@@ -13,123 +13,11 @@ from gem_lightning.features.criteria.base import (
     FORM,
     TINY,
 )  # fmt: skip
-from gem_lightning.features.criteria.chambers import romhilt_estes
 from gem_lightning.features.criteria.conduction import minnesota_form, q_then_r, right_form, split, strauss
-from gem_lightning.features.criteria.ischaemia import st_limits
 from gem_lightning.features.criteria.rhythm import own_rr, p_share, pr_spread, rr_change
 from gem_lightning.features.criteria.summary import abnormal, urgent
 from gem_lightning.features.schema import LeadFeatures, Rhythm
-from helpers_features import FREE, LAFB, LEFT, LPFB, QUIET, RIGHT, axis, every, make, qtc, sinus
-
-# -- age and sex ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("age", "sex", "limit", "possible"),
-    [
-        (39, "M", 0.25, None), (40, "M", 0.20, None), (39, "F", 0.15, None), (70, "F", 0.15, None),
-        (None, "M", 0.20, (0.20, 0.25)), (50, None, 0.20, (0.15, 0.20)), (30, None, 0.25, (0.15, 0.25)),
-        (None, None, 0.20, (0.15, 0.25)),
-    ],
-)  # fmt: skip
-def test_st_limits_of_v2_and_v3(age, sex, limit, possible):
-    features = replace(sinus(), age=age, sex=sex)
-    for name in ("V2", "V3"):
-        assert st_limits(features, name) == (limit, possible)
-    assert st_limits(features, "V4") == (0.10, None)
-
-
-@pytest.mark.parametrize(
-    ("sums", "sex", "met"),
-    [
-        ({"sokolow_lyon": 3.5}, "M", 0.0), ({"sokolow_lyon": 3.45}, "M", -1.0), ({"sokolow_lyon_avl": 1.125}, "M", 1.0),
-        ({"sokolow_lyon_avl": 1.1}, "M", -TINY), ({"cornell": 2.85}, "M", 1.0), ({"cornell": 2.05}, "F", 1.0),
-        ({"peguero": 2.8}, "M", 0.0), ({"peguero": 2.75}, "M", -1.0), ({"peguero": 2.3}, "F", 0.0),
-        ({"peguero": 2.25}, "F", -1.0), ({"peguero": 2.5}, None, -TINY),
-    ],
-)  # fmt: skip
-def test_hypertrophy_by_voltage(sums, sex, met):
-    low = dict.fromkeys(("sokolow_lyon", "sokolow_lyon_avl", "cornell", "peguero"), 0.0)
-    features = make(voltages_mv=low | sums, sex=sex, qrs_ms=80.0)
-    assert decide("lvh", features).margin == pytest.approx(met, abs=1e-6 if abs(met) != TINY else 1e-12)
-
-
-def test_hypertrophy_by_product_lewis_and_age():
-    low = dict.fromkeys(("sokolow_lyon", "sokolow_lyon_avl", "peguero"), 0.0)
-    # scale: 0.05 mV x 100 ms + 1.9 or 2.5 mV x 10 ms
-    met = decide("lvh", make(voltages_mv=low | {"cornell": 2.5}, qrs_ms=100.0, sex="M"))
-    assert (met.margin, dict(met.evidence)) == (pytest.approx(6.0 / 30.0), {"cornell_product_mv_ms": 250.0})
-    woman = decide("lvh", make(voltages_mv=low | {"cornell": 1.9}, qrs_ms=100.0, sex="F"))
-    assert woman.margin == pytest.approx(6.0 / 24.0)
-    assert decide("lvh", make(voltages_mv=low | {"cornell": 1.8}, qrs_ms=100.0, sex="F")).met is False
-    unknown = decide("lvh", make(voltages_mv=low | {"cornell": 1.9}, qrs_ms=100.0, sex=None))
-    assert (unknown.met, unknown.margin) == (False, -TINY)
-    assert decide("lvh", make(voltages_mv=low | {"cornell": 2.5}, qrs_ms=100.0, age=17)).met is None
-    assert decide("lvh", make(voltages_mv=low | {"cornell": 2.5}, qrs_ms=100.0, age=18)).met is True
-    lewis = {"I": {"r_mv": 1.2, "r2_mv": None, "s_mv": 0.1, "qrs_form": "RS"},
-             "III": {"r_mv": 0.2, "r2_mv": None, "s_mv": 0.8, "qrs_form": "rS"}}  # fmt: skip
-    features = make(leads=lewis, voltages_mv=low | {"cornell": 0.0}, qrs_ms=80.0)
-    assert decide("lvh", features).margin == pytest.approx(0.0, abs=1e-9)
-    assert decide("lvh", features).evidence["lewis_mv"] == pytest.approx(1.7)
-    two = decide("lvh", make(voltages_mv=low | {"cornell": 2.85, "sokolow_lyon": 3.6}, qrs_ms=60.0))
-    assert (two.certainty, len(two.evidence)) == ("probable", 2)
-
-
-def test_what_voltages_leave_open_and_show():
-    low = dict.fromkeys(("sokolow_lyon", "sokolow_lyon_avl", "cornell", "peguero"), 0.0)
-    missed = make(leads={"I": {"r_mv": 0.8, "r2_mv": None, "s_mv": 0.0, "qrs_form": "R"},
-                         "III": {"r_mv": 0.0, "r2_mv": None, "s_mv": 0.8, "qrs_form": "S"}},
-                  voltages_mv=low, qrs_ms=80.0)  # fmt: skip
-    assert decide("lvh", missed).margin == pytest.approx(-1.0)  # Lewis: 1.6 of 1.7 mV, four readings
-    assert dict(decide("lvh", missed).evidence) == {"sokolow_lyon_mv": 0.0, "cornell_mv": 0.0}
-    for name in ("I", "III"):  # Lewis' index needs both leads
-        assert decide("lvh", make(leads={name: {"qrs_mv": None}}, voltages_mv=low, qrs_ms=80.0)).met is None
-    at_limit = make(voltages_mv=low | {"cornell": 2.0}, qrs_ms=122.0, sex="M")
-    assert decide("lvh", at_limit).margin == -TINY
-    assert decide("rvh", make(leads={"V1": {"qrs_mv": None}}, **axis(120.0))).met is None
-    assert (
-        decide("left_atrial_enlargement", make(p_ms=125.0, leads={"V1": {"p_form": "biphasic"}})).certainty
-        == "probable"
-    )
-    assert (
-        decide("left_atrial_enlargement", make(p_ms=125.0, leads={"V1": {"p_form": "upright"}})).certainty == "possible"
-    )
-
-
-def test_a_record_without_beats_gives_its_reason():
-    empty = make(kinds=[], reason="noise")
-    assert (decide("lvh", empty).met, decide("lvh", empty).reason) == (None, "noise")
-    assert decide("lvh", make(kinds=[])).reason == "no beats were found in this record"
-
-
-def test_romhilt_estes_points():
-    small = every(LEADS, r_mv=0.5, s_mv=0.2, q_mv=None, r2_mv=None, t_mv=0.2, qrs_form="Rs")
-    plain = {"leads": small, "qrs_ms": 80.0, "p_ms": 100.0} | axis(30.0)
-
-    def points(**changes):
-        leads = small | changes.pop("leads", {})
-        return romhilt_estes(make(**plain | {"leads": leads} | changes))
-
-    tall = small["I"] | {"r_mv": 2.0}
-    assert points() == 0
-    assert points(leads={"I": tall}) == 3
-    assert points(leads={"I": tall | {"r_mv": 1.99}}) == 0
-    assert points(leads={"V1": small["I"] | {"s_mv": 3.0}}) == 3
-    assert points(leads={"V5": small["I"] | {"r_mv": 3.0}, "V2": small["I"] | {"s_mv": 2.9}}) == 3
-    assert points(leads={"V6": small["I"] | {"r_mv": 2.99}}) == 0
-    assert points(leads={"V6": small["I"] | {"t_mv": -0.11}}) == 3
-    assert points(leads={"V6": small["I"] | {"t_mv": -0.1}}) == 0
-    assert points(leads={"V6": small["I"] | {"t_mv": -0.3, "r_mv": 0.49}}) == 0
-    assert points(qrs_ms=90.0) == 1
-    assert points(qrs_ms=89.9) == 0
-    assert points(**axis(-30.0)) == 2
-    assert points(**axis(-29.0)) == 0
-    assert points(p_ms=120.0) == 3
-    assert points(p_ms=120.0, qrs_ms=95.0) == 4
-    none = dict.fromkeys(("sokolow_lyon", "sokolow_lyon_avl", "cornell", "peguero"), 0.0)
-    lvh = decide("lvh", make(**plain | {"p_ms": 120.0, "qrs_ms": 95.0, "voltages_mv": none}))
-    assert (lvh.met, lvh.margin, lvh.evidence["romhilt_estes_points"]) == (True, 0.0, 4.0)
-
+from helpers_features import FREE, LAFB, LEFT, LPFB, QUIET, RIGHT, axis, every, make, qtc
 
 # -- forms ---------------------------------------------------------------------------------------------------------
 
@@ -224,6 +112,8 @@ def test_fascicular_blocks():
     assert not q_then_r(LeadFeatures(q_mv=0.1, r_mv=0.5, s_mv=0.5))
     wide = make(leads=RIGHT | LAFB, qrs_ms=140.0, **axis(-60.0))
     assert decide("lafb", wide).met  # right bundle branch block may be wide
+    level = LPFB | {"V1": {"r_mv": 0.5, "r2_mv": None, "s_mv": 0.5, "q_mv": None}}
+    assert decide("lpfb", make(leads=level, **axis(120.0))).met  # R does not exceed S
     for name, fields in (
         ("III", {"q_mv": None}),
         ("aVF", {"q_mv": None}),
@@ -352,7 +242,13 @@ def test_what_leaves_a_finding_open():
     assert decide("t_inversion", make(leads={"V4": {"t_mv": -0.3, "t_form": "biphasic"}}), ("V4",)).met
     small = every(("V2", "V3"), t_mv=-0.3, r_mv=0.1, s_mv=1.0, r2_mv=None, q_mv=None)
     assert decide("t_inversion", make(leads=small)).met is None  # inverted, but behind a small R wave
-    assert decide("t_inversion", make(leads=every(("V2", "V3"), t_mv=-0.3, r_mv=0.2, s_mv=0.1, r2_mv=None))).met
+    for depth, met in ((0.1, True), (0.2, None)):
+        leads = every(("V2", "V3"), t_mv=-0.3, r_mv=0.2, s_mv=depth, r2_mv=None, q_mv=None)
+        assert decide("t_inversion", make(leads=leads)).met is met
+    flat = every(("V4", "V5", "V6"), t_mv=0.02, r_mv=1.0) | every(("I", "II", "V3"), t_mv=0.2, r_mv=1.0)
+    assert decide("t_flat", make(leads=flat)).leads == ("V4", "V5", "V6")
+    assert dict(decide("t_flat", make(leads=flat)).evidence) == {"t_V4_mv": 0.02, "t_V5_mv": 0.02, "t_V6_mv": 0.02}
+    assert len(decide("t_flat", make(leads=every(LEADS, t_mv=0.2))).evidence) == 6
     assert (
         decide("pathological_q", make(leads={"V1": {"q_ms": 50.0, "q_mv": 0.5, "qrs_form": "Qr"}}), ("V1",)).met is None
     )

@@ -103,9 +103,9 @@ def t_inversion(features: EcgFeatures) -> Decision:
         return t_inversion_in(features, name).margin
 
     def prominent(name: str) -> Margin:
-        lead, shown = lead_of(features, name), shows(name)
+        lead = lead_of(features, name)
         tall = any_of(at_least(upward(lead), rule["r"], error("mv")), above(upward(lead), downward(lead), error("mv")))
-        return all_of(shown, tall) if shown is None or shown >= 0 else shown
+        return all_of(shows(name), tall)
 
     margin, found = contiguous(prominent, rule["leads"])
     anywhere = contiguous(shows, rule["leads"])[0]
