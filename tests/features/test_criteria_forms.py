@@ -175,6 +175,10 @@ def test_sinus_rhythm_needs_an_upright_p_wave_and_no_other_origin():
     assert decide("sinus_bradycardia", block).met is False
     assert decide("sinus_arrhythmia", block).met is None
     assert decide("sinus_arrhythmia", make(rr=[np.nan, 700, 900])).met is None
+    early = make(kinds=["normal"] * 3 + ["premature_ventricular"] + ["normal"] * 3,
+                 rr=[np.nan, 800, 800, 500, 1100, 800, 800])  # fmt: skip
+    assert decide("sinus_arrhythmia", early).evidence["rr_spread_ms"] == 0.0  # no RR to or from the early beat
+    assert decide("sinus_arrhythmia", early).met is False
     assert decide("normal_pr", block).met is None
 
 

@@ -63,34 +63,34 @@ class ClaimReport:
     features: EcgFeatures | None = field(default=None, repr=False, compare=False)
 
     def count(self, verdict: str | None = None) -> int:
-        """Number of claims, or of those with one verdict."""
+        """Return the number of claims, or of those with one verdict."""
         return len(self.verdicts) if verdict is None else sum(v.verdict == verdict for v in self.verdicts)
 
     @property
     def precision(self) -> float | None:
-        """Supported over decided claims; None where no claim could be decided."""
+        """Return supported over decided claims; None where no claim could be decided."""
         decided = self.count(SUPPORTED) + self.count(CONTRADICTED)
         return self.count(SUPPORTED) / decided if decided else None
 
     @property
     def hallucination_rate(self) -> float | None:
-        """Contradicted over all claims; None without claims."""
+        """Return contradicted over all claims; None without claims."""
         return self.count(CONTRADICTED) / len(self.verdicts) if self.verdicts else None
 
     @property
     def coverage(self) -> float | None:
-        """Share of the record's abnormal findings that the text states; None where there is none."""
+        """Return the share of the record's abnormal findings that the text states; None where there is none."""
         return len(self.mentioned) / len(self.abnormal) if self.abnormal else None
 
     @property
     def leads_covered(self) -> tuple[str, ...]:
-        """Leads that the text names, in standard order."""
+        """Return leads that the text names, in standard order."""
         named = {lead for verdict in self.verdicts for lead in verdict.claim.leads}
         return tuple(lead for lead in LEADS if lead in named)
 
     @property
     def unread(self) -> list[tuple[int, int]]:
-        """(start, end) of each sentence without a claim: its content is not checked."""
+        """Return (start, end) of each sentence without a claim: its content is not checked."""
         claimed = [verdict.claim.span for verdict in self.verdicts]
         found = []
         for start, sentence in sentences(self.text):
@@ -103,7 +103,7 @@ class ClaimReport:
 
     @property
     def by_kind(self) -> dict[str, dict[str, int]]:
-        """Counts of verdicts by kind of claim."""
+        """Count verdicts by kind of claim."""
         table: dict[str, dict[str, int]] = {}
         for verdict in self.verdicts:
             row = table.setdefault(verdict.claim.kind, {SUPPORTED: 0, CONTRADICTED: 0, UNVERIFIABLE: 0})
@@ -111,7 +111,7 @@ class ClaimReport:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {
             "text": self.text,
             "precision": self.precision,
@@ -139,11 +139,11 @@ class ClaimReport:
         }
 
     def to_json(self, indent: int | None = None) -> str:
-        """As :meth:`to_dict`, as JSON text."""
+        """Return :meth:`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
     def to_html(self, record: EcgRecord | None = None) -> str:
-        """The text with coloured claims; a hover shows measurement, tolerance and reason.
+        """Render the text with coloured claims; a hover shows measurement, tolerance and reason.
 
         Args:
             record: Adds to each claim a strip of the lead it points at.
@@ -153,7 +153,7 @@ class ClaimReport:
         return to_html(self, record)
 
     def to_terminal(self, color: bool = True) -> str:
-        """The text with coloured claims and a line for each that is not supported.
+        """Render the text with coloured claims and a line for each that is not supported.
 
         Args:
             color: False marks verdicts with signs instead of ANSI colours.

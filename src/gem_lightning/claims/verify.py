@@ -54,8 +54,8 @@ def verify(
         features: Measurements of the record that the text is about. Criteria take age and sex from them.
         tolerance: Absolute tolerances by claim kind in its unit, or one factor for all; None takes the defaults of
             :mod:`gem_lightning.claims.tolerance`.
-        findings: Findings of the record, whose coverage is reported; None asks
-            :func:`gem_lightning.features.findings`. Verdicts do not depend on them.
+        findings: Findings of the record, whose coverage is reported; None decides
+            them.  Verdicts do not depend on them.
 
     Returns:
         A verdict for each claim and the metrics that follow.

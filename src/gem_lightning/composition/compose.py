@@ -46,9 +46,9 @@ def compose(
 
     Args:
         features: Measurements of the record.
-        findings: Findings of the same record; None asks :func:`gem_lightning.features.findings`.
+        findings: Findings of the same record; None decides them.
         seed: Chooses phrasing and order; None draws a new one each time.
-        style: ``brief`` (about 40 words, regular phrasing, whole numbers), ``report`` (a device-like list of
+        style: ``brief`` (about 40 words long, regular phrasing, int values), ``report`` (a device-like list of
             statements), ``interpretation`` (a cardiologist's paragraph) or ``teaching`` (each conclusion with its
             criterion).
 
@@ -100,7 +100,7 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
     return [statement for part in parts for statement in part]
 
 
-# -- the brief style: about 40 words, always the same phrasing and order, whole numbers only -------------------------
+# -- the brief style: always the same phrasing and order, int values only ---------------------------------------------
 
 
 def _brief(facts: Facts, phrases: Phrases) -> list[Statement]:

@@ -81,7 +81,7 @@ def ask(
 
     Args:
         features: Measurements.
-        findings: Of the same record; None asks :func:`gem_lightning.features.findings`.
+        findings: Of the same record; None decides them.
         seed: Chooses wording, order and wrong options.
         kinds: Which kinds to ask (not ``comparison``, see :func:`compare`).
 

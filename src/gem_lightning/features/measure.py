@@ -12,7 +12,7 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
 from gem_lightning.features.delineate import delineate
 from gem_lightning.features.delineation.arrays import median, nanmedian
-from gem_lightning.features.measurement import wave_forms as _forms
+from gem_lightning.features.measurement import waves
 from gem_lightning.features.measurement.axes import frontal_axis, scale_error, transition, voltages
 from gem_lightning.features.measurement.rhythm import rhythm
 from gem_lightning.features.measurement.waves import BeatSignal, beat_columns
@@ -77,8 +77,8 @@ def measure(
     by_lead = beat_columns(signal, marks)
     beats = BeatTable(nanmedian(marks.marks["R"]) / marks.fs, marks.beat_class, whole, by_lead, marks.leads)
     counted = _counted(marks)
-    average, margin = _forms.average_qrs(signal, marks, counted)
-    leads, st = _leads(signal, marks, by_lead, counted, _forms.qrs_notes(average, margin, signal.fs))
+    average, margin = waves.average_qrs(signal, marks, counted)
+    leads, st = _leads(signal, marks, by_lead, counted, waves.qrs_notes(average, margin, signal.fs))
     middle = {name: _number(float(nanmedian(whole[name][counted]))) for name in INTERVALS}
     rr = whole["rr_ms"][np.isfinite(whole["rr_ms"])]
     mean_rr = float(rr.mean()) if len(rr) else None
@@ -180,11 +180,11 @@ def _leads(
         st[lead] = {p: _number(row[f"st_{p.lower()}_mv"]) for p in ST_POINTS}
         leads[lead] = LeadFeatures(
             **{name: _number(row[name]) for name in SUMMARISED},
-            p_form=_forms.wave_form(p_phases[i], row["p_mv"], 0.0),
-            qrs_form=_forms.qrs_form(*(row[n] for n in ("q_mv", "r_mv", "s_mv", "r2_mv"))),
+            p_form=waves.wave_form(p_phases[i], row["p_mv"], 0.0),
+            qrs_form=waves.qrs_form(*(row[n] for n in ("q_mv", "r_mv", "s_mv", "r2_mv"))),
             qrs_notes=notes[i],
-            t_form=_forms.wave_form(t_phases[i], row["t_mv"], _forms.FLAT_MV),
-            st_form=_forms.st_form(row["st_j_mv"], row["st_j40_mv"], row["st_j80_mv"], row["st_slope_mv_s"]),
+            t_form=waves.wave_form(t_phases[i], row["t_mv"], waves.FLAT_MV),
+            st_form=waves.st_form(row["st_j_mv"], row["st_j40_mv"], row["st_j80_mv"], row["st_slope_mv_s"]),
             trust=float(marks.trust[i]),
         )
     return leads, st

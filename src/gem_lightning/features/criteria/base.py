@@ -304,7 +304,7 @@ def _in_leads(code: str, features: EcgFeatures, leads: tuple[str, ...]) -> Decis
     decisions = [
         _LEAD_CRITERIA[code](features, name)
         if lead_of(features, name).trust > 0
-        else undecided(f"lead {name} cannot be judged for this finding")
+        else undecided(f"lead {name} cannot be measured for this finding")
         for name in leads
     ]
     if len(decisions) == 1:

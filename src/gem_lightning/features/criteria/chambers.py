@@ -42,7 +42,7 @@ ADULT = 18  # years; the voltage limits were found in adults
 def _atrium(features: EcgFeatures, margin: Margin, evidence: dict, **more: Any) -> Decision:
     """Build a decision on an atrium, whose P wave means what the criterion takes it for in sinus rhythm only."""
     if not met(features, "sinus_rhythm"):
-        return undecided("the atria are judged in sinus rhythm only")
+        return undecided("the atria are decided in sinus rhythm only")
     return decided(margin, evidence, **more)
 
 

@@ -35,7 +35,7 @@ from gem_lightning.features.schema import EcgFeatures, LeadFeatures
 
 
 def _axis(features: EcgFeatures, margin: Margin) -> Decision:
-    # the axis of paced complexes tells where the electrode lies
+    # the axis of paced complexes depends on where the electrode lies
     return suspended(features, "paced_rhythm") or decided(margin, {"qrs_axis_deg": features.axis_deg.get("QRS")})
 
 

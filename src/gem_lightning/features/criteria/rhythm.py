@@ -59,7 +59,7 @@ def p_share(features: EcgFeatures) -> float | None:
     """Return the share of beats with a P wave, without ventricular and paced ones where others are left."""
     beats = features.beats
     own = ~np.isin(beats.beat_class, ("premature_ventricular", "paced"))
-    if own.mean() < 0.25:  # too few of the heart's own beats to speak for the rhythm (ours)
+    if own.mean() < 0.25:  # too few of the heart's own beats to stand for the rhythm (ours)
         return features.rhythm.p_per_qrs
     return float(np.isfinite(beats.whole["pr_ms"][own]).mean())
 
@@ -125,13 +125,14 @@ def sinus_rhythm(features: EcgFeatures) -> Decision:
         None if rate is None else FORM,
     )
     certainty = "definite" if seen and not block else "probable"
-    # atria and ventricles beat on their own: "sinus rhythm" would speak of the atria, the rate of the ventricles
+    # atria and ventricles beat on their own: "sinus rhythm" would describe the atria, the rate the ventricles
     return suspended(features, "av_block_3") or decided(margin, evidence, certainty=certainty)
 
 
 def _with_rate(features: EcgFeatures, rate_margin: Margin) -> Decision:
     sinus = decide("sinus_rhythm", features)
-    return sinus._replace(margin=(m := all_of(sinus.margin, rate_margin)), met=None if m is None else m >= 0)
+    margin = all_of(sinus.margin, rate_margin)
+    return decided(margin, sinus.evidence, certainty=sinus.certainty, reason=sinus.reason)
 
 
 def sinus_rate(features: EcgFeatures) -> float | None:
@@ -169,7 +170,7 @@ def sinus_arrhythmia(features: EcgFeatures) -> Decision:
 
 
 def variation(features: EcgFeatures) -> float | None:
-    """Return the coefficient of variation of RR; None below four beats, whose RR say nothing of regularity (ours)."""
+    """Return the coefficient of variation of RR; None below four beats, too few to show regularity (ours)."""
     return features.rhythm.rr_cv if features.beats.time_s.size >= 4 else None
 
 
