@@ -182,6 +182,13 @@ def test_sinus_rhythm_needs_an_upright_p_wave_and_no_other_origin():
     assert decide("normal_pr", block).met is None
 
 
+def test_growth_of_pr_that_cannot_be_measured_is_none():
+    block = make(rhythm=Rhythm(regular=False, notes=FREE), rr=[np.nan, 800, 1500, 800], pr=[np.nan] * 4)
+    assert decide("av_block_2_mobitz_1", block).evidence["pr_growth_ms"] == 0.0
+    no_rr = make(rhythm=Rhythm(regular=False, notes=FREE), rr=[np.nan] * 3, pr=[160] * 3)
+    assert decide("av_block_2_mobitz_1", no_rr).met is None
+
+
 def test_regularity_needs_four_beats():
     assert decide("regular_rhythm", make(rr=[np.nan, 800, 800, 800])).met
     assert decide("regular_rhythm", make(rr=[np.nan, 800, 800])).met is None

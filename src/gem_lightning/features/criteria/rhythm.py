@@ -250,7 +250,7 @@ def _wenckebach(features: EcgFeatures) -> tuple[Margin, float]:
     if not np.isfinite(rr).any():
         return None, 0.0
     pauses = np.flatnonzero(rr > PAUSE * np.nanmedian(rr))
-    growth = [pr[i - 1] - pr[i] for i in pauses if i >= 1]
+    growth = [pr[i - 1] - pr[i] for i in pauses]  # the first RR is unknown, so there is a beat before
     growth = [g for g in growth if np.isfinite(g)]
     typical = float(np.median(growth)) if growth else 0.0
     # a pause that holds a prolonged PR is shorter than two cycles
