@@ -276,12 +276,26 @@ def test_leads_are_decided_where_the_criterion_allows_it():
     }  # fmt: skip
 
 
-def test_decisions_are_kept_and_dropped():
+def test_decisions_are_kept_until_a_measurement_changes():
     features = measured("sinus", 1)
     assert decide("normal_qtc", features) is decide("normal_qtc", features)
-    features.qtc_ms["fridericia"] = 520.0
-    assert "long_qtc" in {f.code for f in findings(features)}
-    assert decide("normal_qtc", features).met is False
+    for change in (
+        lambda: features.qtc_ms.update(fridericia=520.0),
+        lambda: [features.st_mv[lead].update(J=0.4) for lead in ("II", "III")],
+        lambda: features.axis_deg.update(QRS=-60.0),
+        lambda: features.leads.update({lead: replace(features.leads[lead], t_mv=-0.5) for lead in ("V4", "V5")}),
+        lambda: features.voltages_mv.update(sokolow_lyon=5.0),
+        lambda: features.beats.whole["rr_ms"].__setitem__(slice(1, 4), (500.0, 900.0, 1200.0)),
+        lambda: features.beats.whole["pr_ms"].fill(np.nan),
+        lambda: features.beats.beat_class.__setitem__(3, "premature_ventricular"),
+    ):
+        before = [decide(code, features) for code in STATED]
+        change()
+        after = [decide(code, features) for code in STATED]
+        assert after != before
+        assert [d.margin for d in after] == [decide(code, features.of_patient()).margin for code in STATED]
+        found = {finding.code for finding in findings(features) if finding.abnormal}
+        assert set(verify("Sinus rhythm.", features).abnormal) == found
 
 
 def test_most_criteria_are_met_somewhere():

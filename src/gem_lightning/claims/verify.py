@@ -12,7 +12,9 @@ from gem_lightning.claims.extract import extract
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict, mentions_of
 from gem_lightning.claims.tolerance import Tolerance, default_tolerance
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria import Decision, by_lead, criteria, decide, wording
+from gem_lightning.features.criteria import Decision, by_lead, criteria, wording
+from gem_lightning.features.criteria.base import decide, refresh
+from gem_lightning.features.criteria.summary import abnormal as abnormal_codes
 
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
@@ -64,13 +66,11 @@ def verify(
         claims, full = extract(text), text
     else:
         claims, full = list(text), ""
-    if findings is None:
-        from gem_lightning.features import findings as find
-
-        findings = find(features)
+    refresh(features)
     verifier = Verifier(features, tolerance)
     verdicts = [verifier(claim) for claim in claims]
-    abnormal = tuple(dict.fromkeys(f.code for f in findings if f.abnormal))
+    stated = abnormal_codes(features) if findings is None else [f.code for f in findings if f.abnormal]
+    abnormal = tuple(dict.fromkeys(stated))
     return ClaimReport(verdicts, full, abnormal, mentions_of(verdicts, abnormal), conflicts(claims), features)
 
 

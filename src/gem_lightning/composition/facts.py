@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import UNITS, Claim
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria import decide
+from gem_lightning.features.criteria.base import decide, refresh
 
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
@@ -49,6 +49,7 @@ class Facts:
 
     def __init__(self, features: EcgFeatures, findings: Sequence[Finding]) -> None:
         self.features = features
+        refresh(features)
         self.stated: dict[str, Stated] = {}
         for finding in findings:
             known = self.stated.get(finding.code)

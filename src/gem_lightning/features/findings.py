@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gem_lightning.features.criteria import Decision, criteria, decide, wording
-from gem_lightning.features.criteria.base import forget, met
+from gem_lightning.features.criteria import Decision, criteria, wording
+from gem_lightning.features.criteria.base import decide, met, refresh
 from gem_lightning.features.criteria.summary import is_urgent
 from gem_lightning.features.schema import EcgFeatures, Finding
 
@@ -28,8 +28,7 @@ def findings(features: EcgFeatures, age: float | None = None, sex: str | None = 
     """
     if age is not None or sex:
         features = features.of_patient(age, sex)
-    else:
-        forget(features)  # the caller may have changed a measurement since the last decision
+    refresh(features)
     stated: list[Finding] = []
     for code, entry in criteria()["findings"].items():
         decision = decide(code, features)

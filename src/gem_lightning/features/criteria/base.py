@@ -259,34 +259,44 @@ def decide(code: str, features: EcgFeatures, leads: Iterable[str] | None = None)
 
     Args:
         code: Finding code.
-        features: Measurements, with age and sex. They must not be changed between two decisions
-            (:func:`gem_lightning.features.findings` decides from scratch).
+        features: Measurements, with age and sex; :func:`refresh` has seen them since they were changed last.
         leads: Decide in each of these leads instead, where the criterion allows it; all have to meet it.
 
     Returns:
         The decision; undecided for a code without a criterion and for a record without beats.
     """
-    if not len(features.beats):
-        return undecided(features.reason or "no beats were found in this record")
-    if leads and code in _LEAD_CRITERIA:
-        return _in_leads(code, features, tuple(leads))
     kept = features.__dict__.get("_decisions")
     if kept is None:
-        kept = forget(features)
+        kept = refresh(features)
+    if leads and code in _LEAD_CRITERIA and len(features.beats):
+        return _in_leads(code, features, tuple(leads))
     decision = kept.get(code)
     if decision is None:
-        function = _CRITERIA.get(code)
-        if function is None:
-            return undecided("no criterion for this finding")
-        kept[code] = decision = _to_scale(code, features, function(features))
+        kept[code] = decision = _decide(code, features)
     return decision
 
 
-def forget(features: EcgFeatures) -> dict[str, Decision]:
-    """Drop the decisions kept with the features, which may have been changed."""
-    kept: dict[str, Decision] = {}
-    object.__setattr__(features, "_decisions", kept)  # the class is frozen; this is no field of it
-    return kept
+def _decide(code: str, features: EcgFeatures) -> Decision:
+    if not len(features.beats):
+        return undecided(features.reason or "no beats were found in this record")
+    function = _CRITERIA.get(code)
+    return _to_scale(code, features, function(features)) if function else undecided("no criterion for this finding")
+
+
+def refresh(features: EcgFeatures) -> dict[str, Decision]:
+    """Drop the decisions kept with the features if a measurement was changed in place; return those that hold."""
+    beats = features.beats
+    state = (
+        [tuple(levels.values()) for levels in features.st_mv.values()],
+        [*features.qtc_ms.values(), *features.axis_deg.values(), *features.voltages_mv.values()],
+        [*features.leads.values()],
+        beats.beat_class.tolist(),
+        [beats.whole[name].tobytes() for name in ("rr_ms", "pr_ms")],
+    )
+    if features.__dict__.get("_decided_on") != state:
+        for name, content in (("_decided_on", state), ("_decisions", {})):
+            object.__setattr__(features, name, content)  # the class is frozen; these are no fields of it
+    return features.__dict__["_decisions"]
 
 
 def met(features: EcgFeatures, *codes: str) -> bool:
