@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_ENV := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-older check format bench docs build lock clean
+.PHONY: help setup demo test test-slow test-older check format bench mutation docs build lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,7 +59,11 @@ format: $(READY)  ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 bench: $(READY)  ## one script a figure; each prints a ratio
-	@for script in benchmarks/*.py; do echo "==> $$script"; $(TEST_ENV) $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/mutation.py,$(wildcard benchmarks/*.py)); do echo "==> $$script"; $(TEST_ENV) $(BIN)/python $$script || exit 1; done
+
+MUTATION ?= --sample 300
+mutation: $(READY)  ## change operators and constants of the criteria and scores; tests must fail (MUTATION="--sample 0": all)
+	@$(TEST_ENV) $(BIN)/python benchmarks/mutation.py $(MUTATION)
 
 docs: $(READY)  ## build the pages in docs/ into site/
 	@echo '==> drawing the gallery'; $(TEST_ENV) $(BIN)/python docs/render_gallery.py docs/gallery

@@ -14,7 +14,7 @@ import re
 import time
 from collections import Counter
 
-from gem_lightning.claims.extract import _memo
+from gem_lightning.claims.extract import sentence_cache
 from gem_lightning.claims.perturb import alter
 from gem_lightning.composition.compose import STYLES
 from gem_lightning.ecg import DIAGNOSES, read_ecg, simulate
@@ -84,7 +84,7 @@ def seconds(work, texts: list[str], forget: bool) -> float:
         start = time.process_time()
         for text in texts:
             if forget:
-                _memo.cache_clear()
+                sentence_cache.cache_clear()
             work(text)
         best = min(best, time.process_time() - start)
     return best

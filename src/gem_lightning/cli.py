@@ -114,7 +114,7 @@ def measure(args: argparse.Namespace) -> None:
         return
     from gem_lightning.reporting.terminal import print_measurements
 
-    print_measurements(record, features, findings(features, age=record.meta.get("age"), sex=record.meta.get("sex")))
+    print_measurements(record, features, findings(features))
 
 
 def render(args: argparse.Namespace) -> None:

@@ -10,8 +10,7 @@ from collections import Counter
 
 import pytest
 
-from gem_lightning.claims.extract import _memo
-from gem_lightning.claims.grammar import parse
+from gem_lightning.claims.extract import parse, sentence_cache
 from gem_lightning.claims.parser.lexicon import lexicon
 from gem_lightning.claims.parser.tokenize import sentences
 from gem_lightning.errors import GemError
@@ -90,7 +89,7 @@ def test_canonical_units():
 
 
 def test_memory_of_forms_changes_nothing():
-    words, memo = lexicon(), _memo("en")
+    words, memo = lexicon(), sentence_cache("en")
     rng = random.Random(3)
     for text, _ in load("sentences.jsonl"):
         for _ in range(4):

@@ -13,9 +13,10 @@ from gem_lightning.ecg.simulation import truth
 from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.errors import GemError
 from gem_lightning.features import findings, from_mimic_csv, measure
-from gem_lightning.features.criteria.base import TO_SCALE, Case, criteria, limits
-from gem_lightning.features.criteria.chambers_ischemia import contiguous
-from gem_lightning.features.criteria.conduction import minnesota_form, strauss_form
+from gem_lightning.features.criteria import criteria, limits
+from gem_lightning.features.criteria.base import FORM, TO_SCALE, form
+from gem_lightning.features.criteria.conduction import minnesota_form, strauss
+from gem_lightning.features.criteria.ischaemia import contiguous
 from gem_lightning.features.criteria.rhythm import irregularly_irregular
 from gem_lightning.features.delineation import atrial as _atria
 from gem_lightning.features.measurement.axes import scale_error
@@ -154,12 +155,12 @@ def test_truth_and_findings_share_their_limits():
 
 
 def test_truth_and_findings_share_what_is_contiguous():
-    case = Case(measure(simulate("sinus").record), 60, "M")
     pairs = {frozenset(pair) for pair in truth._CONTIGUOUS}
     for i, one in enumerate(LEADS):
         for other in LEADS[i + 1 :]:
-            found = contiguous(case, lambda name, _, pair=(one, other): name in pair, 2)
+            margin, found = contiguous(lambda name, pair=(one, other): form(name in pair), 2)
             assert bool(found) == ({one, other} in pairs), (one, other)
+            assert margin == (FORM if found else -FORM)
 
 
 def test_st_truth_follows_sex_and_age():
@@ -223,13 +224,14 @@ def test_block_by_strauss_may_keep_q_waves():
     notched = LeadFeatures(q_mv=0.1, r_mv=0.8, r2_mv=0.7, qrs_notes=("notched",))
     features.leads.update(dict.fromkeys(("I", "aVL", "V6"), notched))
     assert "lbbb" in {f.code for f in findings(features, 60, "M")}
-    assert not strauss_form(Case(measure(simulate("sinus", seed=2).record), 60, "M"))
+    assert strauss(features) > 0
+    assert strauss(measure(simulate("sinus", seed=2).record)) < 0
 
 
 def test_minnesota_asks_for_r_prime_above_r():
     features = measure(simulate("sinus", seed=2).record)
     features.leads["V1"] = LeadFeatures(r_mv=0.15, s_mv=0.6, r2_mv=0.25)
-    assert minnesota_form(Case(features, None, None)) == ("V1",)
+    assert minnesota_form(features) == ("V1",)
     stated = {f.code: f.certainty for f in findings(features)}
     assert stated["incomplete_rbbb"] == "possible"
     features.leads["V1"] = LeadFeatures(r_mv=0.25, s_mv=0.6, r2_mv=0.2)
@@ -283,7 +285,7 @@ def test_one_beat_makes_no_second_degree_block():
 def test_a_few_early_beats_are_not_irregularly_irregular():
     early = np.array([1060.0, 540, 1240, 1050, 1110, 1040, 1070, 1040, 1060, 1070])
     rng = np.random.default_rng(0)
-    assert not irregularly_irregular(early)
-    assert not irregularly_irregular(np.full(10, 800.0))
-    assert not irregularly_irregular(np.zeros(0))
-    assert all(irregularly_irregular(rng.uniform(500, 1100, 12)) for _ in range(20))
+    assert irregularly_irregular(early) < 0
+    assert irregularly_irregular(np.full(10, 800.0)) < 0
+    assert irregularly_irregular(np.zeros(0)) is None
+    assert all(irregularly_irregular(rng.uniform(500, 1100, 12)) > 0 for _ in range(20))

@@ -13,7 +13,7 @@ from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.features import features_row, measure, parquet_schema, to_measurements
 from gem_lightning.features.export import SEQUENCES
 from gem_lightning.features.measure import corrected_qt
-from gem_lightning.features.measurement.wave_forms import qrs_form
+from gem_lightning.features.measurement.waves import qrs_form
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from gem_lightning.composition.question_kinds import KINDS
+from gem_lightning.composition.questions import KINDS
 from gem_lightning.ecg import EcgRecord, write_wfdb
 from gem_lightning.errors import DataError
 from gem_lightning.generation.gate import Gate

@@ -1,4 +1,4 @@
-"""What a claim is: one checkable statement found in a text."""
+"""The claim: one checkable statement found in a text."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Claim(NamedTuple):
         low: Lower end of a range, or a lower bound.
         high: Upper end of a range, or an upper bound.
         unit: ``bpm``, ``ms``, ``mV`` or ``deg``; None for findings.
-        leads: Standard lead names the claim speaks of, in the order named; empty for the whole record.
+        leads: Standard lead names of the claim, in the order named; empty for the whole record.
         beat: Beat number from 1, -1 for the last beat, None for all beats.
         finding: Finding code, or the name of a voltage sum; None otherwise.
-        negated: The finding is said to be absent.
+        negated: The finding is stated to be absent.
         uncertain: The finding or value is hedged.
         span: (start, end) in characters of the text.
     """
@@ -64,10 +64,10 @@ class Claim(NamedTuple):
 
     @property
     def meaning(self) -> tuple[Any, ...]:
-        """What the claim says, whatever its place in the text; numbers rounded to a thousandth."""
+        """Return the claim without its place in the text; numbers rounded to a thousandth."""
         numbers = tuple(None if v is None else round(v, 3) for v in self[1:4])
         return (self.kind, *numbers, *self[4:10])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return self._asdict() | {"leads": list(self.leads), "span": list(self.span)}

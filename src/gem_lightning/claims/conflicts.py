@@ -1,13 +1,15 @@
-"""Statements of one text that cannot both be true, whatever the record shows."""
+"""Conflicts: statements of one text that cannot both be true, whatever the record shows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations, product
 from typing import NamedTuple
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.tolerance import default_tolerance
+from gem_lightning.features.criteria import limits
 
 #: Findings that exclude each other.
 _EXCLUSIVE: tuple[frozenset[str], ...] = (
@@ -21,22 +23,32 @@ _EXCLUSIVE: tuple[frozenset[str], ...] = (
     frozenset(("sinus_rhythm", "atrial_fibrillation", "atrial_flutter")),
     frozenset(("sinus_bradycardia", "sinus_tachycardia", "atrial_fibrillation", "atrial_flutter")),
 )
-#: What a finding says about a number: kind, low, high.
-_RANGES: dict[str, tuple[str, float, float]] = {
-    "normal_axis": ("axis_qrs", -30, 90),
-    "left_axis_deviation": ("axis_qrs", -180, -30),
-    "right_axis_deviation": ("axis_qrs", 90, 180),
-    "extreme_axis_deviation": ("axis_qrs", -180, -90),
-    "narrow_qrs": ("qrs", 0, 120),
-    "wide_qrs": ("qrs", 120, 400),
-    "normal_pr": ("pr", 120, 200),
-    "prolonged_pr": ("pr", 200, 600),
-    "av_block_1": ("pr", 200, 600),
-    "normal_qtc": ("qtc", 350, 460),
-    "long_qtc": ("qtc", 440, 800),
-    "sinus_bradycardia": ("heart_rate", 0, 60),
-    "sinus_tachycardia": ("heart_rate", 100, 300),
-}
+
+
+def _ranges() -> dict[str, tuple[str, float, float]]:
+    """Return kind, lowest and highest value that go with a finding, from the limits of its criterion.
+
+    Where the limit depends on sex the wider range counts, since a text need not name the sex.
+    """
+    wide, narrow = limits("wide_qrs")["qrs"], limits("narrow_qrs")["qrs"]
+    pr, qtc = limits("normal_pr"), limits("normal_qtc")
+    axes = {code: ("axis_qrs", limits(code)["low"], limits(code)["high"]) for code in _AXES}
+    return axes | {
+        "narrow_qrs": ("qrs", 0, narrow),
+        "wide_qrs": ("qrs", wide, math.inf),
+        "normal_pr": ("pr", pr["low"], pr["high"]),
+        "prolonged_pr": ("pr", pr["high"], math.inf),
+        "av_block_1": ("pr", limits("av_block_1")["pr"], math.inf),
+        "normal_qtc": ("qtc", qtc["low"], qtc["f"]),
+        "long_qtc": ("qtc", limits("long_qtc")["m"], math.inf),
+        "short_qtc": ("qtc", 0, limits("short_qtc")["high"]),
+        "sinus_bradycardia": ("heart_rate", 0, limits("sinus_bradycardia")["rate"]),
+        "sinus_tachycardia": ("heart_rate", limits("sinus_tachycardia")["rate"], math.inf),
+    }
+
+
+_AXES = ("normal_axis", "left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation")
+_RANGES = _ranges()
 _ONE_VALUE = frozenset(("heart_rate", "pr", "qrs", "qt", "qtc", "axis_qrs"))  # a record has one of each
 _KINDS = _ONE_VALUE | {"finding", "rr"} | {kind for kind, _, _ in _RANGES.values()}
 
@@ -50,10 +62,10 @@ class Conflict(NamedTuple):
 
 
 def conflicts(claims: Sequence[Claim]) -> list[Conflict]:
-    """Contradictions inside a text: exclusive findings, a finding beside its number, rate beside RR, yes beside no.
+    """Find contradictions inside a text: exclusive findings, finding and number, rate and RR, finding and denial.
 
     Args:
-        claims: As ``extract`` gives them; hedged claims conflict with nothing.
+        claims: As ``extract`` returns them; hedged claims conflict with nothing.
     """
     firm = [claim for claim in claims if claim.kind in _KINDS and not claim.uncertain]
     found: list[Conflict] = []
@@ -65,7 +77,7 @@ def conflicts(claims: Sequence[Claim]) -> list[Conflict]:
 
 
 def _pairs(firm: Sequence[Claim]) -> set[tuple[int, int]]:
-    """Places of the claims that could exclude each other: of one kind, a finding and its number, rate and RR."""
+    """Return the indices of claims that could exclude each other: of one kind, finding and number, rate and RR."""
     places: dict[str, list[int]] = {}
     for i, claim in enumerate(firm):
         places.setdefault(claim.kind, []).append(i)
@@ -84,16 +96,17 @@ def _reason(one: Claim, two: Claim) -> str | None:
         if two.kind == kind and two.value is not None and not two.leads and two.beat is None:
             margin = default_tolerance(kind, two.value).value / 2
             if not low - margin <= two.value <= high + margin:
-                return f"{one.finding} means {kind} from {low} to {high}, and the text says {two.value:g} {two.unit}"
+                span = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+                return f"{one.finding} means {kind} {span}, but the text states {two.value:g} {two.unit}"
     if one.kind == "heart_rate" and two.kind == "rr" and one.value and two.value and one.beat is two.beat is None:
         implied = 60000.0 / two.value
         if abs(implied - one.value) > default_tolerance("heart_rate", one.value).value + 0.05 * one.value:
-            return f"an RR of {two.value:g} ms is a rate of {implied:.0f} bpm, and the text says {one.value:g} bpm"
+            return f"an RR of {two.value:g} ms is a rate of {implied:.0f} bpm, but the text states {one.value:g} bpm"
     same = one.kind == two.kind and one.kind in _ONE_VALUE
     if same and one.value is not None and two.value is not None and (one.leads, one.beat) == (two.leads, two.beat):
         gap = abs(one.value - two.value)
         if gap > 2 * default_tolerance(one.kind, one.value).value:
-            return f"{one.kind} is said to be {one.value:g} and {two.value:g} {one.unit}"
+            return f"{one.kind} is stated as {one.value:g} and as {two.value:g} {one.unit}"
     return None
 
 

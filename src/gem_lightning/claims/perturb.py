@@ -1,4 +1,4 @@
-"""True texts made false in one place: trials for a verifier, hard negatives for preference training."""
+"""Perturb true texts in one place: trials for a verifier, hard negatives for preference training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 from gem_lightning.claims.extract import extract
 from gem_lightning.claims.tolerance import default_tolerance
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria.margins import lead_margin, record_margin
+from gem_lightning.features.criteria import by_lead, decide
 from gem_lightning.features.schema import EcgFeatures, Finding
 
+#: Distance from a limit, in measurement errors, beyond which no reader would call an altered statement true.
+_WRONG = 1.5
 _SWAPS = (
     ("right bundle branch block", "left bundle branch block", "lbbb"),
     ("left bundle branch block", "right bundle branch block", "rbbb"),
@@ -33,7 +35,7 @@ def alter(text: str, features: EcgFeatures, found: Sequence[Finding], rng: rando
     Args:
         text: A text that is true of the record, as ``compose`` writes it.
         features: Measurements of the record.
-        found: Its findings.
+        found: Findings that the text may state.
         rng: Chooses what to change.
 
     Returns:
@@ -73,14 +75,14 @@ def _number(text: str, features: EcgFeatures, codes: set[str], rng: random.Rando
 
 def _lead(text: str, features: EcgFeatures, codes: set[str], rng: random.Random) -> str | None:
     for claim in _shuffled(extract(text), rng):
-        if claim.kind != "finding" or not claim.leads or claim.finding == "low_voltage":
+        if not claim.leads or not by_lead(str(claim.finding)) or claim.finding == "low_voltage":
             continue
         for match in re.finditer(r"\b(?:aV[RLF]|V[1-6]|III|II)\b", text):
             if not claim.span[1] <= match.start() <= claim.span[1] + 30 or match.group() not in claim.leads:
                 continue
             for other in _shuffled(LEADS, rng):
-                margin = lead_margin(features, str(claim.finding), other)
-                wrong = margin is not None and (margin.value >= 1.5 if claim.negated else margin.value <= -1.5)
+                margin = decide(str(claim.finding), features, (other,)).margin
+                wrong = margin is not None and (margin if claim.negated else -margin) >= _WRONG
                 if other == "I" or other in claim.leads or not wrong:
                     continue
                 changed = text[: match.start()] + other + text[match.end() :]
@@ -95,18 +97,18 @@ def _polarity(text: str, features: EcgFeatures, codes: set[str], rng: random.Ran
         return text[: match.start()] + text[match.end() :]
     for claim in _shuffled(extract(text), rng):
         sure = claim.kind == "finding" and not claim.negated and not claim.uncertain and not claim.leads
-        if sure and claim.finding in codes and claim.beat is None:
-            margin = record_margin(features, str(claim.finding))
-            if margin is None or margin.value >= 1:
-                return text[: claim.span[0]] + "no " + text[claim.span[0] :]
+        code = str(claim.finding)
+        denied = code == "p_absent"  # its text is a denial already
+        if sure and code in codes and claim.beat is None and not denied and decide(code, features).clear:
+            return text[: claim.span[0]] + "no " + text[claim.span[0] :]
     return None
 
 
 def _finding(text: str, features: EcgFeatures, codes: set[str], rng: random.Random) -> str | None:
     for old, new, code in _shuffled(_SWAPS, rng):
-        margin = record_margin(features, code)
+        decision = decide(code, features)
         place = re.search(rf"(?<!or )\b{old}", text, re.IGNORECASE)
-        if place and code not in codes and (margin is None or margin.value < -1.5):
+        if place and decision.met is False and decision.clear:
             return text[: place.start()] + new + text[place.end() :]
     return None
 

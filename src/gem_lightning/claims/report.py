@@ -1,4 +1,4 @@
-"""The verdicts on a text, with the figures that follow from them."""
+"""Verdicts on a text and the metrics that follow from them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,39 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.conflicts import Conflict
 from gem_lightning.claims.parser.tokenize import sentences
-from gem_lightning.claims.verdict import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
 from gem_lightning.ecg.record import LEADS
+from gem_lightning.features.criteria import limits
 
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
     from gem_lightning.features.schema import EcgFeatures
+
+
+SUPPORTED, CONTRADICTED, UNVERIFIABLE = "supported", "contradicted", "unverifiable"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one claim.
+
+    Attributes:
+        claim: The claim.
+        verdict: ``supported``, ``contradicted`` or ``unverifiable``.
+        measured: The measured value (or text) that it was compared with; None where there is none.
+        tolerance: Allowed distance in the claim's unit; None for findings that no number decides.
+        reason: Why; begins with ``borderline`` where the measurement lies too near a criterion.
+        tolerance_source: Where tolerance or criterion come from.
+    """
+
+    claim: Claim
+    verdict: str
+    measured: Any = None
+    tolerance: float | None = None
+    reason: str = ""
+    tolerance_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,9 +51,9 @@ class ClaimReport:
         verdicts: One per claim, in order.
         text: The text.
         abnormal: Codes of the record's abnormal findings.
-        mentioned: Those of them that the text states.
+        mentioned: Those that the text states.
         conflicts: Contradictions inside the text.
-        features: Measurements the text was held against.
+        features: Measurements that the text was compared with.
     """
 
     verdicts: list[Verdict]
@@ -39,47 +64,47 @@ class ClaimReport:
     features: EcgFeatures | None = field(default=None, repr=False, compare=False)
 
     def count(self, verdict: str | None = None) -> int:
-        """Number of claims, or of those with one verdict."""
+        """Return the number of claims, or of those with one verdict."""
         return len(self.verdicts) if verdict is None else sum(v.verdict == verdict for v in self.verdicts)
 
     @property
     def precision(self) -> float | None:
-        """Supported over decided claims; None where no claim could be decided."""
+        """Return supported over decided claims; None where no claim could be decided."""
         decided = self.count(SUPPORTED) + self.count(CONTRADICTED)
         return self.count(SUPPORTED) / decided if decided else None
 
     @property
     def hallucination_rate(self) -> float | None:
-        """Contradicted over all claims; None without claims."""
+        """Return contradicted over all claims; None without claims."""
         return self.count(CONTRADICTED) / len(self.verdicts) if self.verdicts else None
 
     @property
     def coverage(self) -> float | None:
-        """Share of the record's abnormal findings that the text states; None where there is none."""
+        """Return the share of the record's abnormal findings that the text states; None where there is none."""
         return len(self.mentioned) / len(self.abnormal) if self.abnormal else None
 
     @property
     def leads_covered(self) -> tuple[str, ...]:
-        """Leads that the text speaks of, in standard order."""
+        """Return leads that the text names, in standard order."""
         named = {lead for verdict in self.verdicts for lead in verdict.claim.leads}
         return tuple(lead for lead in LEADS if lead in named)
 
     @property
     def unread(self) -> list[tuple[int, int]]:
-        """(start, end) of each sentence in which no claim was found: what it says is not checked."""
+        """Return (start, end) of each sentence without a claim: its content is not checked."""
         claimed = [verdict.claim.span for verdict in self.verdicts]
         found = []
         for start, sentence in sentences(self.text):
-            words = sentence.strip()
-            a = start + sentence.index(words)
-            b = a + len(words)
-            if len(words.split()) > 1 and not any(low < b and a < high for low, high in claimed):
+            stripped = sentence.strip()
+            a = start + sentence.index(stripped)
+            b = a + len(stripped)
+            if len(stripped.split()) > 1 and not any(low < b and a < high for low, high in claimed):
                 found.append((a, b))
         return found
 
     @property
     def by_kind(self) -> dict[str, dict[str, int]]:
-        """Counts of verdicts by kind of claim."""
+        """Count verdicts by kind of claim."""
         table: dict[str, dict[str, int]] = {}
         for verdict in self.verdicts:
             row = table.setdefault(verdict.claim.kind, {SUPPORTED: 0, CONTRADICTED: 0, UNVERIFIABLE: 0})
@@ -87,7 +112,7 @@ class ClaimReport:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {
             "text": self.text,
             "precision": self.precision,
@@ -115,11 +140,11 @@ class ClaimReport:
         }
 
     def to_json(self, indent: int | None = None) -> str:
-        """As :meth:`to_dict`, as JSON text."""
+        """Return :meth:`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
     def to_html(self, record: EcgRecord | None = None) -> str:
-        """The text with coloured claims; a hover shows measurement, tolerance and reason.
+        """Render the text with coloured claims; a hover shows measurement, tolerance and reason.
 
         Args:
             record: Adds to each claim a strip of the lead it points at.
@@ -128,7 +153,7 @@ class ClaimReport:
         return import_module("gem_lightning.reporting.claims").claims_html(self, record)
 
     def to_terminal(self, color: bool = True) -> str:
-        """The text with coloured claims and a line for each that is not supported.
+        """Render the text with coloured claims and a line for each that is not supported.
 
         Args:
             color: False marks verdicts with signs instead of ANSI colours.
@@ -136,28 +161,37 @@ class ClaimReport:
         return import_module("gem_lightning.reporting.claims").claims_terminal(self, color)
 
 
+#: Findings that a text states along with another one.
+_IMPLIED: dict[str, tuple[str, ...]] = {
+    "av_block_1": ("prolonged_pr",),
+    "prolonged_pr": ("av_block_1",),
+    "st_depression": ("reciprocal_change",),
+    "rbbb": ("wide_qrs",),
+    "lbbb": ("wide_qrs",),
+    "ivcd": ("wide_qrs",),
+    "atrial_fibrillation": ("p_absent", "irregular_rhythm"),
+}
+
+
 def mentions_of(verdicts: Sequence[Verdict], abnormal: Sequence[str]) -> tuple[str, ...]:
-    """Abnormal findings that supported claims state, in words or by the number that means them."""
-    said = set()
+    """Return the abnormal findings that supported claims state, by name or by the number that means them."""
+    stated: set[str] = set()
     for verdict in verdicts:
-        claim = verdict.claim
-        if verdict.verdict != SUPPORTED or claim.negated:
-            continue
-        if claim.finding is not None:
-            said.add(claim.finding)
-            said |= {"av_block_1": {"prolonged_pr"}, "prolonged_pr": {"av_block_1"}}.get(claim.finding, set())
-        bounds = [v for v in (claim.value, claim.low, claim.high) if v is not None]
-        if claim.kind == "st_level" and bounds:
-            said.add("st_elevation" if max(bounds) >= 0.1 else "st_depression" if min(bounds) <= -0.05 else "")
-            said |= {"reciprocal_change"} if min(bounds) <= -0.05 else set()
-        elif claim.kind == "t_amplitude" and bounds and max(bounds) < 0:
-            said.add("t_inversion")
-        elif claim.kind == "qrs" and bounds and min(bounds) >= 120:
-            said.add("wide_qrs")
-    if "st_depression" in said:
-        said.add("reciprocal_change")
-    if said & {"rbbb", "lbbb", "ivcd"}:
-        said.add("wide_qrs")
-    if "atrial_fibrillation" in said:
-        said |= {"p_absent", "irregular_rhythm"}
-    return tuple(code for code in abnormal if code in said)
+        if verdict.verdict == SUPPORTED and not verdict.claim.negated:
+            stated |= _stated_by(verdict.claim)
+    stated |= {other for code in stated for other in _IMPLIED.get(code, ())}
+    return tuple(code for code in abnormal if code in stated)
+
+
+def _stated_by(claim: Claim) -> set[str]:
+    """Return the findings that one claim states."""
+    bounds = [v for v in (claim.value, claim.low, claim.high) if v is not None]
+    if claim.finding is not None or not bounds:
+        return {claim.finding} if claim.finding else set()
+    if claim.kind == "st_level":
+        raised = max(bounds) >= limits("st_elevation")["other"]
+        lowered = min(bounds) <= -limits("st_depression")["level"]
+        return {code for code, shown in (("st_elevation", raised), ("st_depression", lowered)) if shown}
+    if claim.kind == "t_amplitude":
+        return {"t_inversion"} if max(bounds) < 0 else set()
+    return {"wide_qrs"} if claim.kind == "qrs" and min(bounds) >= limits("wide_qrs")["qrs"] else set()

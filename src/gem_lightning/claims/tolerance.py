@@ -1,4 +1,4 @@
-"""How far a number in a text may lie from the measurement, and why."""
+"""Tolerances: how far a number in a text may lie from the measurement, and why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 #: Standard deviation of our boundaries against LUDB's cardiologists (bars of the delineation, docs/features.md), ms.
 LUDB_SD_MS = {"P_on": 16.0, "P_off": 18.0, "QRS_on": 11.0, "QRS_off": 13.0, "T_on": 28.0, "T_off": 23.0}
-#: Half a small box at 25 mm/s and 10 mm/mV: what a reader of paper can tell apart.
+#: Half a small box at 25 mm/s and 10 mm/mV: the reading precision on paper.
 PAPER_MS, PAPER_MV = 20.0, 0.05
 
 _BOUNDARIES = {
@@ -38,7 +38,7 @@ class Tolerance(NamedTuple):
 
 
 def default_tolerance(kind: str, measured: float, rr_ms: float | None = None) -> Tolerance:
-    """The larger of the measurement error known from LUDB and the reading precision on paper.
+    """Return the larger of the measurement error known from LUDB and the reading precision on paper.
 
     Args:
         kind: A measured kind of :data:`gem_lightning.claims.claim.UNITS`.

@@ -1,4 +1,4 @@
-"""Text from measurements, offline: same features and seed, same words; every number comes from the features."""
+"""Compose text from measurements, offline: equal features and seed give equal text, every number is measured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gem_lightning.claims.claim import Claim
+from gem_lightning.composition import sections
+from gem_lightning.composition.facts import Facts, Statement, finding_claim, value_claim
+from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.errors import GemError
 
 if TYPE_CHECKING:
@@ -14,11 +17,13 @@ if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
 
 STYLES = ("interpretation", "report", "brief", "teaching")
+_TERRITORIAL = ("st_elevation", "st_depression", "t_inversion")
+_INTERVALS = {"pr": "PR", "qrs": "QRS", "qt": "QT", "qtc": "QTc"}
 
 
 @dataclass(frozen=True)
 class Composition:
-    """A composed text and what it states.
+    """A composed text and its claims.
 
     Attributes:
         text: The text.
@@ -37,15 +42,15 @@ def compose(
     seed: int | None = 0,
     style: str = "interpretation",
 ) -> str:
-    """Words for one record.
+    """Compose a text about one record.
 
     Args:
         features: Measurements of the record.
-        findings: What is stated about it; None asks :func:`gem_lightning.features.findings`.
-        seed: Chooses phrasing and order; None draws anew each time.
-        style: ``brief`` (about 40 words, regular phrasing, whole numbers), ``report`` (a device-like list of
-            statements), ``interpretation`` (a cardiologist's paragraph) or ``teaching`` (with the criterion beside
-            each conclusion).
+        findings: Findings of the same record; None decides them.
+        seed: Chooses phrasing and order; None draws a new one each time.
+        style: ``brief`` (about 40 words long, regular phrasing, int values), ``report`` (a device-like list of
+            statements), ``interpretation`` (a cardiologist's paragraph) or ``teaching`` (each conclusion with its
+            criterion).
 
     Returns:
         The text. A statement whose measurement lies too near its criterion is left out rather than guessed.
@@ -62,16 +67,75 @@ def compose_with_claims(
     seed: int | None = 0,
     style: str = "interpretation",
 ) -> Composition:
-    """As :func:`compose`, with the claims that the text states (what ``extract`` must find again)."""
+    """Compose as :func:`compose`, with the claims of the text (those that ``extract`` has to find in it)."""
     if style not in STYLES:
         raise GemError(f"expected a style of {', '.join(STYLES)}, got {style!r}; choose one of them")
-    from gem_lightning.composition.facts import Facts
-    from gem_lightning.composition.statements import tell
-
-    if findings is None:
-        from gem_lightning.features import findings as find
-
-        findings = find(features)
-    statements = tell(Facts(features, findings), seed, style)
+    statements = _statements(Facts.of(features, findings), seed, style)
     claims = tuple(claim for statement in statements for claim in statement.claims)
     return Composition(" ".join(statement.text for statement in statements if statement.text), claims, style)
+
+
+def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
+    """Return the statements of one text in a clinician's sequence."""
+    if facts.features.heart_rate_bpm is None or facts.features.reason is not None:
+        return [Statement("This recording does not allow a measurement.")]
+    if style == "brief":
+        return _brief(facts, Phrases(seed=None))
+    phrases = Phrases(seed)
+    parts = [
+        sections.quality(facts, phrases),
+        sections.rhythm(facts, phrases),
+        sections.axis(facts, phrases),
+        sections.intervals(facts, phrases),
+        sections.p_wave(facts, phrases),
+        sections.qrs(facts, phrases),
+        sections.st_t(facts, phrases),
+        sections.conclusion(facts, phrases, teach=style == "teaching"),
+    ]
+    if style != "report":
+        if phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
+            parts[2], parts[3] = parts[3], parts[2]
+        parts.insert(5, sections.beats(facts, phrases))
+        parts.append(sections.urgency(facts, phrases))
+    return [statement for part in parts for statement in part]
+
+
+# -- the brief style: always the same phrasing and order, int values only ---------------------------------------------
+
+
+def _brief(facts: Facts, phrases: Phrases) -> list[Statement]:
+    statements = [_brief_rhythm(facts, phrases)]
+    if "p_absent" in facts:
+        statements.append(Statement("No P waves.", (finding_claim("p_absent"),)))
+    values = {kind: value for kind in _INTERVALS if (value := facts.number(kind)) is not None}
+    if values:
+        text = ", ".join(f"{_INTERVALS[kind]} {value} ms" for kind, value in values.items()) + "."
+        statements.append(Statement(text, tuple(value_claim(kind, value) for kind, value in values.items())))
+    axis = sections.axis_code(facts)
+    if axis:
+        statements.append(Statement(sentence(phrases.first(axis)), (finding_claim(axis),)))
+    for code in _TERRITORIAL:
+        if code in facts:
+            statements.append(_brief_finding(facts, phrases, code))
+        elif facts.missing(code):
+            statements.append(Statement(f"No {phrases.first(code)}.", (finding_claim(code, negated=True),)))
+    return statements + [_brief_finding(facts, phrases, code) for code in phrases.table["brief"] if code in facts]
+
+
+def _brief_rhythm(facts: Facts, phrases: Phrases) -> Statement:
+    rate = facts.number("heart_rate")
+    assert rate is not None
+    claims = (value_claim("heart_rate", rate),)
+    if facts.rhythm is None:
+        return Statement(f"Rate {rate} bpm.", claims)
+    hedged = facts.stated[facts.rhythm].uncertain
+    text = ("possible " if hedged else "") + phrases.first(facts.rhythm)
+    return Statement(sentence(f"{text} at {rate} bpm"), (finding_claim(facts.rhythm, uncertain=hedged), *claims))
+
+
+def _brief_finding(facts: Facts, phrases: Phrases, code: str) -> Statement:
+    stated = facts.stated[code]
+    leads = sections.leads_of(stated)
+    text = ("possible " if stated.uncertain else "") + phrases.first(code)
+    text += f" in {join(leads)}" if leads else ""
+    return Statement(sentence(text), (finding_claim(code, leads, uncertain=stated.uncertain),))

@@ -1,4 +1,4 @@
-"""What may be said about a record: its numbers rounded for speech, and findings merged by code."""
+"""Facts of a record that a text may state: rounded numbers, and findings merged by code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import UNITS, Claim
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria.margins import is_clear, lead_margin, record_margin
+from gem_lightning.features.criteria.base import decide, refresh
 
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
@@ -24,14 +24,14 @@ RHYTHMS = (
 
 
 class Statement(NamedTuple):
-    """A sentence and the claims that it makes."""
+    """A sentence and its claims."""
 
     text: str
     claims: tuple[Claim, ...] = ()
 
 
 class Stated(NamedTuple):
-    """All findings of one code: where, and how sure."""
+    """All findings of one code: leads and certainty."""
 
     code: str
     leads: tuple[str, ...]
@@ -40,7 +40,7 @@ class Stated(NamedTuple):
 
 
 class Facts:
-    """Numbers and findings of one record, ready to be put into words.
+    """Numbers and findings of one record, ready to be phrased.
 
     Args:
         features: Measurements.
@@ -49,6 +49,7 @@ class Facts:
 
     def __init__(self, features: EcgFeatures, findings: Sequence[Finding]) -> None:
         self.features = features
+        refresh(features)
         self.stated: dict[str, Stated] = {}
         for finding in findings:
             known = self.stated.get(finding.code)
@@ -57,22 +58,31 @@ class Facts:
             ordered = tuple(lead for lead in LEADS if lead in leads)
             self.stated[finding.code] = Stated(finding.code, ordered, uncertain, known.finding if known else finding)
 
+    @classmethod
+    def of(cls, features: EcgFeatures, findings: Sequence[Finding] | None) -> Facts:
+        """Gather the facts of a record; its findings are decided where they are not given."""
+        if findings is None:
+            from gem_lightning.features import findings as find
+
+            findings = find(features)
+        return cls(features, findings)
+
     def __contains__(self, code: str) -> bool:
         return code in self.stated
 
     @property
     def rhythm(self) -> str | None:
-        """The code that names the rhythm."""
+        """Return the code that names the rhythm."""
         return next((code for code in RHYTHMS if code in self.stated), None)
 
     @property
     def p_waves(self) -> bool:
-        """P waves are there and lead the QRS, so that a PR interval means something."""
+        """Return whether P waves lead the QRS, so that a PR interval means something."""
         apart = {"p_absent", "atrial_fibrillation", "atrial_flutter", "av_block_3"}
         return self.features.p_ms is not None and not apart & self.stated.keys()
 
     def number(self, kind: str) -> int | None:
-        """A measured value of the whole record, rounded to a whole ms, bpm or degree."""
+        """Return a measured value of the whole record, rounded to 1 ms, bpm or degree; None where there is none."""
         f = self.features
         if kind == "pr" and not self.p_waves:
             return None
@@ -93,24 +103,25 @@ class Facts:
         return None if value is None or not math.isfinite(value) else round(value)
 
     def missing(self, code: str, lead: str | None = None) -> bool:
-        """The finding is not stated and its criterion is clearly missed: its absence may be said."""
+        """Return whether a finding is not stated and its criterion clearly missed, so that the text may deny it."""
         if code in self.stated and (lead is None or lead in self.stated[code].leads or not self.stated[code].leads):
             return False
-        f = self.features
-        return is_clear(lead_margin(f, code, lead) if lead else record_margin(f, code), met=False)
+        decision = decide(code, self.features, (lead,) if lead else None)
+        return decision.met is False and decision.clear
 
     def holds(self, code: str) -> bool:
-        """The criterion of a descriptive word (narrow QRS, normal axis, ...) is clearly met."""
-        return is_clear(record_margin(self.features, code), met=True)
+        """Return whether the criterion of a descriptive term (narrow QRS, normal axis, ...) is clearly met."""
+        decision = decide(code, self.features)
+        return decision.met is True and decision.clear
 
 
-def point(
+def value_claim(
     kind: str, value: float, leads: tuple[str, ...] = (), beat: int | None = None, name: str | None = None
 ) -> Claim:
-    """A claim of one value."""
+    """Build a claim of one value."""
     return Claim(kind, float(value), unit=UNITS[kind], leads=leads, beat=beat, finding=name)
 
 
-def says(code: str, leads: tuple[str, ...] = (), negated: bool = False, uncertain: bool = False) -> Claim:
-    """A claim of a finding."""
+def finding_claim(code: str, leads: tuple[str, ...] = (), negated: bool = False, uncertain: bool = False) -> Claim:
+    """Build a claim of a finding."""
     return Claim("finding", leads=leads, finding=code, negated=negated, uncertain=uncertain)

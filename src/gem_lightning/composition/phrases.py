@@ -1,4 +1,4 @@
-"""The phrase table of compose and how words are joined."""
+"""Phrase table of the composer, and joining of phrases to sentences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Phrases:
     """Phrases of one language, chosen by a seed.
 
     Args:
-        seed: None draws anew each time.
+        seed: None draws a new one each time.
         language: Suffix of the phrase file.
     """
 
@@ -32,27 +32,28 @@ class Phrases:
         self.random = random.Random(seed)
 
     def first(self, code: str) -> str:
-        """The plain name of a finding."""
+        """Return the plain name of a finding."""
         return self.table["findings"][code][0]
 
     def name(self, code: str) -> str:
-        """One of the names of a finding."""
+        """Return one of the names of a finding."""
         return self.random.choice(self.table["findings"][code])
 
     def pick(self, *choices: str) -> str:
-        """One of the given wordings."""
+        """Return one of the given wordings."""
         return self.random.choice(choices)
 
 
-def join(words: Sequence[str], last: str = "and") -> str:
-    """``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+def join(items: Sequence[str], last: str = "and") -> str:
+    """Join to ``a, b and c``."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
-def sentence(words: str) -> str:
-    """Capitalised, with a full stop; lead names and single letters keep their case."""
-    head = words.split(" ", 1)[0]
-    start = (
-        words if head in LEADS or head[:1].isupper() or head in ("rsR'", "qR", "rS") else words[:1].upper() + words[1:]
-    )
-    return start + "."
+_CASED = ("rsR'", "qR", "rS")  # QRS forms, whose letters mean amplitudes
+
+
+def sentence(text: str) -> str:
+    """Capitalise and add a full stop; lead names, QRS forms and capitals keep their case."""
+    head = text.split(" ", 1)[0]
+    kept = head in LEADS or head[:1].isupper() or head in _CASED
+    return (text if kept else text[:1].upper() + text[1:]) + "."

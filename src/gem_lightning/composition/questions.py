@@ -1,15 +1,18 @@
-"""Questions about one or two records and their answers, from measurements alone; each answer carries its claims."""
+"""Questions about one or two records with answers from measurements alone, and turns of instruction samples."""
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gem_lightning.claims.claim import UNITS, Claim
 from gem_lightning.claims.tolerance import default_tolerance
-from gem_lightning.composition.facts import RHYTHMS, Facts, point, says
+from gem_lightning.composition.compose import compose
+from gem_lightning.composition.facts import RHYTHMS, Facts, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join
 from gem_lightning.composition.sections import leads_of
 from gem_lightning.ecg.record import LEADS
@@ -18,7 +21,11 @@ from gem_lightning.errors import GemError
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
 
-KINDS = ("value", "localisation", "normal", "choice", "comparison")
+QUESTION_KINDS = ("value", "localisation", "normal", "choice", "comparison")
+FREE_KINDS = ("interpretation", "report", "dialogue")  # written by a teacher LLM; questions follow from measurements
+KINDS = (*FREE_KINDS, *QUESTION_KINDS)
+
+Turns = list[tuple[str, str]]
 _NAMES = {
     "heart_rate": "ventricular rate",
     "rr": "RR interval",
@@ -30,7 +37,7 @@ _NAMES = {
     "axis_qrs": "QRS axis",
 }
 _LOCATED = ("st_elevation", "st_depression", "t_inversion", "pathological_q")
-#: What is asked for as normal or not: code when normal, codes when not.
+#: Quantities that a question takes as normal or not: code when normal, codes when not.
 _STATES = {
     "PR interval": ("normal_pr", ("prolonged_pr",)),
     "QRS duration": ("narrow_qrs", ("wide_qrs",)),
@@ -47,12 +54,12 @@ _CHOICES = (
 
 @dataclass(frozen=True)
 class QuestionAnswer:
-    """A question, its answer and what the answer states.
+    """A question, its answer and the answer's claims.
 
     Attributes:
-        question: As asked.
-        answer: As answered.
-        kind: One of :data:`KINDS`.
+        question: The question.
+        answer: The answer.
+        kind: One of :data:`QUESTION_KINDS`.
         claims: What the answer states about the record (of a comparison: about the second one).
         options: The choices of a multiple-choice question, in order; the answer begins with the letter.
     """
@@ -68,13 +75,13 @@ def ask(
     features: EcgFeatures,
     findings: Sequence[Finding] | None = None,
     seed: int | None = 0,
-    kinds: Sequence[str] = KINDS[:4],
+    kinds: Sequence[str] = QUESTION_KINDS[:4],
 ) -> list[QuestionAnswer]:
-    """Every question that this record answers beyond doubt.
+    """Build every question that this record answers clearly.
 
     Args:
         features: Measurements.
-        findings: Of the same record; None asks :func:`gem_lightning.features.findings`.
+        findings: Of the same record; None decides them.
         seed: Chooses wording, order and wrong options.
         kinds: Which kinds to ask (not ``comparison``, see :func:`compare`).
 
@@ -87,7 +94,7 @@ def ask(
     unknown = [kind for kind in kinds if kind not in _MAKERS]
     if unknown:
         raise GemError(f"expected kinds of {', '.join(_MAKERS)}, got {unknown[0]!r}; for two records use compare()")
-    facts, phrases = _facts(features, findings), Phrases(seed)
+    facts, phrases = Facts.of(features, findings), Phrases(seed)
     if features.heart_rate_bpm is None:
         return []
     found = [qa for kind in kinds for qa in _MAKERS[kind](facts, phrases)]
@@ -102,19 +109,19 @@ def compare(
     findings_after: Sequence[Finding] | None = None,
     seed: int | None = 0,
 ) -> list[QuestionAnswer]:
-    """What changed between two records of one patient: numbers beyond tolerance, and findings that came or went.
+    """Compare two records of one patient: numbers beyond tolerance, and new findings.
 
     Args:
         before: The first record.
-        after: The second record; answers speak of it, and recall the first.
-        findings_before: Findings of the first record; None asks for them.
+        after: The second record, which the answers are about; they recall the first.
+        findings_before: Findings of the first record; None decides them.
         findings_after: Findings of the second record.
         seed: Chooses wording.
     """
-    one, two, phrases = _facts(before, findings_before), _facts(after, findings_after), Phrases(seed)
+    one, two, phrases = Facts.of(before, findings_before), Facts.of(after, findings_after), Phrases(seed)
     if before.heart_rate_bpm is None or after.heart_rate_bpm is None:
         return []
-    told = []
+    answers = []
     for kind, name in _NAMES.items():
         old, new = one.number(kind), two.number(kind)
         if old is None or new is None or kind == "axis_qrs":
@@ -127,34 +134,32 @@ def compare(
             f"Compare the {name} of the two tracings.",
         )
         answer = f"The {name} {change}: it is now {new} {unit}, previously {old} {unit}."
-        told.append(QuestionAnswer(question, answer, "comparison", (point(kind, new),)))
+        answers.append(QuestionAnswer(question, answer, "comparison", (value_claim(kind, new),)))
     gained = [code for code in two.stated if code not in one.stated and two.stated[code].finding.abnormal]
     named = [code for code in gained if code in phrases.table["findings"] and not two.stated[code].uncertain]
     question = "Which findings are new on the second ECG?"
     if named:
         answer = f"On the second ECG there is now {join([phrases.first(code) for code in named])}."
-        told.append(QuestionAnswer(question, answer, "comparison", tuple(says(code) for code in named)))
+        answers.append(QuestionAnswer(question, answer, "comparison", tuple(finding_claim(code) for code in named)))
     elif not gained:
-        told.append(QuestionAnswer(question, "None.", "comparison"))
-    return told
+        answers.append(QuestionAnswer(question, "None.", "comparison"))
+    return answers
 
 
 def conversation(
     features: EcgFeatures, findings: Sequence[Finding] | None = None, seed: int | None = 0, turns: int = 4
 ) -> list[dict[str, str]]:
-    """A talk of several turns about one record, from rhythm to conclusion.
+    """Build a conversation of several turns about one record, from rhythm to conclusion.
 
     Args:
         features: Measurements.
-        findings: Of the same record; None asks for them.
-        seed: Chooses what is asked and how.
+        findings: Of the same record; None decides them.
+        seed: Chooses questions and phrasing.
         turns: Most questions.
 
     Returns:
         ``{"from": "human" | "gpt", "value": text}``, alternating; the last answer is a composed summary.
     """
-    from gem_lightning.composition.compose import compose
-
     rng = random.Random(seed)
     asked = ask(features, findings, seed)[: max(0, turns - 1)]
     rank = {"value": 1, "normal": 2, "localisation": 3, "choice": 0}
@@ -169,16 +174,8 @@ def conversation(
     return talk
 
 
-def _facts(features: EcgFeatures, findings: Sequence[Finding] | None) -> Facts:
-    if findings is None:
-        from gem_lightning.features import findings as find
-
-        findings = find(features)
-    return Facts(features, findings)
-
-
 def _values(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
-    told = []
+    answers = []
     for kind, name in _NAMES.items():
         value = facts.number(kind)
         if value is None:
@@ -186,53 +183,55 @@ def _values(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
         unit = "degrees" if kind == "axis_qrs" else UNITS[kind]
         question = phrases.pick(f"What is the {name}?", f"How large is the {name}?", f"Please measure the {name}.")
         answer = phrases.pick(f"The {name} is {value} {unit}.", f"{name[:1].upper()}{name[1:]} {value} {unit}.")
-        told.append(QuestionAnswer(question, answer, "value", (point(kind, value),)))
-    return told
+        answers.append(QuestionAnswer(question, answer, "value", (value_claim(kind, value),)))
+    return answers
 
 
 def _locations(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
-    told = []
+    answers = []
     for code in _LOCATED:
         name = phrases.first(code)
         question = phrases.pick(f"Which leads show {name}?", f"Where is there {name}?")
         if code in facts and facts.stated[code].leads and not facts.stated[code].uncertain:
             leads = leads_of(facts.stated[code])
             answer = f"There is {name} in {join(leads)}."
-            told.append(QuestionAnswer(question, answer, "localisation", (says(code, leads),)))
+            answers.append(QuestionAnswer(question, answer, "localisation", (finding_claim(code, leads),)))
         elif facts.missing(code) and all(facts.missing(code, lead) for lead in LEADS if lead in ("II", "V2", "V5")):
-            told.append(QuestionAnswer(question, f"There is no {name}.", "localisation", (says(code, negated=True),)))
-    return told
+            answers.append(
+                QuestionAnswer(question, f"There is no {name}.", "localisation", (finding_claim(code, negated=True),))
+            )
+    return answers
 
 
 def _states(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
-    told = []
+    answers = []
     for name, (normal, others) in _STATES.items():
         question = phrases.pick(f"Is the {name} normal?", f"Is the {name} normal or abnormal?")
         abnormal = next((code for code in others if code in facts and facts.holds(code)), None)
         if normal in facts and facts.holds(normal):
-            answer, claims = f"The {name} is normal.", (says(normal),)
+            answer, claims = f"The {name} is normal.", (finding_claim(normal),)
         elif abnormal is not None:
-            words = {
+            names = {
                 "prolonged_pr": "prolonged",
                 "wide_qrs": "prolonged",
                 "long_qtc": "prolonged",
                 "short_qtc": "short",
             }
-            state = words.get(
+            state = names.get(
                 abnormal, "deviated to the left" if abnormal.startswith("left") else "deviated to the right"
             )
-            answer, claims = f"The {name} is {state}.", (says(abnormal),)
+            answer, claims = f"The {name} is {state}.", (finding_claim(abnormal),)
         else:
             continue
-        told.append(QuestionAnswer(question, answer, "normal", claims))
+        answers.append(QuestionAnswer(question, answer, "normal", claims))
     if "normal_ecg" in facts:
-        told.append(QuestionAnswer("Is this ECG normal?", "Normal ECG.", "normal", (says("normal_ecg"),)))
-    return told
+        answers.append(QuestionAnswer("Is this ECG normal?", "Normal ECG.", "normal", (finding_claim("normal_ecg"),)))
+    return answers
 
 
 def _choices(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
-    """One right option beside wrong ones of the same family, none of which the record shows."""
-    told = []
+    """Offer one right option among wrong ones of the same family, none of which the record shows."""
+    answers = []
     for family in _CHOICES:
         right = [code for code in family if code in facts and not facts.stated[code].uncertain]
         if len(right) != 1:
@@ -251,8 +250,8 @@ def _choices(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
             f"{phrases.pick('Which of these does the ECG show?', 'Choose the finding that is present.')} {listed}"
         )
         answer = f"{letter}: {phrases.first(right[0])}."
-        told.append(QuestionAnswer(question, answer, "choice", (says(right[0]),), names))
-    return told
+        answers.append(QuestionAnswer(question, answer, "choice", (finding_claim(right[0]),), names))
+    return answers
 
 
 _MAKERS: dict[str, Callable[[Facts, Phrases], list[QuestionAnswer]]] = {
@@ -261,3 +260,90 @@ _MAKERS: dict[str, Callable[[Facts, Phrases], list[QuestionAnswer]]] = {
     "normal": _states,
     "choice": _choices,
 }
+
+
+# -- turns of instruction samples -----------------------------------------------------------------------------------
+
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "interpretation": (
+        "Interpret this ECG step by step, naming the leads and the measured values that your conclusion rests on.",
+        "What does this 12-lead ECG show? Explain how the tracing leads you to the diagnosis.",
+        "Please read this ECG as you would for a colleague and give the evidence for each conclusion.",
+        "Analyse this electrocardiogram: rhythm, conduction, morphology by lead, then your diagnosis.",
+    ),
+    "report": (
+        "Write the clinical report of this ECG.",
+        "Please give a short formal report of this 12-lead ECG.",
+        "Draft the ECG report for the patient's file.",
+    ),
+}
+
+
+def opening(question: str, turn: int) -> str:
+    """Build a human turn; the first carries the marker of the tracing."""
+    return f"<image>\n{question}" if turn == 0 else question
+
+
+def make_turns(
+    kind: str,
+    features: EcgFeatures,
+    findings: Sequence[Finding],
+    seed: int,
+    style: str = "interpretation",
+    earlier: EcgFeatures | None = None,
+) -> list[tuple[str, str]]:
+    """Build questions and answers that follow from the measurements alone.
+
+    Args:
+        kind: One of :data:`KINDS`.
+        features, findings: Of the record.
+        seed: Chooses question and phrasing.
+        style: Of composed interpretations.
+        earlier: The same patient's earlier record; a comparison needs it.
+    """
+    seed %= 2**31
+    if kind in QUESTIONS:
+        text = compose(features, findings, seed, "report" if kind == "report" else style)
+        return [(make_question(kind, seed), text)]
+    if kind == "dialogue":
+        talk = [turn["value"] for turn in conversation(features, findings, seed, turns=4)]
+        return list(zip(talk[::2], talk[1::2], strict=True))
+    if kind == "comparison":
+        return _compared(features, findings, seed, earlier)
+    asked = ask(features, findings, seed, (kind,))
+    return [(qa.question, qa.answer) for qa in asked[:1]]
+
+
+def _compared(features: EcgFeatures, findings: Sequence[Finding], seed: int, earlier: EcgFeatures | None) -> Turns:
+    """Build a comparison; the first question describes the earlier record, since a sample shows one tracing."""
+    if earlier is None or earlier.reason is not None:
+        return []
+    answers = compare(earlier, features, None, findings, seed)
+    start = seed % max(len(answers), 1)
+    picked = [answers[(start + i) % len(answers)] for i in range(min(3, len(answers)))]
+    turns = [(qa.question, qa.answer) for qa in picked]
+    if turns:
+        before = compose(earlier, None, seed, "brief")
+        turns[0] = (f"The patient's first ECG read: {before} This is the second ECG. {turns[0][0]}", turns[0][1])
+    return turns
+
+
+def parse_turns(kind: str, text: str, seed: int) -> Turns:
+    """Split a teacher LLM's text into (question, answer) pairs.
+
+    Raises:
+        ValueError: A dialogue is not the requested JSON.
+    """
+    if kind != "dialogue":
+        return [(make_question(kind, seed), text.strip())]
+    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip())
+    try:
+        turns = json.loads(body)["turns"]
+        return [(str(t["question"]).strip(), str(t["answer"]).strip()) for t in turns]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError('Answer as JSON only: {"turns": [{"question": "...", "answer": "..."}, ...]}') from None
+
+
+def make_question(kind: str, seed: int) -> str:
+    """Return the question that a free text answers."""
+    return QUESTIONS[kind][seed % len(QUESTIONS[kind])]

@@ -1,16 +1,14 @@
-"""The parts of an interpretation, each a list of statements with the claims that they make."""
+"""Sections of an interpretation, each a list of statements with their claims."""
 
 from __future__ import annotations
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.parser.linking import LEAD_CODES
-from gem_lightning.composition.facts import Facts, Stated, Statement, point, says
+from gem_lightning.composition.facts import Facts, Stated, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria.margins import is_clear, lead_margin
 
 _AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation", "normal_axis")
-_URGENT = frozenset(("st_elevation", "av_block_3", "av_block_2_mobitz_2", "mi_inferior", "mi_anterior", "mi_lateral"))
 #: The number that carries a conclusion.
 _EVIDENCE = {
     "av_block_1": ("pr", "PR interval"),
@@ -29,17 +27,17 @@ _EVIDENCE = {
 
 
 def leads_of(stated: Stated) -> tuple[str, ...]:
-    """Leads that may be said with a finding; blocks and territories carry theirs in the name."""
+    """Return the leads to name with a finding; blocks and territories carry theirs in the name."""
     return stated.leads if stated.code in LEAD_CODES else ()
 
 
-def axis_word(facts: Facts) -> str | None:
-    """The word for the QRS axis, unless it lies too near a limit."""
+def axis_code(facts: Facts) -> str | None:
+    """Return the code of the QRS axis, unless it lies too near a limit."""
     return next((code for code in _AXIS_CODES if code in facts and facts.holds(code)), None)
 
 
 def place(phrases: Phrases, leads: tuple[str, ...]) -> str:
-    """Leads in words: a span, a group or a list."""
+    """Name leads: a span, a group or a list."""
     spans = {("V1", "V2", "V3", "V4", "V5", "V6"): "all precordial leads", ("II", "III", "aVF"): "the inferior leads"}
     spans[("I", "aVL", "V5", "V6")] = "the lateral leads"
     if leads in spans and phrases.random.random() < 0.5:
@@ -51,20 +49,20 @@ def place(phrases: Phrases, leads: tuple[str, ...]) -> str:
 
 
 def amount(phrases: Phrases, kind: str, mv: float, leads: tuple[str, ...]) -> tuple[str, Claim]:
-    """A voltage in mV or mm and the claim it makes."""
+    """Phrase a voltage in mV or mm, with its claim."""
     if phrases.random.random() < 0.7:
         value = round(mv, 2)
-        return f"{value:.2f} mV", point(kind, value, leads)
+        return f"{value:.2f} mV", value_claim(kind, value, leads)
     value = round(mv * 10, 1)
-    return f"{value:.1f} mm", point(kind, round(value * 0.1, 6), leads)
+    return f"{value:.1f} mm", value_claim(kind, round(value * 0.1, 6), leads)
 
 
-def _hedged(phrases: Phrases, stated: Stated, words: str) -> str:
-    return f"{phrases.pick('possible', 'probable', 'suspected')} {words}" if stated.uncertain else words
+def _hedged(phrases: Phrases, stated: Stated, term: str) -> str:
+    return f"{phrases.pick('possible', 'probable', 'suspected')} {term}" if stated.uncertain else term
 
 
 def quality(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """Leads that cannot be read."""
+    """State which leads cannot be read."""
     poor = tuple(lead for lead in LEADS if (row := facts.features.leads.get(lead)) and row.trust < 0.3)
     if not poor:
         return [Statement(phrases.pick("Recording of good quality.", "The tracing is legible throughout.", ""))]
@@ -72,131 +70,133 @@ def quality(facts: Facts, phrases: Phrases) -> list[Statement]:
 
 
 def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """Rhythm, rate, regularity and P waves."""
+    """State rhythm, rate, regularity and P waves."""
     rate, code = facts.number("heart_rate"), facts.rhythm
     assert rate is not None
-    claims: tuple[Claim, ...] = (point("heart_rate", rate),)
+    claims: tuple[Claim, ...] = (value_claim("heart_rate", rate),)
     if code is None:
-        told = [Statement(phrases.pick(f"The ventricular rate is {rate} bpm.", f"Rate {rate}/min."), claims)]
+        statements = [Statement(phrases.pick(f"The ventricular rate is {rate} bpm.", f"Rate {rate}/min."), claims)]
     else:
         stated = facts.stated[code]
-        words = _hedged(phrases, stated, phrases.name(code))
+        term = _hedged(phrases, stated, phrases.name(code))
         text = phrases.pick(
-            f"{words} at {rate} bpm",
-            f"{words} with a ventricular rate of {rate} bpm",
-            f"{words}, rate {rate}/min",
-            f"{words}, {rate} beats per minute",
-            f"the ECG shows {words} at a rate of {rate} bpm",
+            f"{term} at {rate} bpm",
+            f"{term} with a ventricular rate of {rate} bpm",
+            f"{term}, rate {rate}/min",
+            f"{term}, {rate} beats per minute",
+            f"the ECG shows {term} at a rate of {rate} bpm",
         )
-        told = [Statement(sentence(text), (says(code, uncertain=stated.uncertain), *claims))]
+        statements = [Statement(sentence(text), (finding_claim(code, uncertain=stated.uncertain), *claims))]
     rr = facts.number("rr")
     if "regular_rhythm" in facts:
-        told.append(Statement(phrases.pick("The rhythm is regular.", "Regular rhythm."), (says("regular_rhythm"),)))
+        statements.append(
+            Statement(phrases.pick("The rhythm is regular.", "Regular rhythm."), (finding_claim("regular_rhythm"),))
+        )
     elif "irregular_rhythm" in facts:
         text = phrases.pick("The rhythm is irregular.", "The RR intervals are irregular.", "Irregular rhythm.")
-        told.append(Statement(text, (says("irregular_rhythm"),)))
+        statements.append(Statement(text, (finding_claim("irregular_rhythm"),)))
     steady = rr is not None and abs(60000.0 / rr - rate) < 3.0  # a median RR and a mean rate may differ
     if rr is not None and steady and phrases.random.random() < 0.5:
         text = phrases.pick(f"The RR interval is {rr} ms.", f"RR interval {rr} ms.")
-        told.append(Statement(text, (point("rr", rr),)))
+        statements.append(Statement(text, (value_claim("rr", rr),)))
     if "p_absent" in facts:
         text = phrases.pick(
             "No P waves are seen.", "P waves are absent.", "No P waves.", "P waves cannot be identified."
         )
-        told.append(Statement(text, (says("p_absent"),)))
-    elif facts.missing("p_absent") and facts.p_waves and phrases.random.random() < 0.5:
+        statements.append(Statement(text, (finding_claim("p_absent"),)))
+    elif facts.p_waves and facts.holds("sinus_rhythm") and phrases.random.random() < 0.5:
         text = phrases.pick("P waves precede every QRS complex.", "A P wave is visible before each QRS complex.")
-        told.append(Statement(text, (says("p_absent", negated=True),)))
-    return told
+        statements.append(Statement(text, (finding_claim("p_absent", negated=True),)))
+    return statements
 
 
 def axis(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """QRS axis in words and degrees."""
-    degrees, code = facts.number("axis_qrs"), axis_word(facts)
+    """State the QRS axis by name and in degrees."""
+    degrees, code = facts.number("axis_qrs"), axis_code(facts)
     if degrees is None:
         return []
     number = f"{'−' if degrees < 0 else ''}{abs(degrees)}"
     if code is None:
         text = phrases.pick(f"The QRS axis is {number} degrees.", f"QRS axis {number}°.")
-        return [Statement(text, (point("axis_qrs", degrees),))]
-    words = phrases.name(code)
-    text = phrases.pick(f"{words} ({number}°)", f"{words} at {number} degrees", f"{words}, {number}°")
-    return [Statement(sentence(text), (says(code), point("axis_qrs", degrees)))]
+        return [Statement(text, (value_claim("axis_qrs", degrees),))]
+    term = phrases.name(code)
+    text = phrases.pick(f"{term} ({number}°)", f"{term} at {number} degrees", f"{term}, {number}°")
+    return [Statement(sentence(text), (finding_claim(code), value_claim("axis_qrs", degrees)))]
 
 
 def intervals(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """PR, QRS, QT and QTc with the words that describe them."""
+    """State PR, QRS, QT and QTc with the terms that describe them."""
     pr, qrs, qt, qtc = (facts.number(kind) for kind in ("pr", "qrs", "qt", "qtc"))
-    told = []
+    statements = []
     if pr is not None:
         text = phrases.pick(f"The PR interval is {pr} ms", f"PR {pr} ms", f"PR interval of {pr} ms")
-        claims = [point("pr", pr)]
+        claims = [value_claim("pr", pr)]
         if facts.holds("normal_pr") and "normal_pr" in facts and phrases.random.random() < 0.6:
             text, claims = (
                 phrases.pick(f"Normal PR interval ({pr} ms)", f"The PR interval is normal at {pr} ms"),
                 [
-                    says("normal_pr"),
-                    point("pr", pr),
+                    finding_claim("normal_pr"),
+                    value_claim("pr", pr),
                 ],
             )
-        told.append(Statement(text + ".", tuple(claims)))
+        statements.append(Statement(text + ".", tuple(claims)))
     if qrs is not None:
-        text, claims = phrases.pick(f"The QRS duration is {qrs} ms", f"QRS {qrs} ms"), [point("qrs", qrs)]
+        text, claims = phrases.pick(f"The QRS duration is {qrs} ms", f"QRS {qrs} ms"), [value_claim("qrs", qrs)]
         if facts.holds("narrow_qrs"):
             text = phrases.pick(f"The QRS is narrow, {qrs} ms", f"Narrow QRS complexes ({qrs} ms)")
-            claims = [says("narrow_qrs"), point("qrs", qrs)]
+            claims = [finding_claim("narrow_qrs"), value_claim("qrs", qrs)]
         elif facts.holds("wide_qrs"):
             text = phrases.pick(f"The QRS is wide at {qrs} ms", f"Wide QRS complexes ({qrs} ms)")
-            claims = [says("wide_qrs"), point("qrs", qrs)]
-        told.append(Statement(text + ".", tuple(claims)))
+            claims = [finding_claim("wide_qrs"), value_claim("qrs", qrs)]
+        statements.append(Statement(text + ".", tuple(claims)))
     if qt is not None and qtc is not None:
         text = phrases.pick(
             f"QT {qt} ms, QTc {qtc} ms (Fridericia).",
             f"QT/QTc {qt}/{qtc} ms.",
             f"The QT interval is {qt} ms and the QTc {qtc} ms.",
         )
-        told.append(Statement(text, (point("qt", qt), point("qtc", qtc))))
+        statements.append(Statement(text, (value_claim("qt", qt), value_claim("qtc", qtc))))
         if "normal_qtc" in facts and facts.holds("normal_qtc") and phrases.random.random() < 0.4:
-            told.append(Statement("The QTc is within normal limits.", (says("normal_qtc"),)))
-    return told
+            statements.append(Statement("The QTc is within normal limits.", (finding_claim("normal_qtc"),)))
+    return statements
 
 
 def p_wave(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """P duration and the amplitude in lead II."""
-    told = []
+    """State P duration and the amplitude in lead II."""
+    statements = []
     duration, row = facts.number("p_duration"), facts.features.leads.get("II")
     if duration is not None:
         text = phrases.pick(f"P wave duration {duration} ms.", f"The P wave lasts {duration} ms.")
-        told.append(Statement(text, (point("p_duration", duration),)))
+        statements.append(Statement(text, (value_claim("p_duration", duration),)))
     if facts.p_waves and row is not None and row.p_mv is not None and row.trust > 0 and abs(row.p_mv) >= 0.03:
         text, claim = amount(phrases, "p_amplitude", row.p_mv, ("II",))
-        told.append(
+        statements.append(
             Statement(phrases.pick(f"P wave amplitude {text} in II.", f"The P wave in lead II is {text}."), (claim,))
         )
-    return told
+    return statements
 
 
 def beats(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """What single beats show: QRS beat by beat, premature beats by their number."""
-    table, told = facts.features.beats, []
+    """State what single beats show: QRS beat by beat, premature beats by their number."""
+    table, statements = facts.features.beats, []
     first = [float(v) for v in table.whole.get("qrs_ms", ())[:3]]
     if len(first) == 3 and all(v == v for v in first):
         a, b, c = (round(v) for v in first)
         text = f"QRS {a}, {b} and {c} ms in the first three beats."
-        told.append(Statement(text, tuple(point("qrs", v, beat=i + 1) for i, v in enumerate((a, b, c)))))
+        statements.append(Statement(text, tuple(value_claim("qrs", v, beat=i + 1) for i, v in enumerate((a, b, c)))))
     for code, name in (("pvc", "premature_ventricular"), ("pac", "premature_supraventricular")):
         numbers = [i + 1 for i, kind in enumerate(table.beat_class) if kind == name]
         if code in facts and 0 < len(numbers) < 4:
-            words = {"pvc": "premature ventricular complexes", "pac": "premature atrial complexes"}[code]
-            text = f"Beats {join([str(n) for n in numbers])} are {words}." if len(numbers) > 1 else ""
-            text = text or f"Beat {numbers[0]} is a {words[:-2]}."
-            told.append(Statement(text, tuple(says(code)._replace(beat=n) for n in numbers)))
-    return told
+            term = {"pvc": "premature ventricular complexes", "pac": "premature atrial complexes"}[code]
+            text = f"Beats {join([str(n) for n in numbers])} are {term}." if len(numbers) > 1 else ""
+            text = text or f"Beat {numbers[0]} is a {term[:-2]}."
+            statements.append(Statement(text, tuple(finding_claim(code)._replace(beat=n) for n in numbers)))
+    return statements
 
 
 def qrs(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """R and S voltages, Q waves, R progression, R', low voltage."""
-    told = []
+    """State R and S voltages, Q waves, R progression, R' and low voltage."""
+    statements = []
     for wave, lead in (("s", "V1"), ("r", "V5"), ("r", "aVL")):
         row = facts.features.leads.get(lead)
         value = getattr(row, f"{wave}_mv", None) if row is not None and row.trust > 0 else None
@@ -204,54 +204,56 @@ def qrs(facts: Facts, phrases: Phrases) -> list[Statement]:
             continue
         text, claim = amount(phrases, f"{wave}_amplitude", value, (lead,))
         name = f"{wave.upper()} wave"
-        told.append(Statement(phrases.pick(f"The {name} in {lead} is {text}.", f"{name} {text} in {lead}."), (claim,)))
+        statements.append(
+            Statement(phrases.pick(f"The {name} in {lead} is {text}.", f"{name} {text} in {lead}."), (claim,))
+        )
     shown = ("pathological_q", "rsr_prime", "poor_r_progression", "low_voltage")
-    told += [_somewhere(facts, phrases, code) for code in shown if code in facts]
+    statements += [_located(facts, phrases, code) for code in shown if code in facts]
     if facts.missing("pathological_q"):
-        told.append(Statement("No pathological Q waves.", (says("pathological_q", negated=True),)))
+        statements.append(Statement("No pathological Q waves.", (finding_claim("pathological_q", negated=True),)))
     if facts.missing("poor_r_progression") and phrases.random.random() < 0.6:
         text = phrases.pick("Normal R wave progression.", "R wave progression is normal.")
-        told.append(Statement(text, (says("poor_r_progression", negated=True),)))
-    return told
+        statements.append(Statement(text, (finding_claim("poor_r_progression", negated=True),)))
+    return statements
 
 
-def _somewhere(facts: Facts, phrases: Phrases, code: str) -> Statement:
-    """A finding with its leads."""
+def _located(facts: Facts, phrases: Phrases, code: str) -> Statement:
+    """State a finding with its leads."""
     stated = facts.stated[code]
     leads = leads_of(stated)
     where = f" in {place(phrases, leads)}" if leads else ""
-    words = _hedged(phrases, stated, phrases.name(code))
-    return Statement(sentence(words + where), (says(code, leads, uncertain=stated.uncertain),))
+    term = _hedged(phrases, stated, phrases.name(code))
+    return Statement(sentence(term + where), (finding_claim(code, leads, uncertain=stated.uncertain),))
 
 
 def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """ST deviation and T waves: where, how much, or that there is none."""
-    told = []
+    """State ST deviation and T waves: where, how much, or that there is none."""
+    statements = []
     absent = [code for code in ("st_elevation", "st_depression") if facts.missing(code)]
     for code in ("st_elevation", "st_depression"):
         if code in facts:
-            told += [_somewhere(facts, phrases, code), *_levels(facts, phrases, code)]
+            statements += [_located(facts, phrases, code), *_levels(facts, phrases, code)]
     if len(absent) == 2:
         text = phrases.pick(
             "No ST elevation or depression.",
             "The ST segments are isoelectric.",
             "Neither ST elevation nor ST depression.",
         )
-        told.append(Statement(text, tuple(says(code, negated=True) for code in absent)))
+        statements.append(Statement(text, tuple(finding_claim(code, negated=True) for code in absent)))
     elif absent:
-        told.append(Statement(f"No {phrases.name(absent[0])}.", (says(absent[0], negated=True),)))
+        statements.append(Statement(f"No {phrases.name(absent[0])}.", (finding_claim(absent[0], negated=True),)))
     for code in ("t_inversion", "t_flat", "t_peaked"):
         if code in facts:
-            told.append(_somewhere(facts, phrases, code))
-    told += _t_amplitudes(facts, phrases)
+            statements.append(_located(facts, phrases, code))
+    statements += _t_amplitudes(facts, phrases)
     if facts.missing("t_inversion"):
-        clear = tuple(lead for lead in LEADS if is_clear(lead_margin(facts.features, "t_inversion", lead), met=False))
+        clear = tuple(lead for lead in LEADS if facts.missing("t_inversion", lead))
         if len(clear) > 3 and phrases.random.random() < 0.6:
             text = f"T waves are upright in {place(phrases, clear)}."
-            told.append(Statement(text, (says("t_inversion", clear, negated=True),)))
+            statements.append(Statement(text, (finding_claim("t_inversion", clear, negated=True),)))
         else:
-            told.append(Statement("No T wave inversion.", (says("t_inversion", negated=True),)))
-    return told
+            statements.append(Statement("No T wave inversion.", (finding_claim("t_inversion", negated=True),)))
+    return statements
 
 
 def _levels(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
@@ -259,55 +261,63 @@ def _levels(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
     known = [(lead, level) for lead, level in levels if level is not None]
     if not known:
         return []
-    said = [(lead, round(level, 2)) for lead, level in known]
-    listed = join([f"{'−' if level < 0 else ''}{abs(level):.2f} mV in {lead}" for lead, level in said])
-    return [Statement(f"The ST level is {listed}.", tuple(point("st_level", level, (lead,)) for lead, level in said))]
+    rounded = [(lead, round(level, 2)) for lead, level in known]
+    listed = join([f"{'−' if level < 0 else ''}{abs(level):.2f} mV in {lead}" for lead, level in rounded])
+    return [
+        Statement(
+            f"The ST level is {listed}.", tuple(value_claim("st_level", level, (lead,)) for lead, level in rounded)
+        )
+    ]
 
 
 def _t_amplitudes(facts: Facts, phrases: Phrases) -> list[Statement]:
     named = facts.stated["t_inversion"].leads[:2] if "t_inversion" in facts else (phrases.pick("II", "V3", "V5"),)
     rows = [(lead, facts.features.leads.get(lead)) for lead in named]
-    said = [(lead, round(row.t_mv, 2)) for lead, row in rows if row and row.t_mv is not None and row.trust > 0]
-    if not said:
+    rounded = [(lead, round(row.t_mv, 2)) for lead, row in rows if row and row.t_mv is not None and row.trust > 0]
+    if not rounded:
         return []
-    listed = join([f"{'−' if value < 0 else ''}{abs(value):.2f} mV in {lead}" for lead, value in said])
+    listed = join([f"{'−' if value < 0 else ''}{abs(value):.2f} mV in {lead}" for lead, value in rounded])
     return [
-        Statement(f"T wave amplitude {listed}.", tuple(point("t_amplitude", value, (lead,)) for lead, value in said))
+        Statement(
+            f"T wave amplitude {listed}.", tuple(value_claim("t_amplitude", value, (lead,)) for lead, value in rounded)
+        )
     ]
 
 
 def conclusion(facts: Facts, phrases: Phrases, teach: bool) -> list[Statement]:
-    """The diagnoses, each with the number it rests on; in the teaching style with its criterion."""
+    """State the diagnoses, each with the number it rests on; in the teaching style with its criterion."""
     if "normal_ecg" in facts:
         text = phrases.pick("Normal ECG.", "Conclusion: normal ECG.", "In summary, this is a normal ECG.")
-        return [Statement(text, (says("normal_ecg"),))]
-    told = []
+        return [Statement(text, (finding_claim("normal_ecg"),))]
+    statements = []
     for code in phrases.table["concluded"]:
         if code not in facts:
             continue
         stated = facts.stated[code]
         leads = leads_of(stated)
-        words = _hedged(phrases, stated, phrases.name(code))
-        claims = [says(code, leads, uncertain=stated.uncertain)]
-        words += f" in {place(phrases, leads)}" if leads else ""
+        term = _hedged(phrases, stated, phrases.name(code))
+        claims = [finding_claim(code, leads, uncertain=stated.uncertain)]
+        term += f" in {place(phrases, leads)}" if leads else ""
         kind, name = _EVIDENCE.get(code, ("", ""))
         value = facts.number(kind) if kind else None
         if value is not None:
             unit = "°" if kind == "axis_qrs" else " ms"
-            words += f", {phrases.pick('with', 'shown by')} a {name} of {'−' if value < 0 else ''}{abs(value)}{unit}"
-            claims.append(point(kind, value))
+            term += f", {phrases.pick('with', 'shown by')} a {name} of {'−' if value < 0 else ''}{abs(value)}{unit}"
+            claims.append(value_claim(kind, value))
         lead_in = phrases.pick("", "", "Conclusion: ", "Impression: ")
-        text = sentence(words) if not lead_in else f"{lead_in}{words}."
-        told.append(Statement(text, tuple(claims)))
+        text = sentence(term) if not lead_in else f"{lead_in}{term}."
+        statements.append(Statement(text, tuple(claims)))
         if teach:
             rule = stated.finding.threshold.replace(";", ",").rstrip(".")
-            told.append(Statement(f"By definition: {rule}."))
-    return told
+            statements.append(Statement(f"By definition: {rule}."))
+    return statements
 
 
 def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """How soon somebody should look, without advice on treatment."""
-    firm = {code for code in _URGENT if code in facts and not facts.stated[code].uncertain}
-    if firm:
+    """State how soon a clinician should look, without advice on treatment.
+
+    An ECG without an urgent finding proves nothing about urgency, so none is denied.
+    """
+    if any(stated.finding.urgent for stated in facts.stated.values()):
         return [Statement(phrases.pick("Urgent clinical review.", "To be seen by a physician at once."))]
-    return [Statement(phrases.pick("Nothing here is urgent.", "Routine review.", ""))]
+    return [Statement(phrases.pick("Routine review.", "", ""))]

@@ -35,7 +35,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         backend: ``native`` or ``neurokit2`` (its discrete wavelet method, lead by lead).
 
     Returns:
-        Marks in samples of the record; no beats but a ``reason`` where no heart beat can be told from noise.
+        Marks in samples of the record; no beats but a ``reason`` where no heart beat can be distinguished from noise.
 
     Raises:
         GemError: The backend is unknown.
@@ -93,7 +93,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
 def flutters(
     record: EcgRecord, view: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, beat_class: np.ndarray
 ) -> bool:
-    """Whether the atria flutter in a record without P waves; a pacemaker's rhythm says nothing about it."""
+    """Return whether the atria flutter in a record without P waves; a paced rhythm does not show it."""
     rows = np.array([i for i, name in enumerate(record.leads) if trusted[i] and name in FLUTTER_LEADS], int)
     enough = len(rows) and len(beats) >= MIN_BEATS_FLUTTER and "paced" not in beat_class
     return bool(enough and organised(view, rows, beats, qrs))
@@ -116,7 +116,7 @@ def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t
 
 
 def empty(record: EcgRecord, trust: np.ndarray, reason: str) -> Delineation:
-    """A delineation without beats that says why."""
+    """Build a delineation without beats, with the reason."""
     leads = len(record.leads)
     return Delineation(
         marks={name: np.zeros((leads, 0)) for name in MARKS},

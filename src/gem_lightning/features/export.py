@@ -1,4 +1,4 @@
-"""Measurements as the forms that data sets want: GEM's fourteen sequences per lead, and one flat row per record."""
+"""Export of measurements: GEM's fourteen sequences per lead, and one flat row per record."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LEVEL_MV_S = 0.6  # ST slope within this is horizontal: half a small box in 80 
 
 
 def to_measurements(features: EcgFeatures) -> dict[str, dict[str, list[Any]]]:
-    """The ``machine_measurements`` field.
+    """Return the ``machine_measurements`` field.
 
     Args:
         features: Measurements of one record.
@@ -72,7 +72,7 @@ def to_measurements(features: EcgFeatures) -> dict[str, dict[str, list[Any]]]:
 
 
 def _plain(table: np.ndarray, digits: int = 0) -> list[list[Any]]:
-    """Rows of rounded plain numbers, whole ones without digits, None for what is not known."""
+    """Round rows to plain numbers, int without digits, None where unknown."""
     known = np.isfinite(table)
     rounded = np.round(np.where(known, table, 0.0).astype(np.float64), digits)
     plain_values = (rounded if digits else rounded.astype(np.int64)).astype(object)
@@ -81,12 +81,12 @@ def _plain(table: np.ndarray, digits: int = 0) -> list[list[Any]]:
 
 
 def _st_forms(slopes: np.ndarray) -> list[list[str | None]]:
-    """The paper's words for each beat's ST segment; ``slopes`` (leads, beats), mV/s."""
+    """Return the paper's term for each beat's ST segment; ``slopes`` (leads, beats), mV/s."""
     return [[_st_form(slope) for slope in row] for row in slopes.tolist()]
 
 
 def _st_form(slope: float) -> str | None:
-    """The paper's words for one beat's ST segment."""
+    """Return the paper's term for one beat's ST segment."""
     if slope != slope:
         return None
     if abs(slope) <= _LEVEL_MV_S:
@@ -99,12 +99,12 @@ _RHYTHM = {"regular": "bool", "rr_cv": "double", "p_per_qrs": "double", "pr_cons
            "sdnn_ms": "double", "rmssd_ms": "double"}  # fmt: skip
 _VOLTAGES = ("sokolow_lyon", "sokolow_lyon_avl", "cornell", "peguero", "gubner", "rvh")
 _BEATS = ("rr_ms", "p_ms", "pr_ms", "qrs_ms", "qt_ms", "jt_ms")
-_WORDS = ("p_form", "qrs_form", "t_form", "st_form")
-_LEAD = tuple(n for n in LeadFeatures.__dataclass_fields__ if n not in (*_WORDS, "qrs_notes"))
+_FORMS = ("p_form", "qrs_form", "t_form", "st_form")
+_LEAD = tuple(n for n in LeadFeatures.__dataclass_fields__ if n not in (*_FORMS, "qrs_notes"))
 
 
 def columns() -> dict[str, str]:
-    """Every column of :func:`features_row` with its Arrow type; the unit is the end of the name (ms, mv, bpm, deg)."""
+    """Return every column of :func:`features_row` with its Arrow type; names end in the unit (ms, mv, bpm, deg)."""
     types = dict.fromkeys(_SCALARS, "double")
     types |= {f"qtc_{formula}_ms": "double" for formula in QTC_FORMULAS}
     types |= {f"axis_{wave.lower()}_deg": "double" for wave in ("P", "QRS", "T")}
@@ -113,14 +113,14 @@ def columns() -> dict[str, str]:
     for lead in LEADS:
         types |= {f"{lead}_{name}": "double" for name in _LEAD}
         types |= {f"{lead}_st_{point.lower()}_mv": "double" for point in ST_POINTS}
-        types |= {f"{lead}_{name}": "string" for name in _WORDS} | {f"{lead}_qrs_notes": "list<string>"}
+        types |= {f"{lead}_{name}": "string" for name in _FORMS} | {f"{lead}_qrs_notes": "list<string>"}
     types |= {"beats": "int32", "beat_time_s": "list<double>", "beat_class": "list<string>"}
     types |= {f"beat_{name}": "list<double>" for name in _BEATS}
-    return types | {"fs_hz": "double", "seconds": "double", "reason": "string"}
+    return types | {"fs_hz": "double", "seconds": "double", "reason": "string", "age": "double", "sex": "string"}
 
 
 def features_row(features: EcgFeatures) -> dict[str, Any]:
-    """One record as a flat row of plain values, the columns of :func:`columns` in that order; None where absent."""
+    """Build a flat row of plain values, the columns of :func:`columns` in that order; None where absent."""
     row: dict[str, Any] = {name: plain(getattr(features, name)) for name in _SCALARS}
     row |= {f"qtc_{formula}_ms": plain(features.qtc_ms.get(formula)) for formula in QTC_FORMULAS}
     row |= {f"axis_{wave.lower()}_deg": plain(features.axis_deg.get(wave)) for wave in ("P", "QRS", "T")}
@@ -129,18 +129,19 @@ def features_row(features: EcgFeatures) -> dict[str, Any]:
     row["transition"] = features.transition
     for lead in LEADS:
         summary = features.leads.get(lead, LeadFeatures(trust=0.0))
-        row |= {f"{lead}_{name}": plain(getattr(summary, name)) for name in (*_LEAD, *_WORDS, "qrs_notes")}
+        row |= {f"{lead}_{name}": plain(getattr(summary, name)) for name in (*_LEAD, *_FORMS, "qrs_notes")}
         levels = features.st_mv.get(lead, {})
         row |= {f"{lead}_st_{point.lower()}_mv": plain(levels.get(point)) for point in ST_POINTS}
     beats = features.beats
     row |= {"beats": len(beats), "beat_time_s": plain(beats.time_s), "beat_class": [str(c) for c in beats.beat_class]}
     row |= {f"beat_{name}": plain(beats.whole[name]) for name in _BEATS}
     row |= {"fs_hz": features.fs, "seconds": features.seconds, "reason": features.reason}
+    row |= {"age": features.age, "sex": features.sex}
     return {name: row[name] for name in columns()}
 
 
 def parquet_schema() -> pyarrow.Schema:
-    """The Arrow schema of :func:`features_row`, every field nullable, its unit in the field's metadata."""
+    """Return the Arrow schema of :func:`features_row`, every field nullable, its unit in the field's metadata."""
     import pyarrow as pa
 
     kinds = {

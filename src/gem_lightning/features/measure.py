@@ -1,15 +1,18 @@
-"""Everything that a reader measures on a 12-lead ECG, per beat and lead and summarised."""
+"""Measurements of a 12-lead ECG, per beat, per lead and summarised."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.errors import GemError
 from gem_lightning.features.delineate import delineate
 from gem_lightning.features.delineation.arrays import median, nanmedian
-from gem_lightning.features.measurement import wave_forms as _forms
+from gem_lightning.features.measurement import waves
 from gem_lightning.features.measurement.axes import frontal_axis, scale_error, transition, voltages
 from gem_lightning.features.measurement.rhythm import rhythm
 from gem_lightning.features.measurement.waves import BeatSignal, beat_columns
@@ -21,6 +24,8 @@ from gem_lightning.features.schema import (
     EcgFeatures,
     LeadFeatures,
     Rhythm,
+    checked_age,
+    checked_sex,
 )
 
 INTERVALS = {
@@ -46,26 +51,34 @@ RARE = (
 )  # in fewer than half of the beats: not there
 
 
-def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFeatures:
+def measure(
+    record: EcgRecord, delineation: Delineation | None = None, age: float | None = None, sex: str | None = None
+) -> EcgFeatures:
     """Measure a record.
 
     Args:
         record: The record; at least one lead.
         delineation: Its marks; found with :func:`delineate` when not given.
+        age: Of the patient, years; None takes ``record.meta["age"]``.
+        sex: ``M`` or ``F`` (texts that begin so are understood); None takes ``record.meta["sex"]``.
 
     Returns:
         Measurements in ms, mV, bpm and degrees; None (NaN in the beat table) where something cannot be measured.
+
+    Raises:
+        GemError: The age is out of range or the sex not understood (in ``record.meta`` such values count as unknown).
     """
+    patient = _patient(record, age, sex)
     marks = delineate(record) if delineation is None else delineation
     if not np.isfinite(marks.global_marks["QRS_on"] + marks.global_marks["QRS_off"]).any():
-        return _nothing(record, marks)
+        return _nothing(record, marks, patient)
     signal = BeatSignal(record, marks)
     whole = _intervals(marks)
     by_lead = beat_columns(signal, marks)
     beats = BeatTable(nanmedian(marks.marks["R"]) / marks.fs, marks.beat_class, whole, by_lead, marks.leads)
     counted = _counted(marks)
-    average, margin = _forms.average_qrs(signal, marks, counted)
-    leads, st = _leads(signal, marks, by_lead, counted, _forms.qrs_notes(average, margin, signal.fs))
+    average, margin = waves.average_qrs(signal, marks, counted)
+    leads, st = _leads(signal, marks, by_lead, counted, waves.qrs_notes(average, margin, signal.fs))
     middle = {name: _number(float(nanmedian(whole[name][counted]))) for name in INTERVALS}
     rr = whole["rr_ms"][np.isfinite(whole["rr_ms"])]
     mean_rr = float(rr.mean()) if len(rr) else None
@@ -89,7 +102,18 @@ def measure(record: EcgRecord, delineation: Delineation | None = None) -> EcgFea
         scale_error=scale_error(average, marks.leads, marks.trust),
         fs=record.fs,
         seconds=record.seconds,
+        **patient,
     )
+
+
+def _patient(record: EcgRecord, age: float | None, sex: str | None) -> dict[str, Any]:
+    """Age and sex as given, else as the record's file states them."""
+    known: dict[str, Any] = {"age": checked_age(age), "sex": checked_sex(sex)}
+    for name, check in (("age", checked_age), ("sex", checked_sex)):
+        if known[name] is None:
+            with suppress(GemError, TypeError, ValueError, AttributeError):  # a header may hold anything
+                known[name] = check(record.meta.get(name))
+    return known
 
 
 def corrected_qt(qt_ms: float | None, rr_ms: float | None) -> dict[str, float | None]:
@@ -156,11 +180,11 @@ def _leads(
         st[lead] = {p: _number(row[f"st_{p.lower()}_mv"]) for p in ST_POINTS}
         leads[lead] = LeadFeatures(
             **{name: _number(row[name]) for name in SUMMARISED},
-            p_form=_forms.wave_form(p_phases[i], row["p_mv"], 0.0),
-            qrs_form=_forms.qrs_form(*(row[n] for n in ("q_mv", "r_mv", "s_mv", "r2_mv"))),
+            p_form=waves.wave_form(p_phases[i], row["p_mv"], 0.0),
+            qrs_form=waves.qrs_form(*(row[n] for n in ("q_mv", "r_mv", "s_mv", "r2_mv"))),
             qrs_notes=notes[i],
-            t_form=_forms.wave_form(t_phases[i], row["t_mv"], _forms.FLAT_MV),
-            st_form=_forms.st_form(row["st_j_mv"], row["st_j40_mv"], row["st_j80_mv"], row["st_slope_mv_s"]),
+            t_form=waves.wave_form(t_phases[i], row["t_mv"], waves.FLAT_MV),
+            st_form=waves.st_form(row["st_j_mv"], row["st_j40_mv"], row["st_j80_mv"], row["st_slope_mv_s"]),
             trust=float(marks.trust[i]),
         )
     return leads, st
@@ -203,7 +227,7 @@ def _axes(
     return out
 
 
-def _nothing(record: EcgRecord, marks: Delineation) -> EcgFeatures:
+def _nothing(record: EcgRecord, marks: Delineation, patient: dict[str, Any]) -> EcgFeatures:
     """Features of a record without beats: everything None, and the reason."""
     absent: dict[str, np.ndarray] = {name: np.zeros(0) for name in ("rr_ms", *INTERVALS)}
     return EcgFeatures(
@@ -217,4 +241,5 @@ def _nothing(record: EcgRecord, marks: Delineation) -> EcgFeatures:
         fs=record.fs,
         seconds=record.seconds,
         reason=marks.reason,
+        **patient,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""MIMIC-IV-ECG's machine measurements as features, for records whose signal is not at hand."""
+"""Features from MIMIC-IV-ECG's machine measurements, for records without a signal."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import numpy as np
 
 from gem_lightning.errors import GemError
 from gem_lightning.features.measure import corrected_qt
-from gem_lightning.features.schema import BeatTable, EcgFeatures, Rhythm
+from gem_lightning.features.schema import BeatTable, EcgFeatures, Rhythm, checked_age, checked_sex
 
 MISSING = 29999  # the device's code for "not measured"
 COLUMNS = ("rr_interval", "p_onset", "p_end", "qrs_onset", "qrs_end", "t_end", "p_axis", "qrs_axis", "t_axis")
 
 
-def from_mimic_csv(row: Mapping[str, Any]) -> EcgFeatures:
-    """Features from one row of ``machine_measurements.csv``.
+def from_mimic_csv(row: Mapping[str, Any], age: float | None = None, sex: str | None = None) -> EcgFeatures:
+    """Read features from one row of ``machine_measurements.csv``.
 
     Args:
         row: Column name -> text or number. Used are ``rr_interval p_onset p_end qrs_onset qrs_end t_end`` (ms) and
             ``p_axis qrs_axis t_axis`` (degrees); 29999, empty and absent values count as missing.
+        age: Of the patient, years; the table does not hold it.
+        sex: ``M`` or ``F``.
 
     Returns:
         Rate, intervals, QTc and axes; no beats and no leads, since the device does not give them.
@@ -56,11 +58,13 @@ def from_mimic_csv(row: Mapping[str, Any]) -> EcgFeatures:
         beats=BeatTable(np.zeros(0), np.zeros(0, object), empty, {}, ()),
         rhythm=Rhythm(),
         reason="measured by the device: one value a record",
+        age=checked_age(age),
+        sex=checked_sex(sex),
     )
 
 
 def _value(value: Any, name: str) -> float | None:
-    """A number, or None where the device had none."""
+    """Return a number, or None where the device had none."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
@@ -71,5 +75,5 @@ def _value(value: Any, name: str) -> float | None:
 
 
 def _angle(degrees: float | None) -> float | None:
-    """An axis in (-180, 180]."""
+    """Return an axis in (-180, 180]."""
     return None if degrees is None else 180.0 - (180.0 - degrees) % 360.0

@@ -1,13 +1,15 @@
-"""What a delineation, a set of measurements and a finding are; the producers are beside this file."""
+"""Data classes of this package: delineation, beat table, measurements and findings."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+from gem_lightning.errors import GemError
 
 MARKS: tuple[str, ...] = ("P_on", "P", "P_off", "QRS_on", "R", "QRS_off", "T_on", "T", "T_off")
 ST_POINTS: tuple[str, ...] = ("J", "J40", "J60", "J80")
@@ -43,7 +45,7 @@ class Delineation:
 
     @property
     def beats(self) -> int:
-        """Number of beats."""
+        """Return the number of beats."""
         return len(self.beat_class)
 
 
@@ -71,7 +73,7 @@ class BeatTable:
         return len(self.time_s)
 
     def __getitem__(self, beat: int) -> dict[str, Any]:
-        """One beat as a dict of plain numbers; absent values are None."""
+        """Return one beat as a dict of plain numbers; absent values are None."""
         row: dict[str, Any] = {"time_s": float(self.time_s[beat]), "class": str(self.beat_class[beat])}
         row |= {name: plain(column[beat]) for name, column in self.whole.items()}
         row["leads"] = {
@@ -132,7 +134,7 @@ class Rhythm:
         regular: RR intervals vary little; None with fewer than three beats.
         rr_cv: Standard deviation of RR over its mean.
         p_per_qrs: Share of beats that have a P wave.
-        pr_constant: PR varies little; None where it cannot be said.
+        pr_constant: PR varies little; None where it is not known.
         pattern: ``bigeminy``, ``trigeminy``, ``quadrigeminy`` or None.
         sdnn_ms, rmssd_ms: Variability of normal-to-normal intervals over this strip, ms.
         notes: Named observations, such as ``f_waves``, ``flutter_waves``, ``p_free_of_qrs``, ``paced_spikes``.
@@ -165,9 +167,11 @@ class EcgFeatures:
         ranges: (smallest, largest) over beats of ``rr_ms pr_ms qrs_ms qt_ms p_ms``.
         transition: First precordial lead whose R exceeds its S, or None.
         scale_error: How far the limb leads' QRS complexes miss Einthoven's and Goldberger's laws for want of a common
-            scale, as a share of their size; 0 where they agree, None where it cannot be told.
+            scale, as a share of their size; 0 where they agree, None where it is not known.
         fs, seconds: Of the record measured.
         reason: Why nothing could be measured, else None.
+        age: Of the patient, years; None where unknown.
+        sex: ``M``, ``F``, or None where unknown. Limits of several criteria depend on age and sex.
     """
 
     heart_rate_bpm: float | None
@@ -190,17 +194,32 @@ class EcgFeatures:
     fs: float = 500.0
     seconds: float = 10.0
     reason: str | None = None
+    age: float | None = None
+    sex: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the decisions that ``criteria.decide`` keeps here, so that equal features pickle alike."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def of_patient(self, age: float | None = None, sex: str | None = None) -> EcgFeatures:
+        """Return the same measurements for another age (years) or sex; None leaves the known one.
+
+        Raises:
+            GemError: The age is out of range or the sex is not understood.
+        """
+        years = self.age if age is None else checked_age(age)
+        return replace(self, age=years, sex=checked_sex(sex) or self.sex)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values; NaN becomes None."""
+        """Return plain Python values; NaN becomes None."""
         return plain(self)
 
     def to_json(self) -> str:
-        """JSON text with units in the key names."""
+        """Return JSON text with units in the key names."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_measurements(self) -> dict[str, Any]:
-        """The ``machine_measurements`` field: fourteen time-ordered sequences per lead, after the GEM paper."""
+        """Return the ``machine_measurements`` field: fourteen time-ordered sequences per lead, after the GEM paper."""
         from gem_lightning.features.export import to_measurements
 
         return to_measurements(self)
@@ -212,14 +231,15 @@ class Finding:
 
     Attributes:
         code: A name of the lexicon, such as ``av_block_1``.
-        statement: In words, such as "first-degree AV block".
+        statement: As text, such as "first-degree AV block".
         evidence: Measured values by name, with units in the names.
-        threshold: The criterion in words with its numbers.
+        threshold: The criterion as text with its numbers.
         source: Where the threshold comes from.
         certainty: ``definite``, ``probable`` or ``possible``.
         leads: Leads concerned, empty where the finding is of the whole record.
         snomed: SNOMED CT code as in CinC-2021, or None.
         abnormal: False for normal findings such as sinus rhythm.
+        urgent: Needs attention at once by the source that ``criteria.yaml`` names (clear cases only).
     """
 
     code: str
@@ -231,10 +251,34 @@ class Finding:
     leads: tuple[str, ...] = ()
     snomed: str | None = None
     abnormal: bool = True
+    urgent: bool = False
+
+
+def checked_age(age: float | None) -> float | None:
+    """Validate an age in years.
+
+    Raises:
+        GemError: It is not within 0 to 150.
+    """
+    if age is not None and not 0 <= age <= 150:
+        raise GemError(f"expected an age of 0-150 years, got {age}; give None when it is not known")
+    return None if age is None else float(age)
+
+
+def checked_sex(sex: str | None) -> str | None:
+    """Return ``M``, ``F`` or None from a text that begins with one of these letters.
+
+    Raises:
+        GemError: It begins with another letter.
+    """
+    letter = sex.strip()[:1].upper() if sex else ""
+    if letter not in ("", "M", "F"):
+        raise GemError(f"expected sex 'M', 'F' or None, got {sex!r}; give None when it is not known")
+    return letter or None
 
 
 def plain(value: Any) -> Any:
-    """Numpy and dataclass values as JSON-ready Python; numbers rounded to 4 decimals, NaN as None."""
+    """Convert numpy and dataclass values to JSON-ready Python; numbers rounded to 4 decimals, NaN as None."""
     if isinstance(value, BeatTable):
         return [plain(row) for row in value]
     if hasattr(value, "__dataclass_fields__"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.composition.question_kinds import ASKED, KINDS, Turns, make_turns, opening, parse_turns
+from gem_lightning.composition.questions import FREE_KINDS, KINDS, Turns, make_turns, opening, parse_turns
 from gem_lightning.errors import DataError
 from gem_lightning.features.schema import EcgFeatures, Finding
 from gem_lightning.generation.gate import Gate, GateResult, Problem, report_codes
@@ -53,7 +53,7 @@ class Pipeline:
     Args:
         paths: Leading folders in record references → folders here.
         out: Folder of the run; images go below it.
-        kinds: Kind of sample → weight (see :data:`gem_lightning.composition.question_kinds.KINDS`).
+        kinds: Kind of sample → weight (see :data:`gem_lightning.composition.questions.KINDS`).
         samples_per_record: Samples drawn for each record, of different kinds as far as the weights allow.
         style: Style of composed interpretations (see :func:`gem_lightning.grounding.compose`).
         seed: Seed of all draws; a record's draws depend on it and the record's id alone.
@@ -122,7 +122,7 @@ class Pipeline:
         source = source.completed(record.meta)
         record = source.with_patient(record)
         signal, features = quality(record), measure(record)
-        found = tuple(findings(features, age=source.age, sex=source.sex))
+        found = tuple(findings(features))
         prepared = Prepared(source, features, found, verdict=signal.verdict, reasons=tuple(signal.reasons))
         if self._refusal(prepared) is not None:
             return prepared
@@ -218,7 +218,7 @@ class Pipeline:
         """Apply the gate to a sample; only free texts must quote several facts and state the diagnosis."""
         if not turns:
             return GateResult((Problem("nothing to ask", f"The record gives no sample of kind {kind}."),))
-        free = kind in ASKED
+        free = kind in FREE_KINDS
         gate = self.gate if free else replace(self.gate, min_claims=0, report_rules=False, all_numbers=False)
         text = "\n".join(answer for _, answer in turns)
         return gate.check(text, prepared.features, prepared.findings, prepared.record.report if free else None)
@@ -315,7 +315,7 @@ class Pipeline:
         rows: list[Row] = []
         for number, kind in enumerate(self.plan(prepared)):
             name = self._sample_id(prepared, kind, number)
-            if kind in ASKED:
+            if kind in FREE_KINDS:
                 tasks.append((kind, name, self.messages(prepared, kind)))
             else:
                 rows.append(self._composed(prepared, kind, name))

@@ -77,12 +77,12 @@ class FeatureRow:
         record = RecordRef.parse(source.ecg or "", source.format).mapped(self.paths).read(contract=self.contract)
         source = source.completed(record.meta)
         features = measure(source.with_patient(record))
-        codes = [finding.code for finding in findings(features, age=source.age, sex=source.sex)]
+        codes = [finding.code for finding in findings(features)]
         row = {name: getattr(source, name) for name in ("id", "ecg", "patient", "age", "sex", "report")}
         row |= {"codes": list(source.codes), "findings": codes}
         spent = None if _first_record[0] else 1000 * (time.process_time() - start)
         _first_record[0] = False
-        return row | features_row(features) | {"cpu_ms": spent}
+        return features_row(features) | row | {"cpu_ms": spent}
 
 
 _first_record = [True]  # a process's first record includes imports and compilation: not timed

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gem_lightning.composition.question_kinds import Turns
+from gem_lightning.composition.questions import Turns
 from gem_lightning.generation.gate import GateResult, Problem
 from gem_lightning.generation.pipeline import Pipeline, Prepared, Row, problem_rows
 from gem_lightning.generation.prompts import DIALOGUE_SCHEMA, render_prompt

@@ -224,7 +224,7 @@ def _measured(ref: Any, age: float | None, sex: str | None, contract: str, texts
     record = SourceRecord("", None, age=age, sex=sex).with_patient(ref.read(contract=contract))
     digest = hashlib.blake2b(record.signal.tobytes(), digest_size=12).hexdigest()
     features = measure(record) if texts else None
-    found = () if features is None else findings(features, age=record.meta.get("age"), sex=record.meta.get("sex"))
+    found = () if features is None else findings(features)
     return _Measured(record, features, found, digest, signature(record))
 
 

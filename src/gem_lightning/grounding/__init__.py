@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from gem_lightning.claims.claim import Claim
     from gem_lightning.claims.conflicts import conflicts
     from gem_lightning.claims.extract import extract
-    from gem_lightning.claims.report import ClaimReport
-    from gem_lightning.claims.verdict import Verdict
+    from gem_lightning.claims.report import ClaimReport, Verdict
     from gem_lightning.claims.verify import verify
     from gem_lightning.composition.compose import Composition, compose, compose_with_claims
     from gem_lightning.composition.questions import QuestionAnswer, ask, compare, conversation
@@ -23,7 +22,7 @@ _HOME_OF = {
     "Composition": "composition.compose",
     "InstructionSample": "samples.sample",
     "QuestionAnswer": "composition.questions",
-    "Verdict": "claims.verdict",
+    "Verdict": "claims.report",
     "ask": "composition.questions",
     "compare": "composition.questions",
     "compose": "composition.compose",

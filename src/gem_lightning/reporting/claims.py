@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gem_lightning.claims.verdict import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
+from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
 from gem_lightning.reporting.html import HERE, environment
 
 if TYPE_CHECKING:

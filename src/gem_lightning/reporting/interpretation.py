@@ -67,7 +67,7 @@ class Interpretation:
             features: Measurements of ``record`` made before; None measures it.
         """
         measured = measure(record) if features is None else features
-        found = findings(measured, age=record.meta.get("age"), sex=record.meta.get("sex"))
+        found = findings(measured)
         claims = verify(text, measured, findings=found)
         return cls(text, claims, measured, record, found, quality(record), question, provenance, seen)
 

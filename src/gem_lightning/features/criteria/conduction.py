@@ -1,165 +1,284 @@
-"""Intraventricular conduction, frontal axis and QT."""
+"""Intraventricular conduction, frontal axis and QRS duration."""
 
 from __future__ import annotations
 
-from gem_lightning.features.criteria.base import Case, downward, limits, upward, value
-from gem_lightning.features.schema import LeadFeatures
+from typing import Any
+
+from gem_lightning.features.criteria.base import (
+    Decision,
+    Margin,
+    above,
+    all_of,
+    any_of,
+    at_least,
+    at_most,
+    below,
+    criterion,
+    decided,
+    downward,
+    error,
+    form,
+    lead_criterion,
+    lead_of,
+    limits,
+    met,
+    negated,
+    undecided,
+    upward,
+    value,
+    without,
+)
+from gem_lightning.features.criteria.pacing import suspended
+from gem_lightning.features.schema import EcgFeatures, LeadFeatures
+
+# -- frontal axis --------------------------------------------------------------------------------------------------
 
 
-def conduction_rules(case: Case) -> None:
-    """State axis, bundle branch and fascicular blocks, pre-excitation and QT findings."""
-    if not case.has("paced_rhythm"):
-        axis(case)
-        pre_excitation(case)
-        if not case.has("pre_excitation"):
-            bundle_branches(case)
-            fascicles(case)
-    width(case)
-    corrected_qt(case)
+def _axis(features: EcgFeatures, margin: Margin) -> Decision:
+    # the axis of paced complexes depends on where the electrode lies
+    return suspended(features, "paced_rhythm") or decided(margin, {"qrs_axis_deg": features.axis_deg.get("QRS")})
 
 
-def axis(case: Case) -> None:
-    """Direction of the QRS in the frontal plane."""
-    angle = case.features.axis_deg.get("QRS")
-    if angle is None:
-        return
-    if angle < limits("extreme_axis_deviation")["high"]:
-        code = "extreme_axis_deviation"
-    elif angle < limits("left_axis_deviation")["high"]:
-        code = "left_axis_deviation"
-    else:
-        code = "right_axis_deviation" if angle > limits("right_axis_deviation")["low"] else "normal_axis"
-    case.state(code, {"qrs_axis_deg": angle})
+def _turned(features: EcgFeatures) -> float | None:
+    """Return the QRS axis in [0, 360), where right and extreme deviation adjoin at 180 degrees."""
+    angle = features.axis_deg.get("QRS")
+    return None if angle is None else angle % 360
 
 
-def pre_excitation(case: Case) -> None:
-    """Short PR with a delta wave."""
-    rule, features = limits("pre_excitation"), case.features
+@criterion("normal_axis")
+def normal_axis(features: EcgFeatures) -> Decision:
+    """Decide on an axis within the limits."""
+    rule, angle, scale = limits("normal_axis"), features.axis_deg.get("QRS"), error("deg")
+    return _axis(features, all_of(at_least(angle, rule["low"], scale), at_most(angle, rule["high"], scale)))
+
+
+@criterion("left_axis_deviation")
+def left_axis_deviation(features: EcgFeatures) -> Decision:
+    """Decide on an axis to the left of the limits."""
+    rule, angle, scale = limits("left_axis_deviation"), features.axis_deg.get("QRS"), error("deg")
+    return _axis(features, all_of(at_least(angle, rule["low"], scale), below(angle, rule["high"], scale)))
+
+
+@criterion("right_axis_deviation")
+def right_axis_deviation(features: EcgFeatures) -> Decision:
+    """Decide on an axis to the right of the limits."""
+    rule, angle, scale = limits("right_axis_deviation"), _turned(features), error("deg")
+    return _axis(features, all_of(above(angle, rule["low"], scale), at_most(angle, rule["high"], scale)))
+
+
+@criterion("extreme_axis_deviation")
+def extreme_axis_deviation(features: EcgFeatures) -> Decision:
+    """Decide on an axis in the upper right quadrant."""
+    rule, angle, scale = limits("extreme_axis_deviation"), _turned(features), error("deg")
+    return _axis(features, all_of(above(angle, rule["low"] % 360, scale), below(angle, rule["high"] % 360, scale)))
+
+
+# -- QRS duration --------------------------------------------------------------------------------------------------
+
+
+@criterion("wide_qrs")
+def wide_qrs(features: EcgFeatures) -> Decision:
+    """Decide on a wide QRS complex."""
+    return decided(at_least(features.qrs_ms, limits("wide_qrs")["qrs"], error("ms")), {"qrs_ms": features.qrs_ms})
+
+
+@criterion("narrow_qrs")
+def narrow_qrs(features: EcgFeatures) -> Decision:
+    """Decide on a narrow QRS complex."""
+    return decided(at_most(features.qrs_ms, limits("narrow_qrs")["qrs"], error("ms")), {"qrs_ms": features.qrs_ms})
+
+
+@criterion("pre_excitation")
+def pre_excitation(features: EcgFeatures) -> Decision:
+    """Decide on a short PR with a delta wave."""
+    rule = limits("pre_excitation")
     slurred = tuple(name for name, lead in features.leads.items() if "delta" in lead.qrs_notes)
-    if features.pr_ms is None or features.qrs_ms is None:
-        return
-    if features.pr_ms < rule["pr"] and features.qrs_ms > rule["qrs"] and len(slurred) >= rule["leads"]:
-        evidence = {"pr_ms": features.pr_ms, "qrs_ms": features.qrs_ms}
-        case.state("pre_excitation", evidence, "probable", leads=slurred)
+    margin = all_of(
+        below(features.pr_ms, rule["pr"], error("ms")),
+        above(features.qrs_ms, rule["qrs"], error("ms")),
+        form(len(slurred) >= rule["leads"]),
+    )
+    evidence = {"pr_ms": features.pr_ms, "qrs_ms": features.qrs_ms}
+    return suspended(features, "paced_rhythm") or decided(margin, evidence, leads=slurred, certainty="probable")
 
 
-def right_form(case: Case) -> tuple[str, ...]:
-    """V1 or V2 where the QRS ends with an R wave as in right bundle branch block."""
+# -- forms ---------------------------------------------------------------------------------------------------------
+
+
+def right_form(features: EcgFeatures) -> tuple[str, ...]:
+    """Return V1 or V2 where the QRS ends with an R wave as in right bundle branch block."""
     rule = limits("rbbb")
-    six, one = case.lead("V6"), case.lead("I")
-    late_s = [value(lead.s_ms) >= rule["s"] or value(lead.s_ms) > value(lead.r_ms) for lead in (one, six)]
-    if not all(late_s):
-        return ()
+    for lead in (lead_of(features, "I"), lead_of(features, "V6")):
+        if value(lead.s_ms) < rule["s"] and value(lead.s_ms) <= value(lead.r_ms):
+            return ()
     shown = []
     for name in ("V1", "V2"):
-        lead = case.lead(name)
+        lead = lead_of(features, name)
+        # R' at least as tall as R, a small R counting as 0.1 mV and a tall one as 0.3; or one broad notched R
         broad_r = upward(lead) > 2 * downward(lead) and "notched" in lead.qrs_notes
         if value(lead.r2_mv) >= min(max(value(lead.r_mv), 0.1), 0.3) or broad_r:
             shown.append(name)
     return tuple(shown)
 
 
-def minnesota_form(case: Case) -> tuple[str, ...]:
-    """V1 or V2 where R' is taller than R, as in the Minnesota code's incomplete right bundle branch block."""
+def minnesota_form(features: EcgFeatures) -> tuple[str, ...]:
+    """Return V1 or V2 where R' is taller than R, as in the Minnesota code's incomplete right bundle branch block."""
     least = limits("incomplete_rbbb")["r_prime"]
-    leads = ((name, case.lead(name)) for name in ("V1", "V2"))
+    leads = ((name, lead_of(features, name)) for name in ("V1", "V2"))
     return tuple(n for n, lead in leads if value(lead.r2_mv) >= least and value(lead.r2_mv) > value(lead.r_mv))
 
 
-def strauss_form(case: Case) -> bool:
-    """Strauss' left bundle branch block: long, rS or QS in V1 and V2, notched in two leads; Q waves may remain."""
-    rule, qrs = limits("lbbb"), value(case.features.qrs_ms)
-    notched = [n for n in ("I", "aVL", "V1", "V2", "V5", "V6") if split(case.lead(n))]
-    septal = all(downward(case.lead(n)) > 2 * upward(case.lead(n)) for n in ("V1", "V2"))
-    return septal and len(notched) >= rule["leads"] and qrs >= rule["strict_f" if case.sex == "F" else "strict_m"]
-
-
 def split(lead: LeadFeatures) -> bool:
-    """Whether an upright complex has two peaks."""
+    """Return whether an upright complex has two peaks."""
     return upward(lead) > downward(lead) and ("notched" in lead.qrs_notes or value(lead.r2_mv) > 0)
 
 
-def left_form(case: Case) -> bool:
-    """Form of left bundle branch block: no Q in I and V6, late R peak laterally, hardly any R in V1."""
+def strauss(features: EcgFeatures) -> Margin:
+    """Decide on Strauss' left bundle branch block: long, rS or QS in V1 and V2, notched in two leads; Q may remain."""
+    rule, strict = limits("lbbb"), {"M": "strict_m", "F": "strict_f"}
+    notched = [split(lead_of(features, n)) for n in ("I", "aVL", "V1", "V2", "V5", "V6")]
+    septal = all(downward(lead_of(features, n)) > 2 * upward(lead_of(features, n)) for n in ("V1", "V2"))
+    both = None if features.sex else (rule["strict_f"], rule["strict_m"])
+    long = at_least(features.qrs_ms, rule[strict[features.sex or "M"]], error("ms"), both)
+    return all_of(form(septal), form(sum(notched) >= rule["leads"]), long)
+
+
+def left_form(features: EcgFeatures) -> bool:
+    """Return the form of left bundle branch block: no Q in I and V6, late R peak laterally, hardly any R in V1."""
     rule = limits("lbbb")
-    lateral = [case.lead(n) for n in ("I", "V5", "V6")]
-    no_q = all(value(case.lead(n).q_mv) < rule["q"] for n in ("I", "V6"))
+    lateral = [lead_of(features, n) for n in ("I", "V5", "V6")]
+    no_q = all(value(lead_of(features, n).q_mv) < rule["q"] for n in ("I", "V6"))
     late = any(upward(x) > downward(x) and value(x.r_peak_ms) > rule["r_peak"] for x in lateral)
-    return no_q and late and downward(case.lead("V1")) > 2 * upward(case.lead("V1"))
+    first = lead_of(features, "V1")
+    return no_q and late and downward(first) > 2 * upward(first)
 
 
-def bundle_branches(case: Case) -> None:
-    """Complete and incomplete bundle branch block, or nonspecific delay."""
-    qrs = case.features.qrs_ms
-    if qrs is None:
-        return
-    evidence = {"qrs_ms": qrs}
-    right, left, narrow = right_form(case), left_form(case), minnesota_form(case)
-    if (qrs >= limits("lbbb")["qrs"] and left) or (strauss_form(case) and not right):
-        case.state("lbbb", evidence)
-    elif qrs >= limits("rbbb")["qrs"] and right:
-        case.state("rbbb", evidence, leads=right)
-    elif qrs >= limits("incomplete_rbbb")["low"] and right:
-        case.state("incomplete_rbbb", evidence, leads=right)
-    elif qrs >= limits("incomplete_lbbb")["low"] and left and upward(case.lead("V6")) > downward(case.lead("V6")):
-        case.state("incomplete_lbbb", evidence, "possible")
-    elif qrs >= limits("ivcd")["qrs"]:
-        case.state("ivcd", evidence)
-    elif narrow:
-        case.state("incomplete_rbbb", evidence, "possible", leads=narrow)
-    elif right:
-        case.state("rsr_prime", evidence, leads=right)
+# -- bundle branches -----------------------------------------------------------------------------------------------
 
 
-def fascicles(case: Case) -> None:
-    """Left anterior and left posterior fascicular block."""
-    angle, qrs = case.features.axis_deg.get("QRS"), case.features.qrs_ms
-    if angle is None or qrs is None or case.has("lbbb"):
-        return
-    front, back, first = limits("lafb"), limits("lpfb"), case.lead("V1")
-    if qrs >= front["qrs"] and not case.has("rbbb"):
-        return
-    high = case.lead("aVL")
-    evidence = {"qrs_axis_deg": angle, "qrs_ms": qrs, "r_peak_aVL_ms": high.r_peak_ms}
-    leftward = q_then_r(high) and value(high.r_peak_ms) >= front["r_peak"]
-    if front["axis_low"] <= angle <= front["axis_high"] and leftward:
-        case.state("lafb", evidence)
-    rightward = all(0 < value(case.lead(n).r_mv) < value(case.lead(n).s_mv) for n in ("I", "aVL"))
-    rightward = rightward and all(q_then_r(case.lead(n)) for n in ("III", "aVF"))
-    dominant = upward(first) > downward(first) and not case.has("rbbb")
-    if back["axis_low"] < angle <= back["axis_high"] and rightward and not dominant:
-        case.state("lpfb", {"qrs_axis_deg": angle, "qrs_ms": qrs}, "possible")
+def _branch(features: EcgFeatures, margin: Margin, **more: Any) -> Decision:
+    """Build a decision on a bundle branch, which pacing and pre-excitation leave open."""
+    open_ = suspended(features, "paced_rhythm", "pre_excitation")
+    return open_ or decided(margin, {"qrs_ms": features.qrs_ms}, **more)
+
+
+def _long(features: EcgFeatures, code: str, limit: str) -> Margin:
+    return at_least(features.qrs_ms, limits(code)[limit], error("ms"))
+
+
+@criterion("lbbb")
+def lbbb(features: EcgFeatures) -> Decision:
+    """Decide on complete left bundle branch block, by the AHA's form or by Strauss' where there is no right form."""
+    usual = all_of(_long(features, "lbbb", "qrs"), form(left_form(features)))
+    return _branch(features, any_of(usual, all_of(strauss(features), form(not right_form(features)))))
+
+
+@criterion("rbbb")
+def rbbb(features: EcgFeatures) -> Decision:
+    """Decide on complete right bundle branch block."""
+    right = right_form(features)
+    margin = all_of(_long(features, "rbbb", "qrs"), form(bool(right)), without(features, "lbbb"))
+    return _branch(features, margin, leads=right)
+
+
+def _partial_right(features: EcgFeatures) -> Margin:
+    """Decide on the AHA's incomplete right bundle branch block: the form at 110 to 120 ms."""
+    long = _long(features, "incomplete_rbbb", "low")
+    return all_of(long, form(bool(right_form(features))), without(features, "lbbb", "rbbb"))
+
+
+@criterion("incomplete_lbbb")
+def incomplete_lbbb(features: EcgFeatures) -> Decision:
+    """Decide on incomplete left bundle branch block."""
+    last = lead_of(features, "V6")
+    margin = all_of(
+        _long(features, "incomplete_lbbb", "low"),
+        form(left_form(features) and upward(last) > downward(last)),
+        without(features, "lbbb", "rbbb"),
+        negated(_partial_right(features)),
+    )
+    return _branch(features, margin, certainty="possible")
+
+
+@criterion("ivcd")
+def ivcd(features: EcgFeatures) -> Decision:
+    """Decide on a delay without the form of a bundle branch block."""
+    margin = all_of(
+        _long(features, "ivcd", "qrs"),
+        without(features, "lbbb", "rbbb", "incomplete_lbbb"),
+        negated(_partial_right(features)),
+    )
+    return _branch(features, margin)
+
+
+@criterion("incomplete_rbbb")
+def incomplete_rbbb(features: EcgFeatures) -> Decision:
+    """Decide on incomplete right bundle branch block; by the Minnesota code's form it is possible only."""
+    usual, narrow = _partial_right(features), minnesota_form(features)
+    others = without(features, "lbbb", "rbbb", "incomplete_lbbb", "ivcd")
+    known = None if features.qrs_ms is None else form(bool(narrow))
+    firm = usual is not None and usual >= 0
+    leads = right_form(features) if firm else narrow
+    margin = any_of(usual, all_of(known, others))
+    return _branch(features, margin, leads=leads, certainty="definite" if firm else "possible")
+
+
+@lead_criterion("rsr_prime")
+def rsr_prime_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on a second R wave in one lead."""
+    shape = lead_of(features, name).qrs_form
+    if shape is None:
+        return undecided(f"the QRS form of lead {name} was not measured")
+    return decided(form(value(lead_of(features, name).r2_mv) > 0 or "'" in shape), {f"qrs_form_{name}": shape})
+
+
+@criterion("rsr_prime")
+def rsr_prime(features: EcgFeatures) -> Decision:
+    """Decide on an R' without the width of a block; as part of a block or without a late S wave it is left open."""
+    right = right_form(features)
+    known = None if features.qrs_ms is None else form(bool(right))
+    blocks = ("lbbb", "rbbb", "incomplete_rbbb", "incomplete_lbbb", "ivcd")
+    margin = all_of(known, without(features, *blocks))
+    second = any(value(lead_of(features, name).r2_mv) > 0 for name in ("V1", "V2"))
+    if second and margin is not None and margin < 0:
+        return undecided("there is an R' in V1 or V2, but not of a pattern on its own")
+    return _branch(features, margin, leads=right)
+
+
+# -- fascicles -----------------------------------------------------------------------------------------------------
 
 
 def q_then_r(lead: LeadFeatures) -> bool:
-    """A qR complex: a Q wave and a taller R wave, which also exceeds what follows it."""
+    """Return whether a complex is qR: a Q wave and a taller R wave, which also exceeds what follows it."""
     return 0 < value(lead.q_mv) < value(lead.r_mv) and value(lead.r_mv) > value(lead.s_mv)
 
 
-def width(case: Case) -> None:
-    """QRS wide or narrow."""
-    qrs = case.features.qrs_ms
-    if qrs is None:
-        return
-    if qrs >= limits("wide_qrs")["qrs"]:
-        case.state("wide_qrs", {"qrs_ms": qrs})
-    elif qrs <= limits("narrow_qrs")["qrs"]:
-        case.state("narrow_qrs", {"qrs_ms": qrs})
+def _fascicle(features: EcgFeatures, margin: Margin, evidence: dict, **more: Any) -> Decision:
+    """Build a decision on a fascicle, for complexes that are narrow or those of right bundle branch block."""
+    narrow = below(features.qrs_ms, limits("lafb")["qrs"], error("ms"))
+    if met(features, "rbbb"):
+        narrow = form(True)
+    open_ = suspended(features, "paced_rhythm", "pre_excitation", "lbbb")
+    return open_ or decided(all_of(narrow, margin), evidence, **more)
 
 
-def corrected_qt(case: Case) -> None:
-    """QTc long, short or normal by Fridericia's formula; AHA part IV advises against Bazett's at other rates."""
-    qtc = case.features.qtc_ms.get("fridericia")
-    if qtc is None:
-        return
-    evidence = {"qtc_fridericia_ms": qtc, "qtc_bazett_ms": case.features.qtc_ms.get("bazett"),
-                "qt_ms": case.features.qt_ms}  # fmt: skip
-    rule = limits("long_qtc")
-    high = rule["m"] if case.sex == "M" else rule["f"]
-    if qtc >= high:
-        sure = case.features.qrs_ms is not None and case.features.qrs_ms < limits("wide_qrs")["qrs"]
-        case.state("long_qtc", evidence, "definite" if sure else "possible")
-    elif qtc <= limits("short_qtc")["high"]:
-        case.state("short_qtc", evidence)
-    else:
-        case.state("normal_qtc", evidence)
+@criterion("lafb")
+def lafb(features: EcgFeatures) -> Decision:
+    """Decide on left anterior fascicular block."""
+    rule, angle, high = limits("lafb"), features.axis_deg.get("QRS"), lead_of(features, "aVL")
+    within = all_of(at_least(angle, rule["axis_low"], error("deg")), at_most(angle, rule["axis_high"], error("deg")))
+    late = at_least(value(high.r_peak_ms), rule["r_peak"], error("ms"))
+    evidence = {"qrs_axis_deg": angle, "qrs_ms": features.qrs_ms, "r_peak_aVL_ms": high.r_peak_ms}
+    return _fascicle(features, all_of(within, form(q_then_r(high)), late), evidence)
+
+
+@criterion("lpfb")
+def lpfb(features: EcgFeatures) -> Decision:
+    """Decide on left posterior fascicular block."""
+    rule, angle, first = limits("lpfb"), features.axis_deg.get("QRS"), lead_of(features, "V1")
+    within = all_of(above(angle, rule["axis_low"], error("deg")), at_most(angle, rule["axis_high"], error("deg")))
+    small = all(0 < value(lead_of(features, n).r_mv) < value(lead_of(features, n).s_mv) for n in ("I", "aVL"))
+    shape = small and all(q_then_r(lead_of(features, n)) for n in ("III", "aVF"))
+    dominant = upward(first) > downward(first) and not met(features, "rbbb")  # right ventricular hypertrophy
+    evidence = {"qrs_axis_deg": angle, "qrs_ms": features.qrs_ms}
+    return _fascicle(features, all_of(within, form(shape and not dominant)), evidence, certainty="possible")

@@ -1,27 +1,40 @@
-"""Rhythm: origin, rate, regularity, AV conduction, premature and paced beats."""
+"""Rhythm: origin, rate, regularity, AV conduction and premature beats."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gem_lightning.features.criteria.base import Case, limits
+from gem_lightning.features.criteria.base import (
+    FORM,
+    Decision,
+    Margin,
+    above,
+    all_of,
+    any_of,
+    at_least,
+    at_most,
+    below,
+    criterion,
+    decide,
+    decided,
+    error,
+    form,
+    lead_of,
+    limits,
+    met,
+    negated,
+    undecided,
+    without,
+)
+from gem_lightning.features.criteria.pacing import suspended
+from gem_lightning.features.schema import EcgFeatures
+
+PAUSE = 1.3  # an RR above this multiple of the usual one holds a P wave that was not conducted (ours)
 
 
-def rhythm_rules(case: Case) -> None:
-    """State what the rhythm is; later rules build on it."""
-    paced(case)
-    atrial(case, own_rr(case))
-    block = av_block(case)
-    if not case.has("atrial_fibrillation", "atrial_flutter", "av_block_3"):
-        sinus(case, block)
-    regularity(case)
-    premature(case)
-    pr_interval(case)
-
-
-def own_rr(case: Case) -> np.ndarray:
-    """(n,) RR intervals without ventricular ectopy, ms; none where fewer than three are left."""
-    beats = case.features.beats
+def own_rr(features: EcgFeatures) -> np.ndarray:
+    """Return RR intervals (n,) without ventricular ectopy, ms; none where fewer than three are left."""
+    beats = features.beats
     own = ~np.isin(beats.beat_class, ("premature_ventricular", "unknown"))
     rr = beats.whole["rr_ms"][1:][own[1:] & own[:-1]]
     rr = rr[np.isfinite(rr)]
@@ -29,135 +42,261 @@ def own_rr(case: Case) -> np.ndarray:
 
 
 def rr_change(rr: np.ndarray) -> float | None:
-    """Root mean square of the change from one RR to the next, as a share of the mean."""
+    """Return the root mean square of the change from one RR to the next, as a share of the mean."""
     return float(np.sqrt(np.mean(np.diff(rr) ** 2)) / np.mean(rr)) if len(rr) else None
 
 
-def irregularly_irregular(rr: np.ndarray) -> bool:
-    """Whether RR intervals (n,) change like those of fibrillation; a few early beats in an even rhythm do not."""
-    limit = limits("atrial_fibrillation")
-    if (rr_change(rr) or 0) <= limit["rr_change"]:
-        return False
-    return bool((np.abs(rr / np.median(rr) - 1) < limit["even"]).mean() < limit["most"])
+def irregularly_irregular(rr: np.ndarray) -> Margin:
+    """Decide whether RR intervals (n,) change like those of fibrillation; a few early beats do not."""
+    rule = limits("atrial_fibrillation")
+    if not len(rr):
+        return None
+    even = float((np.abs(rr / np.median(rr) - 1) < rule["even"]).mean())
+    return all_of(above(rr_change(rr), rule["rr_change"], error("cv")), below(even, rule["most"], error("share")))
 
 
-def p_share(case: Case) -> float | None:
-    """Share of beats with a P wave, not counting ventricular and paced ones, where others are left."""
-    beats = case.features.beats
+def p_share(features: EcgFeatures) -> float | None:
+    """Return the share of beats with a P wave, without ventricular and paced ones where others are left."""
+    beats = features.beats
     own = ~np.isin(beats.beat_class, ("premature_ventricular", "paced"))
-    if own.mean() < 0.25:
-        return case.features.rhythm.p_per_qrs
+    if own.mean() < 0.25:  # too few of the heart's own beats to stand for the rhythm (ours)
+        return features.rhythm.p_per_qrs
     return float(np.isfinite(beats.whole["pr_ms"][own]).mean())
 
 
-def paced(case: Case) -> None:
-    """Pacemaker rhythm."""
-    share = float((case.features.beats.beat_class == "paced").mean())
-    if share >= limits("paced_rhythm")["share"]:
-        case.state("paced_rhythm", {"paced_share": share})
+def free_p(features: EcgFeatures) -> bool:
+    """Return whether P waves without a QRS complex were found."""
+    return "p_free_of_qrs" in features.rhythm.notes
 
 
-def atrial(case: Case, rr: np.ndarray) -> None:
-    """Atrial flutter and fibrillation, absent P waves, from the RR intervals (n,) without ventricular ectopy, ms."""
-    rhythm = case.features.rhythm
-    share, irregular = p_share(case), rr_change(rr)
-    if "flutter_waves" in rhythm.notes:
-        case.state("atrial_flutter", {"p_per_qrs": share, "rr_change": irregular}, "probable")
-        return
-    fibrillation = limits("atrial_fibrillation")
-    if share is None:
-        return
-    free = "p_free_of_qrs" in rhythm.notes
-    if irregularly_irregular(rr) and share < fibrillation["p_share"] and not free:
-        case.state("atrial_fibrillation", {"p_per_qrs": share, "rr_change": irregular, "rr_cv": rhythm.rr_cv})
-    if share < limits("p_absent")["p_share"] and not free:
-        case.state("p_absent", {"p_per_qrs": share})
+# -- atria ---------------------------------------------------------------------------------------------------------
 
 
-def av_block(case: Case) -> bool:
-    """Second- and third-degree AV block; whether there is one."""
-    rhythm, whole = case.features.rhythm, case.features.beats.whole
-    if "p_free_of_qrs" not in rhythm.notes or case.has("paced_rhythm", "atrial_fibrillation", "atrial_flutter"):
-        return False
-    pr = whole["pr_ms"][np.isfinite(whole["pr_ms"])]
-    spread = float(np.ptp(pr)) if len(pr) else None
-    evidence = {"pr_range_ms": spread, "p_per_qrs": rhythm.p_per_qrs, "heart_rate_bpm": case.features.heart_rate_bpm}
-    third = limits("av_block_3")
-    if rhythm.regular and (spread is None or spread > third["spread"]):
-        case.state("av_block_3", evidence)
-        return True
-    rr = whole["rr_ms"]
-    if not np.isfinite(rr).any():
-        return False
-    usual = np.nanmedian(rr)
-    pauses = np.flatnonzero(rr > 1.3 * usual)
-    growth = [whole["pr_ms"][i - 1] - whole["pr_ms"][i] for i in pauses if i >= 1]
-    growth = [g for g in growth if np.isfinite(g)]
-    typical = float(np.median(growth)) if growth else 0.0
-    rule = limits("av_block_2_mobitz_1")
-    short = bool(len(pauses)) and not growth and np.median(rr[pauses]) < rule["pause"] * np.nanmin(rr)
-    code = "av_block_2_mobitz_1" if short or typical > rule["growth"] else "av_block_2_mobitz_2"
-    case.state(code, evidence | {"pr_growth_ms": typical}, "probable")
-    return True
+@criterion("atrial_flutter")
+def atrial_flutter(features: EcgFeatures) -> Decision:
+    """Decide on atrial waves of one form that fill the pauses (found with the P waves, ``delineation/atrial.py``)."""
+    evidence = {"p_per_qrs": p_share(features), "rr_change": rr_change(own_rr(features))}
+    return decided(form("flutter_waves" in features.rhythm.notes), evidence, certainty="probable")
 
 
-def sinus(case: Case, block: bool) -> None:
-    """Sinus rhythm, too slow, too fast or uneven."""
-    features, rule = case.features, limits("sinus_rhythm")
-    share, axis, rate = p_share(case), features.axis_deg.get("P"), features.heart_rate_bpm
-    if share is None or rate is None or share < rule["p_share"]:
-        return
-    evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": axis, "pr_ms": features.pr_ms}
+@criterion("atrial_fibrillation")
+def atrial_fibrillation(features: EcgFeatures) -> Decision:
+    """Decide on an irregularly irregular rhythm without P waves."""
+    rr, share = own_rr(features), p_share(features)
+    margin = all_of(
+        irregularly_irregular(rr),
+        below(share, limits("atrial_fibrillation")["p_share"], error("share")),
+        form(not free_p(features)),
+        without(features, "atrial_flutter"),
+    )
+    return decided(margin, {"p_per_qrs": share, "rr_change": rr_change(rr), "rr_cv": features.rhythm.rr_cv})
+
+
+@criterion("p_absent")
+def p_absent(features: EcgFeatures) -> Decision:
+    """Decide whether P waves are missing; flutter waves take their place and leave it open."""
+    share = p_share(features)
+    margin = all_of(below(share, limits("p_absent")["p_share"], error("share")), form(not free_p(features)))
+    return suspended(features, "atrial_flutter") or decided(margin, {"p_per_qrs": share})
+
+
+# -- sinus node ----------------------------------------------------------------------------------------------------
+
+
+def block_of(features: EcgFeatures) -> bool:
+    """Return whether there is a second-degree AV block, whose pauses are not the sinus node's."""
+    return met(features, "av_block_2_mobitz_1", "av_block_2_mobitz_2")
+
+
+@criterion("sinus_rhythm")
+def sinus_rhythm(features: EcgFeatures) -> Decision:
+    """Decide whether P waves lead the QRS and are inverted neither in I nor in II, at whatever rate."""
+    share, rate = p_share(features), features.heart_rate_bpm
+    evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": features.axis_deg.get("P"),
+                "pr_ms": features.pr_ms}  # fmt: skip
+    block = block_of(features)
     if block and features.rr_ms:  # the sinus node's rate is that of the usual RR, without the pauses
-        rate = 60_000 / features.rr_ms
-        evidence["sinus_rate_bpm"] = rate
-    seen = [form for name in ("I", "II") if (form := case.lead(name).p_form) not in (None, "absent")]
-    if "inverted" in seen:
-        return
+        evidence["sinus_rate_bpm"] = 60_000 / features.rr_ms
+    seen = [p for name in ("I", "II") if (p := lead_of(features, name).p_form) not in (None, "absent")]
+    margin = all_of(
+        at_least(share, limits("sinus_rhythm")["p_share"], error("share")),
+        form("inverted" not in seen),
+        without(features, "atrial_fibrillation", "atrial_flutter"),
+        None if rate is None else FORM,
+    )
     certainty = "definite" if seen and not block else "probable"
-    if rate < limits("sinus_bradycardia")["rate"]:
-        case.state("sinus_bradycardia", evidence, certainty)
-    elif rate > limits("sinus_tachycardia")["rate"]:
-        case.state("sinus_tachycardia", evidence, certainty)
-    else:
-        case.state("sinus_rhythm", evidence, certainty)
+    # atria and ventricles beat on their own: "sinus rhythm" would describe the atria, the rate the ventricles
+    return suspended(features, "av_block_3") or decided(margin, evidence, certainty=certainty)
+
+
+def _with_rate(features: EcgFeatures, rate_margin: Margin) -> Decision:
+    sinus = decide("sinus_rhythm", features)
+    margin = all_of(sinus.margin, rate_margin)
+    return decided(margin, sinus.evidence, certainty=sinus.certainty, reason=sinus.reason)
+
+
+def sinus_rate(features: EcgFeatures) -> float | None:
+    """Return the rate of the sinus node, bpm."""
+    evidence = decide("sinus_rhythm", features).evidence
+    return evidence.get("sinus_rate_bpm", features.heart_rate_bpm)
+
+
+@criterion("sinus_bradycardia")
+def sinus_bradycardia(features: EcgFeatures) -> Decision:
+    """Decide on a slow sinus rhythm."""
+    return _with_rate(features, below(sinus_rate(features), limits("sinus_bradycardia")["rate"], error("bpm")))
+
+
+@criterion("sinus_tachycardia")
+def sinus_tachycardia(features: EcgFeatures) -> Decision:
+    """Decide on a fast sinus rhythm."""
+    return _with_rate(features, above(sinus_rate(features), limits("sinus_tachycardia")["rate"], error("bpm")))
+
+
+@criterion("sinus_arrhythmia")
+def sinus_arrhythmia(features: EcgFeatures) -> Decision:
+    """Decide on sinus rhythm of uneven RR."""
     normal = features.beats.beat_class == "normal"
     rr = features.beats.whole["rr_ms"][1:][normal[1:] & normal[:-1]]
     rr = rr[np.isfinite(rr)]
-    if len(rr) >= 3 and not block and np.ptp(rr) > limits("sinus_arrhythmia")["spread"]:
-        case.state("sinus_arrhythmia", {"rr_spread_ms": float(np.ptp(rr))})
+    spread = float(np.ptp(rr)) if len(rr) >= 3 else None  # fewer intervals show no rhythm (ours)
+    uneven = above(spread, limits("sinus_arrhythmia")["spread"], error("ms"))
+    # the pauses of an AV block make RR uneven as well
+    open_ = suspended(features, "av_block_2_mobitz_1", "av_block_2_mobitz_2")
+    return open_ or decided(all_of(decide("sinus_rhythm", features).margin, uneven), {"rr_spread_ms": spread})
 
 
-def regularity(case: Case) -> None:
-    """Regular or irregular ventricular rhythm."""
-    cv = case.features.rhythm.rr_cv
-    if cv is None or case.features.beats.time_s.size < 4:
-        return
-    if cv < limits("regular_rhythm")["cv"]:
-        case.state("regular_rhythm", {"rr_cv": cv})
-    elif cv > limits("irregular_rhythm")["cv"]:
-        case.state("irregular_rhythm", {"rr_cv": cv})
+# -- regularity ----------------------------------------------------------------------------------------------------
 
 
-def premature(case: Case) -> None:
-    """Premature beats and bigeminy."""
-    beats = case.features.beats
-    for code, name in (("pac", "premature_supraventricular"), ("pvc", "premature_ventricular")):
-        here = beats.beat_class == name
-        if here.any() and not (code == "pac" and case.has("atrial_fibrillation", "atrial_flutter")):
-            case.state(code, {"count": int(here.sum()), "times_s": [round(float(t), 2) for t in beats.time_s[here]]})
-    if case.features.rhythm.pattern == "bigeminy":
-        case.state("bigeminy", {"count": int((beats.beat_class != "normal").sum())})
+def variation(features: EcgFeatures) -> float | None:
+    """Return the coefficient of variation of RR; None below four beats, too few to show regularity (ours)."""
+    return features.rhythm.rr_cv if features.beats.time_s.size >= 4 else None
 
 
-def pr_interval(case: Case) -> None:
-    """PR interval, where every P wave leads a QRS complex."""
-    pr = case.features.pr_ms
-    conducted = case.has("sinus_rhythm", "sinus_bradycardia", "sinus_tachycardia")
-    if pr is None or not conducted or case.has("av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3"):
-        return
-    if pr > limits("av_block_1")["pr"]:
-        case.state("av_block_1", {"pr_ms": pr})
-        case.state("prolonged_pr", {"pr_ms": pr})
-    elif pr >= limits("normal_pr")["low"]:
-        case.state("normal_pr", {"pr_ms": pr})
+@criterion("regular_rhythm")
+def regular_rhythm(features: EcgFeatures) -> Decision:
+    """Decide whether RR is even."""
+    cv = variation(features)
+    return decided(below(cv, limits("regular_rhythm")["cv"], error("cv")), {"rr_cv": cv})
+
+
+@criterion("irregular_rhythm")
+def irregular_rhythm(features: EcgFeatures) -> Decision:
+    """Decide whether RR is uneven."""
+    cv = variation(features)
+    return decided(above(cv, limits("irregular_rhythm")["cv"], error("cv")), {"rr_cv": cv})
+
+
+# -- premature beats -----------------------------------------------------------------------------------------------
+
+
+def _counted(features: EcgFeatures, name: str) -> Decision:
+    here = features.beats.beat_class == name
+    times = [round(float(t), 2) for t in features.beats.time_s[here]]
+    return decided(form(bool(times)), {"count": len(times), "times_s": times})
+
+
+@criterion("pac")
+def pac(features: EcgFeatures) -> Decision:
+    """Decide on premature supraventricular beats; where the atria fibrillate or flutter, no beat is premature."""
+    open_ = suspended(features, "atrial_fibrillation", "atrial_flutter")
+    return open_ or _counted(features, "premature_supraventricular")
+
+
+@criterion("pvc")
+def pvc(features: EcgFeatures) -> Decision:
+    """Decide on premature ventricular beats."""
+    return _counted(features, "premature_ventricular")
+
+
+@criterion("bigeminy")
+def bigeminy(features: EcgFeatures) -> Decision:
+    """Decide whether every second beat is premature."""
+    early = int((features.beats.beat_class != "normal").sum())
+    return decided(form(features.rhythm.pattern == "bigeminy"), {"count": early})
+
+
+# -- AV conduction -------------------------------------------------------------------------------------------------
+
+_NO_CONDUCTION = ("paced_rhythm", "atrial_fibrillation", "atrial_flutter")  # P waves do not show what the node conducts
+
+
+def pr_spread(features: EcgFeatures) -> float | None:
+    """Return the range of PR over beats, ms."""
+    pr = features.beats.whole["pr_ms"]
+    pr = pr[np.isfinite(pr)]
+    return float(np.ptp(pr)) if len(pr) else None
+
+
+def _block_evidence(features: EcgFeatures) -> dict[str, float | None]:
+    rhythm = features.rhythm
+    return {"pr_range_ms": pr_spread(features), "p_per_qrs": rhythm.p_per_qrs,
+            "heart_rate_bpm": features.heart_rate_bpm}  # fmt: skip
+
+
+@criterion("av_block_3")
+def av_block_3(features: EcgFeatures) -> Decision:
+    """Decide on P waves and a regular ventricular rhythm without relation."""
+    spread = pr_spread(features)
+    apart = FORM if spread is None else above(spread, limits("av_block_3")["spread"], error("ms"))
+    margin = all_of(form(free_p(features)), form(bool(features.rhythm.regular)), apart)
+    return suspended(features, *_NO_CONDUCTION) or decided(margin, _block_evidence(features))
+
+
+def _wenckebach(features: EcgFeatures) -> tuple[Margin, float]:
+    """Return the margin of Mobitz type I against type II, and by how much PR grows before the pauses, ms."""
+    rr, pr, rule = features.beats.whole["rr_ms"], features.beats.whole["pr_ms"], limits("av_block_2_mobitz_1")
+    if not np.isfinite(rr).any():
+        return None, 0.0
+    pauses = np.flatnonzero(rr > PAUSE * np.nanmedian(rr))
+    growth = [pr[i - 1] - pr[i] for i in pauses]  # the first RR is unknown, so there is a beat before
+    growth = [g for g in growth if np.isfinite(g)]
+    typical = float(np.median(growth)) if growth else 0.0
+    # a pause that holds a prolonged PR is shorter than two cycles
+    short = bool(len(pauses)) and not growth and np.median(rr[pauses]) < rule["pause"] * np.nanmin(rr)
+    return any_of(above(typical, rule["growth"], error("ms")), form(bool(short))), typical
+
+
+def _second_degree(features: EcgFeatures, type_1: bool) -> Decision:
+    grows, typical = _wenckebach(features)
+    kind = grows if type_1 else negated(grows)
+    margin = all_of(form(free_p(features)), without(features, "av_block_3"), kind)
+    evidence = _block_evidence(features) | {"pr_growth_ms": typical}
+    return suspended(features, *_NO_CONDUCTION) or decided(margin, evidence, certainty="probable")
+
+
+@criterion("av_block_2_mobitz_1")
+def mobitz_1(features: EcgFeatures) -> Decision:
+    """Decide on P waves that are not conducted after a growing PR."""
+    return _second_degree(features, type_1=True)
+
+
+@criterion("av_block_2_mobitz_2")
+def mobitz_2(features: EcgFeatures) -> Decision:
+    """Decide on P waves that are not conducted at a constant PR."""
+    return _second_degree(features, type_1=False)
+
+
+def _pr(features: EcgFeatures, margin: Margin) -> Decision:
+    """Decide on PR where every P wave leads a QRS complex; without P waves there is no PR to be normal or long."""
+    evidence = {"pr_ms": features.pr_ms}
+    if met(features, "p_absent", "atrial_fibrillation", "atrial_flutter"):
+        return Decision(False, -FORM, {"p_per_qrs": p_share(features)})
+    open_ = suspended(features, "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3")
+    if open_ is None and not met(features, "sinus_rhythm"):
+        return undecided("PR is decided in sinus rhythm only", evidence)
+    return open_ or decided(margin, evidence)
+
+
+@criterion("av_block_1", "prolonged_pr")
+def av_block_1(features: EcgFeatures) -> Decision:
+    """Decide on a long PR."""
+    return _pr(features, above(features.pr_ms, limits("av_block_1")["pr"], error("ms")))
+
+
+@criterion("normal_pr")
+def normal_pr(features: EcgFeatures) -> Decision:
+    """Decide on a PR that is neither short nor long."""
+    rule, pr = limits("normal_pr"), features.pr_ms
+    return _pr(features, all_of(at_least(pr, rule["low"], error("ms")), at_most(pr, rule["high"], error("ms"))))

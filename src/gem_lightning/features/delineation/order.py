@@ -6,10 +6,10 @@ import numpy as np
 
 
 def in_order(marks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Marks, (..., beats) each, so that none stands before its predecessor.
+    """Order marks, (..., beats) each, so that none lies before its predecessor.
 
-    A wave gives way to the QRS complex beside it, a T wave to what follows it; peaks lie between their ends; a wave for
-    which no room is left is dropped, and P and T waves with their complex.
+    A wave gives way to the QRS complex next to it, a T wave to what follows it; peaks lie between their ends. A wave
+    for which no room is left is dropped, and P and T waves with their complex.
     """
     m = dict(marks)
     m["QRS_on"], m["QRS_off"] = _apart(m["QRS_on"], m["R"], m["QRS_off"])

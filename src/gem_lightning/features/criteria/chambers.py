@@ -1,0 +1,188 @@
+"""Chambers: atrial enlargement, ventricular hypertrophy, QRS voltage and R progression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gem_lightning.features.criteria.base import (
+    CHEST,
+    LIMB,
+    Decision,
+    Margin,
+    Part,
+    above,
+    all_of,
+    any_of,
+    at_least,
+    at_most,
+    below,
+    criterion,
+    decided,
+    downward,
+    error,
+    form,
+    lead_criterion,
+    lead_of,
+    limits,
+    met,
+    undecided,
+    upward,
+    value,
+)
+from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, suspended
+from gem_lightning.features.measurement.axes import s_depth
+from gem_lightning.features.schema import EcgFeatures
+
+ADULT = 18  # years; the voltage limits were found in adults
+
+
+# -- atria ---------------------------------------------------------------------------------------------------------
+
+
+def _atrium(features: EcgFeatures, margin: Margin, evidence: dict, **more: Any) -> Decision:
+    """Build a decision on an atrium, whose P wave means what the criterion takes it for in sinus rhythm only."""
+    if not met(features, "sinus_rhythm"):
+        return undecided("the atria are decided in sinus rhythm only")
+    return decided(margin, evidence, **more)
+
+
+@criterion("left_atrial_enlargement")
+def left_atrial_enlargement(features: EcgFeatures) -> Decision:
+    """Decide on a long P wave."""
+    long = at_least(features.p_ms, limits("left_atrial_enlargement")["p"], error("ms"))
+    biphasic = lead_of(features, "V1").p_form in ("biphasic", "inverted")
+    return _atrium(features, long, {"p_ms": features.p_ms}, certainty="probable" if biphasic else "possible")
+
+
+@criterion("right_atrial_enlargement")
+def right_atrial_enlargement(features: EcgFeatures) -> Decision:
+    """Decide on a tall P wave in an inferior lead or over the right atrium."""
+    rule = limits("right_atrial_enlargement")
+    limit = dict.fromkeys(("II", "III", "aVF"), rule["p_ii"]) | dict.fromkeys(("V1", "V2"), rule["p_v1"])
+    heights = {name: lead_of(features, name).p_mv for name in limit}
+    margins = {name: above(heights[name], limit[name], error("mv")) for name in limit}
+    tall = tuple(name for name, margin in margins.items() if margin is not None and margin >= 0)
+    known = {name: height for name, height in heights.items() if height is not None}
+    shown = tall or tuple(sorted(known, key=lambda name: known[name], reverse=True)[:1])
+    # a lead whose P wave is too small to be measured has no tall one
+    margin = any_of(*(m for m in margins.values() if m is not None)) if known else None
+    return _atrium(features, margin, {f"p_{n}_mv": known[n] for n in shown}, leads=tall, certainty="probable")
+
+
+# -- ventricles ----------------------------------------------------------------------------------------------------
+
+
+def romhilt_estes(features: EcgFeatures) -> int:
+    """Return Romhilt and Estes' point score (1968): 4 points are probable hypertrophy; 0 in a bundle block.
+
+    Without the point for an intrinsicoid deflection of 50 ms: that limit lies amid healthy values.
+    """
+    if met(features, "rbbb"):
+        return 0
+    leads = {name: lead_of(features, name) for name in (*LIMB, *CHEST)}
+    voltage = max(max(upward(leads[n]), s_depth(leads[n])) for n in LIMB)
+    chest = max(s_depth(leads["V1"]), s_depth(leads["V2"]), upward(leads["V5"]), upward(leads["V6"]))
+    strain = any(value(leads[n].t_mv) < -0.1 and upward(leads[n]) >= 0.5 for n in ("V5", "V6"))
+    angle = features.axis_deg.get("QRS")
+    points = 3 * (voltage >= 2.0 or chest >= 3.0) + 3 * strain + 3 * met(features, "left_atrial_enlargement")
+    points += 2 * (angle is not None and angle <= -30)
+    return points + (value(features.qrs_ms) >= 90)
+
+
+@criterion("lvh")
+def lvh(features: EcgFeatures) -> Decision:
+    """Decide on left ventricular hypertrophy by voltage, its product with QRS, or points."""
+    rule, sums, mv = limits("lvh"), features.voltages_mv, error("mv")
+    sex = "f" if features.sex == "F" else "m"
+    cornell, qrs = sums.get("cornell"), features.qrs_ms
+    either = None if features.sex else (rule["cornell_f"], rule["cornell_m"])
+    deepest = None if features.sex else (rule["peguero_f"], rule["peguero_m"])
+    one, three = lead_of(features, "I"), lead_of(features, "III")
+    measured = one.qrs_mv is not None and three.qrs_mv is not None
+    lewis = upward(one) + s_depth(three) - s_depth(one) - upward(three) if measured else None
+    points = romhilt_estes(features)
+    # one reading an amplitude that goes into a sum
+    margins = {
+        "sokolow_lyon_mv": (sums.get("sokolow_lyon"), at_least(sums.get("sokolow_lyon"), rule["sokolow"], 2 * mv)),
+        "r_avl_mv": (sums.get("sokolow_lyon_avl"), above(sums.get("sokolow_lyon_avl"), rule["avl"], mv)),
+        "cornell_mv": (cornell, above(cornell, rule[f"cornell_{sex}"], 2 * mv, either)),
+        "cornell_product_mv_ms": _product(features, cornell, qrs),
+        "lewis_mv": (lewis, at_least(lewis, rule["lewis"], 4 * mv)),
+        "peguero_mv": (sums.get("peguero"), at_least(sums.get("peguero"), rule[f"peguero_{sex}"], 2 * mv, deepest)),
+        "romhilt_estes_points": (float(points), at_least(points, rule["points"], error("points"))),
+    }
+    reached = {name: number for name, (number, margin) in margins.items() if margin is not None and margin >= 0}
+    shown = reached or {name: margins[name][0] for name in ("sokolow_lyon_mv", "cornell_mv")}
+    open_ = suspended(features, *ABNORMAL_ACTIVATION)
+    if open_ is None and features.age is not None and features.age < ADULT:
+        open_ = undecided(f"the voltage criteria are made for adults, and the patient is {features.age:g}")
+    margin = any_of(*(margin for _, margin in margins.values()))
+    return open_ or decided(margin, shown, certainty="probable" if len(reached) > 1 else "possible")
+
+
+def _product(features: EcgFeatures, cornell: Margin, qrs: Margin) -> tuple[Margin, Margin]:
+    """Return the Cornell product, mV ms, and its margin; women have 0.6 mV added (Molloy 1992)."""
+    # the product takes a long QRS for muscle, which in a bundle branch block it is not
+    if cornell is None or qrs is None or met(features, "rbbb"):
+        return None, form(False)
+    limit, plus = limits("lvh")["product"], 0.6 * qrs
+    scale = 2 * error("mv") * qrs + cornell * error("ms")  # errors of both factors
+    product = cornell * qrs + (plus if features.sex == "F" else 0.0)
+    either = None if features.sex else (limit - plus, limit)
+    return product, above(product, limit, scale, either)
+
+
+@criterion("rvh")
+def rvh(features: EcgFeatures) -> Decision:
+    """Decide on right ventricular hypertrophy: a dominant R in V1 or its sum with S laterally, and a right axis."""
+    rule, first, angle = limits("rvh"), lead_of(features, "V1"), features.axis_deg.get("QRS")
+    height = upward(first) if first.qrs_mv is not None else None
+    total = features.voltages_mv.get("rvh")
+    dominant = all_of(at_least(height, rule["r_v1"], error("mv")), above(height, s_depth(first), error("mv")))
+    tall = any_of(dominant, above(total, rule["sum"], 2 * error("mv")))
+    margin = all_of(tall, above(angle, rule["axis"], error("deg")))
+    evidence = {"r_v1_mv": height, "rvh_sum_mv": total, "qrs_axis_deg": angle}
+    return suspended(features, *ABNORMAL_ACTIVATION, "rbbb") or decided(margin, evidence, certainty="probable")
+
+
+# -- voltage and progression ---------------------------------------------------------------------------------------
+
+
+@lead_criterion("low_voltage")
+def low_voltage_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on a small QRS complex in one lead."""
+    rule, size = limits("low_voltage"), lead_of(features, name).qrs_mv
+    small = below(size, rule["limb" if name in LIMB else "chest"], error("mv"))
+    return decided(small, {f"qrs_{name}_mv": size}, reason=f"the QRS of lead {name} was not measured")
+
+
+@criterion("low_voltage")
+def low_voltage(features: EcgFeatures) -> Decision:
+    """Decide on small QRS complexes in all limb or all precordial leads."""
+    parts, margins = [], []
+    largest: dict[str, float | None] = {}
+    for group, names in (("limb", LIMB), ("precordial", CHEST)):
+        sizes = [lead_of(features, name).qrs_mv for name in names]
+        margin = all_of(*(low_voltage_in(features, name).margin for name in names))
+        evidence = {f"largest_{group}_mv": max((s for s in sizes if s is not None), default=None)}
+        margins.append(margin)
+        largest |= evidence
+        if margin is not None and margin >= 0:
+            parts.append(Part(f"low QRS voltage in {group} leads", names, evidence))
+    leads = tuple(name for part in parts for name in part.leads)
+    return decided(any_of(*margins), largest, leads=leads, parts=tuple(parts))
+
+
+@criterion("poor_r_progression")
+def poor_r_progression(features: EcgFeatures) -> Decision:
+    """Decide on R waves that fail to grow across the chest."""
+    third, limit = lead_of(features, "V3"), limits("poor_r_progression")["r_v3"]
+    height = None if third.qrs_mv is None else value(third.r_mv)
+    margin = all_of(
+        at_most(height, limit, error("mv")),
+        None if height is None else above(downward(third), upward(third), error("mv")),
+    )
+    # each of these makes R small in V3 by itself
+    open_ = suspended(features, *ABNORMAL_ACTIVATION, "rvh", "lafb", "low_voltage")
+    evidence = {"r_v3_mv": height, "transition": features.transition}
+    return open_ or decided(margin, evidence, leads=("V1", "V2", "V3"))

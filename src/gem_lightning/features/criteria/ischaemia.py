@@ -1,0 +1,240 @@
+"""Ischaemia and infarction: ST deviation, reciprocal change, Q waves and infarcts by territory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from gem_lightning.features.criteria.base import (
+    FORM,
+    Decision,
+    Margin,
+    Part,
+    all_of,
+    any_of,
+    at_least,
+    at_most,
+    count_of,
+    criteria,
+    criterion,
+    decide,
+    decided,
+    error,
+    form,
+    lead_criterion,
+    lead_of,
+    level_of,
+    limits,
+    met,
+    undecided,
+)
+from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
+from gem_lightning.features.schema import EcgFeatures
+
+# Neighbours on the chest that belong to two territories; on their own they count as anterior.
+BORDERS = {("V2", "V3"): {"septal", "anterior"}, ("V4", "V5"): {"anterior", "lateral"}}
+TERRITORIES = tuple(criteria()["territories"])
+
+
+def contiguous(margin_of: Callable[[str], Margin], count: int) -> tuple[Margin, dict[str, tuple[str, ...]]]:
+    """Decide in how many neighbouring leads something shows; chest leads also count across a border.
+
+    Args:
+        margin_of: Margin in one lead by its name.
+        count: Leads of one territory that are needed.
+
+    Returns:
+        The margin of the clearest territory, and every territory that qualifies with its leads.
+    """
+    margins = {name: margin_of(name) for names in criteria()["territories"].values() for name in names}
+    shows = {name for name, margin in margins.items() if margin is not None and margin >= 0}
+    found, every = {}, []
+    for territory, names in criteria()["territories"].items():
+        every.append(count_of((margins[n] for n in names), count))
+        leads = tuple(n for n in names if n in shows)
+        if len(leads) >= count:
+            found[territory] = leads
+    for pair, sides in BORDERS.items():
+        every.append(all_of(*(margins[n] for n in pair)))
+        if not sides & set(found) and shows.issuperset(pair):
+            found["anterior"] = pair
+    return any_of(*every), found
+
+
+def by_territory(
+    margin: Margin,
+    found: Mapping[str, tuple[str, ...]],
+    in_lead: Callable[[str], Decision],
+    statement: str,
+    **more: Any,
+) -> Decision:
+    """Build a decision with one part for each territory that :func:`contiguous` returned, with its leads' evidence."""
+    parts = tuple(
+        Part(f"{statement} in {territory} leads {', '.join(leads)}", leads, merged(in_lead, leads))
+        for territory, leads in found.items()
+    )
+    leads = tuple(lead for part in parts for lead in part.leads)
+    return decided(margin, merged(in_lead, leads), leads=leads, parts=parts, **more)
+
+
+def merged(in_lead: Callable[[str], Decision], leads: tuple[str, ...]) -> dict[str, Any]:
+    """Return the evidence of several leads, their first values first."""
+    rows = [in_lead(lead).evidence for lead in leads]
+    width = max((len(row) for row in rows), default=0)
+    return dict(pair for k in range(width) for row in rows for pair in list(row.items())[k : k + 1])
+
+
+def secondary(features: EcgFeatures) -> str:
+    """Return the certainty of ST-T findings: abnormal depolarisation alone can cause them."""
+    return "possible" if met(features, *SECONDARY) else "definite"
+
+
+# -- ST segment ----------------------------------------------------------------------------------------------------
+
+
+def st_limits(features: EcgFeatures, name: str) -> tuple[float, tuple[float, float] | None]:
+    """Return the ST elevation limit of a lead for the patient, mV, and the range of limits where age or sex is unknown.
+
+    Of an unknown patient the limit of a man of 40 or more is used.
+    """
+    rule = limits("st_elevation")
+    if name not in ("V2", "V3"):
+        return rule["other"], None
+    if features.sex == "F":
+        return rule["f"], None
+    ages = {None: ("young_m", "old_m"), True: ("young_m",), False: ("old_m",)}
+    men = [rule[key] for key in ages[None if features.age is None else features.age < rule["age"]]]
+    every = men if features.sex == "M" else [*men, rule["f"]]
+    return men[-1], None if len(every) == 1 else (min(every), max(every))
+
+
+@lead_criterion("st_elevation")
+def st_elevation_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on ST elevation in one lead, at the J point."""
+    level, (limit, possible) = level_of(features, name), st_limits(features, name)
+    margin = at_least(level, limit, error("mv"), possible)
+    return decided(margin, {f"st_j_{name}_mv": level}, reason=f"the ST level of lead {name} was not measured")
+
+
+@lead_criterion("st_depression")
+def st_depression_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on ST depression in one lead; an upsloping one is left open, since the source leaves it out."""
+    limit = -limits("st_depression")["level"]
+    level = level_of(features, name)
+    margins = [at_most(level_of(features, name, point), limit, error("mv")) for point in ("J", "J80")]
+    evidence = {f"st_j_{name}_mv": level}
+    margin = all_of(*margins)
+    if margins[0] is not None and margins[0] >= 0 and (margin is None or margin < 0):
+        return undecided(f"the depressed J point of lead {name} is followed by an upsloping ST segment", evidence)
+    return decided(margin, evidence, reason=f"the ST level of lead {name} was not measured")
+
+
+@criterion("st_elevation")
+def st_elevation(features: EcgFeatures) -> Decision:
+    """Decide on ST elevation in contiguous leads; aVR, opposite to most others, does not count."""
+    margin, found = contiguous(lambda n: st_elevation_in(features, n).margin, limits("st_elevation")["leads"])
+    return by_territory(
+        margin, found, partial(st_elevation_in, features), "ST elevation", certainty=secondary(features)
+    )
+
+
+@criterion("st_depression")
+def st_depression(features: EcgFeatures) -> Decision:
+    """Decide on ST depression in contiguous leads; one lead opposite to an elevation leaves it open."""
+    margin, found = contiguous(lambda n: st_depression_in(features, n).margin, limits("st_depression")["leads"])
+    if margin is not None and margin < 0 and met(features, "reciprocal_change"):
+        return undecided("ST depression is reciprocal, in less than two contiguous leads")
+    return by_territory(
+        margin, found, partial(st_depression_in, features), "ST depression", certainty=secondary(features)
+    )
+
+
+def _mirrors(features: EcgFeatures) -> dict[str, dict[str, Decision]]:
+    """Return the ST depression of the leads opposite to each territory with ST elevation."""
+    raised = contiguous(lambda n: st_elevation_in(features, n).margin, limits("st_elevation")["leads"])[1]
+    return {t: {n: st_depression_in(features, n) for n in criteria()["reciprocal"][t]} for t in raised}
+
+
+@criterion("reciprocal_change")
+def reciprocal_change(features: EcgFeatures) -> Decision:
+    """Decide on ST depression opposite to an ST elevation."""
+    mirrors = _mirrors(features)
+    margins = [decision.margin for leads in mirrors.values() for decision in leads.values()]
+    parts = []
+    for territory, leads in mirrors.items():
+        shown = tuple(name for name, decision in leads.items() if decision.met)
+        if shown:
+            text = f"reciprocal ST depression in the leads opposite to {territory}: {', '.join(shown)}"
+            parts.append(Part(text, shown, {k: v for n in shown for k, v in leads[n].evidence.items()}))
+    every = tuple(dict.fromkeys(name for part in parts for name in part.leads))
+    evidence = {key: number for part in parts for key, number in part.evidence.items()}
+    margin = all_of(decide("st_elevation", features).margin, any_of(*margins) if margins else -FORM)
+    return decided(margin, evidence, leads=every, parts=tuple(parts), certainty="probable")
+
+
+# -- Q waves and infarction ----------------------------------------------------------------------------------------
+
+
+@lead_criterion("pathological_q")
+def pathological_q_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on a pathological Q wave in one lead; the source covers V1 only where it is QS, and aVR not at all."""
+    rule, lead = limits("pathological_q"), lead_of(features, name)
+    evidence = {f"q_{name}_ms": lead.q_ms, f"q_{name}_mv": lead.q_mv}
+    if lead.qrs_form is None and lead.qrs_mv is None and not lead.q_mv:
+        return undecided(f"the QRS complex of lead {name} was not measured")
+    if lead.qrs_form == "QS" and name != "aVR":
+        return decided(FORM, evidence)
+    if not lead.q_mv or not lead.q_ms:
+        return decided(-FORM, evidence)
+    if name in ("V1", "aVR"):
+        return undecided(f"the criterion leaves out the Q wave of lead {name}", evidence)
+    if name in ("V2", "V3"):
+        return decided(at_least(lead.q_ms, rule["v23"], error("ms")), evidence)
+    long, deep = at_least(lead.q_ms, rule["ms"], error("ms")), at_least(lead.q_mv, rule["mv"], error("mv"))
+    return decided(all_of(long, deep), evidence)
+
+
+@criterion("pathological_q")
+def pathological_q(features: EcgFeatures) -> Decision:
+    """Decide on pathological Q waves in contiguous leads."""
+
+    def counted(name: str) -> Margin:
+        decision = pathological_q_in(features, name)
+        return -FORM if name == "V1" and decision.met is None and lead_of(features, name).q_mv else decision.margin
+
+    margin, found = contiguous(counted, limits("pathological_q")["leads"])
+    decision = by_territory(margin, found, partial(pathological_q_in, features), "pathological Q waves")
+    return suspended(features, *ABNORMAL_ACTIVATION) or decision
+
+
+def _infarct(features: EcgFeatures, territory: str) -> Decision:
+    """Decide on an infarct from Q waves, or from ST elevation with reciprocal change."""
+    open_ = suspended(features, *ABNORMAL_ACTIVATION)
+    if open_ is not None:
+        return open_
+    q, st = decide("pathological_q", features), decide("st_elevation", features)
+    named, mirrored = f" in {territory} leads", met(features, "reciprocal_change")
+    q_leads = next((part.leads for part in q.parts if named in part.statement), ())
+    st_leads = next((part.leads for part in st.parts if named in part.statement), ())
+    if q_leads:
+        certainty = "probable" if st_leads else "possible"
+        acute = bool(st_leads) and mirrored
+        return decided(q.margin, {"q_leads": list(q_leads)}, leads=q_leads, certainty=certainty, urgent=acute)
+    if st_leads and mirrored:
+        margin = all_of(st.margin, decide("reciprocal_change", features).margin)
+        return decided(margin, {"st_elevation_leads": list(st_leads)}, leads=st_leads, certainty="probable")
+    signs = {*q.leads, *st.leads} & set(criteria()["territories"][territory])
+    if signs or q.met is None or st.met is None:
+        return undecided(f"Q waves or ST elevation in {territory} leads do not decide it" if signs else q.reason)
+    return decided(form(False), {})
+
+
+def _register(territory: str) -> None:
+    @criterion(f"mi_{territory}")
+    def infarct(features: EcgFeatures) -> Decision:
+        return _infarct(features, territory)
+
+
+for _territory in TERRITORIES:
+    _register(_territory)

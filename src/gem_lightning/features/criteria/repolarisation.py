@@ -1,0 +1,211 @@
+"""Repolarisation: QTc, T waves, early repolarization and pericarditis."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gem_lightning.features.criteria.base import (
+    CHEST,
+    FORM,
+    LIMB,
+    Decision,
+    Margin,
+    above,
+    all_of,
+    any_of,
+    at_least,
+    at_most,
+    below,
+    count_of,
+    criteria,
+    criterion,
+    decided,
+    downward,
+    error,
+    form,
+    lead_criterion,
+    lead_of,
+    level_of,
+    limits,
+    negated,
+    undecided,
+    upward,
+    value,
+    without,
+)
+from gem_lightning.features.criteria.ischaemia import TERRITORIES, by_territory, contiguous, secondary, st_depression_in
+from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
+from gem_lightning.features.schema import EcgFeatures
+
+# -- QTc by Fridericia's formula; AHA part IV advises against Bazett's at other rates than 60 --------------------------
+
+
+def _qtc_evidence(features: EcgFeatures) -> dict[str, float | None]:
+    names = {"qtc_fridericia_ms": "fridericia", "qtc_bazett_ms": "bazett"}
+    return {key: features.qtc_ms.get(formula) for key, formula in names.items()} | {"qt_ms": features.qt_ms}
+
+
+def _long(features: EcgFeatures) -> Margin:
+    """Decide whether QTc reaches the limit of the patient's sex, of an unknown one that of women."""
+    rule = limits("long_qtc")
+    possible = None if features.sex else (rule["m"], rule["f"])
+    high = rule["m"] if features.sex == "M" else rule["f"]
+    return at_least(features.qtc_ms.get("fridericia"), high, error("qt_ms"), possible)
+
+
+def _short(features: EcgFeatures) -> Margin:
+    return at_most(features.qtc_ms.get("fridericia"), limits("short_qtc")["high"], error("qt_ms"))
+
+
+@criterion("long_qtc")
+def long_qtc(features: EcgFeatures) -> Decision:
+    """Decide on a long QTc; a wide QRS complex prolongs it by itself."""
+    narrow = features.qrs_ms is not None and features.qrs_ms < limits("wide_qrs")["qrs"]
+    urgent = value(features.qtc_ms.get("fridericia")) >= limits("long_qtc")["urgent"]
+    certainty = "definite" if narrow else "possible"
+    return decided(_long(features), _qtc_evidence(features), certainty=certainty, urgent=urgent)
+
+
+@criterion("short_qtc")
+def short_qtc(features: EcgFeatures) -> Decision:
+    """Decide on a short QTc."""
+    return decided(_short(features), _qtc_evidence(features))
+
+
+@criterion("normal_qtc")
+def normal_qtc(features: EcgFeatures) -> Decision:
+    """Decide on a QTc that is neither long nor short."""
+    return decided(all_of(negated(_long(features)), negated(_short(features))), _qtc_evidence(features))
+
+
+# -- T waves -------------------------------------------------------------------------------------------------------
+
+
+@lead_criterion("t_inversion")
+def t_inversion_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on an inverted T wave in one lead; a biphasic one is half inverted and left open."""
+    lead = lead_of(features, name)
+    margin = below(lead.t_mv, -limits("t_inversion")["level"], error("t_mv"))
+    evidence = {f"t_{name}_mv": lead.t_mv}
+    if lead.t_form == "biphasic" and margin is not None and margin < 0:
+        return undecided(f"the T wave of lead {name} is biphasic", evidence)
+    return decided(margin, evidence, reason=f"the T wave of lead {name} was not measured")
+
+
+@criterion("t_inversion")
+def t_inversion(features: EcgFeatures) -> Decision:
+    """Decide on T inversion in contiguous leads with an R wave that lets one expect an upright T wave."""
+    rule = limits("t_inversion")
+
+    def shows(name: str) -> Margin:
+        if name in ("aVR", "V1"):  # inverted in health
+            return -FORM
+        return t_inversion_in(features, name).margin
+
+    def prominent(name: str) -> Margin:
+        lead = lead_of(features, name)
+        tall = any_of(at_least(upward(lead), rule["r"], error("mv")), above(upward(lead), downward(lead), error("mv")))
+        return all_of(shows(name), tall)
+
+    margin, found = contiguous(prominent, rule["leads"])
+    anywhere = contiguous(shows, rule["leads"])[0]
+    if margin is not None and margin < 0 and anywhere is not None and anywhere >= 0:
+        return undecided("T waves are inverted in leads without a prominent R wave only")
+    return by_territory(
+        margin, found, partial(t_inversion_in, features), "T wave inversion", certainty=secondary(features)
+    )
+
+
+@lead_criterion("t_flat")
+def t_flat_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on a flat T wave in one lead."""
+    height = lead_of(features, name).t_mv
+    flat = below(None if height is None else abs(height), limits("t_flat")["level"], error("mv"))
+    return decided(flat, {f"t_{name}_mv": height}, reason=f"the T wave of lead {name} was not measured")
+
+
+@criterion("t_flat")
+def t_flat(features: EcgFeatures) -> Decision:
+    """Decide on flat T waves in several leads with a tall R wave."""
+    rule, names = limits("t_flat"), ("I", "II", "V3", "V4", "V5", "V6")
+    margins = {
+        n: all_of(t_flat_in(features, n).margin, at_least(upward(lead_of(features, n)), rule["r"], error("mv")))
+        for n in names
+    }
+    flat = tuple(n for n, margin in margins.items() if margin is not None and margin >= 0)
+    evidence = {f"t_{n}_mv": lead_of(features, n).t_mv for n in flat or names}
+    return decided(count_of(margins.values(), rule["leads"]), evidence, leads=flat)
+
+
+@lead_criterion("t_peaked")
+def t_peaked_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on a tall T wave in one lead."""
+    height, rule = lead_of(features, name).t_mv, limits("t_peaked")
+    tall = above(height, rule["limb" if name in LIMB else "chest"], error("t_mv"))
+    return decided(tall, {f"t_{name}_mv": height}, reason=f"the T wave of lead {name} was not measured")
+
+
+@criterion("t_peaked")
+def t_peaked(features: EcgFeatures) -> Decision:
+    """Decide on tall T waves, which a wide QRS complex has by itself."""
+    decisions = {name: t_peaked_in(features, name) for name in (*LIMB, *CHEST)}
+    # a T wave too small to be measured in a readable lead is not tall
+    margins = [
+        -FORM if d.margin is None and lead_of(features, name).trust > 0 else d.margin for name, d in decisions.items()
+    ]
+    margin = count_of(margins, limits("t_peaked")["leads"])
+    tall = tuple(name for name, decision in decisions.items() if decision.met)
+    evidence = {key: number for name in tall for key, number in decisions[name].evidence.items()}
+    return suspended(features, *SECONDARY) or decided(margin, evidence, leads=tall, certainty="possible")
+
+
+# -- ST elevation without a mirror image ---------------------------------------------------------------------------
+
+_INFARCTS = tuple(f"mi_{territory}" for territory in TERRITORIES)
+
+
+@criterion("pericarditis")
+def pericarditis(features: EcgFeatures) -> Decision:
+    """Decide on ST elevation all over without ST depression but in aVR and V1."""
+    rule = limits("pericarditis")
+    margins = {
+        name: at_least(level_of(features, name), rule["level"], error("mv"))
+        for name in features.st_mv
+        if name not in ("aVR", "V1")
+    }
+    raised = tuple(name for name, margin in margins.items() if margin is not None and margin >= 0)
+    groups = [g for g in ("inferior", "lateral", "anterior") if set(criteria()["territories"][g]) & set(raised)]
+    down = any(st_depression_in(features, name).met for name in margins)
+    margin = all_of(
+        count_of(margins.values(), rule["leads"]),
+        form(len(groups) >= 3),
+        form(not down),
+        without(features, "reciprocal_change", *_INFARCTS),
+    )
+    evidence = {f"st_j_{name}_mv": level_of(features, name) for name in raised}
+    open_ = suspended(features, *ABNORMAL_ACTIVATION)
+    return open_ or decided(margin, evidence, leads=raised, certainty="possible")
+
+
+@criterion("early_repolarization")
+def early_repolarization(features: EcgFeatures) -> Decision:
+    """Decide on a raised J point at the end of an R wave without S."""
+    rule = limits("early_repolarization")
+
+    def lifted(name: str) -> Margin:
+        lead = lead_of(features, name)
+        shape = not value(lead.s_mv) and lead.st_form in ("concave", "upsloping")
+        if name in ("aVR", "V1", "V2", "V3"):  # left out by the source
+            return -FORM
+        return all_of(at_least(level_of(features, name), rule["level"], error("mv")), form(shape))
+
+    margin, found = contiguous(lifted, rule["leads"])
+    shown = tuple(name for leads in found.values() for name in leads)
+    margin = all_of(
+        margin,
+        below(features.qrs_ms, rule["qrs"], error("ms")),
+        without(features, "reciprocal_change", "t_inversion", *_INFARCTS),
+    )
+    evidence = {f"st_j_{name}_mv": level_of(features, name) for name in shown}
+    open_ = suspended(features, *ABNORMAL_ACTIVATION)
+    return open_ or decided(margin, evidence, leads=shown, certainty="possible")

@@ -1,0 +1,83 @@
+"""Findings that follow from all others: normal and abnormal ECG, infarction anywhere, urgency."""
+
+from __future__ import annotations
+
+from gem_lightning.features.criteria.base import (
+    FORM,
+    Decision,
+    criteria,
+    criterion,
+    decide,
+    decided,
+    form,
+    met,
+    negated,
+    undecided,
+)
+from gem_lightning.features.schema import EcgFeatures
+
+BENIGN = ("rsr_prime", "sinus_arrhythmia")  # variants that alone do not make an ECG abnormal
+
+
+def abnormal(features: EcgFeatures) -> list[str]:
+    """Return the codes of the abnormal findings of a record."""
+    entries = criteria()["findings"].items()
+    return [code for code, entry in entries if entry.get("abnormal", True) and decide(code, features).met]
+
+
+def urgent(features: EcgFeatures) -> list[str]:
+    """Return the codes of the findings of a record that need attention at once."""
+    entries = criteria()["findings"].items()
+    return [code for code, entry in entries if "urgent" in entry and is_urgent(code, decide(code, features))]
+
+
+def is_urgent(code: str, decision: Decision) -> bool:
+    """Return whether a decision states an urgent finding; a mere possibility is none."""
+    known = "urgent" in criteria()["findings"].get(code, {})
+    return bool(known and decision.met and decision.urgent and decision.certainty != "possible")
+
+
+@criterion("normal_ecg")
+def normal_ecg(features: EcgFeatures) -> Decision:
+    """Decide on a normal ECG: sinus rhythm at a normal rate and no abnormal finding but benign variants."""
+    wrong = [code for code in abnormal(features) if code not in BENIGN]
+    if wrong:
+        # as clear as the clearest abnormal finding
+        margins = [m for code in wrong if (m := decide(code, features).margin) is not None]
+        return decided(negated(max(margins)), {"abnormal": wrong[:3]})
+    if not met(features, "sinus_rhythm"):
+        return undecided("no abnormal finding, but the rhythm is not decided")
+    return decided(FORM, {"heart_rate_bpm": features.heart_rate_bpm})
+
+
+@criterion("abnormal_ecg")
+def abnormal_ecg(features: EcgFeatures) -> Decision:
+    """Decide on an abnormal ECG, the opposite of a normal one."""
+    normal = decide("normal_ecg", features)
+    margin = negated(normal.margin)
+    return decided(margin, normal.evidence, reason=normal.reason)
+
+
+@criterion("mi")
+def infarction(features: EcgFeatures) -> Decision:
+    """Decide on an infarct in any territory."""
+    decisions = [decide(code, features) for code in criteria()["findings"] if code.startswith("mi_")]
+    for decision in decisions:
+        if decision.met:
+            return decision
+    open_ = next((decision for decision in decisions if decision.met is None), None)
+    return open_ or decided(form(False), {})
+
+
+@criterion("urgent")
+def urgency(features: EcgFeatures) -> Decision:
+    """Decide on urgency; without an urgent finding it is left open, since not every emergency shows on an ECG."""
+    found = urgent(features)
+    return decided(FORM, {"urgent": found}) if found else undecided("no urgent finding; urgency is not excluded")
+
+
+@criterion("not_urgent")
+def no_urgency(features: EcgFeatures) -> Decision:
+    """Decide on the absence of urgency, which an urgent finding contradicts and nothing proves."""
+    found = urgent(features)
+    return decided(-FORM, {"urgent": found}) if found else undecided("no urgent finding; urgency is not excluded")
