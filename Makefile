@@ -38,6 +38,7 @@ check: $(READY)  ## style, types and layers
 	@echo "==> mypy"; $(BIN)/mypy
 	@echo "==> import layers"; $(BIN)/lint-imports
 	@echo "==> house rules"; $(BIN)/python tests/check_house.py
+	@$(BIN)/python docs/module_index.py --check || { echo "docs/architecture.md: index out of date; run: make docs"; exit 1; }
 
 test: check  ## everything but the slow tests
 	@echo "==> tests on $(JOBS) processes"
@@ -66,6 +67,7 @@ mutation: $(READY)  ## change operators and constants of the criteria and scores
 	@$(TEST_ENV) $(BIN)/python benchmarks/mutation.py $(MUTATION)
 
 docs: $(READY)  ## build the pages in docs/ into site/
+	@$(BIN)/python docs/module_index.py
 	@echo '==> drawing the gallery'; $(TEST_ENV) $(BIN)/python docs/render_gallery.py docs/gallery
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo '==> site/index.html'
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -220,9 +221,8 @@ class EcgFeatures:
 
     def to_measurements(self) -> dict[str, Any]:
         """Return the ``machine_measurements`` field: fourteen time-ordered sequences per lead, after the GEM paper."""
-        from gem_lightning.features.export import to_measurements
-
-        return to_measurements(self)
+        # By name: export builds on these classes, and only this convenience reaches up to it.
+        return import_module("gem_lightning.features.export").to_measurements(self)
 
 
 @dataclass(frozen=True)
