@@ -87,9 +87,9 @@ def test_settings_may_not_change_on_the_way(tmp_path):
     common = ("source.n=2", "source.diagnoses=[sinus]", f"out={tmp_path}")
     run(*common)
     run(*common)
-    with pytest.raises(GemError, match="begun with seed=0, now asked 1"):
+    with pytest.raises(GemError, match="begun with seed=0, got 1"):
         run(*common, "seed=1")
-    with pytest.raises(GemError, match="begun with stage='samples', now asked 'features'"):
+    with pytest.raises(GemError, match="begun with stage='samples', got 'features'"):
         run(*common, "stage=features")
     (tmp_path / "job" / "shards" / "000000.jsonl").write_bytes(b'{"cut')
     with pytest.raises(GemError, match="delete the damaged file and rerun"):
@@ -105,7 +105,7 @@ def test_settings_may_not_change_on_the_way(tmp_path):
     prompt.write_text("Read it.")
     run(*own)
     prompt.write_text("Read it well.")
-    with pytest.raises(GemError, match=r"begun with prompt_sha256='\w{16}', now asked '\w{16}'"):
+    with pytest.raises(GemError, match=r"begun with prompt_sha256='\w{16}', got '\w{16}'"):
         run(*own)
 
 

@@ -111,7 +111,7 @@ def test_several_machines_folders_merge_into_one(tmp_path):
 
 def test_other_settings_doubled_ids_and_empty_folders_are_refused(tmp_path):
     JobFolder(tmp_path / "a", items(2), {"teacher": "compose"})
-    with pytest.raises(JobError, match="begun with teacher='compose', now asked 'openai'"):
+    with pytest.raises(JobError, match="begun with teacher='compose', got 'openai'"):
         JobFolder(tmp_path / "a", items(2), {"teacher": "openai"})
     with pytest.raises(JobError, match="'r1' twice"):
         JobFolder(tmp_path / "b", [*items(2), {"id": "r1"}])

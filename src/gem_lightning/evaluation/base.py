@@ -223,7 +223,7 @@ def answer_all(
         path: JSON lines: ``question_id``, ``text``, ``prompt``, ``model_id``, ``settings`` (a fingerprint) and
             ``likelihoods`` or ``error``.
         progress: Called with (done, total).
-        settings: Everything besides the ids that changes the queries.
+        settings: Everything except the ids that changes the queries.
 
     Raises:
         DataError: The file holds answers of another model or of other settings, or every query failed.

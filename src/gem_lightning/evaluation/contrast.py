@@ -14,6 +14,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.evaluation.base import Prediction, Predictor, Query, Result, read_predictions
 from gem_lightning.evaluation.simulator import SimulatorBenchmark
 from gem_lightning.evaluation.text import read_text
+from gem_lightning.reporting.evaluation import number
 from gem_lightning.reporting.html import Table
 
 
@@ -104,7 +105,7 @@ def _table(
     for quantity, row in results[0].metrics["numbers"].items():
         cells = [_error(result.metrics["numbers"][quantity]) for result in results]
         rows.append([f"{quantity}, mean error, {row['unit']}", *cells])
-    rows.append(["Finding F1", *(_text(r.metrics["findings"]["f1"]["value"], 2) for r in results)])
+    rows.append(["Finding F1", *(number(r.metrics["findings"]["f1"]["value"], 2) for r in results)])
     rows.append(["Numeric claims that agree with the record", *(_percent(a["share"]) for a in agreements)])
     note = (
         f"{benchmark.n} simulated patients unseen in training. Errors are over the texts that quote the quantity, in "
@@ -116,12 +117,8 @@ def _table(
 
 def _error(row: dict[str, Any]) -> str:
     quoted = row["quoted"]["value"]
-    return f"{_text(row['mae']['value'], 1)} ({_percent(quoted)})" if quoted else "not quoted"
-
-
-def _text(value: float | None, digits: int) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+    return f"{number(row['mae']['value'])} ({_percent(quoted)})" if quoted else "not quoted"
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None or not np.isfinite(share) else f"{100 * share:.0f} %"
+    return f"{number(share, 0, 100)} %"

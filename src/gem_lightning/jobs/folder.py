@@ -67,7 +67,7 @@ class JobFolder:
         facts = json.loads((self.path / "job.json").read_text())
         self.suffix, self.block = facts["suffix"], facts["block"]
         if settings is not None:
-            _same_settings(facts["settings"], json.loads(json.dumps(settings, default=str)), self.path)
+            _check_settings(facts["settings"], json.loads(json.dumps(settings, default=str)), self.path)
         self.spans = _block_spans(manifest, self.block)  # (start byte, end byte, items) per block
 
     @property
@@ -176,11 +176,11 @@ def _write_items(manifest: Path, items: Iterable[Item]) -> None:
     write_atomically(manifest, write)
 
 
-def _same_settings(have: dict[str, Any], asked: dict[str, Any], path: Path) -> None:
-    for name in sorted(have.keys() | asked.keys(), key=lambda name: (name != "stage", name)):
-        if have.get(name) != asked.get(name):
+def _check_settings(stored: dict[str, Any], given: dict[str, Any], path: Path) -> None:
+    for name in sorted(stored.keys() | given.keys(), key=lambda name: (name != "stage", name)):
+        if stored.get(name) != given.get(name):
             raise JobError(
-                f"{path} was begun with {name}={have.get(name)!r}, now asked {asked.get(name)!r}; "
+                f"{path} was begun with {name}={stored.get(name)!r}, got {given.get(name)!r}; "
                 "give the same settings to resume, or another out folder"
             )
 

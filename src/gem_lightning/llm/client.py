@@ -272,7 +272,7 @@ class ChatClient:
         """Send until there is an answer: the one place that waits and retries."""
         session, attempt, clock = self._open_session(), 0, asyncio.get_running_loop().time
         while True:
-            while (wait := session.pause_until - clock()) > 0:  # the endpoint has asked everybody to wait
+            while (wait := session.pause_until - clock()) > 0:  # the endpoint has asked all requests to wait
                 await asyncio.sleep(wait)
             try:
                 return await self._post(key, self._shape.body(messages, schema, length))

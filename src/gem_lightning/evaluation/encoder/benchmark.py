@@ -111,16 +111,16 @@ class EncoderBenchmark:
             done += len(table)
             if progress is not None:
                 progress(done, total)
-        figures: dict[str, Any] = {"task": labels.name, "records": {name: len(table) for name, table in parts.items()}}
+        metrics: dict[str, Any] = {"task": labels.name, "records": {name: len(table) for name, table in parts.items()}}
         if encoder.tokenizer is not None:
-            figures["zero_shot"] = self._zero_shot(network, encoder.tokenizer, labels, found["test"], device)
+            metrics["zero_shot"] = self._zero_shot(network, encoder.tokenizer, labels, found["test"], device)
         if "train" in found:
-            figures |= self._probes(found, labels)
+            metrics |= self._probes(found, labels)
         if out is not None:
             Path(out).mkdir(parents=True, exist_ok=True)
             write_embeddings(Path(out) / "embeddings.parquet", found)
         groups = dict(zip(parts["test"].column("id"), parts["test"].column("patient")))
-        return Result("encoder", encoder.name, figures, encoder_report(encoder.name, figures), groups=groups)
+        return Result("encoder", encoder.name, metrics, encoder_report(encoder.name, metrics), groups=groups)
 
     def _tables(self) -> dict[str, EcgTextTable]:
         """Return the available splits; the test split is scored."""

@@ -184,7 +184,7 @@ class Calibration:
 
 
 def calibrate(judge: Judge) -> Calibration:
-    """Let a judge score the planted texts.
+    """Score the planted texts with a judge.
 
     Every correct text must reach :data:`GOOD` of the scale, and lead each planted fault of the same ECG by
     :data:`MARGIN`; an answer that cannot be parsed fails its check.
