@@ -63,7 +63,7 @@ class EpochOrder:
         return order
 
     def _part(self, part: int, epoch: int) -> np.ndarray:
-        """What ``epoch`` takes of the endless row of passes through a part."""
+        """Return ``epoch``'s window of the endless sequence of passes through a part."""
         size, count = self.sizes[part], self.counts[part]
         if count == 0:
             return np.zeros(0, np.int64)
@@ -134,7 +134,7 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
             )
 
     def __len__(self) -> int:
-        """Batches a rank in a whole epoch."""
+        """Return batches a rank in a whole epoch."""
         step = self.batch_size * self.ranks
         return self._dealt // step if self.drop_last or self.ranks > 1 else -(-self._dealt // step)
 
@@ -162,7 +162,7 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
         return ([(epoch, int(i)) for i in batch] for batch in self.batches(epoch)[start:])
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """This rank's batches of an epoch, in order."""
+        """Return this rank's batches of an epoch, in order."""
         size = self.batch_size
         if not self.shuffle:
             order = np.arange(len(self.lengths))
@@ -182,11 +182,11 @@ class LengthBatchSampler(Sampler[list[tuple[int, int]]]):
 
 
 def real_token_share(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
-    """Share of tokens that are no padding when each batch is padded to its longest sample."""
+    """Return share of tokens that are no padding when each batch is padded to its longest sample."""
     padded = sum(len(b) * int(lengths[b].max()) for b in batches)
     return float(sum(int(lengths[b].sum()) for b in batches) / padded)
 
 
 def generator_for(*key: Any) -> np.random.Generator:
-    """Randomness of one sample: a pure function of its key, for example (seed, epoch, index)."""
+    """Return randomness of one sample: a pure function of its key, for example (seed, epoch, index)."""
     return np.random.default_rng([int(k) for k in key])

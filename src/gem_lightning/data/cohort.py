@@ -90,7 +90,7 @@ class SimulatedCohort:
         write_samples(samples, self.path)
 
     def samples(self) -> SampleFile:
-        """The instruction samples; :meth:`prepare` comes first."""
+        """Return the instruction samples; :meth:`prepare` comes first."""
         return SampleFile(self.path)
 
     @property
@@ -133,7 +133,7 @@ def simulate_sample(
     style: str = "brief",
     question: str = DEFAULT_QUESTION,
 ) -> tuple[EcgRecord, dict[str, Any]]:
-    """One simulated record and its instruction sample as a row without its ``ecg`` reference.
+    """Simulate one record and its instruction sample as a row without its ``ecg`` reference.
 
     The text rests on the measurements of the signal, as for a real record; the simulator's own truth is kept in
     ``truth`` for evaluation.

@@ -24,7 +24,7 @@ class GemCollator:
         self.processor = processor
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """A batch from at least one item.
+        """Return a batch from at least one item.
 
         Raises:
             DataError: No sample of the batch has a label to learn from.
@@ -40,12 +40,12 @@ class GemCollator:
         return batch
 
     def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The tensors."""
+        """Return the tensors."""
         return dict(self.processor.pad([{k: v for k, v in item.items() if k != "id"} for item in items]))
 
 
 def count_items(items: Sequence[dict[str, Any]], padded: int) -> dict[str, int]:
-    """What is in a batch.
+    """Count the samples, tokens and data of a batch.
 
     Args:
         items: Of :meth:`gem_lightning.models.GemProcessor.encode`.

@@ -54,7 +54,7 @@ class ModalityDropout:
 
 
 def swap_markers(turns: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The conversation with each pair of ECG and image in the other order.
+    """Swap each pair of ECG and image in a conversation.
 
     A lone ``<image>`` stands for both, ECG first, and becomes ``<image><ecg>``; ``<ecg><image>`` becomes
     ``<image><ecg>`` and the other way round.
@@ -256,7 +256,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         }
 
     def record(self, sample: InstructionSample) -> EcgRecord | None:
-        """The sample's signal under this data set's contract."""
+        """Return the sample's signal under this data set's contract."""
         return sample.read_record(contract=self.contract)
 
     def image(self, sample: InstructionSample, record: EcgRecord | None, seed: int) -> np.ndarray | None:

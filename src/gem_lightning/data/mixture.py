@@ -27,7 +27,7 @@ _THREADS, _BLOCK = 16, 256  # a network drive is slow to confirm one file but an
 
 
 def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequence[InstructionSample]:
-    """Samples by index from a file, shards, a list or an object with ``samples()``.
+    """Return samples by index from a file, shards, a list or an object with ``samples()``.
 
     Args:
         source: ``.json``/``.jsonl``/``.parquet`` file, folder or address of shards, a sequence of samples, or for
@@ -63,7 +63,7 @@ def open_samples(source: Any, paths: Mapping[str, str] | None = None) -> Sequenc
 
 
 def _within(folder: str | os.PathLike[str]) -> str:
-    """What could be meant by a folder that holds no shards itself."""
+    """Suggest files or shards inside a folder that holds no shards itself."""
     shards = sorted(index.parent for index in Path(folder).glob("*/index.json"))
     found = split_files(folder) or shards[:5]
     return f"; name one of {', '.join(map(str, found))}" if found else "; make them with stage=shards"
@@ -186,12 +186,12 @@ class Mixture(Sequence[InstructionSample]):
         self._count()
 
     def order(self, seed: int) -> EpochOrder:
-        """How epochs deal the samples."""
+        """Return the order in which epochs deal the samples."""
         chunks = [part.chunks for part in self.parts]
         return EpochOrder([len(part.kept) for part in self.parts], [part.weight for part in self.parts], chunks, seed)
 
     def report(self) -> str:
-        """What was found, in one line: samples of each part, what is missing, lengths."""
+        """Summarise in one line: samples of each part, missing files, lengths."""
         low, middle, high, most = (round(v) for v in np.percentile(self.lengths, [5, 50, 95, 100]))
         words = f"texts of about {low}-{high} tokens (5-95 %), median {middle}, longest {most}"
         return f"{', '.join(map(str, self.parts))}; {words}"

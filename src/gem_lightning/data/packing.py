@@ -19,7 +19,7 @@ _OVER = 8  # one pack in so many, the last ones, is moved to the next window
 
 
 def pack_lengths(lengths: np.ndarray, room: int) -> list[np.ndarray]:
-    """Indices of samples by pack, nearly as few packs as there can be.
+    """Group samples into packs by length, nearly as few packs as possible; returns their indices.
 
     A pack begins with the sample of middling length; to it come those that fill it best (a subset sum), of up to 32
     samples spread over the lengths that are left, short ones first. Beginning with the longest would use up what fills
@@ -90,11 +90,11 @@ class PackBatchSampler(LengthBatchSampler):
             )
 
     def __len__(self) -> int:
-        """Batches a rank in every epoch."""
+        """Return batches a rank in every epoch."""
         return self._batches
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """This rank's batches of an epoch, in order: the samples of its packs, pack by pack."""
+        """Return this rank's batches of an epoch, in order: the samples of its packs, pack by pack."""
         together = self.batch_size * self.ranks
         packs = self._packs(epoch)
         steps = []
@@ -151,7 +151,7 @@ class PackingCollator(GemCollator):
         self.pack_to = pack_to
 
     def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The tensors; signals and images in the order of their markers.
+        """Return the tensors; signals and images in the order of their markers.
 
         Raises:
             DataError: A sample is longer than a row.

@@ -36,7 +36,7 @@ BLOCK = 512  # samples a chunk: about 60 MB of 12 leads × 5,000 samples
 
 
 def pack(sample: InstructionSample) -> bytes:
-    """One sample as bytes, with its ``ecg_record`` and ``image_bytes``.
+    """Pack one sample as bytes, with its ``ecg_record`` and ``image_bytes``.
 
     A signal value is kept to within its lead's largest magnitude / 65,534; NaN becomes 0.
     """
@@ -101,7 +101,7 @@ class _PackItem:
 
 
 def _write_chunk(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as one chunk file, through litdata's own writer."""
+    """Write rows as one chunk file, through litdata's own writer."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".chunk") as folder:
         writer = _writer(folder)
         for i, row in enumerate(rows):
@@ -211,7 +211,7 @@ def _finish(folder: JobFolder, out: Path, contract: str) -> None:
 
 
 def _name_too(shard: Path, target: Path) -> None:
-    """One file under two names, so that the job folder may be deleted; a copy where the disk knows no such thing."""
+    """Hard-link a file under a second name, so that the job folder may be deleted; copy where links are impossible."""
     if target.exists() and os.path.samefile(shard, target):
         return
 
@@ -285,7 +285,7 @@ class ShardReader(Sequence[InstructionSample]):
         return unpack(self.blob(index)).mapped(self.paths)
 
     def blob(self, index: int) -> memoryview:
-        """The bytes of one item."""
+        """Return the bytes of one item."""
         index = range(len(self))[index]
         chunk = int(np.searchsorted(self.chunks, index, side="right"))
         place = index - (int(self.chunks[chunk - 1]) if chunk else 0)
@@ -310,7 +310,7 @@ class ShardReader(Sequence[InstructionSample]):
 
 
 def is_address(folder: Any) -> bool:
-    """Whether litdata has to fetch it."""
+    """Return whether litdata has to fetch it."""
     return str(folder).startswith(_ADDRESSES)
 
 
@@ -323,7 +323,7 @@ def _cache_folder(address: str, cache: str | os.PathLike[str] | None) -> Path:
 
 
 def _fetch(address: str, folder: Path, name: str) -> None:
-    """One file through litdata's downloader, which lets one process at a time fetch it and moves it there whole."""
+    """Fetch one file through litdata's downloader, which locks against other processes and moves it atomically."""
     try:
         from litdata.streaming.downloader import get_downloader
     except ImportError:

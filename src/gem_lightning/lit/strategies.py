@@ -105,7 +105,7 @@ class AtomicShards(ParallelStrategy):
         return result
 
     def _own(self, folder: Path) -> list[str]:
-        """Names of the files that this process wrote; common files count as the first one's."""
+        """Return names of the files that this process wrote; common files count as the first one's."""
         rank, names = self.global_rank, [path.name for path in folder.iterdir()]
         return [name for name in names if name.startswith(f"__{rank}_") or (rank == 0 and not name.startswith("__"))]
 

@@ -107,7 +107,7 @@ def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Shardi
 
 
 def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **settings: Any) -> GemProcessor:
-    """The processor of a network that :func:`build_gem` makes.
+    """Build the processor of a network that :func:`build_gem` makes.
 
     Args:
         tokenizer: Folder, hub id, or the tokenizer itself; the folder of a whole model provides its own processor.
@@ -133,7 +133,7 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
 
 
 def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str, Any]) -> GemConfig:
-    """The config of a network from the descriptions of its parts, without any weights."""
+    """Build the config of a network from the descriptions of its parts, without any weights."""
     return GemConfig(
         text_config=_part_config(llm, "llama"),
         ecg_config=_ecg_config(ecg),
@@ -143,13 +143,13 @@ def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str,
 
 
 def named_towers(arguments: Mapping[str, Any]) -> list[str | os.PathLike | None]:
-    """Of the arguments of :func:`build_gem`, the files of the ECG and the image tower; None where there are none."""
+    """Return the files of the ECG and the image tower among :func:`build_gem`'s arguments; None if absent."""
     parts = (arguments.get("ecg"), arguments.get("vision"))
     return [part if isinstance(part, (str, os.PathLike)) and part != "none" else None for part in parts]
 
 
 def switches_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the arguments of :func:`build_gem`, the fields of :class:`GemConfig`."""
+    """Return the fields of :class:`GemConfig` among :func:`build_gem`'s arguments."""
     own = [name for name in inspect.signature(build_gem).parameters if name != "switches"]
     return {name: value for name, value in arguments.items() if name not in own and not name.startswith("_")}
 
@@ -166,7 +166,7 @@ def _part_config(source: Source, model_type: str) -> PreTrainedConfig | str | di
 
 
 def _fetched(kind: Any, source: str | os.PathLike) -> Any:
-    """What transformers finds under a folder or hub id.
+    """Load a folder or hub id through transformers.
 
     Raises:
         DataError: There is no such folder, and the hub has no such model or cannot be reached.
@@ -200,7 +200,7 @@ def _assemble(
     switches: Mapping[str, Any],
     shard: Sharding | None,
 ) -> GemForConditionalGeneration:
-    """A network of pretrained parts and random ones; a part that is loaded is never drawn first."""
+    """Build a network of pretrained and random parts; a loaded part is never initialised first."""
     config = make_config(llm, ecg, vision, switches)
     config.dtype = dtype
     tower = ecg.get("checkpoint") if isinstance(ecg, Mapping) else ecg
@@ -225,12 +225,12 @@ _SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """The packaged tokenizer of 640 tokens, learned from composed interpretations (see :func:`learn_tokenizer`)."""
+    """Load the packaged tokenizer of 640 tokens, learned from composed interpretations (:func:`learn_tokenizer`)."""
     return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED), **_SPECIAL)
 
 
 def learn_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer whose digits stand alone, so that a network can learn numbers place by place.
+    """Learn a byte-level BPE tokenizer with single digits, so that a network can learn numbers digit by digit.
 
     Args:
         texts: To learn the merges from.

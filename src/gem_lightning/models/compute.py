@@ -47,7 +47,7 @@ class Kernels:
 
 
 def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """A dtype of weights by its name.
+    """Return a dtype of weights by its name.
 
     Raises:
         GemError: There is none of this name.
@@ -121,6 +121,6 @@ def compile_layers(model: nn.Module, backend: bool | str = True) -> None:
 
 
 def language_layers(model: Any) -> list[Any]:
-    """The layers of the language model of a ``GemForConditionalGeneration`` or a peft wrapper of it, in order."""
+    """List the language model's layers of a ``GemForConditionalGeneration`` or a peft wrapper of it, in order."""
     body = model.get_base_model().model if hasattr(model, "get_base_model") else model.model
     return [module for module in body.language_model.modules() if isinstance(module, GradientCheckpointingLayer)]

@@ -161,7 +161,7 @@ class GemConfig(PreTrainedConfig):
 
 
 def _sub_config(value: Any, model_type: str, defaults: dict[str, Any]) -> Any:
-    """A nested config as an object; None stays None (the part does not exist)."""
+    """Return a nested config as an object; None stays None (the part does not exist)."""
     if value is None or isinstance(value, PreTrainedConfig):
         return value
     fields = dict(defaults if value == "published" else value)

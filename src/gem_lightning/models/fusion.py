@@ -13,7 +13,7 @@ from gem_lightning.render.fit import best_grid
 
 
 def build_projector(kind: str, width_in: int, width_out: int) -> nn.Module:
-    """A projector by its published name.
+    """Build a projector by its published name.
 
     Args:
         kind: ``linear``, or ``mlpNx_gelu`` for N linear layers with exact GELU between them.
@@ -39,7 +39,7 @@ def build_projector(kind: str, width_in: int, width_out: int) -> nn.Module:
 
 
 def kept_window(size: tuple[int, int], grid: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of a feature grid that show the image and not its padding.
+    """Return rows and columns of a feature grid that show the image and not its padding.
 
     Args:
         size: (width, height) of the image, pixels.
@@ -66,7 +66,7 @@ def count_image_tokens(
     tile_size: int,
     pinpoints: Sequence[Sequence[int]] | None,
 ) -> int:
-    """Tokens that :func:`merge_tiles` makes of one image, without any features.
+    """Count the tokens that :func:`merge_tiles` makes of one image, without any features.
 
     Args:
         tiles: Number of tiles of the image.
@@ -97,7 +97,7 @@ def merge_tiles(
     pinpoints: Sequence[Sequence[int]] | None,
     newline: Tensor | None,
 ) -> Tensor:
-    """The tokens of one image's tiles as one sequence.
+    """Merge the tokens of one image's tiles into one sequence.
 
     ``flat`` concatenates the tiles. ``spatial`` keeps the overview first and reads the grid of the other tiles row by
     row across tiles; ``spatial_unpad`` also drops the rows or columns of padding and ends each row with a newline

@@ -73,7 +73,7 @@ def check_lora(fields: Mapping[str, Any]) -> None:
 
 
 def plain_name(name: str) -> str | None:
-    """A parameter's name without peft's wrapping; None for the copies that peft keeps of what it replaced.
+    """Strip peft's wrapping from a parameter's name; None for the copies that peft keeps of replaced parameters.
 
     The halves of an adapter are ``<layer>.lora_A.weight`` and ``<layer>.lora_B.weight``.
     """
@@ -84,7 +84,7 @@ def plain_name(name: str) -> str | None:
 
 
 def base_name(name: str) -> str:
-    """The base's own name for a tensor of it under peft's wrapping."""
+    """Return the base's own name for a tensor of it under peft's wrapping."""
     return re.sub(r"\.(base_layer|original_module)\b", "", name.removeprefix(PEFT_PREFIX))
 
 

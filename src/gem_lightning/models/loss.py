@@ -26,7 +26,7 @@ def next_token_loss(
     num_items_in_batch: Tensor | int | None = None,
     how: str = "auto",
 ) -> Tensor:
-    """Mean cross-entropy over the labelled positions; equal to the plain loss over all logits.
+    """Compute the mean cross-entropy over the labelled positions; equal to the plain loss over all logits.
 
     Only positions whose next label counts reach ``head``, in chunks whose logits are recomputed in the backward pass,
     so memory does not grow with batch or length. Where Liger is installed (arXiv:2410.10989) its fused kernel takes the
@@ -80,7 +80,7 @@ def check_loss(how: str, device_type: str | None = None) -> None:
 
 
 def _fuses(how: str, head: nn.Module, states: Tensor) -> bool:
-    """Whether Liger's kernel computes this loss; it reads a plain weight, and needs a label."""
+    """Return whether Liger's kernel computes this loss; it reads a plain weight, and needs a label."""
     if how == "liger":
         check_loss(how, states.device.type)
         return True

@@ -73,7 +73,7 @@ class GemModel(GemPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The language model's embedding table."""
+        """Return the language model's embedding table."""
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -154,7 +154,7 @@ class GemModel(GemPreTrainedModel):
         pixel_values: Tensor | Sequence[Tensor] | None = None,
         image_sizes: Tensor | Sequence[Sequence[int]] | None = None,
     ) -> Tensor:
-        """The language model's input: word embeddings with ECG and image features at their placeholders.
+        """Return the language model's input: word embeddings with ECG and image features at their placeholders.
 
         Args:
             input_ids: (B, S), placeholders expanded.
@@ -229,11 +229,11 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
-        """The head."""
+        """Return the head."""
         return self.lm_head
 
     def embed_inputs(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The fused embeddings (B, S, H), see :meth:`GemModel.embed_inputs`."""
+        """Return the fused embeddings (B, S, H), see :meth:`GemModel.embed_inputs`."""
         return self.model.embed_inputs(*args, **kwargs)
 
     def forward(

@@ -45,7 +45,7 @@ def _part(part: Mapping[str, Any]) -> str:
 
 
 def without_markers(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """A conversation whose markers, and the line breaks that end them, are gone."""
+    """Return a conversation whose markers, and the line breaks that end them, are gone."""
     return [{"from": message["from"], "value": _MARKER_LINE.sub("", message["value"])} for message in messages]
 
 

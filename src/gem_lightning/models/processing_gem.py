@@ -112,7 +112,7 @@ class GemProcessor(ProcessorMixin):
         return normalise(tiles, own.image_mean, own.image_std), (int(size[0]), int(size[1]))
 
     def image_tokens(self, size: tuple[int, int] | None = None, tiles: int = 1) -> int:
-        """Tokens of an image of ``size`` (width, height) cut into ``tiles``."""
+        """Return tokens of an image of ``size`` (width, height) cut into ``tiles``."""
         own = self.image
         if size is None and (own.image_mode == "anyres" or tiles > 1):
             raise DataError("expected the sizes of the images for anyres, got none; pass images or image_sizes")
@@ -317,7 +317,7 @@ def _conversations(text: str | Sequence[str] | None, conversations: Sequence[Any
 
 
 def as_device(batch: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype | None = None) -> dict[str, Any]:
-    """A batch on a device, its signals and images in ``dtype``."""
+    """Return a batch on a device, its signals and images in ``dtype``."""
 
     def move(value: Any) -> Any:
         if isinstance(value, list):

@@ -54,7 +54,7 @@ class Sharding:
 
 
 def sharded_units(model: nn.Module) -> list[nn.Module]:
-    """What is gathered and freed as one: layers of the language model and the image tower, and the ECG tower.
+    """List the modules that are gathered and freed as one: layers of the language model and image tower, the ECG tower.
 
     Sharding renames a module's class, by which transformers knows what an image tower can record: so its layers.
     """

@@ -22,7 +22,7 @@ Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
 def baseline_wander(
     samples: int, fs: float, amplitudes: np.ndarray, frequencies: np.ndarray, phases: np.ndarray, gains: np.ndarray
 ) -> np.ndarray:
-    """A slow wander: a sum of cosines, scaled per lead.
+    """Generate a slow wander: a sum of cosines, scaled per lead.
 
     Args:
         samples: Length T.
@@ -224,14 +224,14 @@ class Augment:
         self.steps = list(steps)
 
     def __call__(self, ecg: Tensor, rng: np.random.Generator) -> Tensor:
-        """All steps on (B, leads, samples)."""
+        """Return all steps on (B, leads, samples)."""
         for step in self.steps:
             ecg = step(ecg, rng)
         return ecg
 
 
 def original_augmentations() -> Augment:
-    """What ECG-CoCa was pre-trained with: baseline wander (p 0.5), CutMix (p 0.5) and random masking (p 0.3)."""
+    """Return ECG-CoCa's augmentations: baseline wander (p 0.5), CutMix (p 0.5) and random masking (p 0.3)."""
     return Augment([BaselineWander(0.5), CutMix(0.5), RandomMasking(0.3, original=True)])
 
 

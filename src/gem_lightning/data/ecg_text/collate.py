@@ -21,7 +21,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:
-    """A lower-case tokenizer in BERT's form, of the most frequent words of ``texts``, single digits and letters.
+    """Train a lower-case tokenizer in BERT's form on the most frequent words of ``texts``, single digits and letters.
 
     Single digits let a small model relate values it never saw whole; an unknown word is spelled. Equal texts give an
     equal vocabulary, which the trainers of the ``tokenizers`` library do not promise.
@@ -61,7 +61,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:
 
 
 def load_tokenizer(source: str | os.PathLike) -> Any:
-    """The tokenizer of a text tower, from a folder or hub id.
+    """Return the tokenizer of a text tower, from a folder or hub id.
 
     Raises:
         DataError: There is none, or it has no padding token.
@@ -80,7 +80,7 @@ def load_tokenizer(source: str | os.PathLike) -> Any:
 def tokenizer_for(
     source: str | os.PathLike | None, texts: Iterable[str], vocab_size: int, folder: str | os.PathLike
 ) -> Any:
-    """The tokenizer at ``source``; None takes the one in ``folder`` or learns one there, so that a run can resume."""
+    """Return the tokenizer at ``source``; None takes the one in ``folder`` or learns one there, for resumed runs."""
     if source is not None:
         return load_tokenizer(source)
     place = Path(folder)
@@ -105,7 +105,7 @@ def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int = 77) -> 
 
 
 def some_sentences(text: str, share: float, rng: np.random.Generator) -> str:
-    """A random ``share`` of the sentences of ``text``, at least one, in their order."""
+    """Return a random ``share`` of the sentences of ``text``, at least one, in their order."""
     sentences = _SENTENCE_END.split(text)
     kept = rng.uniform(size=len(sentences)) < share
     kept[rng.integers(len(sentences))] = True
@@ -131,7 +131,7 @@ class EcgTextCollator:
         self.keep_sentences, self.seed = keep_sentences, seed
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """A batch from at least one item."""
+        """Return a batch from at least one item."""
         texts = [item["text"] for item in items]
         if self.keep_sentences < 1:
             keys = ([self.seed, item["epoch"], item["index"]] for item in items)

@@ -73,11 +73,11 @@ class EcgTextTable(Sequence[EcgText]):
         return EcgText(**(row | {"codes": tuple(row["codes"])}))
 
     def column(self, name: str) -> list[Any]:
-        """One field of all pairs."""
+        """Return one field of all pairs."""
         return self.table.column(name).to_pylist()
 
     def split(self, name: str | None) -> EcgTextTable:
-        """The pairs of ``train``, ``val`` or ``test``; None keeps all.
+        """Return the pairs of ``train``, ``val`` or ``test``; None keeps all.
 
         Raises:
             DataError: No pair has it.
@@ -130,7 +130,7 @@ def open_pairs(
 
 
 def split_of(patient: str, seed: int = 0, val: float = 0.05, test: float = 0.1) -> str:
-    """The split of a patient where the data set names none: a hash, so that it never changes.
+    """Return the split of a patient where the data set names none: a hash, so that it never changes.
 
     Args:
         patient: Name of the patient.
@@ -291,7 +291,7 @@ class EcgTextDataset(Dataset[dict[str, Any]]):
         return item
 
     def signal(self, pair: EcgText) -> np.ndarray:
-        """The pair's ECG as the encoder reads it, float32 (12, T)."""
+        """Return the pair's ECG as the encoder reads it, float32 (12, T)."""
         try:
             record = RecordRef.parse(pair.ecg).read(contract=self.contract)
             if self.contract == "clean" and record.fs != self.fs:

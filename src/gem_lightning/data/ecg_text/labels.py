@@ -64,7 +64,7 @@ def label_set(
     prompts: Mapping[str, Sequence[str]] | None = None,
     minimum: int = 10,
 ) -> LabelSet:
-    """A label set by name.
+    """Return a label set by name.
 
     Args:
         task: ``ptbxl_super``, ``ptbxl_sub``, ``ptbxl_form``, ``ptbxl_rhythm``, ``ptbxl_diagnostic``, ``ptbxl_all``;
@@ -147,5 +147,5 @@ def _ptbxl(task: str, folder: str | os.PathLike | None) -> LabelSet:
 
 
 def _subclass(label: str, rows: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-    """The statements that make up a subclass, all of them: their mean represents it."""
+    """Return the statements that make up a subclass, all of them: their mean represents it."""
     return tuple(row["description"] for row in rows.values() if row["diagnostic_subclass"] == label)

@@ -145,7 +145,7 @@ def _state(path: Path) -> dict[str, Tensor]:
 
 
 def _stored(path: Path, wanted: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of a checkpoint's weights."""
+    """Return names and values of a checkpoint's weights."""
     if path.is_file():
         tensors = {name.removeprefix("net."): value for name, value in _state(path).items()}
         check_fit(tensors, wanted, optional=())

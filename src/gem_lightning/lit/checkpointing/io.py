@@ -45,7 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise cannot_write(final, error) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """A checkpoint of any strategy: a file, or shards put together.
+        """Load a checkpoint of any strategy: a file, or assembled shards.
 
         Raises:
             CheckpointError: It is no training checkpoint.
@@ -78,7 +78,7 @@ def cannot_write(path: Path, error: BaseException) -> CheckpointError:
 
 
 def assembled(folder: Path) -> dict[str, Any]:
-    """The shards of a folder as one checkpoint in CPU memory, as ``strategy=single`` would have written it.
+    """Assemble the shards of a folder into one checkpoint in CPU memory, as ``strategy=single`` writes it.
 
     Raises:
         CheckpointError: The folder holds no shards.
@@ -97,7 +97,7 @@ def assembled(folder: Path) -> dict[str, Any]:
 
 
 def numbered(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state by names of parameters, as torch's own by their numbers within the groups."""
+    """Return an optimiser's state by names of parameters, as torch's own by their numbers within the groups."""
     number = {name: i for i, name in enumerate(name for group in state["param_groups"] for name in group["params"])}
     return {
         "state": {number[name]: value for name, value in state["state"].items()},

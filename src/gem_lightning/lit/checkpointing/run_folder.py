@@ -58,7 +58,7 @@ def set_aside(checkpoints: Path, others: Sequence[Path], resumed_from: Path | No
 
 
 def _step_of(checkpoint: Path, steps: Sequence[Path]) -> Path | None:
-    """Which of a folder's checkpoints this one is, perhaps by a link; None where it is a file of its own."""
+    """Return which of a folder's checkpoints this one is, perhaps by a link; None for a file elsewhere."""
     return next((path for path in steps if path.resolve() == checkpoint.resolve()), None)
 
 

@@ -36,7 +36,7 @@ class ChatFormat:
     masks: str | None = None
 
     def pieces(self, conversation: Sequence[Message], generate: bool = False) -> list[Piece]:
-        """The prompt of a conversation.
+        """Return the prompt of a conversation.
 
         Args:
             conversation: Messages ``{"from": "human" | "gpt", "value": text}``.
@@ -70,13 +70,13 @@ class ChatFormat:
 
 @cache
 def chat_formats() -> dict[str, ChatFormat]:
-    """Every named format."""
+    """Return every named format."""
     text = Path(__file__).with_name("chat_formats.yaml").read_text(encoding="utf-8")
     return {name: ChatFormat(**content) for name, content in yaml.safe_load(text).items()}
 
 
 def chat_format(chat: str | ChatFormat | Mapping[str, Any]) -> ChatFormat:
-    """A format by its name, its fields, or itself.
+    """Return a format by its name, its fields, or itself.
 
     Raises:
         DataError: There is no such format, or a field is unknown.
@@ -94,7 +94,7 @@ def chat_format(chat: str | ChatFormat | Mapping[str, Any]) -> ChatFormat:
 
 
 def plain_chat(chat: str | ChatFormat | Mapping[str, Any]) -> str | dict[str, Any]:
-    """A format as JSON can hold it."""
+    """Return a format as JSON can hold it."""
     return asdict(chat) if isinstance(chat, ChatFormat) else chat if isinstance(chat, str) else dict(chat)
 
 
@@ -164,7 +164,7 @@ def tokenize_conversation(
 
 
 def template_pieces(conversation: Sequence[Message], tokenizer: Any, generate: bool = False) -> list[Piece]:
-    """The prompt that a tokenizer's own chat template makes, answers and what ends them learnt.
+    """Render a conversation with the tokenizer's own chat template; answers and their end tokens are learned.
 
     Raises:
         DataError: The tokenizer has no template, or its template hides an answer.

@@ -75,7 +75,7 @@ def encode_whole(
 
 
 def encode_text(text: str, tokenizer: Any, special: bool = True) -> list[tuple[int, int, int]]:
-    """Tokens of a text with the characters they stand for.
+    """Tokenize a text and return its tokens with the characters that they cover.
 
     Converted SentencePiece tokenizers add the leading blank only where the text does not begin with one; the slow ones
     that the published models were trained with always add it. This does as the slow ones do.
@@ -99,7 +99,7 @@ def encode_text(text: str, tokenizer: Any, special: bool = True) -> list[tuple[i
 
 
 def _always_blank(tokenizer: Any) -> Any:
-    """The backend of a ``legacy`` SentencePiece tokenizer with the blank before every stretch of text, made once."""
+    """Return the backend of a ``legacy`` SentencePiece tokenizer that prepends a blank to every text, made once."""
     backend = tokenizer.__dict__.get("_gem_always_blank")
     if backend is None:
         backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

@@ -83,7 +83,7 @@ def load_tensors(
 
 
 def _optional(config: GemConfig, wanted: Mapping[str, Any]) -> list[str]:
-    """Names that a checkpoint may lack: randomly initialised parts, tied and unused weights."""
+    """Return names that a checkpoint may lack: randomly initialised parts, tied and unused weights."""
     prefixes = [PARTS[part] for part in config.fresh_parts or ()] + ["model.vision_tower.head."]
     names = [name for name in wanted if name.startswith(tuple(prefixes)) or name == "model.image_newline"]
     return [*names, "lm_head.weight"] if config.tie_word_embeddings else names

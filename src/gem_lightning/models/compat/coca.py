@@ -24,7 +24,7 @@ PUBLISHED_CONFIG: dict[str, Any] = {
 
 
 def read_config(config: str | os.PathLike | Mapping[str, Any] | None) -> dict[str, Any]:
-    """A configuration in the published form, from a JSON file or a mapping; None means the published one.
+    """Return a configuration in the published form, from a JSON file or a mapping; None means the published one.
 
     Raises:
         CheckpointError: The file is not JSON or lacks ``embed_dim`` and ``ecg_cfg``.
@@ -48,7 +48,7 @@ def read_config(config: str | os.PathLike | Mapping[str, Any] | None) -> dict[st
 
 
 def ecg_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The published ``ecg_cfg`` as keyword arguments of ``EcgTransformer``."""
+    """Return the published ``ecg_cfg`` as keyword arguments of ``EcgTransformer``."""
     ecg = config["ecg_cfg"]
     return {
         "leads": ecg.get("lead_num", 12),
@@ -63,7 +63,7 @@ def ecg_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_state_dict(checkpoint: str | os.PathLike | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a checkpoint without the ``module.`` that DDP puts before every key.
+    """Read the weights of a checkpoint without the ``module.`` that DDP puts before every key.
 
     Args:
         checkpoint: A ``torch.save`` file (mapped into memory, so that unused parts cost nothing), a ``.safetensors``
@@ -121,7 +121,7 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
 
 
 def find_files(folder: Path) -> tuple[Path, Path]:
-    """The one checkpoint and the ``coca.json`` of a folder that :func:`save_coca` wrote.
+    """Return the one checkpoint and the ``coca.json`` of a folder that :func:`save_coca` wrote.
 
     Raises:
         CheckpointError: There is none, or more than one checkpoint.
@@ -136,7 +136,7 @@ def find_files(folder: Path) -> tuple[Path, Path]:
 
 
 def original_config(model: Any) -> dict[str, Any]:
-    """The configuration of an ``EcgCoCa`` in the published form, with ``compat`` and ``logit_bias`` added."""
+    """Return the configuration of an ``EcgCoCa`` in the published form, with ``compat`` and ``logit_bias`` added."""
     tower, text, decoder = model.ecg, model.text, model.text_decoder
     blocks = tower.transformer.resblocks
     config: dict[str, Any] = {

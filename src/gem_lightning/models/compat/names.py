@@ -67,12 +67,12 @@ def to_ours(name: str, layout: Iterable[tuple[str, str]]) -> str | None:
 
 
 def to_theirs(name: str, layout: Iterable[tuple[str, str]]) -> str | None:
-    """The published name of one of our tensors, or None where the layout does not know it."""
+    """Return the published name of one of our tensors, or None where the layout does not know it."""
     return next((theirs + name[len(ours) :] for ours, theirs in layout if name.startswith(ours)), None)
 
 
 def translate(tensors: Mapping[str, Any], layout: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """Tensors under our names, without buffers that are computed.
+    """Return tensors under our names, without buffers that are computed.
 
     Raises:
         CheckpointError: The layout does not know a name.
@@ -89,7 +89,7 @@ def translate(tensors: Mapping[str, Any], layout: tuple[tuple[str, str], ...]) -
 
 
 def parts_of(names: Iterable[str]) -> set[str]:
-    """Which parts (keys of :data:`PARTS`) tensors under our names belong to."""
+    """Return which parts (keys of :data:`PARTS`) tensors under our names belong to."""
     names = list(names)
     return {part for part, prefix in PARTS.items() if any(name.startswith(prefix) for name in names)}
 

@@ -47,7 +47,7 @@ def load_original(
     changes: Changes | None = None,
     **settings: Any,
 ) -> tuple[Any, GemProcessor]:
-    """A GEM, PULSE or LLaVA folder as our network and its processor.
+    """Load a GEM, PULSE or LLaVA folder as our network and its processor.
 
     ECG weights come from the checkpoint where it has them; image weights only if its config has
     ``unfreeze_mm_vision_tower``, else from the tower's own folder if there is one. Weights in neither are randomly
@@ -98,7 +98,7 @@ class Survey:
     tensors: Tensors
 
     def processor(self, **settings: Any) -> GemProcessor:
-        """The processor that fits; ``settings`` override config.json."""
+        """Return the processor that fits; ``settings`` override config.json."""
         tokenizer = read_tokenizer(self.root, self.config)
         fields = {
             "chat": CHATS.get(self.config.text_config.model_type, "template"),
@@ -176,7 +176,7 @@ def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None
 
 
 def _read(folder: Path, base: PathLike | None) -> tuple[Path, Tensors]:
-    """The folder with config.json, and all tensors under their published names, adapters over the base's."""
+    """Return the folder with config.json, and all tensors under their published names, adapters over the base's."""
     adapters = [folder / name for name in ADAPTERS if (folder / name).is_file()]
     root = folder
     if not weight_files(folder):
@@ -282,7 +282,7 @@ def _config(raw: Mapping[str, Any], named: Tensors, ecg: EcgConfig, vision: PreT
 
 
 def text_config_from(raw: Mapping[str, Any]) -> PreTrainedConfig:
-    """The language model's own config inside a LLaVA config.json.
+    """Return the language model's own config inside a LLaVA config.json.
 
     Raises:
         CheckpointError: The family is not known.
@@ -304,7 +304,7 @@ def _image_mode(raw: Mapping[str, Any]) -> str:
 
 
 def read_tokenizer(folder: Path, config: GemConfig) -> Any:
-    """The tokenizer of a folder.
+    """Return the tokenizer of a folder.
 
     Raises:
         CheckpointError: There is none, or its size and the embedding table's differ.
@@ -331,7 +331,7 @@ def _compact(dtypes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) -> dict[str, Any]:
-    """A config.json of the published form for a network that has none, and the towers' sizes next to it."""
+    """Return a config.json of the published form for a network that has none, and the towers' sizes next to it."""
     text = config.text_config.to_dict()
     ours = {value: key for key, value in FAMILIES.items()}
     raw = {key: value for key, value in text.items() if key not in ("model_type", "dtype", "rope_parameters")}

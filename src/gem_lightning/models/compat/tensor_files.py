@@ -64,11 +64,11 @@ class LazyTensor:
         return tensor[index]
 
     def get_dtype(self) -> str:
-        """The dtype by its name in the file, as transformers' loader expects it."""
+        """Return the dtype by its name in the file, as transformers' loader expects it."""
         return _CODES[self.dtype]
 
     def get_shape(self) -> list[int]:
-        """The shape, as transformers' loader expects it."""
+        """Return the shape, as transformers' loader expects it."""
         return list(self.shape)
 
 
@@ -76,7 +76,7 @@ Tensors = dict[str, LazyTensor | Tensor]
 
 
 def open_safetensors(path: Path) -> dict[str, LazyTensor]:
-    """Every tensor of a file, unread.
+    """Return every tensor of a file, unread.
 
     Raises:
         CheckpointError: The file is cut off or damaged.
@@ -113,7 +113,7 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
 
 
 def open_bin(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a ``torch.save`` file, mapped where the file allows it; nothing in it is executed.
+    """Open every tensor of a ``torch.save`` file, mapped where the file allows it; nothing in it is executed.
 
     Raises:
         CheckpointError: The file needs code to be unpickled, is cut off, or holds no tensors.
@@ -131,12 +131,12 @@ def open_bin(path: Path) -> dict[str, Tensor]:
 
 
 def open_file(path: Path) -> Tensors:
-    """Every tensor of a ``.safetensors`` or ``.bin`` file."""
+    """Return every tensor of a ``.safetensors`` or ``.bin`` file."""
     return dict(open_safetensors(path) if path.suffix == ".safetensors" else open_bin(path))
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a folder: one file, or the shards that an index names; empty where there are none.
+    """Return the weight files of a folder: one file, or the shards that an index names; empty where there are none.
 
     Raises:
         CheckpointError: An index names a file that does not exist or is in another folder.
@@ -162,7 +162,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def open_folder(folder: Path) -> Tensors:
-    """Every tensor of a model folder, unread.
+    """Return every tensor of a model folder, unread.
 
     Raises:
         CheckpointError: There are no weights, a file is damaged, or a shard lacks a tensor of the index.

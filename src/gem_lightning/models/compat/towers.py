@@ -22,7 +22,7 @@ HUB_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja
 
 
 def resolve(name: PathLike | None, folder: Path | None = None) -> Path | None:
-    """A path that exists: ``name`` itself, or relative to ``folder``, or to its parent; None where there is none."""
+    """Return an existing path: ``name`` itself, or relative to ``folder`` or its parent; None if there is none."""
     if not name:
         return None
     places = [Path(name)] if folder is None else [folder / name, folder.parent / name, Path(name)]
@@ -30,7 +30,7 @@ def resolve(name: PathLike | None, folder: Path | None = None) -> Path | None:
 
 
 def from_hub(name: PathLike, cached_only: bool = False) -> Path | None:
-    """The local copy of a hub repository, downloaded unless ``cached_only``; None where it cannot be had."""
+    """Return the local copy of a hub repository, downloaded unless ``cached_only``; None where it is unavailable."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -41,7 +41,7 @@ def from_hub(name: PathLike, cached_only: bool = False) -> Path | None:
 
 
 def ecg_config_from(tensors: Mapping[str, Any], given: PathLike | Mapping[str, Any] | None) -> EcgConfig:
-    """Sizes of an ECG tower: the given configuration in the published form, else read from the tensors' shapes.
+    """Return sizes of an ECG tower: the given configuration in the published form, else read from the tensors' shapes.
 
     Args:
         tensors: The tower's tensors under its own names (``conv1.weight`` and so on).
@@ -72,7 +72,7 @@ def ecg_config_from(tensors: Mapping[str, Any], given: PathLike | Mapping[str, A
 
 
 def read_ecg_tower(source: PathLike) -> dict[str, Any]:
-    """Tensors of an ECG tower under its own names, from ECG-CoCa's checkpoint or a folder of ours.
+    """Return tensors of an ECG tower under its own names, from ECG-CoCa's checkpoint or a folder of ours.
 
     Raises:
         CheckpointError: There is none at ``source``.
@@ -86,7 +86,7 @@ def read_ecg_tower(source: PathLike) -> dict[str, Any]:
 
 
 def ecg_config_of(source: PathLike) -> EcgConfig:
-    """Sizes of the ECG tower in a checkpoint or a folder of ours."""
+    """Return sizes of the ECG tower in a checkpoint or a folder of ours."""
     path = Path(source)
     if (path / "config.json").is_file():
         fields = json.loads((path / "config.json").read_text(encoding="utf-8")).get("ecg_config")
@@ -96,7 +96,7 @@ def ecg_config_of(source: PathLike) -> EcgConfig:
 
 
 def vision_config_from(place: Path | None, tensors: Mapping[str, Any], name: PathLike | None) -> PreTrainedConfig:
-    """Sizes of an image tower: from its folder, else the published one where the shapes are its own.
+    """Return sizes of an image tower: from its folder, else the published one where the shapes are its own.
 
     Args:
         place: The tower's folder, or None.
@@ -120,7 +120,7 @@ def vision_config_from(place: Path | None, tensors: Mapping[str, Any], name: Pat
 
 
 def read_vision_tower(place: Path) -> Tensors:
-    """Tensors of an image tower's folder under our names; a text tower in it is ignored."""
+    """Return tensors of an image tower's folder under our names; a text tower in it is ignored."""
     found = open_folder(place)
     has_text = any(name.startswith("text_model.") for name in found)
     kept = {name: value for name, value in found.items() if not has_text or name.startswith("vision_model.")}

@@ -32,7 +32,7 @@ def bert_text_encoder(
     pooler: str = "mean_pooler",
     projection: str | None = "linear",
 ) -> HFTextEncoder:
-    """A BERT-like text tower that returns its embedding and its tokens.
+    """Build a BERT-like text tower that returns its embedding and its tokens.
 
     Args:
         source: A folder or hub id of a BERT or RoBERTa, or its configuration as a mapping (then from scratch).
@@ -73,7 +73,7 @@ def bert_text_encoder(
 def caption_decoder(
     *, vocab_size: int, width: int = 768, layers: int = 12, heads: int = 8, context_length: int = 76
 ) -> MultimodalTransformer:
-    """The causal decoder that cross-attends to ECG tokens, with every parameter initialised.
+    """Build the causal decoder that cross-attends to ECG tokens, with every parameter initialised.
 
     open_clip's own initialisation names an attribute that does not exist, so that its ``text_projection`` stays
     uninitialised memory; the scales here are the ones it intends.
@@ -155,7 +155,7 @@ class EcgCoCa(nn.Module):
         text_tower: str | os.PathLike | None = None,
         compat: Compat | None = None,
     ) -> EcgCoCa:
-        """A model from a checkpoint in the published layout; nothing is fetched, all weights come from the file.
+        """Return a model from a checkpoint in the published layout; nothing is fetched, all weights come from the file.
 
         Args:
             checkpoint: ``cpt_wfep_epoch_20.pt``, a mapping of its keys, or a folder that ``save_coca`` wrote.
@@ -266,7 +266,7 @@ def build_coca(
 
 
 def _text_source(text_cfg: Mapping[str, Any], config: Any) -> str | Path | dict[str, Any]:
-    """Where the text tower's sizes are: a folder next to the configuration, or BERT-base for MedCPT."""
+    """Return the source of the text tower's sizes: a folder next to the configuration, or BERT-base for MedCPT."""
     name = text_cfg.get("hf_model_name")
     if name is None or name == MEDCPT:
         return BERT_BASE

@@ -45,7 +45,7 @@ class CocaObjective:
         return self.losses(network(batch["ecg_values"], batch["input_ids"]), getattr(network, "pad_id", 0))
 
     def losses(self, out: Mapping[str, Tensor], pad_id: int = 0) -> dict[str, Tensor]:
-        """The losses from what ``EcgCoCa.forward`` returned; labels equal to ``pad_id`` do not count.
+        """Compute the losses from ``EcgCoCa.forward``'s outputs; labels equal to ``pad_id`` do not count.
 
         Raises:
             DataError: There is a caption loss but no decoder.
@@ -81,7 +81,7 @@ class CocaObjective:
 
 
 def _share_of_tokens(counted: Tensor, world: int) -> Tensor | float:
-    """This process's tokens over the mean of all processes; turns means of tokens into parts of the global mean."""
+    """Return this process's tokens over the mean of all processes, which weights local means into the global one."""
     if world == 1:
         return 1.0
     total = counted.sum().to(torch.float32)

@@ -51,7 +51,7 @@ class EcgMaskedAutoencoder(nn.Module):
         return parts.transpose(1, 2).flatten(2)
 
     def forward(self, ecg: Tensor, keep: Tensor | None = None) -> dict[str, Tensor]:
-        """Mean squared error over the hidden patches, each normalised to mean 0 and variance 1.
+        """Return mean squared error over the hidden patches, each normalised to mean 0 and variance 1.
 
         Args:
             ecg: (B, leads, samples), mV.

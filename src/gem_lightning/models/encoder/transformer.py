@@ -98,7 +98,7 @@ class EcgTransformer(nn.Module):
         config: str | os.PathLike | Mapping[str, Any] | None = None,
         dtype: torch.dtype | None = None,
     ) -> EcgTransformer:
-        """The ECG tower of an ECG-CoCa checkpoint; no text tower is built or read.
+        """Return the ECG tower of an ECG-CoCa checkpoint; no text tower is built or read.
 
         Args:
             checkpoint: ``cpt_wfep_epoch_20.pt``, a file or mapping in its layout, or the tower's own keys alone.
@@ -121,7 +121,7 @@ class EcgTransformer(nn.Module):
         return tower.eval()
 
     def embed(self, ecg: Tensor, keep: Tensor | None = None) -> Tensor:
-        """The first block's input: class token and patches with their positions, before ln_pre.
+        """Return the first block's input: class token and patches with their positions, before ln_pre.
 
         Args:
             ecg: (B, leads, samples), mV.
@@ -147,7 +147,7 @@ class EcgTransformer(nn.Module):
         return torch.cat([first.to(patches.dtype), patches], dim=1)
 
     def forward(self, ecg: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Tokens of the last block, class token first, before ln_post: what a language model reads.
+        """Return tokens of the last block, class token first, before ln_post: what a language model reads.
 
         Args:
             ecg: (B, leads, samples), mV; cast to the parameters' dtype.
@@ -171,7 +171,7 @@ class EcgTransformer(nn.Module):
         return tokens[:, 0] @ self.proj, tokens[:, 1:]
 
     def pool(self, ecg: Tensor) -> Tensor:
-        """The class token after ln_post, projected: (B, leads, samples) -> (B, D), not normalised."""
+        """Return the class token after ln_post, projected: (B, leads, samples) -> (B, D), not normalised."""
         return self.ln_post(self(ecg)[:, 0]) @ self.proj
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

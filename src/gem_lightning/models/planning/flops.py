@@ -79,7 +79,7 @@ class FlopCounter:
 
     @staticmethod
     def _tower(tower: nn.Module | None, tokens: int, config: Any, trains: bool) -> float:
-        """Of one ECG or tile; the patches' convolution reads data, which need no gradient."""
+        """Count one ECG or tile; the patches' convolution reads data, which need no gradient."""
         if tower is None:
             return 0.0
         patches = sum(

@@ -193,7 +193,7 @@ def _gem(network: Any) -> Any:
 
 
 def _quantised_names(network: nn.Module) -> set[str]:
-    """Linear weights of the language model's layers, adapters apart."""
+    """Return linear weights of the language model's layers, adapters apart."""
     return {
         f"{name}.weight"
         for name, layer in network.named_modules()
@@ -218,7 +218,7 @@ def _widest(network: nn.Module) -> int:
 
 
 def _logits(network: nn.Module, setup: Setup) -> float:
-    """One chunk: logits, their gradient, and both in float32 where they are computed in less."""
+    """Estimate one chunk: logits, their gradient, and both in float32 where they are computed in less."""
     config = _gem(network).config
     vocabulary = config.text_config.vocab_size
     rows = min(max(1, config.loss_chunk_mib * 2**20 // (4 * vocabulary)), setup.labels)
@@ -280,7 +280,7 @@ def _kept(network: nn.Module, setup: Setup, forward: Callable[[], Any]) -> int:
 
 
 def _recomputed(network: nn.Module, setup: Setup, kept: int) -> int:
-    """What one layer that recomputes keeps while its turn is."""
+    """Estimate what one recomputing layer holds during its turn."""
     gem = _gem(network)
     if not any(getattr(part, "gradient_checkpointing", False) for part in gem.modules()):
         return 0
@@ -306,7 +306,7 @@ def _without_data(network: nn.Module, dtype: torch.dtype | None = None) -> None:
 
 
 def config_for(arguments: Mapping[str, Any]) -> GemConfig:
-    """The config of the network that :func:`build_gem` makes of these arguments."""
+    """Return the config of the network that :func:`build_gem` makes of these arguments."""
     checkpoint = arguments.get("checkpoint")
     if checkpoint is None:
         return make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), switches_of(arguments))
@@ -314,7 +314,7 @@ def config_for(arguments: Mapping[str, Any]) -> GemConfig:
 
 
 def network_shell(arguments: Mapping[str, Any], config: GemConfig, layers: int | None = None) -> Any:
-    """The network on the meta device, adapters included.
+    """Return the network on the meta device, adapters included.
 
     Args:
         arguments: Of :func:`build_gem`.
