@@ -44,7 +44,7 @@ class Atria:
 
 
 def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, before: int) -> list[tuple[int, int]]:
-    """Return the gaps from the end of each T wave to ``before`` samples ahead of the next QRS onset or the record's end."""
+    """Return the gaps from each T end to ``before`` samples ahead of the next QRS onset or the record's end."""
     end = nanmedian(t_off[trusted])
     end = np.where(np.isfinite(end), end, qrs.off + ms(300))
     before_first = qrs.on[0] - median(np.diff(qrs.on)) + median(end - qrs.on) if len(end) > 1 else PAD

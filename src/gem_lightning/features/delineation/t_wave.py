@@ -81,7 +81,7 @@ def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wa
 
 
 def _limit(views: Views, beats: np.ndarray, qrs: Qrs, rr: np.ndarray) -> np.ndarray:
-    """Return the latest T end, steps after the QRS complex (beats,): by rate, before the next beat, inside the record."""
+    """Return the latest T end, steps after QRS (beats,): by rate, before the next beat, inside the record."""
     by_rate = 0.62 * np.sqrt(rr * RATE) - (qrs.off - beats)
     following = np.r_[qrs.on[1:], qrs.on[-1] + rr[-1]] - qrs.off - ms(90)
     limit = np.minimum(np.minimum(by_rate, following), PAD + views.samples - 1 - qrs.off) / STEP

@@ -57,7 +57,7 @@ def _blocked(marks: Delineation, rr_ms: np.ndarray) -> bool:
 
 
 def _pattern(beat_class: np.ndarray) -> str | None:
-    """Return the pattern of premature beats that come every second, third or fourth beat, at least three times in a row."""
+    """Return the pattern of premature beats: every second, third or fourth beat, at least three times in a row."""
     early = np.flatnonzero([str(c).startswith("premature") for c in beat_class])
     if len(early) < 3:
         return None

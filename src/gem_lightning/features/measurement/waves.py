@@ -186,7 +186,7 @@ DELTA_SHARE = 0.18  # ... at less than this share of the steepest slope
 
 
 def qrs_form(q: float, r: float, s: float, r2: float) -> str | None:
-    """Return the letters of the deflections, such as ``qRs``, ``rsR'`` or ``QS``; amplitudes in mV, NaN where absent."""
+    """Return letters of the deflections, such as ``qRs``, ``rsR'`` or ``QS``; amplitudes in mV, NaN where absent."""
     sizes = [0.0 if isnan(size) else size for size in (q, r, s, r2)]
     largest = max(sizes)
     if largest <= DEFLECTION_MV:
