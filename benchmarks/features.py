@@ -38,7 +38,7 @@ def main() -> None:
         steps = (
             lambda r=record: delineate(r),
             lambda r=record, m=marks: measure(r, m),
-            lambda f=features: findings(f),
+            lambda f=features: findings(f.of_patient()),  # a copy: nothing is decided yet
         )
         rows.append([best_ms(step) for step in steps])
         print(f"{case:22s} delineate {rows[-1][0]:5.1f}  measure {rows[-1][1]:5.1f}  findings {rows[-1][2]:5.2f} ms")

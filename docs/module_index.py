@@ -14,8 +14,8 @@ SOURCE = ROOT / "src" / "gem_lightning"
 PAGE = ROOT / "docs" / "architecture.md"
 START, END = "<!-- modules: make docs -->\n", "<!-- end of modules -->\n"
 ROOMS = (
-    "", "config", "serving", "lit", "evaluation", "data", "models", "reporting", "generation", "sources", "samples", "llm",
-    "claims", "composition", "render", "features", "ecg", "jobs", "grounding",
+    "", "config", "serving", "lit", "evaluation", "data", "models", "reporting", "generation", "sources", "samples",
+    "llm", "claims", "composition", "render", "features", "ecg", "jobs", "grounding",
 )  # fmt: skip
 
 
@@ -35,7 +35,8 @@ def index() -> str:
         title = f"`{room}/`" if room else "Entry points"
         about = summary(folder / "__init__.py") if room else ""
         rows = [f"| `{path.relative_to(SOURCE).as_posix()}` | {summary(path)} |" for path in modules]
-        parts.append("\n".join([f"### {title}", "", *([about, ""] if about else []), "| module | |", "|---|---|", *rows]))
+        head = [f"### {title}", "", *([about, ""] if about else [])]
+        parts.append("\n".join([*head, "| module | |", "|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 
 

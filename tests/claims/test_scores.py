@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gem_lightning.claims.claim import UNITS, Claim
@@ -41,6 +43,9 @@ def test_qtc_tolerance_grows_with_the_rate():
     assert default_tolerance("qtc", 400.0, 1000.0).value == 25.5
     assert default_tolerance("qtc", 400.0, 1500.0).value == 25.5  # never tighter than QT's
     assert default_tolerance("qtc", 400.0, 250.0).value == 51.0
+    assert default_tolerance("qtc", 400.0, 500.0).value == 36.1
+    assert default_tolerance("qtc", 400.0, 640.0).value == 31.9
+    assert default_tolerance("qtc", 400.0, 999.0).value == 25.5
 
 
 def test_rate_tolerance_is_the_paper_or_the_strip():
@@ -55,6 +60,8 @@ def test_other_tolerances():
     assert default_tolerance("voltage_sum", 3.0).value == 0.1
     assert {default_tolerance(kind, 1.0).value for kind in UNITS if kind.endswith("amplitude")} == {0.05}
     assert default_tolerance("st_level", 0.1).value == 0.05
+    assert default_tolerance("st_level", 0.1).source.endswith("half a small box, 0.05 mV")
+    assert default_tolerance("qrs", 90.0).source.endswith("half a small box, 20 ms")
 
 
 # -- metrics -------------------------------------------------------------------------------------------------------
@@ -89,11 +96,25 @@ def test_metrics_without_claims():
 
 
 def test_unread_sentences():
-    text = "The rate is 72. Nothing that counts here. Word. Tail of it"
+    text = "The rate is 72. Nothing that counts here. Word. Two words. Tail of it"
     report = ClaimReport([verdict("supported", kind="heart_rate", value=72.0, span=(0, 14))], text)
-    assert [text[a:b] for a, b in report.unread] == ["Nothing that counts here.", "Tail of it"]
+    assert [text[a:b] for a, b in report.unread] == ["Nothing that counts here.", "Two words.", "Tail of it"]
     edge = ClaimReport([verdict("supported", "rbbb", span=(15, 16)), verdict("supported", "rbbb", span=(41, 43))], text)
-    assert [text[a:b] for a, b in edge.unread] == ["The rate is 72.", "Nothing that counts here.", "Tail of it"]
+    assert [text[a:b] for a, b in edge.unread] == [
+        "The rate is 72.",
+        "Nothing that counts here.",
+        "Two words.",
+        "Tail of it",
+    ]
+
+
+def test_a_report_as_json_and_in_the_terminal():
+    report = ClaimReport(FOUR[:1], "RBBB, 120 µs")
+    assert "µs" in report.to_json()
+    with pytest.raises(ValueError, match="JSON"):
+        ClaimReport([replace(FOUR[1], measured=float("nan"))]).to_json()
+    assert "\033[" in report.to_terminal()
+    assert "\033[" not in report.to_terminal(color=False)
 
 
 ABNORMAL = (

@@ -1,4 +1,4 @@
-"""Numbers: where each wave begins and ends, what it measures, and what that means by published criteria."""
+"""Features of an ECG: delineation, measurements, and findings by published criteria."""
 
 # Imported at once, not lazily: the functions share the names of their modules, and a lazy package would hand out
 # whichever was touched first. Everything heavy (YAML, neurokit2, pandas) is imported where it is used.

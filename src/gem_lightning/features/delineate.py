@@ -1,4 +1,4 @@
-"""Where every wave of a 12-lead ECG begins, peaks and ends."""
+"""Delineation: onset, peak and offset of every wave of a 12-lead ECG."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def flutters(
 
 
 def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t: Wave) -> dict[str, np.ndarray]:
-    """Marks (leads, beats) of trusted leads, working samples; those that stand alone are drawn to their neighbours."""
+    """Draw marks (leads, beats) of trusted leads, working samples, that stand alone to their neighbours."""
     peak = np.where(trusted[:, None], qrs.peak, np.nan)
     anchor = nanmedian(peak)
 
@@ -130,7 +130,7 @@ def empty(record: EcgRecord, trust: np.ndarray, reason: str) -> Delineation:
 
 
 def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
-    """Trust in every lead (leads,).
+    """Return the trust in every lead (leads,).
 
     0 where a lead is mostly unknown, flat, clipped, out of range, or restless like noise while the others are not;
     else 1 less the share of its usual slope in its steepest slope.
@@ -153,7 +153,7 @@ def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
 
 
 def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:
-    """Padded working samples as samples of the record; NaN where they fall outside it."""
+    """Return padded working samples as samples of the record; NaN where they fall outside it."""
     samples = (marks - PAD) / view.scale
     return np.where((samples >= 0) & (samples <= record.samples - 1), samples, np.nan)
 
@@ -161,7 +161,7 @@ def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:
 def global_marks(
     marks: dict[str, np.ndarray], trusted: np.ndarray, beat_class: np.ndarray, samples: int
 ) -> dict[str, np.ndarray]:
-    """Per beat, an early onset, a late offset and the median peak over trusted leads.
+    """Return per beat an early onset, a late offset and the median peak over trusted leads.
 
     The very first onset and last offset over leads grow with the number of leads and with noise. So a lead counts with
     its usual distance from the peak over beats of one class, and those that lie outermost are left out

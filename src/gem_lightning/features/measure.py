@@ -107,7 +107,7 @@ def measure(
 
 
 def _patient(record: EcgRecord, age: float | None, sex: str | None) -> dict[str, Any]:
-    """Age and sex as given, else as the record's file states them."""
+    """Return age and sex as given, else as the record's file states them."""
     known: dict[str, Any] = {"age": checked_age(age), "sex": checked_sex(sex)}
     for name, check in (("age", checked_age), ("sex", checked_sex)):
         if known[name] is None:
@@ -117,7 +117,7 @@ def _patient(record: EcgRecord, age: float | None, sex: str | None) -> dict[str,
 
 
 def corrected_qt(qt_ms: float | None, rr_ms: float | None) -> dict[str, float | None]:
-    """QT corrected for rate, ms, by formula.
+    """Return QT corrected for rate, ms, by formula.
 
     Bazett 1920: QT / sqrt(RR). Fridericia 1920: QT / RR^(1/3). Framingham (Sagie 1992): QT + 154 (1 - RR).
     Hodges 1983: QT + 1.75 (rate - 60). RR in s, QT in ms.
@@ -134,12 +134,12 @@ def corrected_qt(qt_ms: float | None, rr_ms: float | None) -> dict[str, float | 
 
 
 def _number(value: float) -> float | None:
-    """A plain float, None for NaN."""
+    """Return a plain float, None for NaN."""
     return float(value) if isfinite(value) else None
 
 
 def _intervals(marks: Delineation) -> dict[str, np.ndarray]:
-    """Global columns (beats,), ms; implausible ones (not above zero) are NaN."""
+    """Return the global columns (beats,), ms; implausible ones (not above zero) are NaN."""
     g, per_ms = marks.global_marks, 1000 / marks.fs
     whole = {"rr_ms": np.r_[np.nan, np.diff(g["R"])] * per_ms}
     for name, (start, stop) in INTERVALS.items():
@@ -149,7 +149,7 @@ def _intervals(marks: Delineation) -> dict[str, np.ndarray]:
 
 
 def _counted(marks: Delineation) -> np.ndarray:
-    """(beats,) which beats the medians are over: normal ones, else paced ones, else all."""
+    """Return (beats,) which beats the medians are over: normal ones, else paced ones, else all."""
     known = np.isfinite(marks.global_marks["QRS_on"] + marks.global_marks["QRS_off"])
     for wanted in ("normal", "paced"):
         chosen = (marks.beat_class == wanted) & known
@@ -165,7 +165,7 @@ def _leads(
     counted: np.ndarray,
     notes: list[tuple[str, ...]],
 ) -> tuple[dict[str, LeadFeatures], dict[str, dict[str, float | None]]]:
-    """Every lead summarised over the beats that count, and its ST levels."""
+    """Return every lead summarised over the beats that count, and its ST levels."""
     names = [*SUMMARISED, *(f"st_{p.lower()}_mv" for p in ST_POINTS)]
     stack = np.stack([by_lead[n][:, counted] for n in names])  # (columns, leads, beats)
     middle = dict(zip(names, nanmedian(stack, axis=-1)))
@@ -191,7 +191,7 @@ def _leads(
 
 
 def _phases(signal: BeatSignal, marks: Delineation, wave: str, counted: np.ndarray) -> list[tuple[float, float]]:
-    """Per lead, median highest and lowest excursion (mV) of a wave between its own onset and offset."""
+    """Return per lead the median highest and lowest excursion (mV) of a wave between its own onset and offset."""
     on, off = (marks.marks[f"{wave}_{end}"][:, counted] for end in ("on", "off"))
     shown = np.isfinite(on) & np.isfinite(off)
     share = np.linspace(0, 1, 17)
@@ -208,7 +208,7 @@ def _phases(signal: BeatSignal, marks: Delineation, wave: str, counted: np.ndarr
 def _axes(
     signal: BeatSignal, marks: Delineation, by_lead: dict[str, np.ndarray], counted: np.ndarray
 ) -> dict[str, float | None]:
-    """Frontal axes of P, QRS and T from each wave's mean level between its global onset and offset."""
+    """Return the frontal axes of P, QRS and T from each wave's mean level between its global onset and offset."""
     out: dict[str, float | None] = {}
     limb = [i for i, lead in enumerate(marks.leads) if lead in ("I", "II", "III", "aVF") and marks.trust[i] > 0]
     share = np.linspace(0, 1, 41)
@@ -228,7 +228,7 @@ def _axes(
 
 
 def _nothing(record: EcgRecord, marks: Delineation, patient: dict[str, Any]) -> EcgFeatures:
-    """Features of a record without beats: everything None, and the reason."""
+    """Return the features of a record without beats: everything None, and the reason."""
     absent: dict[str, np.ndarray] = {name: np.zeros(0) for name in ("rr_ms", *INTERVALS)}
     return EcgFeatures(
         heart_rate_bpm=None, rr_ms=None, p_ms=None, pr_ms=None, qrs_ms=None, qt_ms=None, jt_ms=None,

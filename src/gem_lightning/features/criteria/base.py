@@ -8,7 +8,7 @@ measurement would not change the decision. None stands for "not decidable", and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -297,6 +297,21 @@ def refresh(features: EcgFeatures) -> dict[str, Decision]:
         for name, content in (("_decided_on", state), ("_decisions", {})):
             object.__setattr__(features, name, content)  # the class is frozen; these are no fields of it
     return features.__dict__["_decisions"]
+
+
+def remembered(function: Callable[[EcgFeatures], Any]) -> Callable[[EcgFeatures], Any]:
+    """Keep what several criteria need with the decisions of the features, so that it is computed once."""
+
+    @wraps(function)
+    def once(features: EcgFeatures) -> Any:
+        kept: dict[Any, Any] = features.__dict__.get("_decisions")  # type: ignore[assignment]
+        if kept is None:
+            kept = refresh(features)
+        if function not in kept:
+            kept[function] = function(features)
+        return kept[function]
+
+    return once
 
 
 def met(features: EcgFeatures, *codes: str) -> bool:

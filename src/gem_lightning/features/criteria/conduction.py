@@ -23,6 +23,7 @@ from gem_lightning.features.criteria.base import (
     limits,
     met,
     negated,
+    remembered,
     undecided,
     upward,
     value,
@@ -105,6 +106,7 @@ def pre_excitation(features: EcgFeatures) -> Decision:
 # -- forms ---------------------------------------------------------------------------------------------------------
 
 
+@remembered
 def right_form(features: EcgFeatures) -> tuple[str, ...]:
     """Return V1 or V2 where the QRS ends with an R wave as in right bundle branch block."""
     rule = limits("rbbb")
@@ -143,6 +145,7 @@ def strauss(features: EcgFeatures) -> Margin:
     return all_of(form(septal), form(sum(notched) >= rule["leads"]), long)
 
 
+@remembered
 def left_form(features: EcgFeatures) -> bool:
     """Return the form of left bundle branch block: no Q in I and V6, late R peak laterally, hardly any R in V1."""
     rule = limits("lbbb")

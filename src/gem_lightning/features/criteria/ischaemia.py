@@ -27,6 +27,7 @@ from gem_lightning.features.criteria.base import (
     level_of,
     limits,
     met,
+    remembered,
     undecided,
 )
 from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
@@ -130,10 +131,16 @@ def st_depression_in(features: EcgFeatures, name: str) -> Decision:
     return decided(margin, evidence, reason=f"the ST level of lead {name} was not measured")
 
 
+@remembered
+def raised(features: EcgFeatures) -> tuple[Margin, dict[str, tuple[str, ...]]]:
+    """Decide in which territories the ST segment is elevated; aVR, opposite to most other leads, does not count."""
+    return contiguous(lambda n: st_elevation_in(features, n).margin, limits("st_elevation")["leads"])
+
+
 @criterion("st_elevation")
 def st_elevation(features: EcgFeatures) -> Decision:
-    """Decide on ST elevation in contiguous leads; aVR, opposite to most others, does not count."""
-    margin, found = contiguous(lambda n: st_elevation_in(features, n).margin, limits("st_elevation")["leads"])
+    """Decide on ST elevation in contiguous leads."""
+    margin, found = raised(features)
     return by_territory(
         margin, found, partial(st_elevation_in, features), "ST elevation", certainty=secondary(features)
     )
@@ -152,8 +159,8 @@ def st_depression(features: EcgFeatures) -> Decision:
 
 def _mirrors(features: EcgFeatures) -> dict[str, dict[str, Decision]]:
     """Return the ST depression of the leads opposite to each territory with ST elevation."""
-    raised = contiguous(lambda n: st_elevation_in(features, n).margin, limits("st_elevation")["leads"])[1]
-    return {t: {n: st_depression_in(features, n) for n in criteria()["reciprocal"][t]} for t in raised}
+    opposite = criteria()["reciprocal"]
+    return {t: {n: st_depression_in(features, n) for n in opposite[t]} for t in raised(features)[1]}
 
 
 @criterion("reciprocal_change")

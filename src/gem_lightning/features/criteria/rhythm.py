@@ -23,6 +23,7 @@ from gem_lightning.features.criteria.base import (
     limits,
     met,
     negated,
+    remembered,
     undecided,
     without,
 )
@@ -32,6 +33,7 @@ from gem_lightning.features.schema import EcgFeatures
 PAUSE = 1.3  # an RR above this multiple of the usual one holds a P wave that was not conducted (ours)
 
 
+@remembered
 def own_rr(features: EcgFeatures) -> np.ndarray:
     """Return RR intervals (n,) without ventricular ectopy, ms; none where fewer than three are left."""
     beats = features.beats
@@ -55,6 +57,7 @@ def irregularly_irregular(rr: np.ndarray) -> Margin:
     return all_of(above(rr_change(rr), rule["rr_change"], error("cv")), below(even, rule["most"], error("share")))
 
 
+@remembered
 def p_share(features: EcgFeatures) -> float | None:
     """Return the share of beats with a P wave, without ventricular and paced ones where others are left."""
     beats = features.beats
@@ -244,8 +247,11 @@ def av_block_3(features: EcgFeatures) -> Decision:
     return suspended(features, *_NO_CONDUCTION) or decided(margin, _block_evidence(features))
 
 
+@remembered
 def _wenckebach(features: EcgFeatures) -> tuple[Margin, float]:
     """Return the margin of Mobitz type I against type II, and by how much PR grows before the pauses, ms."""
+    if not free_p(features):
+        return None, 0.0
     rr, pr, rule = features.beats.whole["rr_ms"], features.beats.whole["pr_ms"], limits("av_block_2_mobitz_1")
     if not np.isfinite(rr).any():
         return None, 0.0

@@ -31,29 +31,29 @@ def windows(signal: np.ndarray, centre: np.ndarray, before: int, after: int, ste
 
 
 def share_true(mask: np.ndarray) -> np.ndarray:
-    """Share of true values along the last axis."""
+    """Return the share of true values along the last axis."""
     return np.count_nonzero(mask, axis=-1) / mask.shape[-1]
 
 
 def first_true(mask: np.ndarray) -> np.ndarray:
-    """Index of the first true value along the last axis, -1 where there is none."""
+    """Return the index of the first true value along the last axis, -1 where there is none."""
     return np.where(mask.any(-1), mask.argmax(-1), -1)
 
 
 def last_true(mask: np.ndarray) -> np.ndarray:
-    """Index of the last true value along the last axis, -1 where there is none."""
+    """Return the index of the last true value along the last axis, -1 where there is none."""
     return np.where(mask.any(-1), mask.shape[-1] - 1 - mask[..., ::-1].argmax(-1), -1)
 
 
 def sums(x: np.ndarray) -> np.ndarray:
-    """Sums of the first 0, 1, ... values along the last axis, double precision: one longer than ``x``."""
+    """Return the sums of the first 0, 1, ... values along the last axis, double precision: one longer than ``x``."""
     out = np.zeros((*x.shape[:-1], x.shape[-1] + 1))
     np.cumsum(x, axis=-1, out=out[..., 1:])
     return out
 
 
 def running_mean(x: np.ndarray, width: int) -> np.ndarray:
-    """Centred moving average of a 1-D array; the ends average what there is."""
+    """Return the centred moving average of a 1-D array; the ends average what there is."""
     total = sums(x)
     i = np.arange(len(x))
     start, stop = np.clip(i - width // 2, 0, len(x)), np.clip(i - width // 2 + width, 0, len(x))
@@ -61,7 +61,7 @@ def running_mean(x: np.ndarray, width: int) -> np.ndarray:
 
 
 def held(mask: np.ndarray, count: int, forward: bool) -> np.ndarray:
-    """True where the mask is true for ``count`` samples in a row that start here (forward) or end here."""
+    """Return where the mask is true for ``count`` samples in a row that start here (forward) or end here."""
     if mask.shape[-1] < count:
         return np.zeros_like(mask)
     full, length = mask, 1  # true where ``length`` samples in a row start
@@ -73,12 +73,12 @@ def held(mask: np.ndarray, count: int, forward: bool) -> np.ndarray:
 
 
 def at(x: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """One value per window: (leads, beats, width) at index (leads, beats) gives (leads, beats)."""
+    """Return one value per window: (leads, beats, width) at index (leads, beats) gives (leads, beats)."""
     return x.reshape(-1, x.shape[-1])[np.arange(index.size), index.reshape(-1)].reshape(index.shape)
 
 
 def quantile(x: np.ndarray, share: float) -> np.ndarray:
-    """``np.quantile`` along the last axis of an array without NaN, by partition: several times faster on small ones."""
+    """Return ``np.quantile`` along the last axis of an array without NaN; by partition, faster on small ones."""
     place = share * (x.shape[-1] - 1)
     low = int(place)
     high = min(low + 1, x.shape[-1] - 1)
@@ -87,12 +87,12 @@ def quantile(x: np.ndarray, share: float) -> np.ndarray:
 
 
 def median(x: np.ndarray) -> np.ndarray:
-    """Median along the last axis of an array without NaN."""
+    """Return the median along the last axis of an array without NaN."""
     return quantile(x, 0.5)
 
 
 def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Median that ignores NaN and gives NaN, silently, where nothing is left.
+    """Return the median that ignores NaN and gives NaN, silently, where nothing is left.
 
     Sorts (NaN goes last) and picks: many times faster than ``np.nanmedian`` on small arrays.
     """
@@ -107,7 +107,7 @@ def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def gradient(x: np.ndarray) -> np.ndarray:
-    """``np.gradient`` along the last axis: central differences, one-sided at the ends."""
+    """Return ``np.gradient`` along the last axis: central differences, one-sided at the ends."""
     out = np.empty_like(x)
     np.subtract(x[..., 2:], x[..., :-2], out=out[..., 1:-1])
     out[..., 1:-1] /= 2
@@ -116,12 +116,12 @@ def gradient(x: np.ndarray) -> np.ndarray:
 
 
 def sign_of(x: np.ndarray) -> np.ndarray:
-    """-1 or 1 (..., 1), single precision, to make waves (..., width) upright."""
+    """Return -1 or 1 (..., 1), single precision, to make waves (..., width) upright."""
     return np.where(x < 0, np.float32(-1), np.float32(1))[..., None]
 
 
 def rms(x: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Root mean square over one axis."""
+    """Return the root mean square over one axis."""
     return np.sqrt(np.mean(np.square(x), axis=axis))
 
 

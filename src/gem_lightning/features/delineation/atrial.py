@@ -44,7 +44,7 @@ class Atria:
 
 
 def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, before: int) -> list[tuple[int, int]]:
-    """From the end of each T wave to ``before`` samples ahead of the next QRS onset or the record's end."""
+    """Return the gaps from each T end to ``before`` samples ahead of the next QRS onset or the record's end."""
     end = nanmedian(t_off[trusted])
     end = np.where(np.isfinite(end), end, qrs.off + ms(300))
     before_first = qrs.on[0] - median(np.diff(qrs.on)) + median(end - qrs.on) if len(end) > 1 else PAD
@@ -54,7 +54,7 @@ def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, befor
 
 
 def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every place in the record like a pattern.
+    """Find every place in the record that resembles a pattern.
 
     Args:
         views: Filtered signals.
@@ -84,7 +84,7 @@ def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.n
 def between_beats(
     views: Views, trusted: np.ndarray, usual: np.ndarray, centre: int, steps_apart: int, qrs: Qrs, t_off: np.ndarray
 ) -> Atria:
-    """Waves of the usual P form that no QRS complex follows.
+    """Find waves of the usual P form that no QRS complex follows.
 
     Args:
         views: Filtered signals.
@@ -106,7 +106,7 @@ def between_beats(
 
 
 def free_p(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> Atria:
-    """P waves without relation to QRS complexes: alike bumps in the pauses, not faster than a sinus node fires."""
+    """Find P waves without relation to QRS: alike bumps in the pauses, not faster than a sinus node fires."""
     nothing = Atria(np.zeros(0))
     gaps = [g for g in pauses(views, qrs, t_off, trusted, HALF) if g[1] - g[0] >= MIN_PAUSE]
     bumps = []
@@ -137,7 +137,7 @@ def free_p(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> At
 
 
 def _peaks(like: np.ndarray, place: np.ndarray, gaps: list[tuple[int, int]]) -> np.ndarray:
-    """Centres (n,) of the best matches inside the gaps, none closer than 120 ms."""
+    """Return centres (n,) of the best matches inside the gaps, none closer than 120 ms."""
     inside = np.zeros(len(like), bool)
     for start, stop in gaps:
         inside |= (place >= start) & (place <= stop)
@@ -154,7 +154,7 @@ def _peaks(like: np.ndarray, place: np.ndarray, gaps: list[tuple[int, int]]) -> 
 
 
 def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs) -> bool:
-    """Whether what is left after taking the usual beat away is one steady oscillation at a flutter's rate.
+    """Return whether what is left after taking the usual beat away is one steady oscillation at a flutter's rate.
 
     Coarse fibrillation can look like that for ten seconds, but conducts at random; flutter conducts each n-th wave.
 
@@ -190,7 +190,7 @@ def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs) -> b
 
 
 def conducted_in_ratio(rr: np.ndarray, cycle: float) -> bool:
-    """Whether RR intervals (n,) are mostly equal, or multiples of a cycle within a tenth of ``cycle``; samples."""
+    """Return whether RR (n,) are mostly equal, or multiples of a cycle within a tenth of ``cycle``; samples."""
     if np.median(np.abs(np.diff(rr))) < STEADY_RR * np.median(rr):
         return True
     waves = rr / (cycle * np.linspace(0.9, 1.1, 21))[:, None]

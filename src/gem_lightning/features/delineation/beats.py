@@ -1,4 +1,4 @@
-"""Which candidates are heart beats at all, and of what kind each one is."""
+"""Heartbeat classification: which candidates are heartbeats, and of what kind each one is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPIKE_BEFORE, SPIKE_AFTER = ms(160), ms(40)  # where a pacemaker spike lies, aga
 
 
 def likeness(views: Views, trusted: np.ndarray, beats: np.ndarray) -> np.ndarray:
-    """(beats, beats) correlation of QRS complexes over all trusted leads."""
+    """Return (beats, beats) correlation of QRS complexes over all trusted leads."""
     cut = windows(views.p[trusted], beats, ms(100), ms(140))[..., ::4]
     flat = (cut - cut.mean(-1, keepdims=True)).transpose(1, 0, 2).reshape(len(beats), -1)
     flat = flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-9)
@@ -31,7 +31,7 @@ def likeness(views: Views, trusted: np.ndarray, beats: np.ndarray) -> np.ndarray
 
 
 def doubt(views: Views, trusted: np.ndarray, beats: np.ndarray, energy: np.ndarray, alike: np.ndarray) -> str | None:
-    """Why these candidates are no heart beats, or None where they are."""
+    """Return why these candidates are no heartbeats, or None where they are."""
     inside = energy[PAD : PAD + views.samples]
     typical = median(energy[beats])
     if len(beats) < 3:
@@ -50,7 +50,7 @@ def doubt(views: Views, trusted: np.ndarray, beats: np.ndarray, energy: np.ndarr
 
 
 def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np.ndarray:
-    """(beats,) class of each beat, a name of ``schema.BEAT_CLASSES``.
+    """Return (beats,) class of each beat, a name of ``schema.BEAT_CLASSES``.
 
     Beats of one form make a group; the usual group is the largest (of equals, the narrower). Another form that is
     wider is ventricular, another form as narrow is unknown. An early beat of the usual form in an otherwise regular
@@ -81,7 +81,7 @@ def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np
 
 
 def _usual_group(alike: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """(beats,) members of the largest group of beats that share a form; of equally large ones the narrowest."""
+    """Return (beats,) members of the largest group of beats that share a form; of equally large ones the narrowest."""
     same = alike > SAME_FORM
     size = same.sum(1)
     candidates = np.flatnonzero(size >= 0.8 * size.max())
@@ -90,7 +90,7 @@ def _usual_group(alike: np.ndarray, width: np.ndarray) -> np.ndarray:
 
 
 def _early(beats: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """(beats,) which come early, against the rhythm of the usual beats; none where that is irregular by itself."""
+    """Return (beats,) which come early in the rhythm of the usual beats; none where that is irregular by itself."""
     early = np.zeros(len(beats), bool)
     rr = np.diff(beats)
     if len(rr) < 3:

@@ -53,13 +53,13 @@ class Views:
 
 
 def ms(milliseconds: float) -> int:
-    """Milliseconds as working samples."""
+    """Return milliseconds as working samples."""
     return round(milliseconds * RATE / 1000)
 
 
 @lru_cache(maxsize=8)
 def _gains(length: int, slope_hz: float) -> np.ndarray:
-    """Gains (views, frequencies) for a real transform of ``length`` samples at :data:`RATE`; complex64."""
+    """Return the gains (views, frequencies) for a real transform of ``length`` samples at :data:`RATE`; complex64."""
     f = fft.rfftfreq(length, 1 / RATE)
     f[0] = 1e-6
 
@@ -84,7 +84,7 @@ def _gains(length: int, slope_hz: float) -> np.ndarray:
 
 
 def fill_gaps(signal: np.ndarray) -> np.ndarray:
-    """Unknown samples become a straight line between their neighbours; a lead without any value becomes zero."""
+    """Replace unknown samples by a straight line between their neighbours; a lead without any value becomes zero."""
     known = np.isfinite(signal)
     if known.all():
         return signal
@@ -106,7 +106,7 @@ def _mirror(x: np.ndarray, before: int, after: int) -> np.ndarray:
 
 
 def views(record: EcgRecord) -> Views:
-    """All filtered views of a record of at least half a second."""
+    """Return all filtered views of a record of at least half a second."""
     fs, n = record.fs, record.samples
     x, spikes = remove_spikes(fill_gaps(record.signal), fs)
     x = x - median(x[:, ::8])[:, None]  # the filters take the rest

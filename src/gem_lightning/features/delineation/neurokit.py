@@ -52,7 +52,7 @@ def delineate_neurokit(record: EcgRecord, method: str = "dwt") -> Delineation:
 
 
 def _one_lead(signal: np.ndarray, rate: int, method: str) -> dict[str, np.ndarray]:
-    """Marks of one lead, (beats,) each."""
+    """Return marks of one lead, (beats,) each."""
     import neurokit2 as nk
 
     nothing = {name: np.zeros(0) for name in MARKS}
@@ -72,7 +72,7 @@ def _one_lead(signal: np.ndarray, rate: int, method: str) -> dict[str, np.ndarra
 
 
 def _common_beats(peaks: list[np.ndarray], near: float, votes: int) -> np.ndarray:
-    """Beats (n,) that at least ``votes`` leads have."""
+    """Return beats (n,) that at least ``votes`` leads have."""
     every = np.sort(np.concatenate(peaks)) if peaks else np.zeros(0)
     if not len(every):
         return every

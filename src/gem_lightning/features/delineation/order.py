@@ -30,7 +30,7 @@ def in_order(marks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _apart(on: np.ndarray, peak: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Onsets and offsets (..., beats) of complexes that do not overlap: each ends before the next one's peak."""
+    """Return onsets and offsets (..., beats) of complexes that do not overlap: each ends before the next one's peak."""
     following = np.concatenate([peak[..., 1:], np.full_like(peak[..., :1], np.nan)], axis=-1)
     edges = np.stack([on, np.where(np.isnan(off), np.nan, np.fmin(off, following))], axis=-1)  # (..., beats, 2)
     flat = edges.reshape(*on.shape[:-1], -1)

@@ -28,7 +28,7 @@ BIAS_ON, BIAS_OFF = 0, -2.0  # samples by which experts differ (LUDB, odd record
 def find_p(
     views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, t_off: np.ndarray, usual_beats: np.ndarray
 ) -> tuple[Wave, Atria]:
-    """P waves of every lead and beat, and atrial waves that no QRS complex follows.
+    """Find the P waves of every lead and beat, and atrial waves that no QRS complex follows.
 
     Args:
         views: Filtered signals.
@@ -73,7 +73,7 @@ def find_p(
 def _deviation(
     views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, t_off: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Deviation from the line T end to QRS onset (leads, beats, SPAN), zero where no P can be; and where it can."""
+    """Return the deviation from the line T end to QRS onset (leads, beats, SPAN), and where a P wave can be."""
     index = np.arange(SPAN)
     before, _ = rr_samples(beats)
     t_end = nanmedian(t_off[trusted])
@@ -90,7 +90,7 @@ def _deviation(
 
 
 def _present(deviation: np.ndarray, usual: np.ndarray, usable: np.ndarray, beats: np.ndarray) -> np.ndarray:
-    """(beats,) whether each beat has a P wave; arguments hold trusted leads only."""
+    """Return (beats,) whether each beat has a P wave; arguments hold trusted leads only."""
     flat = deviation.transpose(1, 0, 2).reshape(deviation.shape[1], -1)
     shape = usual.reshape(-1)
     likeness = flat @ shape / (np.linalg.norm(flat, axis=1) * np.linalg.norm(shape) + 1e-12)
@@ -103,12 +103,12 @@ def _present(deviation: np.ndarray, usual: np.ndarray, usable: np.ndarray, beats
 
 
 def _ends(deviation: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Onset and offset (leads, beats) in the window, of the first and the last phase of a biphasic wave."""
+    """Return onset and offset (leads, beats) in the window, of the first and the last phase of a biphasic wave."""
     index = np.arange(SPAN)
     mirror = SPAN - 1
 
     def end(wave: np.ndarray, top: np.ndarray, length: int) -> np.ndarray:
-        """End of the wave after its last phase."""
+        """Return the end of the wave after its last phase."""
         sign = sign_of(at(wave, top))
         later = (index > top[..., None]) & (index <= top[..., None] + steps(60))
         dip = np.where(later, -sign * wave, -np.inf).argmax(-1)

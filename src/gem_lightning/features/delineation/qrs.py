@@ -57,7 +57,7 @@ class Qrs:
 
 
 def beat_energy(views: Views, trusted: np.ndarray) -> np.ndarray:
-    """Slope energy of all trusted leads, (samples,): each scaled to its own steep parts, noisy leads weigh less."""
+    """Return slope energy of trusted leads, (samples,): each scaled to its steep parts, noisy ones weigh less."""
     slope = np.abs(views.beat[trusted])
     coarse = slope[:, PAD : PAD + views.samples : 4]
     slope = np.minimum(slope / (quantile(coarse, 0.98)[:, None] + 1e-9), 1.0)
@@ -67,7 +67,7 @@ def beat_energy(views: Views, trusted: np.ndarray) -> np.ndarray:
 
 
 def local_maxima(x: np.ndarray, distance: int) -> np.ndarray:
-    """Indices of maxima, the greatest first served, none closer than ``distance`` to a greater one."""
+    """Return indices of maxima, the greatest first served, none closer than ``distance`` to a greater one."""
     peaks = np.flatnonzero((x[1:-1] > x[:-2]) & (x[1:-1] >= x[2:])) + 1
     keep = np.ones(len(peaks), bool)
     for i in np.argsort(-x[peaks], kind="stable"):
@@ -79,7 +79,7 @@ def local_maxima(x: np.ndarray, distance: int) -> np.ndarray:
 
 
 def find_beats(views: Views, trusted: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Candidates for heart beats (beats,), padded working samples, from :func:`beat_energy` (samples,)."""
+    """Find candidates for heartbeats (beats,), padded working samples, from :func:`beat_energy` (samples,)."""
     inside = energy[PAD : PAD + views.samples]
     peaks = local_maxima(inside, MIN_RR)
     if not len(peaks):
@@ -103,7 +103,7 @@ def find_beats(views: Views, trusted: np.ndarray, energy: np.ndarray) -> np.ndar
 
 
 def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
-    """Onset, peak and offset of every QRS complex, over all leads and in each lead."""
+    """Find onset, peak and offset of every QRS complex, over all leads and in each lead."""
     halfway = (beats[1:] + beats[:-1]) // 2  # no complex reaches beyond
     earliest, latest = np.r_[0, halfway], np.r_[halfway, views.clean.shape[1]]
     on, off = (np.clip(edge, earliest, latest) for edge in _global_edges(views, trusted, beats))
@@ -116,7 +116,7 @@ def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
 
 
 def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the slope of all leads together rises from and returns to its floor, (beats,) each."""
+    """Return where the slope of all leads together rises from and returns to its floor, (beats,) each."""
     slope = np.sqrt(np.mean(np.square(views.slope[trusted]), axis=0))
     floor = quantile(slope[PAD : PAD + views.samples : 3], 0.25)
     window = windows(slope[None], beats, BEFORE, AFTER)[0]  # (beats, width)
@@ -145,7 +145,7 @@ def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple
 def _lead_edges(
     views: Views, trusted: np.ndarray, beats: np.ndarray, on: np.ndarray, off: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per-lead onset and offset (leads, beats) near those of all leads, and the window of both (beats, width).
+    """Return per-lead onset and offset (leads, beats) near those of all leads, and the window of both (beats, width).
 
     From a lead's own steep part outwards, its complex ends where the slope comes to rest. A lead without a steep part
     has the edges of all leads.
@@ -170,7 +170,7 @@ def _lead_edges(
 
 
 def rr_samples(beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """RR before and after each beat (beats,), samples; the median where there is no neighbour, else one second."""
+    """Return RR before and after each beat (beats,), samples; the median at the ends, else one second."""
     rr = np.diff(beats)
     usual = median(rr) if len(rr) else RATE
     return np.r_[usual, rr].astype(float), np.r_[rr, usual].astype(float)

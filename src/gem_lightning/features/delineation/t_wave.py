@@ -14,7 +14,7 @@ STEP = 2  # every second sample is enough below 14 Hz; inside windows all length
 
 
 def steps(milliseconds: float) -> int:
-    """Milliseconds as steps of a T window."""
+    """Return milliseconds as steps of a T window."""
     return round(milliseconds * RATE / STEP / 1000)
 
 
@@ -39,7 +39,7 @@ class Wave:
 
 
 def trapezium_end(y: np.ndarray, steepest: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """End of a descending flank: the point that spans the largest trapezium with the steepest point.
+    """Return the end of a descending flank: the point that spans the largest trapezium with the steepest point.
 
     Vazquez-Seisdedos et al., "New approach for T-wave end detection on electrocardiogram", BioMedical Engineering
     OnLine 10:77 (2011).
@@ -60,7 +60,7 @@ def trapezium_end(y: np.ndarray, steepest: np.ndarray, reach: np.ndarray) -> np.
 
 
 def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wave:
-    """T waves of every lead and beat."""
+    """Find the T waves of every lead and beat."""
     start = qrs.off
     _, rr = rr_samples(beats)
     limit = _limit(views, beats, qrs, rr)
@@ -81,7 +81,7 @@ def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wa
 
 
 def _limit(views: Views, beats: np.ndarray, qrs: Qrs, rr: np.ndarray) -> np.ndarray:
-    """Latest T end, steps after the QRS complex (beats,): by rate, before the next beat, inside the record."""
+    """Return the latest T end, steps after QRS (beats,): by rate, before the next beat, inside the record."""
     by_rate = 0.62 * np.sqrt(rr * RATE) - (qrs.off - beats)
     following = np.r_[qrs.on[1:], qrs.on[-1] + rr[-1]] - qrs.off - ms(90)
     limit = np.minimum(np.minimum(by_rate, following), PAD + views.samples - 1 - qrs.off) / STEP
@@ -89,7 +89,7 @@ def _limit(views: Views, beats: np.ndarray, qrs: Qrs, rr: np.ndarray) -> np.ndar
 
 
 def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """T peak (leads, beats) after the QRS complex, and how far it stands out (signed, mV).
+    """Return T peak (leads, beats) after the QRS complex, and how far it stands out (signed, mV).
 
     What stands out is measured against the signal 70 ms to either side, so that a shifted ST segment is not taken for
     the T wave; first over all leads together, then in each lead near that place.
@@ -111,7 +111,7 @@ def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> tupl
 
 
 def _ends(upright: np.ndarray, peak: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and onset (leads, beats) after the QRS complex of T waves made upright."""
+    """Return offset and onset (leads, beats) after the QRS complex of T waves made upright."""
     index = np.arange(SPAN)
     slope = gradient(upright)
     last = np.minimum(np.minimum(peak + steps(220), limit + steps(40)), SPAN - 1)

@@ -13,7 +13,7 @@ MIN_AREA_MV = 0.01  # mean deflection below which a vector has no direction
 
 
 def frontal_axis(values: dict[str, float]) -> float | None:
-    """Direction of the frontal vector from the net deflection of limb leads, degrees in (-180, 180].
+    """Return the direction of the frontal vector from the net deflection of limb leads, degrees in (-180, 180].
 
     Einthoven's triangle: with lead I along 0 degrees, I = v cos(a) and aVF = v sin(a) * sqrt(3) / 2. Any two of I, II
     and III give both (I + III = II), so one missing lead does no harm.
@@ -36,7 +36,7 @@ def frontal_axis(values: dict[str, float]) -> float | None:
 
 
 def scale_error(average: np.ndarray, names: tuple[str, ...], trust: np.ndarray) -> float | None:
-    """How far the limb leads contradict each other because their amplitudes have no common scale.
+    """Return how far the limb leads contradict each other because their amplitudes have no common scale.
 
     III, aVR, aVL and aVF follow from I and II (Einthoven, Goldberger). Where each lead was scaled by itself they still
     are sums of I and II, but with other factors: what other factors explain of the misfit, root mean square, as a share
@@ -65,12 +65,12 @@ def scale_error(average: np.ndarray, names: tuple[str, ...], trust: np.ndarray) 
 
 
 def s_depth(lead: LeadFeatures) -> float:
-    """Depth of the S wave, mV: of the whole complex where that is a QS, never of a Q wave that an R wave follows."""
+    """Return the depth of the S wave, mV: the whole complex where that is a QS, never a Q before an R wave."""
     return lead.s_mv or (lead.q_mv or 0.0 if lead.qrs_form == "QS" else 0.0)
 
 
 def transition(leads: dict[str, LeadFeatures]) -> str | None:
-    """First precordial lead whose R wave exceeds its S wave."""
+    """Return the first precordial lead whose R wave exceeds its S wave."""
     for name in PRECORDIAL:
         lead = leads.get(name)
         if lead is None or lead.qrs_mv is None:
@@ -81,7 +81,7 @@ def transition(leads: dict[str, LeadFeatures]) -> str | None:
 
 
 def voltages(leads: dict[str, LeadFeatures]) -> dict[str, float | None]:
-    """Voltage sums that hypertrophy criteria use, mV; None where a lead is missing.
+    """Return the voltage sums that hypertrophy criteria use, mV; None where a lead is missing.
 
     ``sokolow_lyon`` S V1 + max(R V5, R V6) (1949); ``sokolow_lyon_avl`` R aVL; ``cornell`` R aVL + S V3 (1985);
     ``peguero`` deepest S + S V4 (2017); ``gubner`` R I + S III (1943); ``rvh`` R V1 + max(S V5, S V6) (1949);

@@ -14,7 +14,7 @@ PATTERNS = {2: "bigeminy", 3: "trigeminy", 4: "quadrigeminy"}
 
 
 def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
-    """Rhythm of the strip.
+    """Return the rhythm of the strip.
 
     Args:
         marks: Delineation with at least one beat.
@@ -50,14 +50,14 @@ def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
 
 
 def _blocked(marks: Delineation, rr_ms: np.ndarray) -> bool:
-    """Whether P waves without a QRS complex are believed: two at least, with pauses or as many as half the beats."""
+    """Return whether P waves without QRS are credible: at least two, with pauses or as many as half the beats."""
     count = len(marks.extra_p)
     pause = len(rr_ms) > 0 and rr_ms.max() > PAUSE * np.median(rr_ms)
     return count >= 2 and bool(pause or count >= marks.beats / 2)
 
 
 def _pattern(beat_class: np.ndarray) -> str | None:
-    """Premature beats that come every second, third or fourth beat, at least three times in a row."""
+    """Return the pattern of premature beats: every second, third or fourth beat, at least three times in a row."""
     early = np.flatnonzero([str(c).startswith("premature") for c in beat_class])
     if len(early) < 3:
         return None

@@ -40,11 +40,11 @@ class BeatSignal:
         self.samples = record.samples
 
     def ms(self, milliseconds: float) -> int:
-        """Milliseconds as samples of the record."""
+        """Return milliseconds as samples of the record."""
         return round(milliseconds * self.fs / 1000)
 
     def level(self, marks: np.ndarray, half_ms: float = 4) -> np.ndarray:
-        """Mean (leads, beats), mV, within ``half_ms`` of marks (leads, beats) or (beats,); NaN where no mark is."""
+        """Return the mean (leads, beats), mV, within ``half_ms`` of marks (leads, beats) or (beats,); NaN without."""
         marks = np.broadcast_to(marks, (len(self.signal), marks.shape[-1]))
         shown = np.isfinite(marks)
         half = self.ms(half_ms)
@@ -52,7 +52,7 @@ class BeatSignal:
         return np.where(shown & (marks <= self.samples - 1), value, np.nan)
 
     def cut(self, start: np.ndarray, width: int) -> np.ndarray:
-        """Stretches (leads, beats, width), mV, from ``start`` (leads, beats) on; moved inwards at the record's ends."""
+        """Cut stretches (leads, beats, width), mV, from ``start`` (leads, beats); moved inwards at the ends."""
         width = min(width, self.samples)
         start = np.minimum(np.maximum(start, 0), self.samples - width)
         start = start + self.samples * np.arange(len(start))[:, None]  # in the flattened signal
@@ -60,7 +60,7 @@ class BeatSignal:
 
 
 def hats(knots: np.ndarray, samples: int) -> np.ndarray:
-    """Weights (knots, samples) of a straight line from knot to knot, level before the first and after the last."""
+    """Return weights (knots, samples) of a line from knot to knot, level before the first and after the last."""
     grid = np.arange(samples)
     if len(knots) == 1:
         return np.ones((1, samples), np.float32)
@@ -73,7 +73,7 @@ def hats(knots: np.ndarray, samples: int) -> np.ndarray:
 
 
 def beat_columns(signal: BeatSignal, marks: Delineation) -> dict[str, np.ndarray]:
-    """The columns of :class:`~gem_lightning.features.schema.BeatTable` that are per lead, (leads, beats)."""
+    """Return the columns of :class:`~gem_lightning.features.schema.BeatTable` that are per lead, (leads, beats)."""
     lead = {name: marks.marks[name] for name in marks.marks}
     every = marks.global_marks
     per_ms = 1000 / marks.fs
@@ -99,7 +99,7 @@ def beat_columns(signal: BeatSignal, marks: Delineation) -> dict[str, np.ndarray
 
 
 def deflections(signal: BeatSignal, on: np.ndarray, off: np.ndarray) -> dict[str, np.ndarray]:
-    """Q, R, S and R' of every complex.
+    """Measure Q, R, S and R\' of every complex.
 
     The tallest upward deflection is R, unless a smaller upward one and then a downward one come before it: then those
     are r and S, and the tallest is R'. A complex without an upward deflection is QS, given as Q.
@@ -120,7 +120,7 @@ def deflections(signal: BeatSignal, on: np.ndarray, off: np.ndarray) -> dict[str
     inside = i <= last
 
     def extreme(sign: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Index and height (positive) of the extreme between two indices (leads, beats)."""
+        """Return index and height (positive) of the extreme between two indices (leads, beats)."""
         allowed = (i >= low[..., None]) & (i <= high[..., None])
         index = np.where(allowed, sign * y, -np.inf).argmax(-1)
         return index, np.maximum(sign * at(y, index), 0)
@@ -159,7 +159,7 @@ def deflections(signal: BeatSignal, on: np.ndarray, off: np.ndarray) -> dict[str
 def per_deflection_ms(
     y: np.ndarray, inside: np.ndarray, peaks: tuple[np.ndarray, ...], per_ms: float
 ) -> list[np.ndarray]:
-    """How long the signal keeps its sign around each peak, inside the complex, ms."""
+    """Return how long the signal keeps its sign around each peak, inside the complex, ms."""
     i = np.arange(y.shape[-1])
     spans = []
     for peak in peaks:
@@ -186,7 +186,7 @@ DELTA_SHARE = 0.18  # ... at less than this share of the steepest slope
 
 
 def qrs_form(q: float, r: float, s: float, r2: float) -> str | None:
-    """Letters of the deflections, such as ``qRs``, ``rsR'`` or ``QS``; amplitudes in mV, NaN where absent."""
+    """Return letters of the deflections, such as ``qRs``, ``rsR'`` or ``QS``; amplitudes in mV, NaN where absent."""
     sizes = [0.0 if isnan(size) else size for size in (q, r, s, r2)]
     largest = max(sizes)
     if largest <= DEFLECTION_MV:
@@ -202,7 +202,7 @@ def qrs_form(q: float, r: float, s: float, r2: float) -> str | None:
 
 
 def average_qrs(signal: BeatSignal, marks: Delineation, beats: np.ndarray) -> tuple[np.ndarray, int]:
-    """Mean QRS complex of the beats that count, (leads, width) mV, from 20 ms before the onset; and that margin."""
+    """Return the mean QRS of the beats that count, (leads, width) mV, from 20 ms before onset; and that margin."""
     onset = marks.global_marks["QRS_on"][beats]
     length = nanmedian(marks.global_marks["QRS_off"][beats] - onset)
     margin = signal.ms(20)
@@ -212,7 +212,7 @@ def average_qrs(signal: BeatSignal, marks: Delineation, beats: np.ndarray) -> tu
 
 
 def qrs_notes(average: np.ndarray, margin: int, fs: float) -> list[tuple[str, ...]]:
-    """Per lead, ``notched`` and ``delta`` where they apply."""
+    """Return ``notched`` and ``delta`` per lead where they apply."""
     body = average[:, margin:-margin] if average.shape[1] > 2 * margin + 4 else average
     slope = np.diff(average, axis=1)
     steepest = np.abs(slope).max(1)
@@ -233,7 +233,7 @@ def qrs_notes(average: np.ndarray, margin: int, fs: float) -> list[tuple[str, ..
 
 
 def _notched(y: np.ndarray) -> np.ndarray:
-    """(leads,) whether each lead's complex (leads, width) turns back on its way without crossing the baseline."""
+    """Return (leads,) whether each complex (leads, width) turns back without crossing the baseline."""
     rising = np.sign(np.diff(y, axis=1))
     lead, turn = np.nonzero(rising[:, 1:] != rising[:, :-1])
     height = y[lead, turn + 1]
@@ -247,7 +247,7 @@ def _notched(y: np.ndarray) -> np.ndarray:
 
 
 def wave_form(phases: tuple[float, float], peak: float, flat: float) -> str:
-    """``upright``, ``inverted``, ``biphasic``, ``flat`` or ``absent`` from the (highest, lowest) excursion, mV."""
+    """Name the form from (highest, lowest) excursion, mV: upright, inverted, biphasic, flat or absent."""
     if not np.isfinite(peak):
         return "absent"
     high, low = max(phases[0], 0.0), max(-phases[1], 0.0)
@@ -259,7 +259,7 @@ def wave_form(phases: tuple[float, float], peak: float, flat: float) -> str:
 
 
 def st_form(j: float, middle: float, late: float, slope: float) -> str | None:
-    """Form of the ST segment from its levels at J, J+40 and J+80 (mV) and its slope (mV/s)."""
+    """Return the form of the ST segment from its levels at J, J+40 and J+80 (mV) and its slope (mV/s)."""
     if not np.isfinite(slope):
         return None
     bend = middle - (j + late) / 2
