@@ -333,6 +333,11 @@ def test_what_voltages_leave_open_and_show():
         assert decision.certainty == certainty
 
 
+def test_the_tallest_p_wave_is_the_evidence_of_a_missed_enlargement():
+    low = make(leads=every(("II", "III", "aVF", "V1", "V2"), p_mv=0.05) | {"aVF": {"p_mv": 0.12}})
+    assert dict(decide("right_atrial_enlargement", low).evidence) == {"p_aVF_mv": 0.12}
+
+
 def test_a_record_without_beats_gives_its_reason():
     empty = make(kinds=[], reason="noise")
     assert (decide("lvh", empty).met, decide("lvh", empty).reason) == (None, "noise")
