@@ -17,6 +17,7 @@ from gem_lightning.errors import EcgReadError
 from gem_lightning.jobs import replace_folder
 
 SUFFIX = ".ecgpack"
+# 16 bits, symmetric, so that a sign change costs nothing
 _COUNTS = 32767
 
 

@@ -11,7 +11,9 @@ from gem_lightning.ecg.leads import complete_limb_leads, in_standard_order
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import EcgReadError
 
+# the rate of nearly all public 12-lead sets, and of the published encoder
 CLEAN_FS = 500.0
+# 10 s at 500 Hz: the length that the published encoder takes
 GEM_SAMPLES = 5000
 REPAIRABLE_S = 0.04
 """Longest gap that is bridged, s: shorter than any QRS complex, so that no wave is invented or lost."""
@@ -139,6 +141,7 @@ def resample(signal: np.ndarray, unknown: np.ndarray, fs: float, to: float) -> t
 
     ratio = Fraction(to / fs).limit_denominator(10_000)
     samples = max(1, round(signal.shape[1] * to / fs))
+    # a ratio that cannot be written with small integers would need a filter of the signal's size
     if signal.shape[1] * ratio.numerator / ratio.denominator > 4 * samples or ratio == 0:
         raise EcgReadError(f"expected a sampling rate that can be brought to {to} Hz, got {fs} Hz; check fs")
     out = resample_poly(signal, ratio.numerator, ratio.denominator, axis=1, padtype="line")

@@ -24,7 +24,9 @@ WANDER_CARE_MV = 1.0
 """Range of the baseline (averaged over 1 s)."""
 SATURATED_SHARE = 0.01
 """Share of samples that stand still at the largest or smallest value."""
+# any unknown sample is worth knowing; with half of a lead gone nothing of it can be trusted
 MISSING_CARE, MISSING_LOST = 0.0, 0.5
+# below 5 s a slow rhythm has too few beats to judge; below 2 s there may be none
 SHORT_CARE_S, SHORT_LOST_S = 5.0, 2.0
 SLOW_HZ = 125
 """Rate at which all but noise and mains is looked at."""
@@ -177,17 +179,20 @@ def _moving_average(x: np.ndarray, width: int) -> np.ndarray:
 
 def _noise(x: np.ndarray, fs: float, step: int) -> np.ndarray:
     """Root mean square (leads,) of what a 20 ms average leaves, from the median, which ignores the QRS complexes."""
+    # 20 ms: shorter than the narrowest wave, longer than a cycle of muscle noise
     half = min(max(1, round(0.02 * fs) // 2), (x.shape[1] - 1) // 2)
     stop = x.shape[1] - 2 * half
     around = sum(x[:, i : i + stop : step] for i in range(2 * half + 1))
     fast = np.abs(x[:, half : half + stop : step] - around / np.float32(2 * half + 1))
     middle = fast.shape[1] // 2
+    # 0.6745: the median of the absolute values of normal noise, in standard deviations
     return np.partition(fast, middle, axis=1)[:, middle] / 0.6745
 
 
 def _spread(level: np.ndarray) -> np.ndarray:
     """Distance (leads,) between nearly the smallest and nearly the largest value."""
     last = level.shape[1] - 1
+    # the outermost half per cent is artefact more often than signal
     low, high = round(0.005 * last), round(0.995 * last)
     ordered = np.partition(level, (low, high), axis=1)
     return ordered[:, high] - ordered[:, low]
@@ -198,8 +203,10 @@ def _saturation(x: np.ndarray) -> np.ndarray:
     still = np.zeros(x.shape, dtype=bool)
     middle = x[:, x.shape[1] // 2]
     for limits in (x.max(axis=1), x.min(axis=1)):
+        # a lead that rests at its extreme is flat, not saturated: the extreme has to lie away from the baseline
         far = (np.abs(limits - middle) > 0.2) | (np.abs(limits) > 1.0)
         still |= x == np.where(far, limits, np.nan)[:, None]
+    # four in a row: two or three equal extremes occur in clean quantised signals
     runs = still[:, :-3] & still[:, 1:-2] & still[:, 2:-1] & still[:, 3:]
     return np.minimum(4 * runs.mean(axis=1), 1.0)
 
@@ -207,7 +214,9 @@ def _saturation(x: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _tones(samples: int, fs: float) -> tuple[np.ndarray, tuple[int, ...]]:
     """Windowed sines and cosines (samples, 2 · frequencies) at and next to 50 and 60 Hz, and the mains frequencies."""
+    # above 0.45 of the rate a tone folds back
     mains = tuple(f for f in (50, 60) if f < 0.45 * fs)
+    # compared with the neighbours 3 Hz away, so that QRS energy does not count as mains
     frequencies = np.array([f + d for f in mains for d in (-3.0, 0.0, 3.0)])
     turns = np.outer(np.arange(samples) / fs, frequencies) * 2 * np.pi
     window = np.hanning(samples)[:, None] * 2 / max(np.hanning(samples).sum(), 1.0)

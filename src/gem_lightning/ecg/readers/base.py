@@ -13,6 +13,7 @@ import numpy as np
 from gem_lightning.ecg.readers.budget import Budget
 from gem_lightning.errors import EcgReadError
 
+# below 20 Hz no QRS complex survives; above 50 kHz no electrocardiograph samples
 MIN_FS, MAX_FS = 20.0, 50_000.0
 
 _TO_MV = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microv": 1e-3, "nv": 1e-6, "v": 1e3}

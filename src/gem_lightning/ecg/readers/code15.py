@@ -9,6 +9,7 @@ from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_size
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import EcgReadError
 
+# stated in the data set's description
 _FS = 400.0
 
 

@@ -13,7 +13,9 @@ import numpy as np
 from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_size, patient
 from gem_lightning.errors import EcgReadError
 
+# bytes; the footer repeats patient data
 _HEADER, _FOOTER = 43, 37
+# 800 Hz, 5 µV a count, zero at mid-scale of 12 bits, and the count for a loose electrode
 _FS, _STEP_UV, _ZERO, _NULL = 800.0, 5.0, 2048, 0x6800
 _NAMES = ("II", "III", "V1", "V2", "V3", "V4", "V5", "V6")
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")

@@ -23,6 +23,7 @@ _WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes per signal of each header 
 _MONTHS = {
     m: i for i, m in enumerate(["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1)
 }
+# places of the fields that are used among _WIDTHS
 _LABEL, _UNIT, _PMIN, _PMAX, _DMIN, _DMAX, _COUNT = 0, 2, 3, 4, 5, 6, 8
 
 
@@ -49,6 +50,7 @@ def read(source: Source, options: Options) -> RawEcg:
     if data[192:197] in (b"EDF+D", b"BDF+D"):
         _refuse_gaps([body[:, starts[i] : starts[i + 1]] for i in noted[:1]], seconds)
     names = [_label(table[_LABEL][i]) for i in range(signals)]
+    # a respiration channel at 25 Hz must not decide the rate of the ECG
     kept = _of_one_rate(names, per_block, noted)
     rows = [_counts(body[:, starts[i] : starts[i + 1]], width) for i in kept]
     low, high, dlow, dhigh = (

@@ -13,7 +13,9 @@ from gem_lightning.ecg.readers.tables import oriented
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import EcgReadError
 
+# stated in the challenge's description
 _FS = 500.0
+# miCOMPRESSED of the level 5 format
 _COMPRESSED = 15
 
 

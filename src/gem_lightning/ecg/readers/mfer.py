@@ -12,6 +12,7 @@ from gem_lightning.ecg.leads import lead_from_code
 from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, patient
 from gem_lightning.errors import EcgReadError
 
+# tags of ISO 11073-92001
 _BYTE_ORDER, _BLOCK, _CHANNELS, _SEQUENCES, _LEAD = 0x01, 0x04, 0x05, 0x06, 0x09
 _DATA_TYPE, _INTERVAL, _RESOLUTION, _OFFSET, _NULL = 0x0A, 0x0B, 0x0C, 0x0D, 0x12
 _WAVEFORM, _ATTRIBUTES, _PREAMBLE, _END = 0x1E, 0x3F, 0x40, 0x80

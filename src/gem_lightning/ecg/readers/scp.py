@@ -23,7 +23,9 @@ from gem_lightning.ecg.readers.base import (
 from gem_lightning.errors import EcgReadError
 
 _HEADER = 16  # bytes before the content of each section
+# number of tables that stands for the default one (EN 1064, 5.5)
 _DEFAULT_TABLE = 19999
+# stands for a measurement that was not made
 _UNDEFINED = 29999
 _NAMES = {0: "last_name", 1: "first_name", 2: "patient_id", 31: "sequence_number"}
 _REFERENCE_SUBTRACTED = 1  # flag of section 3

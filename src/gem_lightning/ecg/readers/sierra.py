@@ -29,6 +29,7 @@ RHYTHM_S, CALIBRATED_S = 10.0, 11.0
 
 _IDENTITY = ("patientid", "lastname", "firstname", "middlename", "dateofbirth", "MRN")
 _MOST_MISSING = 0.5  # of the stated samples that may be absent; with fewer the file is cut (ours)
+# fixed width of the LZW codes in XLI
 _CODE_BITS = 10
 _LAST_CODE = (1 << _CODE_BITS) - 2
 _MEASURED = {

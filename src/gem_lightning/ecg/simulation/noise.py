@@ -40,10 +40,13 @@ def recording_noise(
     muscle += white[:, 1:-3] + white[:, 3:-1]
     muscle -= 0.5 * (white[:, :-4] + white[:, 4:])
     t = np.arange(samples, dtype=np.float32) / np.float32(fs)
+    # one phase for all leads: the mains couple into the patient, not into single electrodes
     hum = np.sin(np.float32(2 * np.pi * mains_hz) * t + np.float32(rng.uniform(0, 2 * np.pi)))
     mains = rng.standard_normal((8, 1), dtype=np.float32) * hum
+    # 0.1 to 0.5 Hz: breathing and slow drift of the electrodes
     slow = rng.uniform(0.1, 0.5, 3)[:, None] * t + rng.uniform(0, 1, 3)[:, None]  # (3, samples) cycles
     wander = (mix @ rng.standard_normal((9, 3)) @ np.sin(2 * np.pi * slow)).astype(np.float32)
+    # four fifths muscle, one fifth mains, by amplitude
     fast = _unit(0.8 * _unit(muscle) + 0.2 * _unit(mains))
     return fast * float(np.sqrt(np.mean(clean**2)) * 10 ** (-snr_db / 20)) + wander_mv * _unit(wander)
 

@@ -48,19 +48,24 @@ class Pace:
 
 def sinus(pace: Pace, rng: np.random.Generator) -> Schedule:
     """Regular, but for a little respiratory variation."""
+    # 1.2 % each at random and with breathing: RR stays regular by every criterion
     return _conducted(_sinus_times(pace, rng, 0.012, 0.012), pace.pr)
 
 
 def sinus_arrhythmia(pace: Pace, rng: np.random.Generator) -> Schedule:
     """The sinus rate follows breathing: longest and shortest RR differ by well over 160 ms."""
+    # large enough for an RR range of 160 ms at any rate
     return _conducted(_sinus_times(pace, rng, 0.01, max(0.14, 0.11 / pace.rr)), pace.pr)
 
 
 def atrial_fibrillation(pace: Pace, rng: np.random.Generator) -> Schedule:
     """No P; RR without any order."""
+    # the AV node's refractory time: no QRS before the T wave of the last one has ended
     shortest = max(0.34, min(pace.qt + 0.06, 0.8 * pace.rr))
     count = _count(pace)
+    # skewed to the right, as RR intervals of fibrillation are
     rr = shortest + rng.gamma(1.6, (pace.rr - shortest) / 1.6, count)
+    # the requested mean rate holds exactly
     rr *= pace.rr / rr.mean()
     qrs = np.cumsum(rr) - _LEAD_IN_S
     return Schedule(qrs, np.full(count, "normal"), np.full(count, np.nan), atria="fibrillation")
@@ -79,6 +84,7 @@ def av_block_2_mobitz_1(pace: Pace, rng: np.random.Generator) -> Schedule:
     p = _sinus_times(pace, rng, 0.006, 0.0)
     place = np.arange(len(p)) % pace.every
     growth = 0.09 * (1 - 0.5**place) / 0.5  # 0, 90, 135, 157 ms longer than the first
+    # the last P of each group is dropped
     conducted = place < pace.every - 1
     return _dropped(p, conducted, pace.pr + growth, pace)
 
@@ -92,6 +98,7 @@ def av_block_2_mobitz_2(pace: Pace, rng: np.random.Generator) -> Schedule:
 
 def av_block_3(pace: Pace, rng: np.random.Generator) -> Schedule:
     """Atria at their own rate, ventricles at a slow regular escape."""
+    # a sinus rate that no escape rhythm can be mistaken for
     atrial = rng.uniform(68, 98)
     p = _sinus_times(replace(pace, rr=60.0 / atrial), rng, 0.008, 0.008)
     count = _count(pace)
@@ -110,7 +117,9 @@ def pvc(pace: Pace, rng: np.random.Generator) -> Schedule:
     """Each ``every``-th beat is an early ventricular beat; the sinus node continues, so the pause compensates."""
     base = sinus(pace, rng)
     early = np.arange(len(base.qrs)) % pace.every == pace.every - 1
+    # the first beat has no predecessor to be early against
     early[0] = False
+    # a ventricular beat comes after the T wave, at a bit over half of the RR interval
     coupling = max(rng.uniform(0.54, 0.62) * pace.rr, pace.qt + 0.03)
     qrs = np.where(early, np.roll(base.qrs, 1) + coupling, base.qrs)
     return replace(base, qrs=qrs, kind=np.where(early, "pvc", "normal"), p=np.where(early, np.nan, base.p))
@@ -122,7 +131,9 @@ def pac(pace: Pace, rng: np.random.Generator) -> Schedule:
     early = np.arange(len(base)) % pace.every == pace.every - 1
     early[0] = False
     rr = np.diff(base, prepend=base[0] - pace.rr)
+    # an atrial beat needs time to conduct: later than a ventricular one
     coupling = max(rng.uniform(0.62, 0.7) * pace.rr, pace.qt + 0.02)
+    # the pause after it is a little longer than RR (the sinus node is reset, not skipped)
     rr = np.where(early, coupling, rr) + np.where(np.roll(early, 1), 0.04 * pace.rr, 0.0)
     p = base[0] + np.cumsum(rr) - rr[0]
     return replace(_conducted(p, pace.pr), kind=np.where(early, "pac", "normal"))
@@ -146,9 +157,12 @@ RHYTHMS: dict[str, Callable[[Pace, np.random.Generator], Schedule]] = {
 def place(schedule: Schedule, pace: Pace, rng: np.random.Generator) -> Schedule:
     """Shift all times so that no QRS is cut by the start or the end of the record."""
     offset = rng.uniform(0, pace.rr)
+    # wide enough for an ectopic beat among narrow ones
     width = max(pace.qrs, 0.16)
+    # moved on in 20 ms steps until no complex touches an end; 3 s are longer than any RR
     for step in np.arange(0.0, 3.0, 0.02):
         onset = schedule.qrs + offset + step
+        # 60 ms before and 40 ms after a QRS also stay inside, so that its edges can be marked
         cut = [(onset - 0.06 < edge) & (edge < onset + width + 0.04) for edge in (0.0, pace.seconds)]
         if not np.any(cut):
             break
@@ -158,6 +172,7 @@ def place(schedule: Schedule, pace: Pace, rng: np.random.Generator) -> Schedule:
 
 def _count(pace: Pace) -> int:
     """Enough beats for the record and a margin on both sides."""
+    # 1.3 and 8 beats in reserve: jitter and pauses shorten what a count of beats covers
     return int((pace.seconds + 2 * _LEAD_IN_S + 2 * pace.rr) / pace.rr * 1.3) + 8
 
 
@@ -165,6 +180,7 @@ def _sinus_times(pace: Pace, rng: np.random.Generator, jitter: float, breathing:
     """Onsets of sinus P waves (n,), s: RR varies at random and with breathing, both as shares of RR."""
     count = _count(pace)
     rr = np.full(count, pace.rr) * (1 + jitter * rng.standard_normal(count).clip(-2, 2))
+    # 11 to 15 breaths a minute, at any phase
     breath = 2 * np.pi * (rng.uniform(0.18, 0.25) * np.arange(count) * pace.rr + rng.uniform())
     return np.cumsum(rr * (1 + breathing * np.sin(breath))) - _LEAD_IN_S - pace.pr
 

@@ -242,10 +242,15 @@ def _check_given(given: dict[str, Any], values: dict[str, Any]) -> None:
 def _heart(codes: frozenset[str], values: dict[str, Any], extra: dict[str, Any]) -> Heart:
     """Intervals that fit each other and the rate."""
     rr = 60.0 / values["heart_rate"]
+    # a wide QRS lengthens the QT by a part of its widening, unless a short QTc was requested
     widened = 0.3 * max(0.0, values["qrs_ms"] - 100) if "short_qtc" not in codes else 0.0
+    # between the exponents of Fridericia (1/3) and Bazett (1/2), so that neither formula is favoured
     qt = extra.get("qt_ms", (values["qtc_ms"] + widened) * rr**0.42)
+    # 6 ms of PQ segment remain in which the isoelectric level can be read
     p_ms = min(values["p_ms"], values["pr_ms"] - 6)
+    # T takes some 44 % of the QT, within the 95 to 210 ms of healthy hearts
     wave = np.clip(0.44 * qt, 95, 210)
+    # T follows the QRS axis part of the way: the angle between them stays below 60 degrees
     t_axis = extra.get("t_axis_deg", values["axis_deg"] * 0.6 + 14 + values["t_turn_deg"])
     return Heart(
         **{f.name: float(values[f.name]) for f in fields(Heart) if f.name in values and f.name != "p_ms"},
@@ -259,6 +264,7 @@ def _heart(codes: frozenset[str], values: dict[str, Any], extra: dict[str, Any])
 def _pace(heart: Heart, values: dict[str, Any], extra: dict[str, Any], seconds: float) -> Pace:
     """The schedule's needs, in seconds."""
     rr = 60.0 / heart.heart_rate
+    # typical flutter runs at about 300 per minute; 1:1 conduction is not simulated
     ratio = extra.get("ratio") or max(2, round(300 / heart.heart_rate))
     return Pace(
         rr=rr,
@@ -278,6 +284,7 @@ def _signal(
 ) -> np.ndarray:
     """The eight independent leads (8, samples) without noise, mV."""
     total = np.zeros((8, samples))
+    # amplitudes vary by 2 % with breathing (about 13 a minute)
     breath = 1 + 0.02 * np.sin(2 * np.pi * 0.22 * schedule.qrs + rng.uniform(0, 6))  # (n,)
     for kind in np.unique(schedule.kind):
         beat, here = beats[str(kind)], schedule.kind == kind
@@ -297,13 +304,18 @@ def _atrial_waves(schedule: Schedule, samples: int, fs: float, rng: np.random.Ge
     t = np.arange(samples) / fs
     if schedule.atria == "flutter":
         cycle = (t - schedule.qrs[0]) * schedule.atrial_rate / 60 + rng.uniform()
+        # two harmonics make the sawtooth: slow descent, steep rise
         saw = -(np.sin(2 * np.pi * cycle) + 0.4 * np.sin(4 * np.pi * cycle)) / 1.2
+        # negative in the inferior leads, small and positive in V1: counter-clockwise typical flutter
         return np.outer(weights(rng.uniform(0.14, 0.2), -92.0, (0.12, 0.06, 0.02, 0.02, 0.02, 0.02)), saw)
     total = np.zeros((8, samples))
     for _ in range(3):
+        # 300 to 480 per minute, the frequency itself wandering a few times a second
         rate, turn = rng.uniform(5.0, 8.0), rng.uniform(0.25, 0.6)
         phase = 2 * np.pi * (rate * t + rng.uniform()) + 1.5 * np.sin(2 * np.pi * turn * t)
+        # f waves of 12 to 26 µV in the limb leads
         spread = weights(rng.uniform(0.012, 0.026), rng.uniform(40, 100), rng.uniform(0.3, 1, 6) * 0.02)
+        # largest in V1, over the right atrium
         spread[2] = rng.uniform(0.03, 0.055)
         total += np.outer(spread, np.sin(phase))
     return total

@@ -137,6 +137,7 @@ def _corrected(qt: float | None, rr: float | None) -> dict[str, float | None]:
         "bazett": qt / s**0.5,
         "fridericia": qt / s ** (1 / 3),
         "framingham": qt + 154 * (1 - s),
+        # Hodges 1983: 1.75 ms for each beat per minute above 60
         "hodges": qt + 1.75 * (60 / s - 60),
     }
 
@@ -152,6 +153,7 @@ def _st(beat: Beat) -> dict[str, dict[str, float]]:
 
 def _amplitudes(beat: Beat, has_p: bool) -> dict[str, dict[str, float]]:
     """Largest positive and negative QRS deflection, P and T peak of either sign, mV per lead."""
+    # 1 ms steps: longer than any QRS, ST and T of the simulator
     grid = np.arange(0.0, 700.0)
     qrs = template(beat.qrs + beat.st, grid[grid <= max(wave.off for wave in beat.qrs)])
     peaks = {"P": template(beat.p if has_p else (), grid), "T": template(beat.t, grid) + template(beat.st, grid)}

@@ -44,6 +44,7 @@ class Wave:
     def shape(self, t_ms: np.ndarray) -> np.ndarray:
         """Height between 0 and 1 at times ``t_ms`` (any shape) after the onset of the group."""
         hold = self.peak if self.hold is None else self.hold
+        # 1e-9 ms: a wave whose peak lies on its onset rises at once instead of dividing by zero
         rise = (t_ms - self.on) / max(self.peak - self.on, 1e-9)
         fall = (self.off - t_ms) / max(self.off - hold, 1e-9)
         return np.sin(0.5 * np.pi * np.clip(np.minimum(rise, fall), 0.0, 1.0)) ** self.power
@@ -154,6 +155,7 @@ def aim(fixed: tuple[Wave, ...], main: tuple[Wave, ...], axis_deg: float) -> tup
     x, y = frontal_area(fixed)
     across = y * math.cos(angle) - x * math.sin(angle)  # what main has to cancel
     mx, my = frontal_area(main)
+    # the fixed waves may take at most four fifths of the wanted vector, so that the axis can be reached
     shrink = min(1.0, 0.8 * math.hypot(mx, my) / max(math.hypot(x, y), 1e-9))
     limb = np.concatenate([np.full(2, shrink), np.ones(6)])
     fixed = tuple(replace(wave, weights=wave.weights * limb) for wave in fixed)

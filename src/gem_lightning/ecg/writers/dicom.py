@@ -15,6 +15,7 @@ from gem_lightning.jobs import write_atomically
 
 _TWELVE_LEAD, _GENERAL = "1.2.840.10008.5.1.4.1.1.9.1.1", "1.2.840.10008.5.1.4.1.1.9.1.2"
 _MAX_TWELVE_LEAD_SAMPLES = 16_384  # PS3.3, A.34.3.4.4; longer ones are general ECGs
+# 1 µV resolves what electrocardiographs measure; 32,000 leaves room for the padding value
 _STEP_UV, _LARGEST, _PADDING = 1.0, 32_000, -32_768
 _AGE_YEARS = "{:03d}Y"
 

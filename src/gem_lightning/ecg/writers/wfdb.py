@@ -12,7 +12,9 @@ import numpy as np
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.jobs import write_atomically
 
+# 1 µV a count
 _COUNTS_PER_MV = 1000.0
+# "no sample" of format 16
 _UNKNOWN = -32768
 
 
