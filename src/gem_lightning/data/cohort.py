@@ -145,6 +145,7 @@ def simulate_sample(
     diagnosis = diagnoses[index % len(diagnoses)]
     draw = np.random.default_rng([seed, index])
     noise = {"snr_db": float(draw.uniform(*snr_db)), "wander_mv": float(draw.uniform(*wander_mv))}
+    # seeds below 2^31 fit every generator and every file format
     made = simulate(diagnosis, seed=int(draw.integers(2**31)), **noise)
     features = measure(made.record)
     found = findings(features)

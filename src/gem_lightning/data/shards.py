@@ -118,6 +118,7 @@ def _writer(folder: str) -> Any:
         from litdata.streaming.writer import BinaryWriter
     except ImportError:
         raise MissingExtraError("litdata", "stream") from None
+    # chunks are cut by samples, never by bytes
     return BinaryWriter(folder, chunk_bytes=1 << 40)
 
 

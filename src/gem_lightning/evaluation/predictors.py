@@ -172,6 +172,7 @@ class ApiPredictor:
         if self.renderer is None:
             from gem_lightning.render import EcgRenderer
 
+            # letter paper at 100 dpi: what chat models accept without shrinking
             self.renderer = EcgRenderer(size=(850, 1100))
         return self.renderer(record).image
 

@@ -51,6 +51,7 @@ def failure(item: Item, error: BaseException | str) -> Row:
     """Return the row of a broken item, with the reason."""
     kind = "Died" if isinstance(error, str) else type(error).__name__
     reason = str(error).strip().splitlines() or [kind]
+    # 500 characters name the cause; tracebacks of thousands of records would fill the disk
     return {"id": item["id"], "error": kind, "reason": " ".join(reason)[:500]}
 
 

@@ -61,6 +61,7 @@ class Budget:
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return the cost of a request, USD."""
+        # prices are stated for a million tokens
         return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SIGN = {SUPPORTED: "✓", CONTRADICTED: "✗", UNVERIFIABLE: "?"}
 _ANSI = {SUPPORTED: "\033[32m", CONTRADICTED: "\033[31m", UNVERIFIABLE: "\033[90m"}
+# fits a tip on a phone's width
 _STRIP_PX = (280, 70)
 _STRIP_SECONDS = 2.5  # one lead of a 3x4 page: readers are used to that extract
 
