@@ -22,7 +22,7 @@ _MAX_CODE = 32  # bits of prefix and raw value together; the default table needs
 
 
 def check_table(codes: list[Code]) -> tuple[Code, ...]:
-    """The table, if its codes can be told from each other by their first sixteen bits.
+    """The table, if the first sixteen bits distinguish its codes.
 
     Raises:
         EcgReadError: An impossible code length.
