@@ -109,7 +109,8 @@ def test_unread_sentences():
 
 
 def test_a_report_as_json_and_in_the_terminal():
-    report = ClaimReport(FOUR[:1], "RBBB, 120 µs")
+    stated = FOUR[0].claim._replace(span=(0, 4))
+    report = ClaimReport([replace(FOUR[0], claim=stated)], "RBBB, 120 µs")
     assert "µs" in report.to_json()
     with pytest.raises(ValueError, match="JSON"):
         ClaimReport([replace(FOUR[1], measured=float("nan"))]).to_json()

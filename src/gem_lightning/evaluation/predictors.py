@@ -230,7 +230,7 @@ class GemPredictor:
         """Answer a batch; if a query in it fails, answer each query alone."""
         from gem_lightning.models.generation import generate_texts
 
-        limits = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
+        limits: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
         try:
             texts = generate_texts(self.model, self.processor, examples, **limits)
             return [
