@@ -234,6 +234,28 @@ def _run_alone(block: int, start: tuple[Any, ...], method: str) -> tuple[int, in
         diary.unlink(missing_ok=True)
 
 
+def run_batches(
+    folder: JobFolder,
+    function: Callable[[list[Item]], tuple[list[Row], list[Row]]],
+    show: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Run the unfinished blocks one after the other in this process, each block in one call.
+
+    Args:
+        folder: The job.
+        function: Items of a block → (rows, broken).
+        show: Called after each block.
+    """
+    with folder.claimed():
+        progress, blocks = _begin(folder, 0, 1)
+        for block in blocks:
+            items = folder.items(block)
+            rows, broken = function(items)
+            folder.commit(block, rows, broken)
+            _count(progress, (len(items), len(rows), len(broken)), show)
+    return progress
+
+
 async def run_async(
     folder: JobFolder,
     function: Callable[[list[Item]], Awaitable[tuple[list[Row], list[Row]]]],
