@@ -56,7 +56,8 @@ class SimulatedCohort:
         n: int,
         seed: int,
         diagnoses: Sequence[str] = DIAGNOSES,
-        snr_db: tuple[float, float] = (20.0, 35.0),
+        snr_db: tuple[float, float] = (20.0, 35.0),  # from a moving patient to a quiet resting recording; ours
+        # 0.2 mV: two small boxes of drift, what breathing leaves after a resting recorder's filter; ours
         wander_mv: tuple[float, float] = (0.0, 0.2),
         style: str = "brief",
         question: str = DEFAULT_QUESTION,

@@ -25,6 +25,6 @@ def list_records(root: str | os.PathLike[str], suffixes: Sequence[str] = ECG_SUF
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Each path without its suffix, or with it where another would share the name."""
     short, whole = [path.with_suffix("").as_posix() for path in paths], [path.as_posix() for path in paths]
-    # `a.dcm` beside `a.xml` keeps its suffix, and must then not meet the short name of `a.dcm.dcm`
+    # `a.dcm` next to `a.xml` keeps its suffix, and must then not meet the short name of `a.dcm.dcm`
     count = Counter(short) + Counter(whole)
     return [name if count[name] == 1 else full for name, full in zip(short, whole, strict=True)]

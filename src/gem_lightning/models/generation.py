@@ -96,6 +96,7 @@ class SeededSampling(LogitsProcessor):
 
 def record_seed(seed: int, name: str) -> int:
     """Derive the sampling seed of one record from the run's seed and the record's own name."""
+    # 7 bytes: torch's generators take seeds below 2**63
     return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:7], "big")
 
 

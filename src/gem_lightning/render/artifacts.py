@@ -156,6 +156,7 @@ def _soften(page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float]) ->
         small = [max(8, round(side * amounts["resolution"])) for side in page.shape[1::-1]]
         page = cv2.resize(cv2.resize(page, small, interpolation=cv2.INTER_AREA), page.shape[1::-1])
     sigma = amounts.get("blur", 0.0) * px_per_mm
+    # below 0.15 px a kernel of one weight would copy the page
     return cv2.GaussianBlur(page, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) if sigma > 0.15 else page
 
 

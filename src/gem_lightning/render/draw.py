@@ -113,7 +113,7 @@ class EcgRenderer:
         half = page.half_gain_precordials
         usual = f"{speed:g} mm/s   {gain:g} mm/mV" + ("   V1-V6 half gain" if half else "")
         self.footer = usual if page.footer is None else page.footer
-        margins = 6.0 if page.header else 0.0, 8.0 if self.footer else 0.0
+        margins = 6.0 if page.header else 0.0, 8.0 if self.footer else 0.0  # mm: one line of text with its leading
         self.scene = build_scene(layout, page.paper, speed, gain, page.seconds, half, *margins)
         self.size, self.px_per_mm, self.origin = _canvas(self.scene, size, dpi)
         self.line_mm = 0.2646 if page.line_mm is None else float(page.line_mm)

@@ -191,6 +191,7 @@ def _paper(paper: str | Sequence[float]) -> tuple[float, float]:
             raise RenderError(f"expected paper out of {', '.join(papers)}, fit, or (width, height) mm, got {paper!r}")
         paper = papers[paper]
     width, height = (float(side) for side in paper)
+    # mm: from a wrist display to a roll of paper; beyond it inches or pixels were meant
     if not (20 <= width <= 5000 and 20 <= height <= 5000):
         raise RenderError(f"expected paper of 20 to 5000 mm a side, got {width:g} x {height:g} mm")
     return width, height

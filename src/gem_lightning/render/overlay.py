@@ -16,6 +16,7 @@ from gem_lightning.render.geometry import Geometry, RenderedEcg
 if TYPE_CHECKING:
     from gem_lightning.features.schema import Delineation
 
+# green, red, blue: the waves are named too, so that no reader depends on hue
 WAVE_COLORS = {"P": (46, 139, 87), "QRS": (200, 40, 60), "T": (40, 90, 200)}
 _INTERVALS = (("PR", "P_on", "QRS_on", 0), ("QT", "QRS_on", "T_off", 1))
 # share of paper colour in the bands of waves, and radius of a peak's dot, mm

@@ -144,7 +144,7 @@ def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> S
         return None
     width, height = _STRIP_PX
     low, high = (
-        min(float(piece.min()), -0.3),
+        min(float(piece.min()), -0.3),  # at least ±0.3 mV, else a flat lead would be drawn as noise
         max(float(piece.max()), 0.3),
     )  # mV; so that noise does not fill a flat lead
     i = np.arange(0, len(piece), max(1, len(piece) // (2 * width)))

@@ -188,7 +188,7 @@ def draw_curve(curve: Curve) -> bytes:
     axes.set_xlabel(curve.x_label)
     axes.set_ylabel(curve.y_label)
     if curve.ticks:
-        crowded = sum(map(len, curve.ticks)) > 40
+        crowded = sum(map(len, curve.ticks)) > 40  # 40 characters fill the axis at this width
         turn: dict[str, Any] = {"rotation": 20, "ha": "right"} if crowded else {}
         axes.set_xticks(range(len(curve.ticks)), [textwrap.fill(name, 18) for name in curve.ticks], **turn)
     _dress(axes, len(curve.series))

@@ -32,7 +32,7 @@ class EcgMaskedAutoencoder(nn.Module):
         width: int = 256,
         layers: int = 2,
         heads: int = 4,
-        mask_ratio: float = 0.75,
+        mask_ratio: float = 0.75,  # He 2022, figure 5
     ) -> None:
         super().__init__()
         if not 0 < mask_ratio < 1:
