@@ -54,6 +54,8 @@ class ClaimReport:
         mentioned: Those that the text states.
         conflicts: Contradictions inside the text.
         features: Measurements that the text was compared with.
+        unread_clinical: (start, end) of clinical content that no claim holds, and of text in other languages.
+        languages: ISO 639-1 codes of the other languages in the text.
     """
 
     verdicts: list[Verdict]
@@ -62,6 +64,8 @@ class ClaimReport:
     mentioned: tuple[str, ...] = ()
     conflicts: list[Conflict] = field(default_factory=list)
     features: EcgFeatures | None = field(default=None, repr=False, compare=False)
+    unread_clinical: list[tuple[int, int]] = field(default_factory=list)
+    languages: tuple[str, ...] = ()
 
     def count(self, verdict: str | None = None) -> int:
         """Return the number of claims, or of those with one verdict."""
@@ -134,6 +138,8 @@ class ClaimReport:
                 for v in self.verdicts
             ],
             "unread": [list(span) for span in self.unread],
+            "unread_clinical": [list(span) for span in self.unread_clinical],
+            "languages": list(self.languages),
             "conflicts": [
                 {"first": list(c.first.span), "second": list(c.second.span), "reason": c.reason} for c in self.conflicts
             ],

@@ -12,8 +12,12 @@ from gem_lightning.claims.parser.units import canonical, fits
 def find_measures(items: list[Item], heads: list[Head]) -> list[Mention]:
     """Every number with the quantity that it measures."""
     found: list[Mention] = []
+    series = lead_series(items)
     for m, item in enumerate(items):
         if item.kind != "M":
+            continue
+        if m in series:
+            _measure_in_series(found, items, heads, m, series)
             continue
         unit = item.data[0].unit
         paired = _paired(items, heads, m)
@@ -29,6 +33,60 @@ def find_measures(items: list[Item], heads: list[Head]) -> list[Mention]:
             continue
         _measure(found, items, _shared(items, heads, head, m), m, item.data)
     return found
+
+
+def lead_series(items: list[Item]) -> dict[int, int]:
+    """Numbers that each follow their own lead, with the index of that lead: ``V1 0.5, V2 2 mm`` and ``V2: 3 mm``.
+
+    A lone pair counts only with a colon between; "in V2 3 mm" may close one statement and open the next.
+    """
+    pairs: list[tuple[int, int, int]] = []  # lead, number, index after
+    if any(item.kind == "+" for item in items):  # "SV1 + RV5 = 38 mm" is a sum
+        return {}
+    for i, item in enumerate(items):
+        if item.kind != "L" or item.data.foreign or (i and items[i - 1].kind == "in"):
+            continue
+        m = i + 1
+        if m < len(items) and items[m].kind == "(" and not items[m].gap:
+            m += 1
+        if m < len(items) and items[m].kind == "M" and not items[m].gap and len(items[m].data) == 1:
+            after = m + 1
+            if items[m - 1].kind == "(" and after < len(items) and items[after].kind == ")":
+                after += 1
+            pairs.append((i, m, after))
+    series: dict[int, int] = {}
+    for k, (lead, m, after) in enumerate(pairs):
+        joined = k + 1 < len(pairs) and _joins(items, after, pairs[k + 1][0])
+        follows = k > 0 and _joins(items, pairs[k - 1][2], lead)
+        if joined or follows or items[m].text == "=":
+            series[m] = lead
+    return series
+
+
+def _joins(items: list[Item], start: int, end: int) -> bool:
+    """Between two pairs stand marks only, or the quantity of the first: "V2: 3 mm ST elevation, V3: 4 mm"."""
+    between = [items[k].kind for k in range(start, end)]
+    return 0 < len(between) < 5 and all(kind in (",", "and", "/", "Q", "A", "of") for kind in between)
+
+
+def _measure_in_series(
+    found: list[Mention], items: list[Item], heads: list[Head], m: int, series: dict[int, int]
+) -> None:
+    """One number of a series: its unit may stand with a later one, its quantity before or behind the first."""
+    value = items[m].data[0]
+    if value.unit is None:
+        unit = next((items[k].data[0].unit for k in sorted(series) if k > m and items[k].data[0].unit), None)
+        value = value._replace(unit=unit)
+    suits = [h for h in heads if fits(h.q, h.dim, value)]
+    before = [h for h in suits if h.i1 < m]
+    head = before[-1] if before else next((h for h in suits if _adjoins(items, m, h)), None)
+    if head is None:
+        return
+    head.measured = m if head.measured is None else head.measured
+    done = canonical(head.q, head.dim, value, _direction(head, m))
+    if done is not None:
+        place = items[series[m]].data
+        found.append(Mention(m, m, values=(done,), head=head, leads=place.leads, own_place=True))
 
 
 def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple) -> None:
@@ -64,7 +122,7 @@ def _elsewhere(items: list[Item], head: Head, m: int) -> bool:
 
 
 def _direction(head: Head, m: int) -> int:
-    """Sign that the words give the number: +1 elevation or upright, -1 depression or inversion, 0 none."""
+    """Return the sign that the properties give the number: +1 elevation or upright, -1 depression or inversion, 0 none."""
     signs = {"elevation": 1, "depression": -1, "inverted": -1, "upright": 1}
     near = sorted((abs(a - m), signs[word]) for word, a in head.props if word in signs)
     return near[0][1] if near else 0
@@ -140,9 +198,12 @@ def _sum_of(items: list[Item], head: Head, m: int) -> str | None:
 def without_implied(mentions: list[Mention], items: list[Item]) -> list[Mention]:
     """An ST deviation that has its number is an ST level, unless the number stands in a lead of its own."""
     kept = []
+    series = lead_series(items)
     for mention in mentions:
         head = mention.head
         if head is not None and head.q == "st" and head.measured is not None and len(head.props) < 2:
+            if head.measured in series:
+                continue
             lead_between = any(items[k].kind == "L" for k in range(mention.i1 + 1, head.measured))
             if not (lead_between and (_own_lead(items, head.measured) or _elsewhere(items, head, head.measured))):
                 continue

@@ -17,26 +17,44 @@ _FAMILIES = (
 _CLAUSE = frozenset((",", "but", "(", ")", "with", "off_comparison"))
 
 
-def apply_scope(items: list[Item], mentions: list[Mention], question: bool) -> None:
-    """Mark mentions as negated, uncertain or dropped, in place."""
-    if question and (not items or items[0].kind in ("is", "off_condition")):
+#: Kinds that answer the question before them.
+_ANSWERS = frozenset(
+    ("answer_yes", "answer_no", "answer_open", "no_pre", "no_post", "A", "may_pre", "may_unlikely_pre", "may_post")
+)
+
+
+def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail: int = 0) -> None:
+    """Mark mentions as negated, uncertain or dropped, in place.
+
+    Args:
+        items: The sentence.
+        mentions: Its mentions in order, with places.
+        question: It is a question that nothing answers.
+        tail: Unknown words after the last item.
+    """
+    if question:
         for mention in mentions:
             mention.dropped = True
         return
-    _forward(items, mentions)
-    _backward(items, mentions)
+    _forward(items, mentions, tail)
+    _backward(items, mentions, tail)
     _contexts(items, mentions)
+    for i, item in enumerate(items):
+        if item.kind == "no_flip":  # "it is wrong to say that ... is missing"
+            for mention in mentions:
+                if mention.i0 > i:
+                    mention.negated = not mention.negated
 
 
 class _State:
-    __slots__ = ("far", "hedged", "listed", "negated", "one", "seen")
+    __slots__ = ("far", "fixed", "hedged", "listed", "negated", "one", "seen")
 
     def __init__(self) -> None:
-        self.negated = self.hedged = self.far = self.one = self.listed = False
+        self.negated = self.hedged = self.far = self.fixed = self.one = self.listed = False
         self.seen: Mention | None = None
 
 
-def _forward(items: list[Item], mentions: list[Mention]) -> None:
+def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
     """Walk the sentence with a state that denials and hedges open and clause ends close."""
     starts: dict[int, list[Mention]] = {}
     for mention in mentions:
@@ -48,7 +66,14 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
             state.negated, state.one, state.seen = True, False, None
         elif kind == "no_pre_one":
             state.negated, state.one, state.seen = True, True, None
-        elif (kind == "may_pre" and not _is_postposed(items, i, mentions)) or (
+        elif kind == "no_gone" and not any(m.i1 < i for m in mentions):  # "no longer seen are"
+            state.negated, state.seen = True, None
+        elif kind == "no_replaces":
+            state = _State()
+            state.negated = state.one = True
+        elif kind == "no_replaced":
+            state = _State()
+        elif (kind == "may_pre" and not _is_postposed(items, i, mentions, tail)) or (
             kind == "?" and i + 1 < len(items) and _prefixes(items, i)
         ):
             state.hedged, state.seen = True, None
@@ -57,7 +82,7 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
         elif kind == "may_post" and not any(m.i1 < i for m in mentions):  # "it is possible that"
             state.hedged, state.seen = True, None
         elif (kind == "may_unlikely_post" and not any(m.i1 < i for m in mentions)) or (
-            kind == "may_unlikely_pre" and not _is_postposed(items, i, mentions)
+            kind == "may_unlikely_pre" and not _is_postposed(items, i, mentions, tail)
         ):
             state.hedged = state.negated = True
             state.seen = None
@@ -69,9 +94,11 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
             state = _State()
         elif kind == ")":
             state = stack.pop() if stack else _State()
+        elif kind == "equals" and i and all(_sets_polarity(item) for item in items[:i]):
+            state.fixed = True  # "Absent: LVH, RVH"
         elif kind in ("but", "with", "equals", "off_now"):
             state = _State()
-        elif kind in (",", "and", "is", "-") and state.seen is not None:
+        elif kind in (",", "and", "is", "-") and state.seen is not None and not state.fixed:
             state = _step(items, i, state, mentions)
         for mention in starts.get(i, ()):
             mention.negated |= state.negated
@@ -81,6 +108,10 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
                 state.seen = mention
             if state.one:
                 state.negated = state.one = False
+
+
+def _sets_polarity(item: Item) -> bool:
+    return item.kind.startswith(("no_", "may_")) or item.kind == "in" or (item.kind == "A" and "absent" in item.data)
 
 
 def _anchor(items: list[Item], mention: Mention) -> int:
@@ -94,9 +125,14 @@ def _anchor(items: list[Item], mention: Mention) -> int:
     return mention.i0
 
 
-def _is_postposed(items: list[Item], i: int, mentions: list[Mention]) -> bool:
+def _is_postposed(items: list[Item], i: int, mentions: list[Mention], tail: int) -> bool:
     """``LVH is likely.``: the hedge closes its clause and a mention stands before it."""
-    return _closes(items, i) and any(m.i1 < i for m in mentions)
+    opens_cause = (
+        i
+        and items[i - 1].kind == ","
+        and ((i + 1 == len(items) and tail) or (items[i + 1 : i + 2] and items[i + 1].kind == "in"))
+    )
+    return _closes(items, i) and not opens_cause and any(m.i1 < i for m in mentions)  # ", perhaps from obesity"
 
 
 def _closes(items: list[Item], i: int) -> bool:
@@ -159,7 +195,7 @@ def _list_goes_on(items: list[Item], i: int, mentions: list[Mention]) -> bool:
 
 
 def _plain_list(items: list[Item], i: int, k: int, mentions: list[Mention]) -> bool:
-    """ "No A, B and C" of abnormal findings by name, with no place and nothing said of them."""
+    """ "No A, B and C" of abnormal findings by name, with no place and no property."""
     before = [m for m in mentions if i < m.i0 < k]
     after = [m for m in mentions if m.i0 > k]
     named = all(m.head is None and not m.values and not m.leads for m in before)
@@ -171,13 +207,25 @@ def _closes_list(items: list[Item], mention: Mention) -> bool:
     return mention.head is None and not mention.values and not mention.leads and mention.i1 == len(items) - 1
 
 
-def _backward(items: list[Item], mentions: list[Mention]) -> None:
+def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
     """Denials and hedges that follow what they speak of."""
     for i, item in enumerate(items):
         kind = item.kind
         if kind in ("no_post", "may_post", "may_unlikely_post"):
             pass
-        elif kind in ("may_pre", "may_unlikely_pre") and _is_postposed(items, i, mentions):
+        elif kind in ("no_gone", "no_replaced", "answer_no"):
+            kind = "no_post"
+        elif kind == "answer_open":
+            for mention in _before(items, mentions, i):
+                mention.dropped = True
+            continue
+        elif kind == "may_denied_claim":
+            for mention in _before(items, mentions, i):
+                mention.negated, mention.uncertain = False, True
+            continue
+        elif kind == "?" and i + 1 < len(items) and items[i + 1].kind in _ANSWERS and items[i + 1].start > items[i].end:
+            continue
+        elif kind in ("may_pre", "may_unlikely_pre") and _is_postposed(items, i, mentions, tail):
             kind = "may_post" if kind == "may_pre" else "may_unlikely_post"
         elif kind == "?" and not (i + 1 < len(items) and _prefixes(items, i)):
             kind = "may_post"
@@ -203,6 +251,8 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
     """The mention before ``i`` in its clause and those joined with it."""
     found: list[Mention] = []
     for mention in reversed([m for m in mentions if m.i1 < i]):
+        if found and _predicates(items, mention):
+            break
         last = found[-1].i0 if found else i
         between = [items[k].kind for k in range(mention.i1 + 1, last)]
         if not found:
@@ -214,6 +264,18 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
             break
         found.append(mention)
     return found
+
+
+def _predicates(items: list[Item], mention: Mention) -> bool:
+    """The mention closes a statement of its own: "the rhythm is irregular and P waves are absent"."""
+    if any(f" {verb} " in items[mention.i0].text for verb in ("is", "are")):
+        return True
+    for k in range(mention.i1, -1, -1):
+        if items[k].kind == "is":
+            return True
+        if items[k].kind in _CLAUSE or (items[k].kind == "and" and k < mention.i0):
+            return False
+    return False
 
 
 def _contexts(items: list[Item], mentions: list[Mention]) -> None:
@@ -236,6 +298,9 @@ def _contexts(items: list[Item], mentions: list[Mention]) -> None:
             reach = _limit(items, i, start, end, mentions)
         elif name == "off_advice":
             reach = (i, len(items))
+        elif name == "off_relative":
+            denied = any(m.i1 < i and m.negated for m in mentions)
+            reach = (i, len(items)) if denied or "would" in items[i].text else None
         elif name == "off_unmeasured":
             reach = (start, i)
         else:
@@ -248,7 +313,7 @@ def _contexts(items: list[Item], mentions: list[Mention]) -> None:
 
 
 def _limit(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int]:
-    """Reach of "the upper limit of 200 ms": what follows it, and before it only what it is said to be."""
+    """Reach of "the upper limit of 200 ms": what follows it, and before it only what is equated with it."""
     if i + 1 < len(items) and items[i + 1].kind == "equals":
         return start, len(items)
     said = i > start and items[i - 1].kind == "is"
@@ -273,7 +338,7 @@ def _clause(items: list[Item], i: int) -> tuple[int, int]:
 
 def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int] | None:
     """Reach of a look back; "prior infarct" is an old infarct, and a comparison leaves what stands before it."""
-    if any(m.i0 <= i + 1 <= m.i1 and any(code.startswith("mi_") for code in m.codes) for m in mentions):
+    if any(m.i0 <= i + 1 <= m.i1 and any(code.startswith("mi") for code in m.codes) for m in mentions):
         return None
     inside = [m for m in mentions if start <= _place(m) < end]
     after = [m for m in inside if m.i0 > i]

@@ -82,8 +82,9 @@ def _measure(items: list[Item], i: int, out: list[Item]) -> tuple[Item | None, i
         ]
     if values[0].unit == "-":
         return None, i
+    named = "=" if opener.kind == "equals" else ""  # "V2: 3 mm": the number belongs to what stands before the colon
     start = opener.start if opener.kind in ("low", "high", "between", "from", *_EITHER) else value.start
-    return Item("M", values, start, values[-1].end, gap), i
+    return Item("M", values, start, values[-1].end, gap, named), i
 
 
 def _three(items: list[Item], i: int, first: Value) -> tuple[Item, int]:
@@ -109,7 +110,7 @@ def _signed(items: list[Item], i: int) -> bool:
 
 
 def _prefix(items: list[Item], i: int) -> tuple[str | None, str | None, int]:
-    """Bound, range opener and index after the words before a number."""
+    """Bound, range opener and index before a number."""
     bound = pair = None
     while i < len(items):
         kind = items[i].kind
