@@ -15,6 +15,7 @@ from gem_lightning.ecg.record import LEADS
 from gem_lightning.features.criteria import Decision, by_lead, criteria, wording
 from gem_lightning.features.criteria.base import decide, refresh
 from gem_lightning.features.criteria.summary import abnormal as abnormal_codes
+from gem_lightning.features.criteria.summary import urgent as urgent_codes
 
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
@@ -75,7 +76,9 @@ def verify(
     verdicts = [verifier(claim) for claim in claims]
     stated = abnormal_codes(features) if findings is None else [f.code for f in findings if f.abnormal]
     abnormal = tuple(dict.fromkeys(stated))
-    return ClaimReport(verdicts, full, abnormal, mentions_of(verdicts, abnormal), conflicts(claims), features)
+    mentioned = mentions_of(verdicts, abnormal)
+    urgent = tuple(urgent_codes(features)) if findings is None else tuple(f.code for f in findings if f.urgent)
+    return ClaimReport(verdicts, full, abnormal, mentioned, conflicts(claims), features, urgent=urgent)
 
 
 class Verifier:

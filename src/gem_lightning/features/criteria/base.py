@@ -291,7 +291,8 @@ def refresh(features: EcgFeatures) -> dict[str, Decision]:
         [*features.qtc_ms.values(), *features.axis_deg.values(), *features.voltages_mv.values()],
         [*features.leads.values()],
         beats.beat_class.tolist(),
-        [*(beats.whole[name].tobytes() for name in ("rr_ms", "pr_ms")), beats.by_lead["p_mv"].tobytes()],
+        [beats.whole[name].tobytes() for name in ("rr_ms", "pr_ms")],
+        [column.tobytes() for name, column in beats.by_lead.items() if name == "p_mv"],
     )
     if features.__dict__.get("_decided_on") != state:
         for name, content in (("_decided_on", state), ("_decisions", {})):

@@ -75,6 +75,8 @@ def _doubtful(features: EcgFeatures) -> str:
     for code, entry in criteria()["findings"].items():
         if "urgent" in entry:
             decision = decide(code, features)
+            if not decision.urgent:
+                continue
             if decision.met and decision.certainty == "possible":
                 return f"{entry['statement']} is possible"
             if not decision.met and decision.margin is not None and decision.margin > -NEAR:
