@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.conflicts import Conflict
 from gem_lightning.claims.parser.tokenize import sentences
+from gem_lightning.claims.score import components
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.features.criteria import limits
 
@@ -56,6 +57,7 @@ class ClaimReport:
         features: Measurements that the text was compared with.
         unread_clinical: (start, end) of clinical content that no claim holds, and of text in other languages.
         languages: ISO 639-1 codes of the other languages in the text.
+        urgent: Codes of the record's urgent findings.
     """
 
     verdicts: list[Verdict]
@@ -64,8 +66,9 @@ class ClaimReport:
     mentioned: tuple[str, ...] = ()
     conflicts: list[Conflict] = field(default_factory=list)
     features: EcgFeatures | None = field(default=None, repr=False, compare=False)
-    unread_clinical: list[tuple[int, int]] = field(default_factory=list)
+    unread_clinical: Sequence[tuple[int, int]] = ()
     languages: tuple[str, ...] = ()
+    urgent: tuple[str, ...] = ()
 
     def count(self, verdict: str | None = None) -> int:
         """Return the number of claims, or of those with one verdict."""
@@ -86,6 +89,18 @@ class ClaimReport:
     def coverage(self) -> float | None:
         """Return the share of the record's abnormal findings that the text states; None where there is none."""
         return len(self.mentioned) / len(self.abnormal) if self.abnormal else None
+
+    @property
+    def components(self) -> dict[str, float]:
+        """Return the parts of the score by name; see :func:`gem_lightning.claims.score.components`."""
+        return components(
+            self.verdicts, self.abnormal, self.mentioned, self.urgent, self.conflicts, self.unread_clinical
+        )
+
+    @property
+    def score(self) -> float:
+        """Return the score in [0, 1]: true and informative statements and covered findings, less weighed errors."""
+        return self.components["score"]
 
     @property
     def leads_covered(self) -> tuple[str, ...]:
@@ -122,6 +137,8 @@ class ClaimReport:
             "precision": self.precision,
             "hallucination_rate": self.hallucination_rate,
             "coverage": self.coverage,
+            "score": self.score,
+            "components": self.components,
             "abnormal_findings": list(self.abnormal),
             "mentioned_findings": list(self.mentioned),
             "leads_covered": list(self.leads_covered),
@@ -172,6 +189,12 @@ _IMPLIED: dict[str, tuple[str, ...]] = {
     "av_block_1": ("prolonged_pr",),
     "prolonged_pr": ("av_block_1",),
     "st_depression": ("reciprocal_change",),
+    "st_elevation": ("reciprocal_change",),
+    "sgarbossa": ("mi",),
+    "mi": ("sgarbossa",),
+    "wide_complex_tachycardia": ("wide_qrs", "ventricular_tachycardia"),
+    "ventricular_tachycardia": ("wide_complex_tachycardia",),
+    "junctional_rhythm": ("p_absent",),
     "rbbb": ("wide_qrs",),
     "lbbb": ("wide_qrs",),
     "ivcd": ("wide_qrs",),

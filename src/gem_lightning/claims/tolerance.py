@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-#: Standard deviation of our boundaries against LUDB's cardiologists (bars of the delineation, docs/features.md), ms.
+#: Standard deviation of our boundaries against those of the cardiologists of LUDB (Kalyakulina et al., LUDB: a new
+#: open-access validation tool for electrocardiogram delineation algorithms, IEEE Access 2020;8:186181), ms. They are the
+#: bars of the delineation (docs/features.md), that is, how far two careful readers of one boundary lie apart.
 LUDB_SD_MS = {"P_on": 16.0, "P_off": 18.0, "QRS_on": 11.0, "QRS_off": 13.0, "T_on": 28.0, "T_off": 23.0}
 #: Half a small box at 25 mm/s and 10 mm/mV: the reading precision on paper.
 PAPER_MS, PAPER_MV = 20.0, 0.05
@@ -24,6 +26,9 @@ _BOUNDARIES = {
 }
 _PAPER = "reading precision on paper: half a small box, {} {}"
 
+#: Tolerances within which a number is left open: two standard deviations hold 95 % of careful readings.
+BORDERLINE = 2.0
+
 
 class Tolerance(NamedTuple):
     """A tolerance with its source.
@@ -38,7 +43,9 @@ class Tolerance(NamedTuple):
 
 
 def default_tolerance(kind: str, measured: float, rr_ms: float | None = None) -> Tolerance:
-    """Return the larger of the measurement error known from LUDB and the reading precision on paper.
+    """Return one standard deviation of expert disagreement, known from LUDB, or the reading precision on paper.
+
+    A number is supported within one tolerance, borderline within :data:`BORDERLINE` of them and contradicted beyond.
 
     Args:
         kind: A measured kind of :data:`gem_lightning.claims.claim.UNITS`.
@@ -47,7 +54,7 @@ def default_tolerance(kind: str, measured: float, rr_ms: float | None = None) ->
     """
     if kind in _BOUNDARIES:
         error = math.hypot(*(LUDB_SD_MS[mark] for mark in _BOUNDARIES[kind]))
-        if error > PAPER_MS:
+        if error:
             return Tolerance(round(error, 1), f"LUDB: SD of {' and '.join(_BOUNDARIES[kind])} combined, {error:.1f} ms")
         return Tolerance(PAPER_MS, _PAPER.format(20, "ms"))
     if kind == "qtc":

@@ -10,11 +10,12 @@ from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.conflicts import conflicts
 from gem_lightning.claims.extract import TextReading, read_text
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict, mentions_of
-from gem_lightning.claims.tolerance import Tolerance, default_tolerance
+from gem_lightning.claims.tolerance import BORDERLINE, Tolerance, default_tolerance
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.features.criteria import Decision, by_lead, criteria, wording
 from gem_lightning.features.criteria.base import decide, refresh
 from gem_lightning.features.criteria.summary import abnormal as abnormal_codes
+from gem_lightning.features.criteria.summary import urgent as urgent_codes
 
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
@@ -41,6 +42,10 @@ _P_WAVE = ("pr", "p_duration", "p_amplitude", "axis_p")
 _AXES = {"axis_p": "P", "axis_qrs": "QRS", "axis_t": "T"}
 _BEAT_CLASSES = {"pvc": "premature_ventricular", "pac": "premature_supraventricular", "paced_rhythm": "paced"}
 _RANK = {SUPPORTED: 0, UNVERIFIABLE: 1, CONTRADICTED: 2}
+#: Measurement errors by which a criterion is missed (or met) before a hedged statement of the opposite is contradicted:
+#: two errors exclude by 95 % what a firm statement has to get right and "possible" leaves open.
+_FIRMLY = 2.0
+_BAND_OF_HEDGED = 1.5  # "about" and "possibly" widen what is left open to three standard deviations (ours)
 _ROUNDING = 1e-9  # a value exactly at its tolerance is within it
 
 
@@ -74,7 +79,8 @@ def verify(
     stated = abnormal_codes(features) if findings is None else [f.code for f in findings if f.abnormal]
     abnormal = tuple(dict.fromkeys(stated))
     mentioned, internal = mentions_of(verdicts, abnormal), conflicts(claims)
-    return ClaimReport(verdicts, full, abnormal, mentioned, internal, features, *reading[1:])
+    urgent = tuple(urgent_codes(features)) if findings is None else tuple(f.code for f in findings if f.urgent)
+    return ClaimReport(verdicts, full, abnormal, mentioned, internal, features, *reading[1:], urgent=urgent)
 
 
 class Verifier:
@@ -124,9 +130,16 @@ class Verifier:
         gap, reading = (min if any_will_do else max)(distances, key=lambda pair: pair[0])
         value = float(reading.value or 0.0)
         tolerance = self._tolerance(claim.kind, value)
-        verdict = SUPPORTED if gap <= tolerance.value + _ROUNDING else CONTRADICTED
+        allowed = _BAND_OF_HEDGED * tolerance.value if claim.uncertain else tolerance.value
         where = f" ({reading.where})" if reading.where else ""
         reason = f"measured {value:.4g} {claim.unit}{where}, tolerance {tolerance.value:g} {claim.unit}"
+        within, beyond = (CONTRADICTED, SUPPORTED) if claim.negated else (SUPPORTED, CONTRADICTED)
+        if gap <= tolerance.value + _ROUNDING:
+            verdict = within
+        elif gap <= BORDERLINE * allowed + _ROUNDING:
+            verdict, reason = UNVERIFIABLE, f"borderline: {reason}"
+        else:
+            verdict = beyond
         return Verdict(claim, verdict, round(value, 4), tolerance.value, reason, tolerance.source)
 
     def _by_lead(self, claim: Claim, code: str) -> Verdict:
@@ -148,7 +161,8 @@ class Verifier:
 def _by_decision(claim: Claim, code: str, decision: Decision) -> Verdict:
     """Turn the decision on a criterion into a verdict: what it states is supported, the opposite is contradicted.
 
-    The opposite of a decision that the measurement's error could turn over is left open as borderline.
+    The opposite of a decision that the measurement's error could turn over is left open as borderline; so is a hedged
+    statement of the opposite that the measurement does not firmly exclude.
     """
     name, measured = next(((k, v) for k, v in decision.evidence.items() if v is not None), ("", None))
     measured = round(measured, 4) if isinstance(measured, float) else measured
@@ -162,7 +176,8 @@ def _by_decision(claim: Claim, code: str, decision: Decision) -> Verdict:
     reason += f" ({threshold})" if threshold else ""
     if decision.met != claim.negated:
         return Verdict(claim, SUPPORTED, measured, None, reason, source)
-    if not decision.clear:
+    firm = abs(decision.margin or 0.0) >= _FIRMLY or not claim.uncertain
+    if not decision.clear or not firm:
         return Verdict(claim, UNVERIFIABLE, measured, None, f"borderline: {reason}", source)
     return Verdict(claim, CONTRADICTED, measured, None, reason, source)
 

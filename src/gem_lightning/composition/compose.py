@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gem_lightning.claims.claim import Claim
-from gem_lightning.composition import sections
+from gem_lightning.composition import conclusion, sections
 from gem_lightning.composition.facts import Facts, Statement, finding_claim, value_claim
-from gem_lightning.composition.phrases import Phrases, join, sentence
+from gem_lightning.composition.phrases import Phrases, sentence
 from gem_lightning.errors import GemError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
         return _brief(facts, Phrases(seed=None))
     phrases = Phrases(seed)
     parts = [
+        conclusion.urgency(facts, phrases),
         sections.quality(facts, phrases),
         sections.rhythm(facts, phrases),
         sections.axis(facts, phrases),
@@ -90,13 +91,13 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
         sections.p_wave(facts, phrases),
         sections.qrs(facts, phrases),
         sections.st_t(facts, phrases),
-        sections.conclusion(facts, phrases, teach=style == "teaching"),
+        conclusion.undetermined(facts),
+        conclusion.conclusion(facts, phrases, teach=style == "teaching"),
     ]
     if style != "report":
         if phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
-            parts[2], parts[3] = parts[3], parts[2]
-        parts.insert(5, sections.beats(facts, phrases))
-        parts.append(sections.urgency(facts, phrases))
+            parts[3], parts[4] = parts[4], parts[3]
+        parts.insert(6, sections.beats(facts, phrases))
     return [statement for part in parts for statement in part]
 
 
@@ -104,7 +105,7 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
 
 
 def _brief(facts: Facts, phrases: Phrases) -> list[Statement]:
-    statements = [_brief_rhythm(facts, phrases)]
+    statements = [*conclusion.urgency(facts, phrases), _brief_rhythm(facts, phrases)]
     if "p_absent" in facts:
         statements.append(Statement("No P waves.", (finding_claim("p_absent"),)))
     values = {kind: value for kind in _INTERVALS if (value := facts.number(kind)) is not None}
@@ -115,27 +116,17 @@ def _brief(facts: Facts, phrases: Phrases) -> list[Statement]:
     if axis:
         statements.append(Statement(sentence(phrases.first(axis)), (finding_claim(axis),)))
     for code in _TERRITORIAL:
-        if code in facts:
-            statements.append(_brief_finding(facts, phrases, code))
-        elif facts.missing(code):
+        if facts.missing(code):
             statements.append(Statement(f"No {phrases.first(code)}.", (finding_claim(code, negated=True),)))
-    return statements + [_brief_finding(facts, phrases, code) for code in phrases.table["brief"] if code in facts]
+    return statements + conclusion.undetermined(facts) + conclusion.conclusion(facts, phrases, numbers=False)
 
 
 def _brief_rhythm(facts: Facts, phrases: Phrases) -> Statement:
-    rate = facts.number("heart_rate")
+    rate, code = facts.number("heart_rate"), facts.rhythm
     assert rate is not None
     claims = (value_claim("heart_rate", rate),)
-    if facts.rhythm is None:
-        return Statement(f"Rate {rate} bpm.", claims)
-    hedged = facts.stated[facts.rhythm].uncertain
-    text = ("possible " if hedged else "") + phrases.first(facts.rhythm)
-    return Statement(sentence(f"{text} at {rate} bpm"), (finding_claim(facts.rhythm, uncertain=hedged), *claims))
-
-
-def _brief_finding(facts: Facts, phrases: Phrases, code: str) -> Statement:
-    stated = facts.stated[code]
-    leads = sections.leads_of(stated)
-    text = ("possible " if stated.uncertain else "") + phrases.first(code)
-    text += f" in {join(leads)}" if leads else ""
-    return Statement(sentence(text), (finding_claim(code, leads, uncertain=stated.uncertain),))
+    if code is None:
+        return Statement(f"Rhythm undetermined, rate {rate} bpm.", claims)
+    text = sections.hedged(phrases, facts.stated[code], phrases.first(code))
+    claim = finding_claim(code, uncertain=facts.stated[code].uncertain)
+    return Statement(sentence(f"{text} at {rate} bpm"), (claim, *claims))

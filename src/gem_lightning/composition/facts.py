@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import UNITS, Claim
+from gem_lightning.composition.phrases import table
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria.base import decide, refresh
+from gem_lightning.features.criteria import arrhythmia
+from gem_lightning.features.criteria.base import TO_SCALE, decide, refresh
 
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
 
+#: Rhythms that a multiple-choice question offers; :attr:`Facts.rhythm` knows more.
 RHYTHMS = (
     "paced_rhythm",
     "atrial_fibrillation",
@@ -21,6 +24,9 @@ RHYTHMS = (
     "sinus_tachycardia",
     "sinus_rhythm",
 )
+
+
+_CERTAINTIES = ("definite", "probable", "possible")
 
 
 class Statement(NamedTuple):
@@ -35,8 +41,14 @@ class Stated(NamedTuple):
 
     code: str
     leads: tuple[str, ...]
-    uncertain: bool
+    certainty: str
     finding: Finding
+
+    @property
+    def uncertain(self) -> bool:
+        """Return whether a text has to hedge it."""
+        return self.certainty != "definite"
+
 
 
 class Facts:
@@ -54,9 +66,9 @@ class Facts:
         for finding in findings:
             known = self.stated.get(finding.code)
             leads = {*finding.leads, *(known.leads if known else ())}
-            uncertain = finding.certainty != "definite" and (known is None or known.uncertain)
             ordered = tuple(lead for lead in LEADS if lead in leads)
-            self.stated[finding.code] = Stated(finding.code, ordered, uncertain, known.finding if known else finding)
+            surest = min((finding.certainty, known.certainty if known else "possible"), key=_CERTAINTIES.index)
+            self.stated[finding.code] = Stated(finding.code, ordered, surest, known.finding if known else finding)
 
     @classmethod
     def of(cls, features: EcgFeatures, findings: Sequence[Finding] | None) -> Facts:
@@ -73,7 +85,23 @@ class Facts:
     @property
     def rhythm(self) -> str | None:
         """Return the code that names the rhythm."""
-        return next((code for code in RHYTHMS if code in self.stated), None)
+        return next((code for code in arrhythmia.RHYTHMS if code in self.stated), None)
+
+    @property
+    def table(self) -> dict:
+        """Return the phrase table."""
+        return table("en")
+
+    @property
+    def to_scale(self) -> bool:
+        """Return whether the limb leads agree on one scale, so that amplitudes mean something."""
+        return (self.features.scale_error or 0.0) <= TO_SCALE
+
+    @property
+    def p_expected(self) -> bool:
+        """Return whether the rhythm lets one expect a PR interval."""
+        none = {"atrial_fibrillation", "atrial_flutter", "av_block_3", "paced_rhythm", "wide_complex_tachycardia"}
+        return not none & self.stated.keys()
 
     @property
     def p_waves(self) -> bool:

@@ -14,7 +14,8 @@ from gem_lightning.ecg.record import LEADS
 
 
 @cache
-def _table(language: str) -> dict[str, Any]:
+def table(language: str) -> dict[str, Any]:
+    """Load the phrase table of a language once."""
     text = resources.files("gem_lightning.composition").joinpath(f"compose_{language}.yaml").read_text("utf-8")
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
@@ -28,8 +29,9 @@ class Phrases:
     """
 
     def __init__(self, seed: int | None = 0, language: str = "en") -> None:
-        self.table = _table(language)
+        self.table = table(language)
         self.random = random.Random(seed)
+        self.hedges: dict[str, str] = {}
 
     def first(self, code: str) -> str:
         """Return the plain name of a finding."""
@@ -38,6 +40,15 @@ class Phrases:
     def name(self, code: str) -> str:
         """Return one of the names of a finding."""
         return self.random.choice(self.table["findings"][code])
+
+    def hedge(self, code: str, certainty: str) -> str:
+        """Return the hedge of a finding, the same in every sentence of a text; empty for a definite one."""
+        if certainty == "definite":
+            return ""
+        choices = ("probable", "likely") if certainty == "probable" else ("possible", "suspected")
+        if code not in self.hedges:
+            self.hedges[code] = self.pick(*choices)
+        return f"{self.hedges[code]} "
 
     def pick(self, *choices: str) -> str:
         """Return one of the given wordings."""

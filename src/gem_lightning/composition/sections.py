@@ -9,21 +9,6 @@ from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.ecg.record import LEADS
 
 _AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation", "normal_axis")
-#: The number that carries a conclusion.
-_EVIDENCE = {
-    "av_block_1": ("pr", "PR interval"),
-    "rbbb": ("qrs", "QRS duration"),
-    "lbbb": ("qrs", "QRS duration"),
-    "incomplete_rbbb": ("qrs", "QRS duration"),
-    "ivcd": ("qrs", "QRS duration"),
-    "long_qtc": ("qtc", "QTc"),
-    "short_qtc": ("qtc", "QTc"),
-    "left_axis_deviation": ("axis_qrs", "QRS axis"),
-    "right_axis_deviation": ("axis_qrs", "QRS axis"),
-    "extreme_axis_deviation": ("axis_qrs", "QRS axis"),
-    "lafb": ("axis_qrs", "QRS axis"),
-    "left_atrial_enlargement": ("p_duration", "P wave duration"),
-}
 
 
 def leads_of(stated: Stated) -> tuple[str, ...]:
@@ -57,15 +42,16 @@ def amount(phrases: Phrases, kind: str, mv: float, leads: tuple[str, ...]) -> tu
     return f"{value:.1f} mm", value_claim(kind, round(value * 0.1, 6), leads)
 
 
-def _hedged(phrases: Phrases, stated: Stated, term: str) -> str:
-    return f"{phrases.pick('possible', 'probable', 'suspected')} {term}" if stated.uncertain else term
+def hedged(phrases: Phrases, stated: Stated, term: str) -> str:
+    """Return a term with the hedge that the certainty of its finding demands."""
+    return phrases.hedge(stated.code, stated.certainty) + term
 
 
 def quality(facts: Facts, phrases: Phrases) -> list[Statement]:
     """State which leads cannot be read."""
     poor = tuple(lead for lead in LEADS if (row := facts.features.leads.get(lead)) and row.trust < 0.3)
     if not poor:
-        return [Statement(phrases.pick("Recording of good quality.", "The tracing is legible throughout.", ""))]
+        return []
     return [Statement(f"{join(poor)} cannot be read because of noise.")]
 
 
@@ -75,10 +61,12 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
     assert rate is not None
     claims: tuple[Claim, ...] = (value_claim("heart_rate", rate),)
     if code is None:
-        statements = [Statement(phrases.pick(f"The ventricular rate is {rate} bpm.", f"Rate {rate}/min."), claims)]
+        text = phrases.pick(f"The ventricular rate is {rate} bpm.", f"Rate {rate}/min.")
+        why = "The rhythm is undetermined, because atrial activity is unclear."
+        statements = [Statement(text, claims), Statement(why)]
     else:
         stated = facts.stated[code]
-        term = _hedged(phrases, stated, phrases.name(code))
+        term = hedged(phrases, stated, phrases.name(code))
         text = phrases.pick(
             f"{term} at {rate} bpm",
             f"{term} with a ventricular rate of {rate} bpm",
@@ -104,7 +92,7 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
             "No P waves are seen.", "P waves are absent.", "No P waves.", "P waves cannot be identified."
         )
         statements.append(Statement(text, (finding_claim("p_absent"),)))
-    elif facts.p_waves and facts.holds("sinus_rhythm") and phrases.random.random() < 0.5:
+    elif facts.p_waves and facts.holds("sinus_rhythm") and facts.missing("p_absent") and phrases.random.random() < 0.5:
         text = phrases.pick("P waves precede every QRS complex.", "A P wave is visible before each QRS complex.")
         statements.append(Statement(text, (finding_claim("p_absent", negated=True),)))
     return statements
@@ -134,10 +122,7 @@ def intervals(facts: Facts, phrases: Phrases) -> list[Statement]:
         if facts.holds("normal_pr") and "normal_pr" in facts and phrases.random.random() < 0.6:
             text, claims = (
                 phrases.pick(f"Normal PR interval ({pr} ms)", f"The PR interval is normal at {pr} ms"),
-                [
-                    finding_claim("normal_pr"),
-                    value_claim("pr", pr),
-                ],
+                [finding_claim("normal_pr"), value_claim("pr", pr)],
             )
         statements.append(Statement(text + ".", tuple(claims)))
     if qrs is not None:
@@ -168,7 +153,7 @@ def p_wave(facts: Facts, phrases: Phrases) -> list[Statement]:
     if duration is not None:
         text = phrases.pick(f"P wave duration {duration} ms.", f"The P wave lasts {duration} ms.")
         statements.append(Statement(text, (value_claim("p_duration", duration),)))
-    if facts.p_waves and row is not None and row.p_mv is not None and row.trust > 0 and abs(row.p_mv) >= 0.03:
+    if facts.to_scale and facts.p_waves and row is not None and row.p_mv is not None and row.trust > 0 and abs(row.p_mv) >= 0.03:
         text, claim = amount(phrases, "p_amplitude", row.p_mv, ("II",))
         statements.append(
             Statement(phrases.pick(f"P wave amplitude {text} in II.", f"The P wave in lead II is {text}."), (claim,))
@@ -200,7 +185,7 @@ def qrs(facts: Facts, phrases: Phrases) -> list[Statement]:
     for wave, lead in (("s", "V1"), ("r", "V5"), ("r", "aVL")):
         row = facts.features.leads.get(lead)
         value = getattr(row, f"{wave}_mv", None) if row is not None and row.trust > 0 else None
-        if value is None or value < 0.1 or phrases.random.random() < 0.3:
+        if not facts.to_scale or value is None or value < 0.1 or phrases.random.random() < 0.3:
             continue
         text, claim = amount(phrases, f"{wave}_amplitude", value, (lead,))
         name = f"{wave.upper()} wave"
@@ -222,7 +207,7 @@ def _located(facts: Facts, phrases: Phrases, code: str) -> Statement:
     stated = facts.stated[code]
     leads = leads_of(stated)
     where = f" in {place(phrases, leads)}" if leads else ""
-    term = _hedged(phrases, stated, phrases.name(code))
+    term = hedged(phrases, stated, phrases.name(code))
     return Statement(sentence(term + where), (finding_claim(code, leads, uncertain=stated.uncertain),))
 
 
@@ -245,6 +230,7 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
     for code in ("t_inversion", "t_flat", "t_peaked"):
         if code in facts:
             statements.append(_located(facts, phrases, code))
+    statements += _secondary(facts, phrases)
     statements += _t_amplitudes(facts, phrases)
     if facts.missing("t_inversion"):
         clear = tuple(lead for lead in LEADS if facts.missing("t_inversion", lead))
@@ -256,9 +242,21 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
     return statements
 
 
+def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:
+    """Name the activation or hypertrophy that ST-T changes may follow from."""
+    changed = [code for code in ("st_elevation", "st_depression", "t_inversion") if code in facts]
+    causes = [code for code in ("paced_rhythm", "lbbb", "pre_excitation", "rbbb", "lvh") if code in facts]
+    if not changed or not causes or any(code.startswith("mi_") for code in facts.stated):
+        return []
+    stated = facts.stated[causes[0]]
+    term = hedged(phrases, stated, phrases.first(causes[0]))
+    text = f"These changes are secondary to {term}."
+    return [Statement(text, (finding_claim(causes[0], uncertain=stated.uncertain),))]
+
+
 def _levels(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
     levels = [(lead, facts.features.st_mv.get(lead, {}).get("J")) for lead in facts.stated[code].leads[:3]]
-    known = [(lead, level) for lead, level in levels if level is not None]
+    known = [(lead, level) for lead, level in levels if level is not None and facts.to_scale]
     if not known:
         return []
     rounded = [(lead, round(level, 2)) for lead, level in known]
@@ -274,7 +272,7 @@ def _t_amplitudes(facts: Facts, phrases: Phrases) -> list[Statement]:
     named = facts.stated["t_inversion"].leads[:2] if "t_inversion" in facts else (phrases.pick("II", "V3", "V5"),)
     rows = [(lead, facts.features.leads.get(lead)) for lead in named]
     rounded = [(lead, round(row.t_mv, 2)) for lead, row in rows if row and row.t_mv is not None and row.trust > 0]
-    if not rounded:
+    if not rounded or not facts.to_scale:
         return []
     listed = join([f"{'−' if value < 0 else ''}{abs(value):.2f} mV in {lead}" for lead, value in rounded])
     return [
@@ -282,42 +280,3 @@ def _t_amplitudes(facts: Facts, phrases: Phrases) -> list[Statement]:
             f"T wave amplitude {listed}.", tuple(value_claim("t_amplitude", value, (lead,)) for lead, value in rounded)
         )
     ]
-
-
-def conclusion(facts: Facts, phrases: Phrases, teach: bool) -> list[Statement]:
-    """State the diagnoses, each with the number it rests on; in the teaching style with its criterion."""
-    if "normal_ecg" in facts:
-        text = phrases.pick("Normal ECG.", "Conclusion: normal ECG.", "In summary, this is a normal ECG.")
-        return [Statement(text, (finding_claim("normal_ecg"),))]
-    statements = []
-    for code in phrases.table["concluded"]:
-        if code not in facts:
-            continue
-        stated = facts.stated[code]
-        leads = leads_of(stated)
-        term = _hedged(phrases, stated, phrases.name(code))
-        claims = [finding_claim(code, leads, uncertain=stated.uncertain)]
-        term += f" in {place(phrases, leads)}" if leads else ""
-        kind, name = _EVIDENCE.get(code, ("", ""))
-        value = facts.number(kind) if kind else None
-        if value is not None:
-            unit = "°" if kind == "axis_qrs" else " ms"
-            term += f", {phrases.pick('with', 'shown by')} a {name} of {'−' if value < 0 else ''}{abs(value)}{unit}"
-            claims.append(value_claim(kind, value))
-        lead_in = phrases.pick("", "", "Conclusion: ", "Impression: ")
-        text = sentence(term) if not lead_in else f"{lead_in}{term}."
-        statements.append(Statement(text, tuple(claims)))
-        if teach:
-            rule = stated.finding.threshold.replace(";", ",").rstrip(".")
-            statements.append(Statement(f"By definition: {rule}."))
-    return statements
-
-
-def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """State how soon a clinician should look, without advice on treatment.
-
-    An ECG without an urgent finding proves nothing about urgency, so none is denied.
-    """
-    if any(stated.finding.urgent for stated in facts.stated.values()):
-        return [Statement(phrases.pick("Urgent clinical review.", "To be seen by a physician at once."))]
-    return [Statement(phrases.pick("Routine review.", "", ""))]

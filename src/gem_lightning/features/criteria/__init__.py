@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 
 from gem_lightning.features.criteria import (
+    acute,
+    arrhythmia,
     base,
     chambers,
     conduction,
+    electrodes,
     ischaemia,
     pacing,
     repolarisation,

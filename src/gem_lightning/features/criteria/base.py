@@ -280,7 +280,7 @@ def _decide(code: str, features: EcgFeatures) -> Decision:
     if not len(features.beats):
         return undecided(features.reason or "no beats were found in this record")
     function = _CRITERIA.get(code)
-    return _to_scale(code, features, function(features)) if function else undecided("no criterion for this finding")
+    return _in_doubt(code, features, function(features)) if function else undecided("no criterion for this finding")
 
 
 def refresh(features: EcgFeatures) -> dict[str, Decision]:
@@ -292,6 +292,7 @@ def refresh(features: EcgFeatures) -> dict[str, Decision]:
         [*features.leads.values()],
         beats.beat_class.tolist(),
         [beats.whole[name].tobytes() for name in ("rr_ms", "pr_ms")],
+        [column.tobytes() for name, column in beats.by_lead.items() if name == "p_mv"],
     )
     if features.__dict__.get("_decided_on") != state:
         for name, content in (("_decided_on", state), ("_decisions", {})):
@@ -340,11 +341,17 @@ def _in_leads(code: str, features: EcgFeatures, leads: tuple[str, ...]) -> Decis
     return decided(margin, evidence, leads=leads, reason=reason)
 
 
-def _to_scale(code: str, features: EcgFeatures, decision: Decision) -> Decision:
-    """Lower the certainty of what amplitudes decide where the limb leads contradict each other in amplitude."""
+def _in_doubt(code: str, features: EcgFeatures, decision: Decision) -> Decision:
+    """Lower the certainty of what amplitudes decide where the limb leads are not to scale or seem exchanged."""
     entry = criteria()["findings"].get(code, {})
-    if not entry.get("voltage") or value(features.scale_error) <= TO_SCALE or not decision.met:
+    if not entry.get("voltage") or not decision.met:
         return decision
-    doubt = {"limb_leads_scale_error": features.scale_error}
+    doubt: dict[str, Any] = {}
+    if value(features.scale_error) > TO_SCALE:
+        doubt["limb_leads_scale_error"] = features.scale_error
+    if met(features, "electrode_misplacement"):
+        doubt["electrodes"] = "arm electrodes seem exchanged"
+    if not doubt:
+        return decision
     parts = tuple(part._replace(evidence={**part.evidence, **doubt}) for part in decision.parts)
     return decision._replace(certainty="possible", evidence={**decision.evidence, **doubt}, parts=parts)

@@ -7,6 +7,7 @@ from typing import Any
 from gem_lightning.features.criteria.base import (
     CHEST,
     LIMB,
+    TO_SCALE,
     Decision,
     Margin,
     Part,
@@ -100,10 +101,12 @@ def lvh(features: EcgFeatures) -> Decision:
     one, three = lead_of(features, "I"), lead_of(features, "III")
     measured = one.qrs_mv is not None and three.qrs_mv is not None
     lewis = upward(one) + s_depth(three) - s_depth(one) - upward(three) if measured else None
-    points = romhilt_estes(features)
+    points, sokolow = romhilt_estes(features), sums.get("sokolow_lyon")
+    if features.age is not None and features.age < rule["sokolow_age"]:
+        sokolow = None  # tall chest leads are common in the young
     # one reading an amplitude that goes into a sum
     margins = {
-        "sokolow_lyon_mv": (sums.get("sokolow_lyon"), at_least(sums.get("sokolow_lyon"), rule["sokolow"], 2 * mv)),
+        "sokolow_lyon_mv": (sokolow, at_least(sokolow, rule["sokolow"], 2 * mv)),
         "r_avl_mv": (sums.get("sokolow_lyon_avl"), above(sums.get("sokolow_lyon_avl"), rule["avl"], mv)),
         "cornell_mv": (cornell, above(cornell, rule[f"cornell_{sex}"], 2 * mv, either)),
         "cornell_product_mv_ms": _product(features, cornell, qrs),
@@ -117,7 +120,9 @@ def lvh(features: EcgFeatures) -> Decision:
     if open_ is None and features.age is not None and features.age < ADULT:
         open_ = undecided(f"the voltage criteria are made for adults, and the patient is {features.age:g}")
     margin = any_of(*(margin for _, margin in margins.values()))
-    return open_ or decided(margin, shown, certainty="probable" if len(reached) > 1 else "possible")
+    # points also count strain, P waves and the axis; the rest is voltage only
+    sure = "probable" if "romhilt_estes_points" in reached and len(reached) > 1 else "possible"
+    return open_ or decided(margin, shown, certainty=sure)
 
 
 def _product(features: EcgFeatures, cornell: Margin, qrs: Margin) -> tuple[Margin, Margin]:
@@ -159,6 +164,8 @@ def low_voltage_in(features: EcgFeatures, name: str) -> Decision:
 @criterion("low_voltage")
 def low_voltage(features: EcgFeatures) -> Decision:
     """Decide on small QRS complexes in all limb or all precordial leads."""
+    if value(features.scale_error) > TO_SCALE:
+        return undecided("the limb leads are not to one scale")
     parts, margins = [], []
     largest: dict[str, float | None] = {}
     for group, names in (("limb", LIMB), ("precordial", CHEST)):
@@ -170,7 +177,8 @@ def low_voltage(features: EcgFeatures) -> Decision:
         if margin is not None and margin >= 0:
             parts.append(Part(f"low QRS voltage in {group} leads", names, evidence))
     leads = tuple(name for part in parts for name in part.leads)
-    return decided(any_of(*margins), largest, leads=leads, parts=tuple(parts))
+    decision = decided(any_of(*margins), largest, leads=leads, parts=tuple(parts))
+    return (suspended(features, "lvh") if decision.met else None) or decision
 
 
 @criterion("poor_r_progression")

@@ -147,10 +147,11 @@ def strauss(features: EcgFeatures) -> Margin:
 
 @remembered
 def left_form(features: EcgFeatures) -> bool:
-    """Return the form of left bundle branch block: no Q in I and V6, late R peak laterally, hardly any R in V1."""
+    """Return the form of left bundle branch block: minimal Q and upright in I and V6, late R peak, hardly any R in V1."""
     rule = limits("lbbb")
     lateral = [lead_of(features, n) for n in ("I", "V5", "V6")]
-    no_q = all(value(lead_of(features, n).q_mv) < rule["q"] for n in ("I", "V6"))
+    ends = [lead_of(features, n) for n in ("I", "V6")]
+    no_q = all(value(x.q_mv) < rule["q"] and upward(x) > downward(x) for x in ends)
     late = any(upward(x) > downward(x) and value(x.r_peak_ms) > rule["r_peak"] for x in lateral)
     first = lead_of(features, "V1")
     return no_q and late and downward(first) > 2 * upward(first)
@@ -223,6 +224,10 @@ def incomplete_rbbb(features: EcgFeatures) -> Decision:
     firm = usual is not None and usual >= 0
     leads = right_form(features) if firm else narrow
     margin = any_of(usual, all_of(known, others))
+    second = max(value(lead_of(features, name).r2_mv) for name in ("V1", "V2"))
+    if margin is not None and margin < 0 and second >= limits("incomplete_rbbb")["open"]:
+        # experts name it from a small R' at any width (8 of 14 in LUDB), the AHA does not
+        return _branch(features, None, reason="an R' in V1 or V2 without the width or the S waves of the block")
     return _branch(features, margin, leads=leads, certainty="definite" if firm else "possible")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from gem_lightning.features.criteria.base import (
@@ -64,15 +64,21 @@ def contiguous(margin_of: Callable[[str], Margin], count: int) -> tuple[Margin, 
 
 
 def by_territory(
+    features: EcgFeatures,
     margin: Margin,
     found: Mapping[str, tuple[str, ...]],
     in_lead: Callable[[str], Decision],
     statement: str,
     **more: Any,
 ) -> Decision:
-    """Build a decision with one part for each territory that :func:`contiguous` returned, with its leads' evidence."""
+    """Build a decision with one part for each territory that :func:`contiguous` returned, with its leads' evidence.
+
+    The evidence names what abnormal activation or hypertrophy the change may be secondary to.
+    """
+    cause = next((code for code in (*SECONDARY, "lvh") if decide(code, features).met), "")
+    named = {"secondary_to": criteria()["findings"][cause]["statement"]} if cause else {}
     parts = tuple(
-        Part(f"{statement} in {territory} leads {', '.join(leads)}", leads, merged(in_lead, leads))
+        Part(f"{statement} in {territory} leads {', '.join(leads)}", leads, merged(in_lead, leads) | named)
         for territory, leads in found.items()
     )
     leads = tuple(lead for part in parts for lead in part.leads)
@@ -89,6 +95,16 @@ def merged(in_lead: Callable[[str], Decision], leads: tuple[str, ...]) -> dict[s
 def secondary(features: EcgFeatures) -> str:
     """Return the certainty of ST-T findings: abnormal depolarisation alone can cause them."""
     return "possible" if met(features, *SECONDARY) else "definite"
+
+
+def in_flutter(function: Callable[[EcgFeatures, str], Decision]) -> Callable[[EcgFeatures, str], Decision]:
+    """Leave the ST segment and T wave of a lead open in atrial flutter, whose waves run through both."""
+
+    @wraps(function)
+    def open_in_flutter(features: EcgFeatures, name: str) -> Decision:
+        return suspended(features, "atrial_flutter") or function(features, name)
+
+    return open_in_flutter
 
 
 # -- ST segment ----------------------------------------------------------------------------------------------------
@@ -111,6 +127,7 @@ def st_limits(features: EcgFeatures, name: str) -> tuple[float, tuple[float, flo
 
 
 @lead_criterion("st_elevation")
+@in_flutter
 def st_elevation_in(features: EcgFeatures, name: str) -> Decision:
     """Decide on ST elevation in one lead, at the J point."""
     level, (limit, possible) = level_of(features, name), st_limits(features, name)
@@ -119,6 +136,7 @@ def st_elevation_in(features: EcgFeatures, name: str) -> Decision:
 
 
 @lead_criterion("st_depression")
+@in_flutter
 def st_depression_in(features: EcgFeatures, name: str) -> Decision:
     """Decide on ST depression in one lead; an upsloping one is left open, since the source leaves it out."""
     limit = -limits("st_depression")["level"]
@@ -142,7 +160,7 @@ def st_elevation(features: EcgFeatures) -> Decision:
     """Decide on ST elevation in contiguous leads."""
     margin, found = raised(features)
     return by_territory(
-        margin, found, partial(st_elevation_in, features), "ST elevation", certainty=secondary(features)
+        features, margin, found, partial(st_elevation_in, features), "ST elevation", certainty=secondary(features)
     )
 
 
@@ -153,7 +171,7 @@ def st_depression(features: EcgFeatures) -> Decision:
     if margin is not None and margin < 0 and met(features, "reciprocal_change"):
         return undecided("ST depression is reciprocal, in less than two contiguous leads")
     return by_territory(
-        margin, found, partial(st_depression_in, features), "ST depression", certainty=secondary(features)
+        features, margin, found, partial(st_depression_in, features), "ST depression", certainty=secondary(features)
     )
 
 
@@ -211,29 +229,41 @@ def pathological_q(features: EcgFeatures) -> Decision:
         return -FORM if name == "V1" and decision.met is None and lead_of(features, name).q_mv else decision.margin
 
     margin, found = contiguous(counted, limits("pathological_q")["leads"])
-    decision = by_territory(margin, found, partial(pathological_q_in, features), "pathological Q waves")
+    decision = by_territory(features, margin, found, partial(pathological_q_in, features), "pathological Q waves")
     return suspended(features, *ABNORMAL_ACTIVATION) or decision
 
 
+def _alone(features: EcgFeatures, leads: tuple[str, ...]) -> Margin:
+    """Decide on an anterior ST elevation so high that it needs no mirror image to be an infarct's."""
+    rule = limits("mi_anterior")
+    return count_of((at_least(level_of(features, n), rule["alone"], error("mv")) for n in leads), rule["leads"])
+
+
 def _infarct(features: EcgFeatures, territory: str) -> Decision:
-    """Decide on an infarct from Q waves, or from ST elevation with reciprocal change."""
+    """Decide on an infarct from Q waves, or from ST elevation with the reciprocal change of this territory."""
     open_ = suspended(features, *ABNORMAL_ACTIVATION)
     if open_ is not None:
         return open_
     q, st = decide("pathological_q", features), decide("st_elevation", features)
-    named, mirrored = f" in {territory} leads", met(features, "reciprocal_change")
+    named = f" in {territory} leads"
+    mirror = any_of(*(d.margin for d in _mirrors(features).get(territory, {}).values()))
+    mirrored = mirror is not None and mirror >= 0
     q_leads = next((part.leads for part in q.parts if named in part.statement), ())
     st_leads = next((part.leads for part in st.parts if named in part.statement), ())
+    alone = _alone(features, ("V2", "V3", "V4")) if territory == "anterior" and st_leads else None
+    high = alone is not None and alone >= 0
     if q_leads:
         certainty = "probable" if st_leads else "possible"
-        acute = bool(st_leads) and mirrored
+        acute = bool(st_leads) and (mirrored or high)
         return decided(q.margin, {"q_leads": list(q_leads)}, leads=q_leads, certainty=certainty, urgent=acute)
-    if st_leads and mirrored:
-        margin = all_of(st.margin, decide("reciprocal_change", features).margin)
-        return decided(margin, {"st_elevation_leads": list(st_leads)}, leads=st_leads, certainty="probable")
+    if st_leads and (mirrored or high):
+        margin = all_of(st.margin, any_of(mirror, alone))
+        # the voltage of a thick ventricle raises ST in proportion (Hancock, part V)
+        sure = "possible" if met(features, "lvh") and not mirrored else "probable"
+        return decided(margin, {"st_elevation_leads": list(st_leads)}, leads=st_leads, certainty=sure)
     signs = {*q.leads, *st.leads} & set(criteria()["territories"][territory])
     if signs or q.met is None or st.met is None:
-        return undecided(f"Q waves or ST elevation in {territory} leads do not decide it" if signs else q.reason)
+        return undecided(f"Q waves or ST elevation in {territory} leads do not decide it" if signs else q.reason or st.reason)
     return decided(form(False), {})
 
 

@@ -24,7 +24,7 @@ SECONDARY = (*ABNORMAL_ACTIVATION, "rbbb")
 
 @criterion("paced_rhythm")
 def paced_rhythm(features: EcgFeatures) -> Decision:
-    """Decide whether a pacemaker starts most beats."""
+    """Decide whether a pacemaker starts beats; pacing of some beats suspends what their form would mean."""
     share = float((features.beats.beat_class == "paced").mean())
     return decided(at_least(share, limits("paced_rhythm")["share"], error("share")), {"paced_share": share})
 

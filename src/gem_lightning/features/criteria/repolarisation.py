@@ -33,7 +33,14 @@ from gem_lightning.features.criteria.base import (
     value,
     without,
 )
-from gem_lightning.features.criteria.ischaemia import TERRITORIES, by_territory, contiguous, secondary, st_depression_in
+from gem_lightning.features.criteria.ischaemia import (
+    TERRITORIES,
+    by_territory,
+    contiguous,
+    in_flutter,
+    secondary,
+    st_depression_in,
+)
 from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
 from gem_lightning.features.schema import EcgFeatures
 
@@ -82,6 +89,7 @@ def normal_qtc(features: EcgFeatures) -> Decision:
 
 
 @lead_criterion("t_inversion")
+@in_flutter
 def t_inversion_in(features: EcgFeatures, name: str) -> Decision:
     """Decide on an inverted T wave in one lead; a biphasic one is half inverted and left open."""
     lead = lead_of(features, name)
@@ -112,7 +120,7 @@ def t_inversion(features: EcgFeatures) -> Decision:
     if margin is not None and margin < 0 and anywhere is not None and anywhere >= 0:
         return undecided("T waves are inverted in leads without a prominent R wave only")
     return by_territory(
-        margin, found, partial(t_inversion_in, features), "T wave inversion", certainty=secondary(features)
+        features, margin, found, partial(t_inversion_in, features), "T wave inversion", certainty=secondary(features)
     )
 
 

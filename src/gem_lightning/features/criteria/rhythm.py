@@ -72,6 +72,21 @@ def free_p(features: EcgFeatures) -> bool:
     return "p_free_of_qrs" in features.rhythm.notes
 
 
+@remembered
+def visible_p(features: EcgFeatures) -> bool:
+    """Return whether the recording is clean enough for a P wave to be seen, if there were one."""
+    trust = [lead.trust for lead in features.leads.values() if lead.trust > 0]
+    return bool(trust) and float(np.median(trust)) >= limits("atrial_fibrillation")["trust"]
+
+
+def repeated_p(features: EcgFeatures) -> float:
+    """Return the largest share of beats, over trusted leads, that have a P wave in one lead."""
+    table = features.beats
+    shares = np.isfinite(table.by_lead["p_mv"]).mean(axis=1) if "p_mv" in table.by_lead else np.zeros(0)
+    trusted = [lead_of(features, name).trust > 0 for name in table.leads]
+    return float(max(shares[np.array(trusted, dtype=bool)], default=0.0)) if len(shares) else 0.0
+
+
 # -- atria ---------------------------------------------------------------------------------------------------------
 
 
@@ -84,15 +99,25 @@ def atrial_flutter(features: EcgFeatures) -> Decision:
 
 @criterion("atrial_fibrillation")
 def atrial_fibrillation(features: EcgFeatures) -> Decision:
-    """Decide on an irregularly irregular rhythm without P waves."""
-    rr, share = own_rr(features), p_share(features)
+    """Decide on an irregularly irregular rhythm without P waves, where the recording would show them."""
+    rr, share, rule = own_rr(features), p_share(features), limits("atrial_fibrillation")
+    evidence = {"p_per_qrs": share, "rr_change": rr_change(rr), "rr_cv": features.rhythm.rr_cv}
+    uneven = irregularly_irregular(rr)
     margin = all_of(
-        irregularly_irregular(rr),
-        below(share, limits("atrial_fibrillation")["p_share"], error("share")),
+        uneven,
+        below(share, rule["p_share"], error("share")),
+        below(repeated_p(features), rule["p_share"], error("share")),
         form(not free_p(features)),
         without(features, "atrial_flutter"),
     )
-    return decided(margin, {"p_per_qrs": share, "rr_change": rr_change(rr), "rr_cv": features.rhythm.rr_cv})
+    if margin is not None and margin >= 0 and (len(rr) < rule["beats"] or not visible_p(features)):
+        return undecided("irregular rhythm, P waves not identified: too few beats or too much noise", evidence)
+    if share is not None and share < rule["p_share"] and (uneven is None or uneven < 0):
+        # a pacemaker or a complete AV block makes the ventricles of a fibrillating heart beat evenly
+        open_ = suspended(features, "paced_rhythm")
+        if open_ is not None:
+            return open_
+    return decided(margin, evidence)
 
 
 @criterion("p_absent")
@@ -117,19 +142,22 @@ def sinus_rhythm(features: EcgFeatures) -> Decision:
     share, rate = p_share(features), features.heart_rate_bpm
     evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": features.axis_deg.get("P"),
                 "pr_ms": features.pr_ms}  # fmt: skip
-    block = block_of(features)
+    block, exchanged = block_of(features), met(features, "electrode_misplacement")
     if block and features.rr_ms:  # the sinus node's rate is that of the usual RR, without the pauses
         evidence["sinus_rate_bpm"] = 60_000 / features.rr_ms
     seen = [p for name in ("I", "II") if (p := lead_of(features, name).p_form) not in (None, "absent")]
     margin = all_of(
         at_least(share, limits("sinus_rhythm")["p_share"], error("share")),
-        form("inverted" not in seen),
+        form("inverted" not in seen or exchanged),
         without(features, "atrial_fibrillation", "atrial_flutter"),
         None if rate is None else FORM,
     )
-    certainty = "definite" if seen and not block else "probable"
+    certainty = "definite" if seen and not block and not exchanged else "probable"
     # atria and ventricles beat on their own: "sinus rhythm" would describe the atria, the rate the ventricles
-    return suspended(features, "av_block_3") or decided(margin, evidence, certainty=certainty)
+    open_ = suspended(features, "av_block_3")
+    if open_ is None and margin is not None and margin < 0:
+        open_ = suspended(features, "paced_rhythm")  # the atria may beat on their own under ventricular pacing
+    return open_ or decided(margin, evidence, certainty=certainty)
 
 
 def _with_rate(features: EcgFeatures, rate_margin: Margin) -> Decision:
@@ -209,8 +237,9 @@ def pac(features: EcgFeatures) -> Decision:
 
 @criterion("pvc")
 def pvc(features: EcgFeatures) -> Decision:
-    """Decide on premature ventricular beats."""
-    return _counted(features, "premature_ventricular")
+    """Decide on premature ventricular beats, which wide paced beats may hide."""
+    decision = _counted(features, "premature_ventricular")
+    return (None if decision.met else suspended(features, "paced_rhythm")) or decision
 
 
 @criterion("bigeminy")
@@ -222,7 +251,7 @@ def bigeminy(features: EcgFeatures) -> Decision:
 
 # -- AV conduction -------------------------------------------------------------------------------------------------
 
-_NO_CONDUCTION = ("paced_rhythm", "atrial_fibrillation", "atrial_flutter")  # P waves do not show what the node conducts
+NO_CONDUCTION = ("paced_rhythm", "atrial_fibrillation", "atrial_flutter")  # P waves do not show what the node conducts
 
 
 def pr_spread(features: EcgFeatures) -> float | None:
@@ -244,7 +273,7 @@ def av_block_3(features: EcgFeatures) -> Decision:
     spread = pr_spread(features)
     apart = FORM if spread is None else above(spread, limits("av_block_3")["spread"], error("ms"))
     margin = all_of(form(free_p(features)), form(bool(features.rhythm.regular)), apart)
-    return suspended(features, *_NO_CONDUCTION) or decided(margin, _block_evidence(features))
+    return suspended(features, *NO_CONDUCTION) or decided(margin, _block_evidence(features))
 
 
 @remembered
@@ -267,9 +296,9 @@ def _wenckebach(features: EcgFeatures) -> tuple[Margin, float]:
 def _second_degree(features: EcgFeatures, type_1: bool) -> Decision:
     grows, typical = _wenckebach(features)
     kind = grows if type_1 else negated(grows)
-    margin = all_of(form(free_p(features)), without(features, "av_block_3"), kind)
+    margin = all_of(form(free_p(features)), without(features, "av_block_3", "av_block_2_1"), kind)
     evidence = _block_evidence(features) | {"pr_growth_ms": typical}
-    return suspended(features, *_NO_CONDUCTION) or decided(margin, evidence, certainty="probable")
+    return suspended(features, *NO_CONDUCTION) or decided(margin, evidence, certainty="probable")
 
 
 @criterion("av_block_2_mobitz_1")

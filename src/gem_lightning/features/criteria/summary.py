@@ -16,6 +16,7 @@ from gem_lightning.features.criteria.base import (
 )
 from gem_lightning.features.schema import EcgFeatures
 
+NEAR = 0.5  # measurement errors below a limit within which a repeated measurement would often reach it (ours)
 BENIGN = ("rsr_prime", "sinus_arrhythmia")  # variants that alone do not make an ECG abnormal
 
 
@@ -61,7 +62,7 @@ def abnormal_ecg(features: EcgFeatures) -> Decision:
 @criterion("mi")
 def infarction(features: EcgFeatures) -> Decision:
     """Decide on an infarct in any territory."""
-    decisions = [decide(code, features) for code in criteria()["findings"] if code.startswith("mi_")]
+    decisions = [decide(code, features) for code in criteria()["findings"] if code.startswith("mi_") or code == "sgarbossa"]
     for decision in decisions:
         if decision.met:
             return decision
@@ -69,15 +70,33 @@ def infarction(features: EcgFeatures) -> Decision:
     return open_ or decided(form(False), {})
 
 
+def _doubtful(features: EcgFeatures) -> str:
+    """Return why the absence of an urgent finding proves nothing here; empty where it is established."""
+    for code, entry in criteria()["findings"].items():
+        if "urgent" in entry:
+            decision = decide(code, features)
+            if not decision.urgent:
+                continue
+            if decision.met and decision.certainty == "possible":
+                return f"{entry['statement']} is possible"
+            if not decision.met and decision.margin is not None and decision.margin > -NEAR:
+                return f"{entry['statement']} is borderline"
+    if met(features, "undetermined_rhythm"):
+        return "the rhythm is undetermined"
+    return ""
+
+
 @criterion("urgent")
 def urgency(features: EcgFeatures) -> Decision:
-    """Decide on urgency; without an urgent finding it is left open, since not every emergency shows on an ECG."""
-    found = urgent(features)
-    return decided(FORM, {"urgent": found}) if found else undecided("no urgent finding; urgency is not excluded")
+    """Decide on urgency: whether an urgent finding is stated; a possible or borderline one leaves it open."""
+    found, doubt = urgent(features), _doubtful(features)
+    if not found and doubt:
+        return undecided(f"no urgent finding, but {doubt}")
+    return decided(form(bool(found)), {"urgent": found} if found else {})
 
 
 @criterion("not_urgent")
 def no_urgency(features: EcgFeatures) -> Decision:
-    """Decide on the absence of urgency, which an urgent finding contradicts and nothing proves."""
-    found = urgent(features)
-    return decided(-FORM, {"urgent": found}) if found else undecided("no urgent finding; urgency is not excluded")
+    """Decide on the absence of urgent findings, the opposite of urgency."""
+    decision = decide("urgent", features)
+    return decided(negated(decision.margin), decision.evidence, reason=decision.reason)

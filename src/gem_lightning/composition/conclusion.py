@@ -1,0 +1,132 @@
+"""The safety statement that opens a text, the one conclusion that closes it, and what stays undetermined."""
+
+from __future__ import annotations
+
+from gem_lightning.claims.claim import Claim
+from gem_lightning.composition.facts import Facts, Statement, finding_claim, value_claim
+from gem_lightning.composition.phrases import Phrases, join, sentence
+from gem_lightning.composition.sections import hedged, leads_of, place
+from gem_lightning.features.criteria.base import decide
+
+#: The number that carries a conclusion: its kind, name and unit.
+_EVIDENCE = {
+    "av_block_1": ("pr", "PR interval"),
+    "rbbb": ("qrs", "QRS duration"),
+    "lbbb": ("qrs", "QRS duration"),
+    "incomplete_rbbb": ("qrs", "QRS duration"),
+    "ivcd": ("qrs", "QRS duration"),
+    "long_qtc": ("qtc", "QTc"),
+    "short_qtc": ("qtc", "QTc"),
+    "left_axis_deviation": ("axis_qrs", "QRS axis"),
+    "right_axis_deviation": ("axis_qrs", "QRS axis"),
+    "extreme_axis_deviation": ("axis_qrs", "QRS axis"),
+    "lafb": ("axis_qrs", "QRS axis"),
+    "left_atrial_enlargement": ("p_duration", "P wave duration"),
+}
+#: Findings that another one already states.
+_IMPLIED = {
+    "wide_qrs": ("rbbb", "lbbb", "ivcd", "paced_rhythm", "wide_complex_tachycardia", "pre_excitation", "escape_rhythm"),
+    "p_absent": ("atrial_fibrillation", "junctional_rhythm", "escape_rhythm", "paced_rhythm", "wide_complex_tachycardia"),
+    "irregular_rhythm": ("atrial_fibrillation", "sinus_arrhythmia", "pac", "pvc", "av_block_2_mobitz_1",
+                         "av_block_2_mobitz_2", "bigeminy"),
+    "ventricular_tachycardia": ("wide_complex_tachycardia",),
+    "prolonged_pr": ("av_block_1",),
+    "reciprocal_change": ("st_elevation",),
+    "couplet": (),
+}  # fmt: skip
+
+
+def claimed(facts: Facts, code: str) -> Claim:
+    """Return the claim that stating a finding of the record makes."""
+    stated = facts.stated[code]
+    # the Sgarbossa criteria are a reason, what they state is an infarct
+    return finding_claim("mi" if code == "sgarbossa" else code, leads_of(stated), uncertain=stated.uncertain)
+
+
+def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
+    """State whether and why the ECG is urgent, from the findings alone; the same in every text of a record."""
+    urgent = [code for code in importance(facts) if facts.stated[code].finding.urgent]
+    if urgent:
+        code = urgent[0]
+        reason = hedged(phrases, facts.stated[code], phrases.name(code))
+        text = f"This ECG is urgent because of {reason}."
+        return [Statement(text, (finding_claim("urgent"), claimed(facts, code)._replace(leads=())))]
+    decision = decide("not_urgent", facts.features)
+    if decision.met:
+        return [Statement("Nothing urgent.", (finding_claim("not_urgent"),))]
+    return [Statement("Whether this needs attention at once is undetermined.")]
+
+
+def importance(facts: Facts) -> list[str]:
+    """Return the findings that the conclusion names: urgent ones, the rhythm, then as ``concluded`` orders them."""
+    order = {code: k for k, code in enumerate(facts.table["concluded"])}
+    named = facts.rhythm
+    codes = [
+        code
+        for code, stated in facts.stated.items()
+        if (stated.finding.abnormal or code == named)
+        and code != "undetermined_rhythm"
+        and not any(other in facts for other in _IMPLIED.get(code, ()))
+    ]
+
+    def rank(code: str) -> tuple[bool, bool, int]:
+        return (not facts.stated[code].finding.urgent, code != named, order.get(code, len(order)))
+
+    return sorted(codes, key=rank)
+
+
+def conclusion(facts: Facts, phrases: Phrases, numbers: bool = True, teach: bool = False) -> list[Statement]:
+    """State the diagnoses, most important first.
+
+    Args:
+        facts: Of the record.
+        phrases: Wording.
+        numbers: Add the number that a diagnosis rests on.
+        teach: Add the criterion of each diagnosis.
+    """
+    lead_in = phrases.pick("Conclusion", "Impression", "Summary") if numbers else "Conclusion"
+    codes, statements = importance(facts), []
+    if "normal_ecg" in facts:
+        statements.append(Statement(f"{lead_in}: normal ECG.", (finding_claim("normal_ecg"),)))
+        codes = [code for code in codes if facts.stated[code].finding.abnormal]  # benign variants
+    for code in codes:
+        stated = facts.stated[code]
+        leads = leads_of(stated)
+        term = hedged(phrases, stated, phrases.name(code)) + (f" in {place(phrases, leads)}" if leads else "")
+        claims = [claimed(facts, code)]
+        kind, name = _EVIDENCE.get(code, ("", ""))
+        value = facts.number(kind) if kind and numbers else None
+        if value is not None:
+            unit = "°" if kind == "axis_qrs" else " ms"
+            term += f", {phrases.pick('with', 'shown by')} a {name} of {'−' if value < 0 else ''}{abs(value)}{unit}"
+            claims.append(value_claim(kind, value))
+        text = sentence(term) if statements else f"{lead_in}: {term}."
+        statements.append(Statement(text, tuple(claims)))
+        if teach:
+            rule = stated.finding.threshold.replace(";", ",").rstrip(".")
+            statements.append(Statement(f"By definition: {rule}."))
+    if facts.rhythm is None:
+        text = "the origin of the rhythm is undetermined."
+        statements.append(Statement(f"{lead_in}: {text}" if not statements else text.capitalize()))
+    return statements or [Statement(f"{lead_in}: no finding that needs to be named.")]
+
+
+def undetermined(facts: Facts) -> list[Statement]:
+    """State what could not be measured or decided."""
+    features, statements = facts.features, []
+    names = {"qrs": "QRS duration", "qt": "QT interval", "axis_qrs": "QRS axis"}
+    if "p_absent" not in facts and facts.p_expected:
+        names = {"pr": "PR interval"} | names
+    lost = [name for kind, name in names.items() if facts.number(kind) is None]
+    if lost:
+        statements.append(Statement(f"The {join(lost)} could not be measured."))
+    if "atrial_flutter" in facts:
+        statements.append(Statement("ST segments and T waves cannot be assessed because of the atrial waves."))
+    if not facts.to_scale:
+        text = "The limb leads are not to one scale, so amplitudes and what rests on them are uncertain."
+        statements.append(Statement(text))
+    if "electrode_misplacement" in facts:
+        statements.append(Statement("What rests on the limb leads is uncertain."))
+    if features.seconds < 5:
+        statements.append(Statement("The recording is too short to show the rhythm reliably."))
+    return statements
