@@ -1,6 +1,7 @@
 """The entry point over a folder: every record exactly once, whatever its name, whatever fails."""
 
 import json
+import multiprocessing
 import shutil
 
 import hydra
@@ -16,6 +17,7 @@ from gem_lightning.features import measure
 from gem_lightning.jobs import JobError
 from gem_lightning.models import Gem, build_gem, build_processor
 from gem_lightning.render import EcgRenderer
+from helpers_kill import killed_at_random
 
 NAMES = ("1.2.840.1.dcm", "1.2.840.2.dcm", "a/b.dcm", "a-b.dcm")
 
@@ -150,3 +152,26 @@ def test_one_file_gives_a_report(weights, tmp_path):
     run(weights, tmp_path / "r1", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["record"] == "r1"
     assert "<html" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_and_repeat_no_record(weights, tmp_path):
+    clinic, out = tmp_path / "clinic", tmp_path / "out"
+    clinic.mkdir()
+    for seed in range(80):
+        write_wfdb(simulate("sinus", seed=seed % 5).record, clinic / f"r{seed:02d}")
+    fork = multiprocessing.get_context("fork")
+
+    def begin():
+        process = fork.Process(target=run, args=(weights, clinic, out, "html=true"))
+        process.start()
+        return [process]
+
+    def finished():
+        return sum(len(p.read_text().splitlines()) for p in (out / "job" / "shards").glob("*.jsonl"))
+
+    killed_at_random(begin, finished, total=80)
+    found = rows(out)
+    assert [row["id"] for row in found] == [f"r{i:02d}" for i in range(80)]
+    assert len({row["text"] for row in found}) <= 5  # equal signals, equal answers
+    assert sorted(p.stem for p in (out / "pages").iterdir()) == [row["id"] for row in found]
