@@ -74,11 +74,12 @@ def read_text(text: str, language: str = "en") -> TextReading:
     roles = _roles(language)
     claims: list[Claim] = []
     unread: list[tuple[int, int]] = []
+    contexts: set[tuple] = set()
     foreign: dict[str, None] = {}
     for statement in statements(text[:MAX_CHARS], roles.classify, roles.opens):
         found = known.read(statement.text, statement.start - statement.context)
         if statement.context:
-            found = _in_place(statement, found)
+            found = _in_place(statement, found, contexts)
         claims += found.claims
         unread += found.unread
         if found.language:
@@ -86,8 +87,14 @@ def read_text(text: str, language: str = "en") -> TextReading:
     return TextReading(claims, unread, tuple(foreign))
 
 
-def _in_place(statement: Statement, found: Parsed) -> Parsed:
-    """Move spans out of a context: a claim of the context alone is kept once, at the context's own place."""
+def _in_place(statement: Statement, found: Parsed, contexts: set[tuple]) -> Parsed:
+    """Move spans out of a context: a claim of the context alone is kept once, at the context's own place.
+
+    Args:
+        statement: With a context.
+        found: Read from it, spans as if the context stood right before the body.
+        contexts: Claims of contexts so far, with the context's place; changed in place.
+    """
     start = statement.start
     back = statement.context_start + statement.context - start  # from the joined text to the context's place
     claims = []
@@ -95,7 +102,8 @@ def _in_place(statement: Statement, found: Parsed) -> Parsed:
         low, high = claim.span
         if high > start:
             claims.append(claim._replace(span=(max(low, start), high)))
-        elif statement.context_start >= 0:
+        elif (key := (statement.context_start, claim[:10])) not in contexts:
+            contexts.add(key)
             claims.append(claim._replace(span=(low + back, high + back)))
     unread = tuple((max(a, start), b) for a, b in found.unread if b > start)
     return Parsed(claims, unread, found.language)
@@ -174,6 +182,11 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
             attach_places(items, mentions, used)
             apply_scope(items, mentions, question, scanned.tail)
     claims = _stated(items, mentions)
+    uncoded += [
+        (items[m.i0].start, items[m.i1].end)  # "heart block" alone: a group that only its denial states
+        for m in mentions
+        if m.codes and not (m.negated or m.dropped) and all(code[0] == "=" for code in m.codes)
+    ]
     return Parsed(claims, unread_spans(sentence, scanned, mentions, uncoded, claims), None)
 
 

@@ -48,7 +48,11 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
         if item.kind == "L" and item.data.foreign and place not in used:
             _mark_foreign(items, mentions, place)
     for kind in ("L", "B"):
-        places = [i for i, item in enumerate(items) if item.kind == kind and i not in used]
+        places = [
+            i
+            for i, item in enumerate(items)
+            if item.kind == kind and i not in used and not (i and items[i - 1].kind == "off_comparison")
+        ]
         topics: list[tuple[int, tuple]] = []
         ahead: list[tuple[int, tuple]] = []
         for place in places:

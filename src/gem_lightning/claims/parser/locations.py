@@ -82,6 +82,7 @@ def _leads(items: list[Item], i: int) -> tuple[Item, int]:
     groups: list[str] = []
     start, end, gap = items[i].start, items[i].end, items[i].gap
     span = wall = foreign = False
+    start_of_comparison = i > 0 and items[i - 1].kind == "off_comparison"  # "unlike V1, V2 shows ..."
     while True:
         data = items[i].data
         if items[i].kind == "foreign_lead":
@@ -107,7 +108,7 @@ def _leads(items: list[Item], i: int) -> tuple[Item, int]:
             i += 1
         i, end = _span_digits(items, i, end, names)
         step = _next_lead(items, i, groups, len(names))
-        if step is None:
+        if step is None or (start_of_comparison and items[i].kind == ","):
             break
         if (
             groups and step[0] == i and items[i].data not in GROUPS and items[i].kind == "L"
@@ -225,6 +226,8 @@ def _numbered_leads(items: list[Item], i: int) -> tuple[Item, int] | None:
             names.append(_LIMB_SPAN[int(item.data) - 1])
         elif item.kind == "L" and names and item.data not in GROUPS:
             names.append(item.data)
+        elif item.kind == "lead_letter" and names:
+            names.append(_LETTERS[item.text])
         elif not (names and item.kind in _JOINS):
             break
         if item.kind not in _JOINS:

@@ -57,7 +57,7 @@ def _heads(items: list[Item], words: Lexicon) -> list[Head]:
             heads.append(Head(item.data, i, i, dim))
         elif item.kind == "D" and heads and heads[-1].i1 == i - 1 and not heads[-1].implied:
             heads[-1].i1, heads[-1].dim = i, item.data
-        elif item.kind == "F":
+        elif item.kind == "F" and "wave" not in item.text:  # flutter waves have a rate of their own
             q = next((words.implied[code] for code in item.data if code in words.implied), None)
             if q is not None:
                 heads.append(Head(q, i, i, implied=True))

@@ -40,6 +40,10 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
     _backward(items, mentions, tail)
     _contexts(items, mentions)
     for i, item in enumerate(items):
+        if item.kind == "no_flip_post":  # "the claim that LBBB is present is wrong"
+            for mention in mentions:
+                if mention.i1 < i:
+                    mention.negated = not mention.negated
         if item.kind == "no_flip":  # "it is wrong to say that ... is missing"
             for mention in mentions:
                 if mention.i0 > i:
@@ -96,6 +100,9 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
             state = stack.pop() if stack else _State()
         elif kind == "equals" and i and all(_sets_polarity(item) for item in items[:i]):
             state.fixed = True  # "Absent: LVH, RVH"
+        elif kind == "with" and i and items[i - 1].kind == "may_pre":  # "perhaps with LVH", "possibly due to"
+            state = _State()
+            state.hedged = True
         elif kind in ("but", "with", "equals", "off_now"):
             state = _State()
         elif kind in (",", "and", "is", "-") and state.seen is not None and not state.fixed:
@@ -130,7 +137,7 @@ def _is_postposed(items: list[Item], i: int, mentions: list[Mention], tail: int)
     opens_cause = (
         i
         and items[i - 1].kind == ","
-        and ((i + 1 == len(items) and tail) or (items[i + 1 : i + 2] and items[i + 1].kind == "in"))
+        and ((i + 1 == len(items) and tail) or (items[i + 1 : i + 2] and items[i + 1].kind in ("in", "with")))
     )
     return _closes(items, i) and not opens_cause and any(m.i1 < i for m in mentions)  # ", perhaps from obesity"
 
@@ -285,6 +292,8 @@ def _contexts(items: list[Item], mentions: list[Mention]) -> None:
             continue
         start, end = _clause(items, i)
         name = item.kind
+        if name == "off_history" and _is_gone(items, i, end, mentions):
+            continue
         if name == "off_comparison":
             start = i
             end = next((k for k in range(i, len(items)) if items[k].kind in (",", "but", ")", "off_now")), len(items))
@@ -310,6 +319,16 @@ def _contexts(items: list[Item], mentions: list[Mention]) -> None:
                 if reach[0] <= _place(mention) < reach[1]:
                     mention.dropped = True
     _norms(items, mentions)
+    _compared_bounds(mentions)
+
+
+def _is_gone(items: list[Item], i: int, end: int, mentions: list[Mention]) -> bool:
+    """ "The previously noted ST elevation is no longer present" is about now."""
+    first = next((m.i1 for m in mentions if m.i0 > i), end)
+    return any(
+        items[k].kind in ("no_gone", "no_replaced", "no_post") or (items[k].kind == "A" and "absent" in items[k].data)
+        for k in range(first + 1, end)
+    )
 
 
 def _limit(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int]:
@@ -347,6 +366,22 @@ def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Me
     if not inside and start == 0 and end < len(items) and items[0].kind == "in":
         return start, _clause(items, end + 1)[1] if end + 1 < len(items) else len(items)
     return start, end
+
+
+_ONE_NUMBER = frozenset(("heart_rate", "rr", "pr", "qrs", "qt", "qtc", "axis_qrs"))
+
+
+def _compared_bounds(mentions: list[Mention]) -> None:
+    """A range or bound behind the value of the same quantity is what it is compared with: "PR 150 ms (120-200)"."""
+    points: set[str] = set()
+    for mention in mentions:
+        for kind, value, *_ in mention.values:
+            if kind not in _ONE_NUMBER or mention.leads or mention.beats:
+                continue
+            if value is not None:
+                points.add(kind)
+            elif kind in points:
+                mention.dropped = True
 
 
 def _norms(items: list[Item], mentions: list[Mention]) -> None:
