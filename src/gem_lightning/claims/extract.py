@@ -175,7 +175,7 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
     uncoded: list[tuple[int, int]] = []
     if any(item.kind in _CLAIMING for item in items):
         question = _is_open_question(sentence, items)
-        if any(item.kind == "tag" for item in items):  # "..., isn't it?"
+        if "?" in sentence and any(item.kind == "tag" for item in items):  # "..., isn't it?"
             items = [item for item in items if item.kind not in ("tag", "?")]
         mentions, used, uncoded = find_mentions(items, words)
         if mentions:
@@ -198,7 +198,7 @@ _OPEN_QUESTION = re.compile(
 
 def _is_open_question(sentence: str, items: list[Item]) -> bool:
     """A question that nothing answers and no tag turns into a statement."""
-    if not sentence.rstrip().endswith("?") or any(item.kind == "tag" for item in items):
+    if "?" not in sentence or not sentence.rstrip().endswith("?") or any(item.kind == "tag" for item in items):
         return False
     return _OPEN_QUESTION.match(sentence) is not None
 
@@ -216,11 +216,13 @@ def _stated(items: list[Item], mentions: list[Mention]) -> list[Claim]:
                     continue
                 stated.add(claim[:10])
                 claims.append(claim)
-    return sorted(claims, key=lambda claim: claim.span)
+    return sorted(claims, key=lambda claim: claim.span) if len(claims) > 1 else claims
 
 
 def _without_consumed(items: list[Item]) -> list[Item]:
     """Drop items whose meaning is consumed; a reciprocal change opens a clause of its own."""
+    if not any(item.kind in _CONSUMED for item in items):
+        return items
     kept: list[Item] = []
     for item in items:
         if item.kind == "reciprocal" and kept and kept[-1].kind in ("with", "and"):

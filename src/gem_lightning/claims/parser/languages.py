@@ -32,6 +32,8 @@ class Languages:
             for code, spans in data["scripts"].items()
         }
         self.memo: dict[str, Votes] = {}
+        ranges = "".join(f"{chr(low)}-{chr(high)}" for spans in self.scripts.values() for low, high in spans)
+        self.other_script = re.compile(f"[{ranges}]")
 
     def detect(self, tokens: Sequence[str], sentence: str, known: Container[str]) -> str | None:
         """Return the ISO 639-1 code of a sentence that is not English, None where it is English or says nothing.
@@ -41,7 +43,7 @@ class Languages:
             sentence: The sentence.
             known: Words of the English lexicon.
         """
-        if not sentence.isascii() and (code := self._script(sentence)) is not None:
+        if not sentence.isascii() and self.other_script.search(sentence) and (code := self._script(sentence)) is not None:
             return code
         votes: Votes = {}
         english = 0.0

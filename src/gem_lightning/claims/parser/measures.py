@@ -9,10 +9,9 @@ from gem_lightning.claims.parser.tokenize import Item
 from gem_lightning.claims.parser.units import canonical, fits
 
 
-def find_measures(items: list[Item], heads: list[Head]) -> list[Mention]:
+def find_measures(items: list[Item], heads: list[Head], series: dict[int, int]) -> list[Mention]:
     """Every number with the quantity that it measures."""
     found: list[Mention] = []
-    series = lead_series(items)
     for m, item in enumerate(items):
         if item.kind != "M":
             continue
@@ -40,9 +39,10 @@ def lead_series(items: list[Item]) -> dict[int, int]:
 
     A lone pair counts only with a colon between; "in V2 3 mm" may close one statement and open the next.
     """
-    pairs: list[tuple[int, int, int]] = []  # lead, number, index after
-    if any(item.kind == "+" for item in items):  # "SV1 + RV5 = 38 mm" is a sum
+    kinds = {item.kind for item in items}
+    if not {"L", "M"} <= kinds or "+" in kinds:  # "SV1 + RV5 = 38 mm" is a sum
         return {}
+    pairs: list[tuple[int, int, int]] = []  # lead, number, index after
     for i, item in enumerate(items):
         if item.kind != "L" or item.data.foreign:
             continue
@@ -213,10 +213,9 @@ def _sum_of(items: list[Item], head: Head, m: int) -> str | None:
     return "cornell" if "aVL" in leads else "sokolow_lyon"
 
 
-def without_implied(mentions: list[Mention], items: list[Item]) -> list[Mention]:
+def without_implied(mentions: list[Mention], items: list[Item], series: dict[int, int]) -> list[Mention]:
     """An ST deviation that has its number is an ST level, unless the number stands in a lead of its own."""
     kept = []
-    series = lead_series(items)
     for mention in mentions:
         head = mention.head
         if head is not None and head.q == "st" and head.measured is not None and len(head.props) < 2:

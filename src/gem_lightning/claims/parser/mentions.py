@@ -36,10 +36,14 @@ def find_mentions(items: list[Item], words: Lexicon) -> Found:
     mentions, used = _named(items, words)
     uncoded: list[tuple[int, int]] = []
     mentions += _properties(items, heads, words, uncoded)
-    measures = find_measures(items, heads)
-    mentions = without_implied(mentions, items) + measures + _bare(items, heads)
-    used |= set(lead_series(items).values())
-    mentions.sort(key=lambda m: (m.i0, m.i1))
+    if any(item.kind == "M" for item in items):
+        series = lead_series(items)
+        measures = find_measures(items, heads, series)
+        mentions = without_implied(mentions, items, series) + measures
+        used |= set(series.values())
+    mentions += _bare(items, heads)
+    if len(mentions) > 1:
+        mentions.sort(key=lambda m: (m.i0, m.i1))
     return Found(mentions, used, uncoded)
 
 

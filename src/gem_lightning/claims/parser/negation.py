@@ -23,6 +23,10 @@ _ANSWERS = frozenset(
 )
 
 
+#: Beginnings of the kinds that deny, hedge or answer; a sentence without one is as it stands.
+_POLARITY = ("no_", "may_", "answer_", "?")
+
+
 def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail: int = 0) -> None:
     """Mark mentions as negated, uncertain or dropped, in place.
 
@@ -36,8 +40,10 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
         for mention in mentions:
             mention.dropped = True
         return
-    _forward(items, mentions, tail)
-    _backward(items, mentions, tail)
+    kinds = {item.kind for item in items}
+    if any(kind.startswith(_POLARITY) for kind in kinds) or any(i.kind == "A" and "absent" in i.data for i in items):
+        _forward(items, mentions, tail)
+        _backward(items, mentions, tail)
     _contexts(items, mentions)
     for i, item in enumerate(items):
         if item.kind == "no_flip_post":  # "the claim that LBBB is present is wrong"

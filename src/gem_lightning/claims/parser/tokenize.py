@@ -114,7 +114,7 @@ class Scan(NamedTuple):
 
     Attributes:
         items: What the grammar reads.
-        clinical: Clinical terms without a code, as (start, end); to the grammar they are unknown words.
+        clinical: Clinical terms without a code and leads beyond the twelve, as (start, end).
         tokens: Words, numbers and marks in lower case.
         tail: Unknown words after the last item.
     """
@@ -127,11 +127,11 @@ class Scan(NamedTuple):
 
 def scan(sentence: str, words: Lexicon) -> Scan:
     """Find the items of one sentence; unknown words are left out and counted."""
-    plain = sentence.translate(SPELLING)
+    plain = sentence if sentence.isascii() else sentence.translate(SPELLING)
     lower = plain.lower()
     if len(lower) != len(plain):  # some capitals grow in lower case: keep places right
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in plain)
-    spans = [match.span() for match in TOKEN.finditer(lower) if not match.group().isspace()]
+    spans = [match.span() for match in TOKEN.finditer(lower)]
     if len(spans) > MAX_TOKENS:
         return Scan([], [], [], 0)
     tokens = [lower[a:b] for a, b in spans]
@@ -148,7 +148,9 @@ def scan(sentence: str, words: Lexicon) -> Scan:
             if entry is not None and token == "i" and after == i + 1 and not _is_lead_one(tokens, i, words):
                 entry = None
             if entry is not None:
-                if entry.kind == "clinical":
+                if entry.kind == "foreign_lead":
+                    clinical.append((spans[i][0], spans[after - 1][1]))
+                elif entry.kind == "clinical":
                     clinical.append((spans[i][0], spans[after - 1][1]))
                     gap, i = gap + after - i, after
                     continue
