@@ -7,7 +7,7 @@ from gem_lightning.claims.parser.tokenize import Item
 #: Larger bare numbers are values ("sinus tachycardia (124)"); footnotes and citations are small.
 _LARGEST_NOTE = 30
 _LARGEST_CITATION = 99
-_SPENT = frozenset(("by", "delta", "delta_in", "comparative", "hundred", "point"))
+_SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point"))
 _DEVIATIONS = frozenset(("elevation", "depression"))
 _TRENDS = frozenset(("prolonged", "short", "wide", "narrow"))
 _NUMERIC = frozenset(("numeral", "hundred"))
@@ -196,6 +196,16 @@ def _without_changes(items: list[Item]) -> list[Item]:
                 _mark_change(out)
                 i = after
                 continue
+            if items[i].kind == "by" and j + 2 < len(items) and items[j].kind == "N" and items[j + 1].kind == "to":
+                i = j + 1  # "slowed by 10 to 60 bpm"
+                continue
+        if items[i].kind == "was_from" and i + 1 < len(items) and items[i + 1].kind == "N" and not _spans(items, i):
+            i += 3 if _amount(items, i + 1) else 2  # "QTc 440 ms, down from 480 ms"
+            continue
+        if items[i].kind == "is" and out and out[-1].kind == "(" and items[i].text == "was":  # "72 bpm (was 90 bpm)"
+            out.append(items[i]._replace(kind="off_history", data=None))
+            i += 1
+            continue
         if items[i].kind == "from" and _spans(items, i):
             _mark_change(out)
         if out and items[i].kind == "of" and _falls(out) and (after := _amount(items, i + 1)):  # "a fall in rate of 20"
@@ -203,7 +213,7 @@ def _without_changes(items: list[Item]) -> list[Item]:
             continue
         after = _amount(items, i)
         if after and after < len(items) and _compares(items, after):
-            i = after + 1
+            i = after + (1 if items[after].kind == "comparative" or items[after].text.endswith("than") else 2)
             continue
         out.append(items[i])
         i += 1
@@ -231,6 +241,9 @@ def _falls(out: list[Item]) -> bool:
 def _compares(items: list[Item], i: int) -> bool:
     """A comparative right behind a number that no other number follows: "30 ms longer (than before)"."""
     item = items[i]
+    beyond = i + 1 < len(items) and item.text in ("above", "below", "over", "under", "beyond")
+    if beyond and (items[i + 1].kind == "off_limit" or items[i + 1].data == ("normal",)):  # "40 ms above normal"
+        return not item.gap
     if item.gap or not (item.kind == "comparative" or (item.kind in ("low", "high") and item.text.endswith("than"))):
         return False
     return not (i + 1 < len(items) and items[i + 1].kind in ("N", "numeral"))

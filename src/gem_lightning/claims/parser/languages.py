@@ -43,7 +43,11 @@ class Languages:
             sentence: The sentence.
             known: Words of the English lexicon.
         """
-        if not sentence.isascii() and self.other_script.search(sentence) and (code := self._script(sentence)) is not None:
+        if (
+            not sentence.isascii()
+            and self.other_script.search(sentence)
+            and (code := self._script(sentence)) is not None
+        ):
             return code
         votes: Votes = {}
         english = 0.0

@@ -77,9 +77,24 @@ def merge_places(items: list[Item]) -> list[Item]:
             out.append(items[i])
             i += 1
         else:
-            out.append(found[0])
-            i = found[1]
+            item, i = found
+            if item.kind == "L":
+                item, i = _with_gloss(items, item, i)
+            out.append(item)
     return out
+
+
+def _with_gloss(items: list[Item], item: Item, i: int) -> tuple[Item, int]:
+    """``V1–V3 (anteroseptal)`` and ``anteroseptal (V1–V3)``: leads count, their territory adds none."""
+    if i + 2 >= len(items) or items[i].kind != "(" or items[i + 1].kind != "L":
+        return item, i
+    gloss, after = _leads(items, i + 1)
+    if after >= len(items) or items[after].kind != ")" or gloss.data.pure == item.data.pure:
+        return item, i
+    leads = item.data.leads if gloss.data.pure else gloss.data.leads
+    both = item.data.groups + gloss.data.groups
+    merged = Leads(leads, both, False, item.data.wall or gloss.data.wall, not leads)
+    return item._replace(data=merged, end=items[after].end), after + 1
 
 
 def _leads(items: list[Item], i: int) -> tuple[Item, int]:

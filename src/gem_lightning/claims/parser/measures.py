@@ -47,10 +47,10 @@ def lead_series(items: list[Item]) -> dict[int, int]:
         if item.kind != "L" or item.data.foreign:
             continue
         m = i + 1
-        bracketed = m < len(items) and items[m].kind == "("
+        bracketed = m < len(items) and items[m].kind in ("(", "of")
         if i and items[i - 1].kind == "in" and not bracketed:
             continue
-        if m < len(items) and items[m].kind == "(" and not items[m].gap:
+        if m < len(items) and bracketed and not items[m].gap:
             m += 1
         if m < len(items) and items[m].kind == "M" and not items[m].gap and len(items[m].data) == 1:
             after = m + 1
@@ -75,7 +75,7 @@ def _has_place(items: list[Item], lead: int) -> bool:
 def _joins(items: list[Item], start: int, end: int) -> bool:
     """Between two pairs stand marks only, or the quantity of the first: "V2: 3 mm ST elevation, V3: 4 mm"."""
     between = [items[k].kind for k in range(start, end)]
-    return 0 < len(between) < 5 and all(kind in (",", "and", "/", "Q", "A", "of") for kind in between)
+    return 0 < len(between) < 5 and all(kind in (",", "and", "/", "Q", "A", "of", "in") for kind in between)
 
 
 def _measure_in_series(

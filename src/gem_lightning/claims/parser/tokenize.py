@@ -177,7 +177,7 @@ def scan(sentence: str, words: Lexicon) -> Scan:
         elif (mark := _MARKS.get(token[0])) is not None and (len(token) == 1 or token[0] == "-"):
             items.append(Item(mark, None, *spans[i], gap, token if mark == "(" else ""))
             gap = 0
-        else:
+        elif i + 1 < count or token[0].isalpha():  # the mark at the end is no unknown word
             gap += 1
             if words.is_clinical(token):
                 clinical.append(spans[i])
