@@ -221,7 +221,7 @@ def _without_changes(items: list[Item]) -> list[Item]:
 
 
 def _mark_change(out: list[Item]) -> None:
-    """Turn a property before an amount of change into that change: "widened from 96 to 142 ms", "shortened by 40 ms"."""
+    """Turn a property before an amount of change into that change: "widened from 96 to 142 ms"."""
     if out and out[-1].kind == "A" and not _TRENDS.isdisjoint(out[-1].data):
         out[-1] = out[-1]._replace(kind="change", data=None)
 

@@ -232,6 +232,8 @@ def _copula(items: list[Item], head: Head, a: int) -> bool:
 def _following(items: list[Item], heads: list[Head], a: int, words: Lexicon) -> Head | None:
     """The head right after the property, over further properties ("inverted or flat T waves")."""
     j = a + 1
+    if not a and j < len(items) and items[j].kind == "is":  # "depressed are the ST segments in V5"
+        j += 1
     while j < len(items) and items[j].kind in ("A", "or", "and", ",", "/", "of", "L") and j < a + 5:
         if items[j].kind == "L" and not items[j].data.pure:
             return None
