@@ -73,6 +73,17 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
             for mention in mentions:
                 if place < mention.i0 < stop and not _has(mention, kind) and _takes(mention, kind):
                     _give(mention, names, kind)
+    if any(item.kind == "except" for item in items):
+        _take_out(items, mentions)
+
+
+def _take_out(items: list[Item], mentions: list[Mention]) -> None:
+    """Leave out leads that an exception names after the statement: "all leads show low voltage, except V2"."""
+    for i, item in enumerate(items):
+        if item.kind == "L" and _left_out(items, i) and items[i - 1].kind != "off_comparison":
+            before = next((m for m in reversed(mentions) if m.i1 < i and m.leads), None)
+            if before is not None:
+                before.leads = tuple(lead for lead in before.leads if lead not in item.data.leads)
 
 
 def _left_out(items: list[Item], i: int) -> bool:

@@ -61,6 +61,8 @@ def merge_places(items: list[Item]) -> list[Item]:
         found = None
         if kind == "L" or kind == "foreign_lead":
             found = _leads(items, i)
+        elif kind == "except" and i + 1 < len(items) and _is_lead(items[i + 1]):
+            found = _leading_exception(items, i)
         elif kind in ("lead_letter", "wall"):  # alone they are unknown words
             if i + 1 < len(items):
                 items[i + 1] = items[i + 1]._replace(gap=items[i + 1].gap + items[i].gap + 1)
@@ -232,6 +234,18 @@ def _exception(items: list[Item], i: int) -> tuple[tuple[str, ...], int]:
     if after < len(items) and items[after].kind == ")" and items[i - 1].kind == "(":
         after += 1
     return inner.data.leads, after
+
+
+def _leading_exception(items: list[Item], i: int) -> tuple[Item, int] | None:
+    """``except for V6 all precordial leads``; None where no leads follow."""
+    inner, after = _leads(items, i + 1)
+    if after < len(items) and items[after].kind == ",":
+        after += 1
+    if after >= len(items) or items[after].kind != "L":
+        return None
+    outer, end = _leads(items, after)
+    kept = tuple(lead for lead in outer.data.leads if lead not in inner.data.leads)
+    return outer._replace(data=outer.data._replace(leads=kept, pure=False), start=items[i].start, gap=items[i].gap), end
 
 
 def _numbered_leads(items: list[Item], i: int) -> tuple[Item, int] | None:
