@@ -14,10 +14,10 @@ from gem_lightning.claims.parser.languages import languages
 from gem_lightning.claims.parser.layout import Statement, statements
 from gem_lightning.claims.parser.lexicon import Lexicon, lexicon
 from gem_lightning.claims.parser.linking import attach_places
-from gem_lightning.claims.parser.locations import merge_places
+from gem_lightning.claims.parser.locations import PLACES, merge_places
 from gem_lightning.claims.parser.mentions import find_mentions
 from gem_lightning.claims.parser.negation import apply_scope
-from gem_lightning.claims.parser.quantities import merge_numbers
+from gem_lightning.claims.parser.quantities import NUMERIC, merge_numbers
 from gem_lightning.claims.parser.tokenize import Item, scan
 from gem_lightning.claims.parser.unread import unread_spans
 from gem_lightning.errors import GemError
@@ -156,7 +156,7 @@ def _roles(language: str) -> _Roles:
 
 # -- one sentence to claims ----------------------------------------------------------------------------------------
 
-_CLAIMING = frozenset(("Q", "A", "F", "I", "M"))
+_CLAIMING = frozenset(("Q", "A", "F", "I", "N", "numeral", "half"))
 _CONSUMED = frozenset(
     ("lead", "beat", "number", "any", "criteria", "reciprocal", "every", "other", "ordinal", "last", "skip")
 )
@@ -170,16 +170,24 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
         stripped = sentence.strip()
         start = sentence.index(stripped)
         return Parsed([], ((start, start + len(stripped)),), language)
-    items = _without_consumed(merge_numbers(merge_places(clean(scanned.items))))
+    kinds = {item.kind for item in scanned.items}
+    items = clean(scanned.items, kinds)
+    if kinds & PLACES:
+        items = merge_places(items)
+    if kinds & NUMERIC:
+        items = merge_numbers(items)
+    if kinds & _CONSUMED:
+        items = _without_consumed(items)
     mentions: list[Mention] = []
     uncoded: list[tuple[int, int]] = []
-    if any(item.kind in _CLAIMING for item in items):
+    if kinds & _CLAIMING:
         question = _is_open_question(sentence, items)
-        if "?" in sentence and any(item.kind == "tag" for item in items):  # "..., isn't it?"
+        if "tag" in kinds:  # "..., isn't it?"
             items = [item for item in items if item.kind not in ("tag", "?")]
         mentions, used, uncoded = find_mentions(items, words)
         if mentions:
-            attach_places(items, mentions, used)
+            if kinds & PLACES:
+                attach_places(items, mentions, used)
             apply_scope(items, mentions, question, scanned.tail)
     claims = _stated(items, mentions)
     uncoded += [
@@ -221,8 +229,6 @@ def _stated(items: list[Item], mentions: list[Mention]) -> list[Claim]:
 
 def _without_consumed(items: list[Item]) -> list[Item]:
     """Drop items whose meaning is consumed; a reciprocal change opens a clause of its own."""
-    if not any(item.kind in _CONSUMED for item in items):
-        return items
     kept: list[Item] = []
     for item in items:
         if item.kind == "reciprocal" and kept and kept[-1].kind in ("with", "and"):

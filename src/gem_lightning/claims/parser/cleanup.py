@@ -13,11 +13,16 @@ _TRENDS = frozenset(("prolonged", "short", "wide", "narrow"))
 _NUMERIC = frozenset(("numeral", "hundred"))
 
 
-def clean(items: list[Item]) -> list[Item]:
-    """Return the items without what states nothing, in order."""
-    kinds = {item.kind for item in items}
+def clean(items: list[Item], kinds: set[str]) -> list[Item]:
+    """Return the items without what states nothing, in order.
+
+    Args:
+        items: The sentence.
+        kinds: Kinds of its items; ``N`` is added where number names become numbers.
+    """
     if kinds & _NUMERIC:
         items = _number_names(items)
+        kinds.add("N")
     if "N" in kinds or kinds & _NUMERIC:
         items = _years(items)
         items = _without_notes(items)

@@ -44,8 +44,6 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
         mentions: Its mentions in order.
         used: Lead items that name the territory of an infarct.
     """
-    if not any(item.kind in ("L", "B") for item in items):
-        return
     for place, item in enumerate(items):
         if item.kind == "L" and item.data.foreign and place not in used:
             _mark_foreign(items, mentions, place)

@@ -47,13 +47,12 @@ class Leads(NamedTuple):
     foreign: bool = False
 
 
-_PLACES = frozenset(("L", "foreign_lead", "lead_letter", "wall", "lead", "beat", "ordinal", "last", "every"))
+#: Kinds that places are made of; a sentence without one has none.
+PLACES = frozenset(("L", "foreign_lead", "lead_letter", "wall", "lead", "beat", "ordinal", "last", "every"))
 
 
 def merge_places(items: list[Item]) -> list[Item]:
     """Replace leads by ``L`` items (data :class:`Leads`) and beats by ``B`` items (data: beat numbers)."""
-    if not any(item.kind in _PLACES for item in items):
-        return items
     out: list[Item] = []
     i = 0
     while i < len(items):

@@ -25,8 +25,6 @@ class Value(NamedTuple):
 
 def merge_numbers(items: list[Item]) -> list[Item]:
     """Replace every number by a measure ``M`` whose data is a list of :class:`Value`; ratios and counts disappear."""
-    if not any(item.kind in _NUMERIC for item in items):
-        return items
     out: list[Item] = []
     i = 0
     while i < len(items):
@@ -46,7 +44,8 @@ def merge_numbers(items: list[Item]) -> list[Item]:
     return out
 
 
-_NUMERIC = frozenset(
+#: Kinds that numbers are made of, or that mean nothing without one.
+NUMERIC = frozenset(
     ("N", "numeral", "half", "low", "high", "from", "between", *_EITHER, "approx", "U", "minus", "plusminus")
 ) | {"after_low", "after_high"}
 _STARTS = frozenset(
