@@ -14,10 +14,10 @@ from gem_lightning.claims.parser.languages import languages
 from gem_lightning.claims.parser.layout import Statement, statements
 from gem_lightning.claims.parser.lexicon import Lexicon, lexicon
 from gem_lightning.claims.parser.linking import attach_places
-from gem_lightning.claims.parser.locations import merge_places
+from gem_lightning.claims.parser.locations import PLACES, merge_places
 from gem_lightning.claims.parser.mentions import find_mentions
 from gem_lightning.claims.parser.negation import apply_scope
-from gem_lightning.claims.parser.quantities import merge_numbers
+from gem_lightning.claims.parser.quantities import NUMERIC, merge_numbers
 from gem_lightning.claims.parser.tokenize import Item, scan
 from gem_lightning.claims.parser.unread import unread_spans
 from gem_lightning.errors import GemError
@@ -74,11 +74,12 @@ def read_text(text: str, language: str = "en") -> TextReading:
     roles = _roles(language)
     claims: list[Claim] = []
     unread: list[tuple[int, int]] = []
+    contexts: set[tuple] = set()
     foreign: dict[str, None] = {}
     for statement in statements(text[:MAX_CHARS], roles.classify, roles.opens):
         found = known.read(statement.text, statement.start - statement.context)
         if statement.context:
-            found = _in_place(statement, found)
+            found = _in_place(statement, found, contexts)
         claims += found.claims
         unread += found.unread
         if found.language:
@@ -86,8 +87,14 @@ def read_text(text: str, language: str = "en") -> TextReading:
     return TextReading(claims, unread, tuple(foreign))
 
 
-def _in_place(statement: Statement, found: Parsed) -> Parsed:
-    """Move spans out of a context: a claim of the context alone is kept once, at the context's own place."""
+def _in_place(statement: Statement, found: Parsed, contexts: set[tuple]) -> Parsed:
+    """Move spans out of a context: a claim of the context alone is kept once, at the context's own place.
+
+    Args:
+        statement: With a context.
+        found: Read from it, spans as if the context stood right before the body.
+        contexts: Claims of contexts so far, with the context's place; changed in place.
+    """
     start = statement.start
     back = statement.context_start + statement.context - start  # from the joined text to the context's place
     claims = []
@@ -95,7 +102,8 @@ def _in_place(statement: Statement, found: Parsed) -> Parsed:
         low, high = claim.span
         if high > start:
             claims.append(claim._replace(span=(max(low, start), high)))
-        elif statement.context_start >= 0:
+        elif (key := (statement.context_start, claim[:10])) not in contexts:
+            contexts.add(key)
             claims.append(claim._replace(span=(low + back, high + back)))
     unread = tuple((max(a, start), b) for a, b in found.unread if b > start)
     return Parsed(claims, unread, found.language)
@@ -148,7 +156,7 @@ def _roles(language: str) -> _Roles:
 
 # -- one sentence to claims ----------------------------------------------------------------------------------------
 
-_CLAIMING = frozenset(("Q", "A", "F", "I", "M"))
+_CLAIMING = frozenset(("Q", "A", "F", "I", "N", "numeral", "half"))
 _CONSUMED = frozenset(
     ("lead", "beat", "number", "any", "criteria", "reciprocal", "every", "other", "ordinal", "last", "skip")
 )
@@ -162,18 +170,31 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
         stripped = sentence.strip()
         start = sentence.index(stripped)
         return Parsed([], ((start, start + len(stripped)),), language)
-    items = _without_consumed(merge_numbers(merge_places(clean(scanned.items))))
+    kinds = {item.kind for item in scanned.items}
+    items = clean(scanned.items, kinds)
+    if kinds & PLACES:
+        items = merge_places(items)
+    if kinds & NUMERIC:
+        items = merge_numbers(items)
+    if kinds & _CONSUMED:
+        items = _without_consumed(items)
     mentions: list[Mention] = []
     uncoded: list[tuple[int, int]] = []
-    if any(item.kind in _CLAIMING for item in items):
+    if kinds & _CLAIMING:
         question = _is_open_question(sentence, items)
-        if any(item.kind == "tag" for item in items):  # "..., isn't it?"
+        if "tag" in kinds:  # "..., isn't it?"
             items = [item for item in items if item.kind not in ("tag", "?")]
         mentions, used, uncoded = find_mentions(items, words)
         if mentions:
-            attach_places(items, mentions, used)
+            if kinds & PLACES:
+                attach_places(items, mentions, used)
             apply_scope(items, mentions, question, scanned.tail)
     claims = _stated(items, mentions)
+    uncoded += [
+        (items[m.i0].start, items[m.i1].end)  # "heart block" alone: a group that only its denial states
+        for m in mentions
+        if m.codes and not (m.negated or m.dropped) and all(code[0] == "=" for code in m.codes)
+    ]
     return Parsed(claims, unread_spans(sentence, scanned, mentions, uncoded, claims), None)
 
 
@@ -185,7 +206,7 @@ _OPEN_QUESTION = re.compile(
 
 def _is_open_question(sentence: str, items: list[Item]) -> bool:
     """A question that nothing answers and no tag turns into a statement."""
-    if not sentence.rstrip().endswith("?") or any(item.kind == "tag" for item in items):
+    if "?" not in sentence or not sentence.rstrip().endswith("?") or any(item.kind == "tag" for item in items):
         return False
     return _OPEN_QUESTION.match(sentence) is not None
 
@@ -203,7 +224,7 @@ def _stated(items: list[Item], mentions: list[Mention]) -> list[Claim]:
                     continue
                 stated.add(claim[:10])
                 claims.append(claim)
-    return sorted(claims, key=lambda claim: claim.span)
+    return sorted(claims, key=lambda claim: claim.span) if len(claims) > 1 else claims
 
 
 def _without_consumed(items: list[Item]) -> list[Item]:

@@ -7,17 +7,24 @@ from gem_lightning.claims.parser.tokenize import Item
 #: Larger bare numbers are values ("sinus tachycardia (124)"); footnotes and citations are small.
 _LARGEST_NOTE = 30
 _LARGEST_CITATION = 99
-_SPENT = frozenset(("by", "delta", "comparative", "hundred", "point"))
+_SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point"))
 _DEVIATIONS = frozenset(("elevation", "depression"))
+_TRENDS = frozenset(("prolonged", "short", "wide", "narrow"))
 _NUMERIC = frozenset(("numeral", "hundred"))
 
 
-def clean(items: list[Item]) -> list[Item]:
-    """Return the items without what states nothing, in order."""
-    kinds = {item.kind for item in items}
+def clean(items: list[Item], kinds: set[str]) -> list[Item]:
+    """Return the items without what states nothing, in order.
+
+    Args:
+        items: The sentence.
+        kinds: Kinds of its items; ``N`` is added where number names become numbers.
+    """
     if kinds & _NUMERIC:
         items = _number_names(items)
+        kinds.add("N")
     if "N" in kinds or kinds & _NUMERIC:
+        items = _years(items)
         items = _without_notes(items)
         if "U" in kinds:
             items = _key_units(items)
@@ -95,6 +102,18 @@ def _without_notes(items: list[Item]) -> list[Item]:
     return out
 
 
+def _years(items: list[Item]) -> list[Item]:
+    """``the tracing of 2019``: a year is a look back, not a value."""
+    out: list[Item] = []
+    for k, item in enumerate(items):
+        year = item.kind == "N" and len(item.text) == 4 and item.text.isdecimal() and 1900 <= item.data <= 2100
+        if not year or (k + 1 < len(items) and items[k + 1].kind == "U"):
+            out.append(item)
+        elif out and out[-1].kind in ("in", "of", "from"):
+            out.append(item._replace(kind="off_history", data=None))
+    return out
+
+
 def _citation(items: list[Item], i: int) -> int:
     """Index after a bracket that holds nothing but small whole numbers; 0 for another bracket."""
     j = i + 1
@@ -146,12 +165,24 @@ def _key_units(items: list[Item]) -> list[Item]:
             direct = opened and j < len(out) and out[j].kind == "N" and not out[j].gap
             if j < len(out) and (out[j].kind == "equals" or direct):
                 k = j if direct else j + 1
+                if opened and k < len(out) and out[k].kind == "L":
+                    return _spread_unit(out[: i - 1] + out[j:], out[i])
                 if k < len(out) and out[k].kind == "N" and not (k + 1 < len(out) and out[k + 1].kind == "U"):
                     unit = out[i]._replace(start=out[k].end, end=out[k].end, gap=0)
                     first = i - 1 if opened else i
                     out[k + 1 : k + 1] = [unit]
                     del out[first:j]
         i += 1
+    return out
+
+
+def _spread_unit(items: list[Item], unit: Item) -> list[Item]:
+    """``ST (mm): II 1.5, III 2``: every number without a unit gets that of the heading."""
+    out: list[Item] = []
+    for k, item in enumerate(items):
+        out.append(item)
+        if item.kind == "N" and not (k + 1 < len(items) and items[k + 1].kind == "U"):
+            out.append(unit._replace(start=item.end, end=item.end, gap=0))
     return out
 
 
@@ -167,20 +198,57 @@ def _without_changes(items: list[Item]) -> list[Item]:
             after = _amount(items, j)
             deviation = bool(out) and out[-1].kind == "A" and not _DEVIATIONS.isdisjoint(out[-1].data)
             if after and not (deviation and items[i].kind == "by"):  # "elevated by 2 mm" is the level itself
+                _mark_change(out)
                 i = after
                 continue
+            if items[i].kind == "by" and j + 2 < len(items) and items[j].kind == "N" and items[j + 1].kind == "to":
+                i = j + 1  # "slowed by 10 to 60 bpm"
+                continue
+        if items[i].kind == "was_from" and i + 1 < len(items) and items[i + 1].kind == "N" and not _spans(items, i):
+            i += 3 if _amount(items, i + 1) else 2  # "QTc 440 ms, down from 480 ms"
+            continue
+        if items[i].kind == "is" and out and out[-1].kind == "(" and items[i].text == "was":  # "72 bpm (was 90 bpm)"
+            out.append(items[i]._replace(kind="off_history", data=None))
+            i += 1
+            continue
+        if items[i].kind == "from" and _spans(items, i):
+            _mark_change(out)
+        if out and items[i].kind == "of" and _falls(out) and (after := _amount(items, i + 1)):  # "a fall in rate of 20"
+            i = after
+            continue
         after = _amount(items, i)
         if after and after < len(items) and _compares(items, after):
-            i = after + 1
+            i = after + (1 if items[after].kind == "comparative" or items[after].text.endswith("than") else 2)
             continue
         out.append(items[i])
         i += 1
     return out
 
 
+def _mark_change(out: list[Item]) -> None:
+    """Turn a property before an amount of change into that change: "widened from 96 to 142 ms"."""
+    if out and out[-1].kind == "A" and not _TRENDS.isdisjoint(out[-1].data):
+        out[-1] = out[-1]._replace(kind="change", data=None)
+
+
+def _spans(items: list[Item], i: int) -> bool:
+    """``from 96 (ms) to 142``."""
+    j = i + 2
+    if j < len(items) and items[j].kind == "U":
+        j += 1
+    return j + 1 < len(items) and items[i + 1].kind == items[j + 1].kind == "N" and items[j].kind == "to"
+
+
+def _falls(out: list[Item]) -> bool:
+    return any(item.kind == "delta_in" for item in out[-4:])
+
+
 def _compares(items: list[Item], i: int) -> bool:
     """A comparative right behind a number that no other number follows: "30 ms longer (than before)"."""
     item = items[i]
+    beyond = i + 1 < len(items) and item.text in ("above", "below", "over", "under", "beyond")
+    if beyond and (items[i + 1].kind == "off_limit" or items[i + 1].data == ("normal",)):  # "40 ms above normal"
+        return not item.gap
     if item.gap or not (item.kind == "comparative" or (item.kind in ("low", "high") and item.text.endswith("than"))):
         return False
     return not (i + 1 < len(items) and items[i + 1].kind in ("N", "numeral"))

@@ -12,7 +12,12 @@ import yaml
 
 _MAX_MEMO = 50_000
 _SHORTEST_CONTENT = 4  # shorter lexicon words ("qrs", "st") are international
-_LETTER_VOTE, _LEXICON_VOTE, _SHORT_VOTE = 0.5, 0.5, 0.5  # weaker evidence than a listed word of some length
+_SHORT_VOTE, _SHORTEST_VOTE, _LETTER_VOTE, _LEXICON_VOTE = (
+    0.75,
+    0.5,
+    0.5,
+    0.5,
+)  # weaker evidence than a listed word of some length
 
 Votes = dict[str, float]
 
@@ -31,7 +36,11 @@ class Languages:
             code: [tuple(int(end, 16) for end in span.split("-")) for span in spans]
             for code, spans in data["scripts"].items()
         }
+        self.shared = frozenset(data["shared"].split())
+        self.hints: dict[str, dict[str, list[str]]] = data["hints"]
         self.memo: dict[str, Votes] = {}
+        ranges = "".join(f"{chr(low)}-{chr(high)}" for spans in self.scripts.values() for low, high in spans)
+        self.other_script = re.compile(f"[{ranges}]")
 
     def detect(self, tokens: Sequence[str], sentence: str, known: Container[str]) -> str | None:
         """Return the ISO 639-1 code of a sentence that is not English, None where it is English or says nothing.
@@ -41,13 +50,17 @@ class Languages:
             sentence: The sentence.
             known: Words of the English lexicon.
         """
-        if not sentence.isascii() and (code := self._script(sentence)) is not None:
+        if (
+            not sentence.isascii()
+            and self.other_script.search(sentence)
+            and (code := self._script(sentence)) is not None
+        ):
             return code
         votes: Votes = {}
         english = 0.0
         for token in tokens:
             if len(token) >= _SHORTEST_CONTENT and token in known:
-                english += _LEXICON_VOTE
+                english += 0.0 if token in self.shared else _LEXICON_VOTE
                 continue
             own = self.memo.get(token)
             if own is None:
@@ -60,22 +73,23 @@ class Languages:
         if not votes:
             return None
         best = max(votes, key=votes.__getitem__)
-        return best if votes[best] >= 1 and votes[best] > english else None
+        return best if votes[best] >= _SHORT_VOTE and votes[best] > english else None
 
     def _votes(self, word: str) -> Votes:
         """Return the votes of one word: 1 for a list or stem, half for a letter of the language."""
         votes: Votes = {}
+        memo_key, word = word, word.rsplit("'", 1)[-1]  # "d'ischémie"
         if word.isalpha() and word not in self.english and (len(word) > 1 or not word.isascii()):
             for code in self.words:
                 listed = 0.0
                 if self.stems[code].match(word) is not None or word in self.words[code]:
-                    listed = 1.0 if len(word) >= _SHORTEST_CONTENT else _SHORT_VOTE
+                    listed = 1.0 if len(word) >= _SHORTEST_CONTENT else _SHORT_VOTE if len(word) > 2 else _SHORTEST_VOTE
                 lettered = not word.isascii() and not self.letters[code].isdisjoint(word)
                 if listed or lettered:
                     votes[code] = listed + _LETTER_VOTE * lettered
         if len(self.memo) > _MAX_MEMO:
             self.memo.clear()
-        self.memo[word] = votes
+        self.memo[memo_key] = votes
         return votes
 
     def _script(self, sentence: str) -> str | None:
@@ -93,7 +107,10 @@ class Languages:
         # logographic scripts share lines with Latin abbreviations, so that half of the letters is enough
         if not counts or 2 * sum(counts.values()) < letters:
             return None
-        return next(code for code in self.scripts if code in counts)
+        found = next(code for code in self.scripts if code in counts)
+        lower = sentence.lower()
+        others = self.hints.get(found, {})
+        return next((code for code, parts in others.items() if any(part in lower for part in parts)), found)
 
 
 @cache

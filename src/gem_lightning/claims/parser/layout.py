@@ -21,6 +21,7 @@ _KEY = re.compile(r"[\"'][\w .-]{1,40}[\"']\s*:")
 _JSON = str.maketrans('{}[],"', "\n\n\n\n\n ")
 _JOINED_WORD = re.compile(r"(?<=[^\W_])_(?=[^\W_])")
 _BULLET = re.compile(r"[ \t]*(?:[-*•‣◦▪·–—+]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t]+")
+_NORM_COLUMN = re.compile(r"(?:normal|norm|ref|reference|range|limits?|expected|usual)\b", re.IGNORECASE)
 _RULE_ROW = re.compile(r"[\s|:+=-]+")
 
 
@@ -31,13 +32,13 @@ class Statement(NamedTuple):
         start: Place of the body in the text.
         text: Context (a heading or a table's header and row label) and body.
         context: Length of the context in ``text``; 0 without one.
-        context_start: Place of the context in the text; -1 where its own claims were read before.
+        context_start: Place of the context in the text.
     """
 
     start: int
     text: str
     context: int = 0
-    context_start: int = -1
+    context_start: int = 0
 
 
 class Line(NamedTuple):
@@ -73,7 +74,7 @@ def plain(text: str) -> str:
     if "&" in text:
         text = _ENTITY.sub(lambda m: _ENTITIES.get(m[1], " ").ljust(len(m.group())), text)
     if _KEY.search(text):
-        text = text.translate(_JSON)
+        text = text.replace("[]", "no").translate(_JSON)
     if "_" in text:
         text = _JOINED_WORD.sub(" ", text)
     return text
@@ -137,7 +138,7 @@ class _Reader:
         governs = self.role == "always" or (not own_leads if self.role == "place" else not own_topic)
         if governs:
             joined = text + (" " if self.role == "always" else ": ")  # a denial reaches over no colon
-            yield Statement(start, joined + sentence, len(joined), place if first else -1)
+            yield Statement(start, joined + sentence, len(joined), place)
             return
         if first and self.role == "finding":
             yield Statement(place, text)
@@ -153,12 +154,12 @@ class _Reader:
         for row in rows[1 if head else 0 :]:
             label = row[0][1]
             for j in range(1, len(row)):
-                if j == unit or (j < len(roles) and roles[j] == "off"):
+                if j == unit or (j < len(head) and (roles[j] == "off" or _NORM_COLUMN.match(head[j][1]))):
                     continue
                 title = head[j][1] + " " if j < len(roles) and roles[j] else ""
                 suffix = f"({row[unit][1]})" if unit is not None and unit < len(row) else ""
                 context = f"{label} {title}{suffix}: "
-                yield Statement(row[j][0], context + row[j][1], len(context), row[0][0] if j == 1 else -1)
+                yield Statement(row[j][0], context + row[j][1], len(context), row[0][0])
 
 
 def _lines(text: str) -> Iterator[Line]:

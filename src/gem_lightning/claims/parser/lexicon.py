@@ -14,7 +14,7 @@ import yaml
 #: Length-preserving spelling: one apostrophe, one dash, one micro sign, one degree sign.
 SPELLING = str.maketrans("’′‘`´″−–—‐‑‒―μº\u00a0\u202f\u2009", "''''''-------µ°   ")
 TOKEN = re.compile(
-    r"\s+|v\d{1,2}r\b|\d+(?:st|nd|rd|th)\b|\d+(?:\.\d+)?|\.\d+|[^\W\d_]+(?:'+[^\W\d_]*)*\d{0,2}'*|([^\w\s])\1*|_+|\S",
+    r"v\d{1,2}r\b|\d+(?:st|nd|rd|th)\b|\d+(?:\.\d+)?|\.\d+|[^\W\d_]+(?:'+[^\W\d_]*)*\d{0,2}'*|([^\w\s])\1*|_+|\S",
     re.UNICODE,
 )
 END = ""

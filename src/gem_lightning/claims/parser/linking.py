@@ -48,7 +48,7 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
         if item.kind == "L" and item.data.foreign and place not in used:
             _mark_foreign(items, mentions, place)
     for kind in ("L", "B"):
-        places = [i for i, item in enumerate(items) if item.kind == kind and i not in used]
+        places = [i for i, item in enumerate(items) if item.kind == kind and i not in used and not _left_out(items, i)]
         topics: list[tuple[int, tuple]] = []
         ahead: list[tuple[int, tuple]] = []
         for place in places:
@@ -71,6 +71,23 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
             for mention in mentions:
                 if place < mention.i0 < stop and not _has(mention, kind) and _takes(mention, kind):
                     _give(mention, names, kind)
+    if any(item.kind == "except" for item in items):
+        _take_out(items, mentions)
+
+
+def _take_out(items: list[Item], mentions: list[Mention]) -> None:
+    """Leave out leads that an exception names after the statement: "all leads show low voltage, except V2"."""
+    for i, item in enumerate(items):
+        if item.kind == "L" and _left_out(items, i) and items[i - 1].kind != "off_comparison":
+            before = next((m for m in reversed(mentions) if m.i1 < i and m.leads), None)
+            if before is not None:
+                before.leads = tuple(lead for lead in before.leads if lead not in item.data.leads)
+
+
+def _left_out(items: list[Item], i: int) -> bool:
+    """The place is compared with or excepted: "unlike V1", "but not in V1"."""
+    before = [items[k].kind for k in range(max(0, i - 2), i)]
+    return before[-1:] in (["off_comparison"], ["except"]) or before == ["except", "in"]
 
 
 def _mark_foreign(items: list[Item], mentions: list[Mention], place: int) -> None:

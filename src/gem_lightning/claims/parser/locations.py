@@ -47,6 +47,10 @@ class Leads(NamedTuple):
     foreign: bool = False
 
 
+#: Kinds that places are made of; a sentence without one has none.
+PLACES = frozenset(("L", "foreign_lead", "lead_letter", "wall", "lead", "beat", "ordinal", "last", "every"))
+
+
 def merge_places(items: list[Item]) -> list[Item]:
     """Replace leads by ``L`` items (data :class:`Leads`) and beats by ``B`` items (data: beat numbers)."""
     out: list[Item] = []
@@ -56,6 +60,8 @@ def merge_places(items: list[Item]) -> list[Item]:
         found = None
         if kind == "L" or kind == "foreign_lead":
             found = _leads(items, i)
+        elif kind == "except" and i + 1 < len(items) and _is_lead(items[i + 1]):
+            found = _leading_exception(items, i)
         elif kind in ("lead_letter", "wall"):  # alone they are unknown words
             if i + 1 < len(items):
                 items[i + 1] = items[i + 1]._replace(gap=items[i + 1].gap + items[i].gap + 1)
@@ -72,9 +78,24 @@ def merge_places(items: list[Item]) -> list[Item]:
             out.append(items[i])
             i += 1
         else:
-            out.append(found[0])
-            i = found[1]
+            item, i = found
+            if item.kind == "L":
+                item, i = _with_gloss(items, item, i)
+            out.append(item)
     return out
+
+
+def _with_gloss(items: list[Item], item: Item, i: int) -> tuple[Item, int]:
+    """``V1–V3 (anteroseptal)`` and ``anteroseptal (V1–V3)``: leads count, their territory adds none."""
+    if i + 2 >= len(items) or items[i].kind != "(" or items[i + 1].kind != "L":
+        return item, i
+    gloss, after = _leads(items, i + 1)
+    if after >= len(items) or items[after].kind != ")" or gloss.data.pure == item.data.pure:
+        return item, i
+    leads = item.data.leads if gloss.data.pure else gloss.data.leads
+    both = item.data.groups + gloss.data.groups
+    merged = Leads(leads, both, False, item.data.wall or gloss.data.wall, not leads)
+    return item._replace(data=merged, end=items[after].end), after + 1
 
 
 def _leads(items: list[Item], i: int) -> tuple[Item, int]:
@@ -82,6 +103,7 @@ def _leads(items: list[Item], i: int) -> tuple[Item, int]:
     groups: list[str] = []
     start, end, gap = items[i].start, items[i].end, items[i].gap
     span = wall = foreign = False
+    start_of_comparison = i > 0 and items[i - 1].kind == "off_comparison"  # "unlike V1, V2 shows ..."
     while True:
         data = items[i].data
         if items[i].kind == "foreign_lead":
@@ -107,7 +129,7 @@ def _leads(items: list[Item], i: int) -> tuple[Item, int]:
             i += 1
         i, end = _span_digits(items, i, end, names)
         step = _next_lead(items, i, groups, len(names))
-        if step is None:
+        if step is None or (start_of_comparison and items[i].kind == ","):
             break
         if (
             groups and step[0] == i and items[i].data not in GROUPS and items[i].kind == "L"
@@ -213,6 +235,18 @@ def _exception(items: list[Item], i: int) -> tuple[tuple[str, ...], int]:
     return inner.data.leads, after
 
 
+def _leading_exception(items: list[Item], i: int) -> tuple[Item, int] | None:
+    """``except for V6 all precordial leads``; None where no leads follow."""
+    inner, after = _leads(items, i + 1)
+    if after < len(items) and items[after].kind == ",":
+        after += 1
+    if after >= len(items) or items[after].kind != "L":
+        return None
+    outer, end = _leads(items, after)
+    kept = tuple(lead for lead in outer.data.leads if lead not in inner.data.leads)
+    return outer._replace(data=outer.data._replace(leads=kept, pure=False), start=items[i].start, gap=items[i].gap), end
+
+
 def _numbered_leads(items: list[Item], i: int) -> tuple[Item, int] | None:
     """``lead 2``, ``leads 2, 3 and aVF``; None where "lead" only announces a lead or means the word."""
     if i + 1 >= len(items) or items[i + 1].kind != "N" or items[i + 1].data not in (1, 2, 3):
@@ -225,6 +259,8 @@ def _numbered_leads(items: list[Item], i: int) -> tuple[Item, int] | None:
             names.append(_LIMB_SPAN[int(item.data) - 1])
         elif item.kind == "L" and names and item.data not in GROUPS:
             names.append(item.data)
+        elif item.kind == "lead_letter" and names:
+            names.append(_LETTERS[item.text])
         elif not (names and item.kind in _JOINS):
             break
         if item.kind not in _JOINS:

@@ -36,10 +36,14 @@ def find_mentions(items: list[Item], words: Lexicon) -> Found:
     mentions, used = _named(items, words)
     uncoded: list[tuple[int, int]] = []
     mentions += _properties(items, heads, words, uncoded)
-    measures = find_measures(items, heads)
-    mentions = without_implied(mentions, items) + measures + _bare(items, heads)
-    used |= set(lead_series(items).values())
-    mentions.sort(key=lambda m: (m.i0, m.i1))
+    if any(item.kind == "M" for item in items):
+        series = lead_series(items)
+        measures = find_measures(items, heads, series)
+        mentions = without_implied(mentions, items, series) + measures
+        used |= set(series.values())
+    mentions += _bare(items, heads)
+    if len(mentions) > 1:
+        mentions.sort(key=lambda m: (m.i0, m.i1))
     return Found(mentions, used, uncoded)
 
 
@@ -57,7 +61,7 @@ def _heads(items: list[Item], words: Lexicon) -> list[Head]:
             heads.append(Head(item.data, i, i, dim))
         elif item.kind == "D" and heads and heads[-1].i1 == i - 1 and not heads[-1].implied:
             heads[-1].i1, heads[-1].dim = i, item.data
-        elif item.kind == "F":
+        elif item.kind == "F" and "wave" not in item.text:  # flutter waves have a rate of their own
             q = next((words.implied[code] for code in item.data if code in words.implied), None)
             if q is not None:
                 heads.append(Head(q, i, i, implied=True))
@@ -228,6 +232,8 @@ def _copula(items: list[Item], head: Head, a: int) -> bool:
 def _following(items: list[Item], heads: list[Head], a: int, words: Lexicon) -> Head | None:
     """The head right after the property, over further properties ("inverted or flat T waves")."""
     j = a + 1
+    if not a and j < len(items) and items[j].kind == "is":  # "depressed are the ST segments in V5"
+        j += 1
     while j < len(items) and items[j].kind in ("A", "or", "and", ",", "/", "of", "L") and j < a + 5:
         if items[j].kind == "L" and not items[j].data.pure:
             return None

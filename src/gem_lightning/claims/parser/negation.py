@@ -1,7 +1,8 @@
-"""Polarity and certainty: how far a denial, a hedge or a context that claims nothing reaches."""
+"""Polarity and certainty: how far a denial or a hedge reaches."""
 
 from __future__ import annotations
 
+from gem_lightning.claims.parser.contexts import CLAUSE, apply_contexts
 from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
 
@@ -14,13 +15,16 @@ _FAMILIES = (
     frozenset(("atrial_fibrillation", "atrial_flutter")),
     frozenset(("av_block_1", "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3")),
 )
-_CLAUSE = frozenset((",", "but", "(", ")", "with", "off_comparison"))
 
 
 #: Kinds that answer the question before them.
 _ANSWERS = frozenset(
     ("answer_yes", "answer_no", "answer_open", "no_pre", "no_post", "A", "may_pre", "may_unlikely_pre", "may_post")
 )
+
+
+#: Beginnings of the kinds that deny, hedge or answer; a sentence without one is as it stands.
+_POLARITY = ("no_", "may_", "answer_", "?")
 
 
 def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail: int = 0) -> None:
@@ -36,14 +40,43 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
         for mention in mentions:
             mention.dropped = True
         return
-    _forward(items, mentions, tail)
-    _backward(items, mentions, tail)
-    _contexts(items, mentions)
+    kinds = {item.kind for item in items}
+    if any(kind.startswith(_POLARITY) for kind in kinds) or any(
+        item.kind == "A" and ("absent" in item.data or item.text == "negative") for item in items
+    ):
+        _forward(items, mentions, tail)
+        _backward(items, mentions, tail)
+    apply_contexts(items, mentions)
     for i, item in enumerate(items):
+        if item.kind == "no_flip_post":  # "the claim that LBBB is present is wrong"
+            for mention in mentions:
+                if mention.i1 < i:
+                    mention.negated = not mention.negated
         if item.kind == "no_flip":  # "it is wrong to say that ... is missing"
             for mention in mentions:
                 if mention.i0 > i:
                     mention.negated = not mention.negated
+
+
+#: Verbs of a new statement; "suggestive of", "consistent with" belong to the one before ("no Q waves suggestive of").
+_VERBS = frozenset(
+    (
+        "suggests",
+        "suggest",
+        "suggesting",
+        "points",
+        "pointing",
+        "raises",
+        "raise",
+        "favors",
+        "favours",
+        "supports",
+        "which",
+        "could",
+        "may",
+        "might",
+    )
+)
 
 
 class _State:
@@ -78,6 +111,8 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
         ):
             state.hedged, state.seen = True, None
         elif kind == "may_pre_far":
+            if state.seen is not None and item.text.split()[0] in _VERBS:
+                state = _State()  # "the lack of P waves suggests ..."
             state.hedged, state.far, state.seen = True, True, None
         elif kind == "may_post" and not any(m.i1 < i for m in mentions):  # "it is possible that"
             state.hedged, state.seen = True, None
@@ -96,6 +131,9 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
             state = stack.pop() if stack else _State()
         elif kind == "equals" and i and all(_sets_polarity(item) for item in items[:i]):
             state.fixed = True  # "Absent: LVH, RVH"
+        elif kind == "with" and i and items[i - 1].kind == "may_pre":  # "perhaps with LVH", "possibly due to"
+            state = _State()
+            state.hedged = True
         elif kind in ("but", "with", "equals", "off_now"):
             state = _State()
         elif kind in (",", "and", "is", "-") and state.seen is not None and not state.fixed:
@@ -130,7 +168,7 @@ def _is_postposed(items: list[Item], i: int, mentions: list[Mention], tail: int)
     opens_cause = (
         i
         and items[i - 1].kind == ","
-        and ((i + 1 == len(items) and tail) or (items[i + 1 : i + 2] and items[i + 1].kind == "in"))
+        and ((i + 1 == len(items) and tail) or (items[i + 1 : i + 2] and items[i + 1].kind in ("in", "with")))
     )
     return _closes(items, i) and not opens_cause and any(m.i1 < i for m in mentions)  # ", perhaps from obesity"
 
@@ -141,6 +179,8 @@ def _closes(items: list[Item], i: int) -> bool:
 
 def _prefixes(items: list[Item], i: int) -> bool:
     """``?LVH``: the mark touches what follows, or opens the sentence or a list item."""
+    if items[i + 1].kind == ")":
+        return False
     return items[i + 1].start == items[i].end or (i == 0 or items[i - 1].kind in (",", "(", "/", "equals"))
 
 
@@ -213,7 +253,7 @@ def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
         kind = item.kind
         if kind in ("no_post", "may_post", "may_unlikely_post"):
             pass
-        elif kind in ("no_gone", "no_replaced", "answer_no"):
+        elif kind in ("no_gone", "no_replaced", "answer_no") or (kind == "A" and _answers_negative(items, i)):
             kind = "no_post"
         elif kind == "answer_open":
             for mention in _before(items, mentions, i):
@@ -247,6 +287,11 @@ def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
             mention.uncertain = mention.uncertain or kind in ("may_post", "may_unlikely_post")
 
 
+def _answers_negative(items: list[Item], i: int) -> bool:
+    """``LVH: negative``."""
+    return i > 1 and items[i].text == "negative" and items[i - 1].kind == "equals" and items[i - 2].kind == "F"
+
+
 def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]:
     """The mention before ``i`` in its clause and those joined with it."""
     found: list[Mention] = []
@@ -273,97 +318,6 @@ def _predicates(items: list[Item], mention: Mention) -> bool:
     for k in range(mention.i1, -1, -1):
         if items[k].kind == "is":
             return True
-        if items[k].kind in _CLAUSE or (items[k].kind == "and" and k < mention.i0):
+        if items[k].kind in CLAUSE or (items[k].kind == "and" and k < mention.i0):
             return False
     return False
-
-
-def _contexts(items: list[Item], mentions: list[Mention]) -> None:
-    """Drop what is recalled, conditional, a norm, advice, unmeasurable or the reason for the test."""
-    for i, item in enumerate(items):
-        if not item.kind.startswith("off_") or item.kind == "off_now":
-            continue
-        start, end = _clause(items, i)
-        name = item.kind
-        if name == "off_comparison":
-            start = i
-            end = next((k for k in range(i, len(items)) if items[k].kind in (",", "but", ")", "off_now")), len(items))
-        if name == "off_heading":
-            reach = (i, len(items)) if i == 0 and len(items) > 1 and items[1].kind == "equals" else None
-        elif name == "off_condition":
-            reach = (start if items[i].text == "would" else i, len(items))
-        elif name == "off_norm":
-            reach = (start, end if items[start - 1].kind == "(" and start else len(items))
-        elif name == "off_limit":
-            reach = _limit(items, i, start, end, mentions)
-        elif name == "off_advice":
-            reach = (i, len(items))
-        elif name == "off_relative":
-            denied = any(m.i1 < i and m.negated for m in mentions)
-            reach = (i, len(items)) if denied or "would" in items[i].text else None
-        elif name == "off_unmeasured":
-            reach = (start, i)
-        else:
-            reach = _recalled(items, i, start, end, mentions)
-        if reach is not None:
-            for mention in mentions:
-                if reach[0] <= _place(mention) < reach[1]:
-                    mention.dropped = True
-    _norms(items, mentions)
-
-
-def _limit(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int]:
-    """Reach of "the upper limit of 200 ms": what follows it, and before it only what is equated with it."""
-    if i + 1 < len(items) and items[i + 1].kind == "equals":
-        return start, len(items)
-    said = i > start and items[i - 1].kind == "is"
-    ranged = any(m.values and m.values[0][1] is None and start <= m.i1 < i for m in mentions)
-    return (start if said or ranged else i), end
-
-
-def _place(mention: Mention) -> int:
-    """The item that carries the statement: its number, or the end of its words."""
-    return mention.i1
-
-
-def _clause(items: list[Item], i: int) -> tuple[int, int]:
-    """First and past-the-last item of the clause around ``i``."""
-    start, end = i, i + 1
-    while start > 0 and items[start - 1].kind not in _CLAUSE and items[start].kind != "off_comparison":
-        start -= 1
-    while end < len(items) and items[end].kind not in (*_CLAUSE, "off_now"):
-        end += 1
-    return start, end
-
-
-def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int] | None:
-    """Reach of a look back; "prior infarct" is an old infarct, and a comparison leaves what stands before it."""
-    if any(m.i0 <= i + 1 <= m.i1 and any(code.startswith("mi") for code in m.codes) for m in mentions):
-        return None
-    inside = [m for m in mentions if start <= _place(m) < end]
-    after = [m for m in inside if m.i0 > i]
-    if after and any(m.i1 < i for m in inside):
-        return i, end
-    if not inside and start == 0 and end < len(items) and items[0].kind == "in":
-        return start, _clause(items, end + 1)[1] if end + 1 < len(items) else len(items)
-    return start, end
-
-
-def _norms(items: list[Item], mentions: list[Mention]) -> None:
-    """``The normal PR is 120-200 ms`` and ``(normal 120-200 ms)`` state a norm, not a finding."""
-    for i, item in enumerate(items):
-        if item.kind != "A" or item.data[0] != "normal":
-            continue
-        j = i + 1
-        while j < len(items) and items[j].kind in ("Q", "D", "is", "equals", "of", "in"):
-            j += 1
-        if j >= len(items) or items[j].kind != "M":
-            continue
-        ranged = items[j].data[0].value is None
-        between = [items[k].kind for k in range(i + 1, j)]
-        in_brackets = i > 0 and items[i - 1].kind == "(" and "Q" not in between
-        defines = ranged and ("is" in between or "equals" in between or not between)
-        if in_brackets or defines:
-            for mention in mentions:
-                if i <= _place(mention) <= j or mention.i0 <= i <= mention.i1:
-                    mention.dropped = True

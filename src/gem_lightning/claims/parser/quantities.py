@@ -44,6 +44,10 @@ def merge_numbers(items: list[Item]) -> list[Item]:
     return out
 
 
+#: Kinds that numbers are made of, or that mean nothing without one.
+NUMERIC = frozenset(
+    ("N", "numeral", "half", "low", "high", "from", "between", *_EITHER, "approx", "U", "minus", "plusminus")
+) | {"after_low", "after_high"}
 _STARTS = frozenset(
     ("N", "numeral", "half", "low", "high", *_EITHER, "approx", "between", "from", "minus", "-", "+", "equals", "A")
 )
@@ -66,7 +70,7 @@ def _measure(items: list[Item], i: int, out: list[Item]) -> tuple[Item | None, i
         return _three(items, i, value)
     ranged = _range(items, i, value, pair)
     if ranged is not None:
-        changed = pair == "from" and out and (out[-1].kind == "change" or "prolonged" in (out[-1].data or ()))
+        changed = pair == "from" and bool(out) and out[-1].kind == "change"
         values, i = [ranged[0]], ranged[1]
         if changed:  # "increased from 160 to 200": only the second is the present value
             values = [values[0]._replace(value=ranged[2], low=None, high=None)]

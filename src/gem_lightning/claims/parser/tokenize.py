@@ -64,7 +64,7 @@ _ANSWER = re.compile(
 )
 #: "V2: 3 mm ST elevation; V3: 4 mm" and "it was 92 ms; now it is 134 ms": a number of the quantity before.
 _NEXT_NUMBER = re.compile(
-    r"\s*now (?:it )?(?:is|measures|reads) \d"
+    r"\s*(?:it )?now (?:it )?(?:is|measures|reads|stands at) \d"
     r"|\s*(?:lead )?(?:I{1,3}|aV[RLF]|V[1-6])\s*[:=]?\s*[-+−]?\d+(?:\.\d+)?\s*(?:mm|mV)\b",
     re.IGNORECASE,
 )
@@ -73,6 +73,7 @@ _FIRST_INITIAL = re.compile(r"[A-Z]\.")
 _CONNECTS = re.compile(
     r"(?:,|\b(?:in|and|of|or|the|to|with|lead|leads|no|than|about|is|are|at|from))\s*$", re.IGNORECASE
 )
+_ANSWERED = re.compile(r"[:?=]\s*no\s*$", re.IGNORECASE)
 _NEW_ENTRY = re.compile(r"(?:aV[RLF]\b|[a-z][\w ]{0,24}[:=])")
 
 
@@ -104,7 +105,7 @@ def _is_wrapped(text: str, start: int, newline: int) -> bool:
     if not after or after[0] in "\n-*•" or text[line:newline].rstrip().endswith(":"):
         return False
     if _CONNECTS.search(text, max(line, newline - 12), newline):
-        return True
+        return _ANSWERED.search(text, max(line, newline - 12), newline) is None
     return after[0].islower() and bool(text[line:newline].strip()) and not _NEW_ENTRY.match(after)
 
 
@@ -113,7 +114,7 @@ class Scan(NamedTuple):
 
     Attributes:
         items: What the grammar reads.
-        clinical: Clinical terms without a code, as (start, end); to the grammar they are unknown words.
+        clinical: Clinical terms without a code and leads beyond the twelve, as (start, end).
         tokens: Words, numbers and marks in lower case.
         tail: Unknown words after the last item.
     """
@@ -126,11 +127,11 @@ class Scan(NamedTuple):
 
 def scan(sentence: str, words: Lexicon) -> Scan:
     """Find the items of one sentence; unknown words are left out and counted."""
-    plain = sentence.translate(SPELLING)
+    plain = sentence if sentence.isascii() else sentence.translate(SPELLING)
     lower = plain.lower()
     if len(lower) != len(plain):  # some capitals grow in lower case: keep places right
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in plain)
-    spans = [match.span() for match in TOKEN.finditer(lower) if not match.group().isspace()]
+    spans = [match.span() for match in TOKEN.finditer(lower)]
     if len(spans) > MAX_TOKENS:
         return Scan([], [], [], 0)
     tokens = [lower[a:b] for a, b in spans]
@@ -147,7 +148,9 @@ def scan(sentence: str, words: Lexicon) -> Scan:
             if entry is not None and token == "i" and after == i + 1 and not _is_lead_one(tokens, i, words):
                 entry = None
             if entry is not None:
-                if entry.kind == "clinical":
+                if entry.kind == "foreign_lead":
+                    clinical.append((spans[i][0], spans[after - 1][1]))
+                elif entry.kind == "clinical":
                     clinical.append((spans[i][0], spans[after - 1][1]))
                     gap, i = gap + after - i, after
                     continue
@@ -174,7 +177,7 @@ def scan(sentence: str, words: Lexicon) -> Scan:
         elif (mark := _MARKS.get(token[0])) is not None and (len(token) == 1 or token[0] == "-"):
             items.append(Item(mark, None, *spans[i], gap, token if mark == "(" else ""))
             gap = 0
-        else:
+        elif i + 1 < count or token[0].isalpha():  # the mark at the end is no unknown word
             gap += 1
             if words.is_clinical(token):
                 clinical.append(spans[i])
@@ -211,13 +214,13 @@ def _over_gloss(node: dict[str, Any], tokens: list[str], i: int, words: Lexicon)
     if close is None or close + 1 >= len(tokens):
         return None
     following = tokens[close + 1]
-    if following in node or words.correct(following) in node:
-        return close + 1
-    inner = node.get(tokens[i + 1])
+    inner: dict[str, Any] | None = node
+    for token in tokens[i + 1 : close]:
+        inner = inner.get(token) if inner else None
     if inner is not None and following in inner:  # "right bundle (branch) block"
         tokens[i] = tokens[close] = "-"
         return i + 1
-    return None
+    return close + 1 if following in node or words.correct(following) in node else None
 
 
 def _is_wave_letter(letter: str, tokens: list[str], i: int) -> bool:

@@ -29,7 +29,7 @@ def unread_spans(
         uncoded: Properties of a wave that have no code.
         claims: Its claims.
     """
-    terms = [*scanned.clinical, *uncoded, *((i.start, i.end) for i in scanned.items if i.kind == "foreign_lead")]
+    terms = [*scanned.clinical, *uncoded]
     terms += [(scanned.items[0].start, scanned.items[-1].end) for m in mentions if m.foreign]
     if not terms or _is_silent(scanned.items, terms, claims):
         return ()
