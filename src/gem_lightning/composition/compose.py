@@ -80,7 +80,7 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
     if facts.features.heart_rate_bpm is None or facts.features.reason is not None:
         return [Statement("This recording does not allow a measurement.")]
     if style == "brief":
-        return _brief(facts, Phrases(seed=None))
+        return _brief(facts, Phrases(seed=0))  # one phrasing for all seeds
     phrases = Phrases(seed)
     parts = [
         conclusion.urgency(facts, phrases),
@@ -129,4 +129,5 @@ def _brief_rhythm(facts: Facts, phrases: Phrases) -> Statement:
         return Statement(f"Rhythm undetermined, rate {rate} bpm.", claims)
     text = sections.hedged(phrases, facts.stated[code], phrases.first(code))
     claim = finding_claim(code, uncertain=facts.stated[code].uncertain)
-    return Statement(sentence(f"{text} at {rate} bpm"), (claim, *claims))
+    joined = f"{sentence(text)} Rate {rate} bpm." if facts.stated[code].uncertain else sentence(f"{text} at {rate} bpm")
+    return Statement(joined, (claim, *claims))

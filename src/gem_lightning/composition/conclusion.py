@@ -48,7 +48,7 @@ def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
     urgent = [code for code in importance(facts) if facts.stated[code].finding.urgent]
     if urgent:
         code = urgent[0]
-        reason = hedged(phrases, facts.stated[code], phrases.name(code))
+        reason = hedged(phrases, facts.stated[code], phrases.first(code))
         text = f"This ECG is urgent because of {reason}."
         return [Statement(text, (finding_claim("urgent"), claimed(facts, code)._replace(leads=())))]
     decision = decide("not_urgent", facts.features)
@@ -85,6 +85,7 @@ def conclusion(facts: Facts, phrases: Phrases, numbers: bool = True, teach: bool
         teach: Add the criterion of each diagnosis.
     """
     lead_in = phrases.pick("Conclusion", "Impression", "Summary") if numbers else "Conclusion"
+    name_of = phrases.name if numbers else phrases.first
     codes, statements = importance(facts), []
     if "normal_ecg" in facts:
         statements.append(Statement(f"{lead_in}: normal ECG.", (finding_claim("normal_ecg"),)))
@@ -92,7 +93,7 @@ def conclusion(facts: Facts, phrases: Phrases, numbers: bool = True, teach: bool
     for code in codes:
         stated = facts.stated[code]
         leads = leads_of(stated)
-        term = hedged(phrases, stated, phrases.name(code)) + (f" in {place(phrases, leads)}" if leads else "")
+        term = hedged(phrases, stated, name_of(code)) + (f" in {place(phrases, leads)}" if leads else "")
         claims = [claimed(facts, code)]
         kind, name = _EVIDENCE.get(code, ("", ""))
         value = facts.number(kind) if kind and numbers else None

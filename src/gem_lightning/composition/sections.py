@@ -67,14 +67,18 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
     else:
         stated = facts.stated[code]
         term = hedged(phrases, stated, phrases.name(code))
-        text = phrases.pick(
-            f"{term} at {rate} bpm",
-            f"{term} with a ventricular rate of {rate} bpm",
-            f"{term}, rate {rate}/min",
-            f"{term}, {rate} beats per minute",
-            f"the ECG shows {term} at a rate of {rate} bpm",
-        )
-        statements = [Statement(sentence(text), (finding_claim(code, uncertain=stated.uncertain), *claims))]
+        claim = finding_claim(code, uncertain=stated.uncertain)
+        if stated.uncertain:  # the rate is certain, so it stands apart from the hedge
+            statements = [Statement(sentence(term), (claim,)), Statement(f"The ventricular rate is {rate} bpm.", claims)]
+        else:
+            text = phrases.pick(
+                f"{term} at {rate} bpm",
+                f"{term} with a ventricular rate of {rate} bpm",
+                f"{term}, rate {rate}/min",
+                f"{term}, {rate} beats per minute",
+                f"the ECG shows {term} at a rate of {rate} bpm",
+            )
+            statements = [Statement(sentence(text), (claim, *claims))]
     rr = facts.number("rr")
     if "regular_rhythm" in facts:
         statements.append(
