@@ -53,9 +53,11 @@ def readable():
     """Codes that the lexicon can read: complete names, properties of quantities and infarcts by territory."""
     data = lexicon("en").data
     named = {code for key in data["findings"] for code in key.split("+")}
-    return named | {code.lstrip("!") for row in data["meanings"].values() for codes in row.values() for code in codes} | {
-        code for codes in data["territories"].values() for code in codes
-    }
+    return (
+        named
+        | {code.lstrip("!") for row in data["meanings"].values() for codes in row.values() for code in codes}
+        | {code for codes in data["territories"].values() for code in codes}
+    )
 
 
 def meanings(claims):

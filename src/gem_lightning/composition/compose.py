@@ -115,9 +115,8 @@ def _brief(facts: Facts, phrases: Phrases) -> list[Statement]:
     axis = sections.axis_code(facts)
     if axis:
         statements.append(Statement(sentence(phrases.first(axis)), (finding_claim(axis),)))
-    for code in _TERRITORIAL:
-        if facts.missing(code):
-            statements.append(Statement(f"No {phrases.first(code)}.", (finding_claim(code, negated=True),)))
+    absent = (code for code in _TERRITORIAL if facts.missing(code))
+    statements += [Statement(f"No {phrases.first(c)}.", (finding_claim(c, negated=True),)) for c in absent]
     return statements + conclusion.undetermined(facts) + conclusion.conclusion(facts, phrases, numbers=False)
 
 

@@ -26,13 +26,13 @@ _EVIDENCE = {
 #: Findings that another one already states.
 _IMPLIED = {
     "wide_qrs": ("rbbb", "lbbb", "ivcd", "paced_rhythm", "wide_complex_tachycardia", "pre_excitation", "escape_rhythm"),
-    "p_absent": ("atrial_fibrillation", "junctional_rhythm", "escape_rhythm", "paced_rhythm", "wide_complex_tachycardia"),
+    "p_absent": ("atrial_fibrillation", "junctional_rhythm", "escape_rhythm", "paced_rhythm",
+                 "wide_complex_tachycardia"),
     "irregular_rhythm": ("atrial_fibrillation", "sinus_arrhythmia", "pac", "pvc", "av_block_2_mobitz_1",
                          "av_block_2_mobitz_2", "bigeminy"),
     "ventricular_tachycardia": ("wide_complex_tachycardia",),
     "prolonged_pr": ("av_block_1",),
     "reciprocal_change": ("st_elevation",),
-    "couplet": (),
 }  # fmt: skip
 
 

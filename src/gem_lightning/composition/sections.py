@@ -69,7 +69,10 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
         term = hedged(phrases, stated, phrases.name(code))
         claim = finding_claim(code, uncertain=stated.uncertain)
         if stated.uncertain:  # the rate is certain, so it stands apart from the hedge
-            statements = [Statement(sentence(term), (claim,)), Statement(f"The ventricular rate is {rate} bpm.", claims)]
+            statements = [
+                Statement(sentence(term), (claim,)),
+                Statement(f"The ventricular rate is {rate} bpm.", claims),
+            ]
         else:
             text = phrases.pick(
                 f"{term} at {rate} bpm",
@@ -157,7 +160,14 @@ def p_wave(facts: Facts, phrases: Phrases) -> list[Statement]:
     if duration is not None:
         text = phrases.pick(f"P wave duration {duration} ms.", f"The P wave lasts {duration} ms.")
         statements.append(Statement(text, (value_claim("p_duration", duration),)))
-    if facts.to_scale and facts.p_waves and row is not None and row.p_mv is not None and row.trust > 0 and abs(row.p_mv) >= 0.03:
+    if (
+        facts.to_scale
+        and facts.p_waves
+        and row is not None
+        and row.p_mv is not None
+        and row.trust > 0
+        and abs(row.p_mv) >= 0.03
+    ):
         text, claim = amount(phrases, "p_amplitude", row.p_mv, ("II",))
         statements.append(
             Statement(phrases.pick(f"P wave amplitude {text} in II.", f"The P wave in lead II is {text}."), (claim,))

@@ -22,8 +22,12 @@ BORDERLINE = "borderline"
 _SIGN = {CONTRADICTED: "✗", BORDERLINE: "≈", UNVERIFIABLE: "?", SUPPORTED: "✓"}
 _ANSI = {CONTRADICTED: "\033[31m", BORDERLINE: "\033[33m", UNVERIFIABLE: "\033[90m", SUPPORTED: "\033[36m"}
 #: What denies a statement in front of it or behind it, within its clause; a mark includes it.
-_DENIAL_BEFORE = re.compile(r"\b(?:no|not|without|neither|nor|never|absence of|free of)\b[^.;:\n]{0,60}$", re.IGNORECASE)
-_DENIAL_AFTER = re.compile(r"^[^.;\n]{0,30}?\b(?:absent|none|excluded|not (?:seen|present|evident|found))\b", re.IGNORECASE)
+_DENIAL_BEFORE = re.compile(
+    r"\b(?:no|not|without|neither|nor|never|absence of|free of)\b[^.;:\n]{0,60}$", re.IGNORECASE
+)
+_DENIAL_AFTER = re.compile(
+    r"^[^.;\n]{0,30}?\b(?:absent|none|excluded|not (?:seen|present|evident|found))\b", re.IGNORECASE
+)
 _STRIP_PX = (280, 70)
 _STRIP_SECONDS = 2.5  # one lead of a 3x4 page: readers are used to that extract
 
@@ -163,8 +167,8 @@ def _footer(report: ClaimReport) -> list[str]:
         return "none" if value is None else f"{value:.0%}"
 
     return [
-        f"{len(report.verdicts)} claims, score {report.score:.2f}, precision {share(report.precision)}, hallucination rate "
-        f"{share(report.hallucination_rate)}, coverage of abnormal findings {share(report.coverage)}",
+        f"{len(report.verdicts)} claims, score {report.score:.2f}, precision {share(report.precision)}, hallucination "
+        f"rate {share(report.hallucination_rate)}, coverage of abnormal findings {share(report.coverage)}",
         *(f"Inside the text: {conflict.reason}" for conflict in report.conflicts),
     ]
 

@@ -33,7 +33,14 @@ from gem_lightning.features.criteria.base import (
     value,
     without,
 )
-from gem_lightning.features.criteria.ischaemia import TERRITORIES, by_territory, contiguous, in_flutter, secondary, st_depression_in
+from gem_lightning.features.criteria.ischaemia import (
+    TERRITORIES,
+    by_territory,
+    contiguous,
+    in_flutter,
+    secondary,
+    st_depression_in,
+)
 from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
 from gem_lightning.features.schema import EcgFeatures
 
