@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_marks_are_disjoint_and_rebuild_the_text(features):
     text = "Sinus rhythm at 67 bpm, no ST elevation or depression. QRS is narrow, 95 ms. Nothing else. LBBB? No."
     report = verify(text, features)
     spans = [(a, b) for a, b, _ in marks(report)]
-    assert all(b <= c for (_, b), (c, _) in zip(spans, spans[1:]))
+    assert all(b <= c for (_, b), (c, _) in pairwise(spans))
     assert "".join(piece.text for piece in pieces(report)) == text
     assert sum(len(inside) for *_, inside in marks(report)) == len(report.verdicts)
 

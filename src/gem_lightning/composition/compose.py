@@ -92,12 +92,13 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
         sections.qrs(facts, phrases),
         sections.st_t(facts, phrases),
         conclusion.undetermined(facts),
-        conclusion.conclusion(facts, phrases, teach=style == "teaching"),
+        conclusion.conclusion(facts, phrases, explain=style != "report", teach=style == "teaching"),
     ]
+    if style == "teaching":
+        parts.insert(6, sections.beats(facts, phrases))
     if style != "report":
         if phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
             parts[3], parts[4] = parts[4], parts[3]
-        parts.insert(6, sections.beats(facts, phrases))
     return [statement for part in parts for statement in part]
 
 
