@@ -23,6 +23,7 @@ DIAGNOSES = (
     "atrial_flutter",
     "av_block_1",
     "av_block_2_mobitz_1",
+    "av_block_2_mobitz_2",
     "av_block_3",
     "rbbb",
     "incomplete_rbbb",

@@ -96,9 +96,8 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
     ]
     if style == "teaching":
         parts.insert(6, sections.beats(facts, phrases))
-    if style != "report":
-        if phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
-            parts[3], parts[4] = parts[4], parts[3]
+    if style != "report" and phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
+        parts[3], parts[4] = parts[4], parts[3]
     return [statement for part in parts for statement in part]
 
 

@@ -56,7 +56,8 @@ def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
         return [Statement("Nothing urgent.", (finding_claim("not_urgent"),))]
     for code in importance(facts):
         stated = facts.stated[code]
-        if stated.certainty == "possible" and "urgent" in criteria()["findings"][code]:
+        known = "urgent" in criteria()["findings"][code] and decide(code, facts.features).urgent
+        if stated.certainty == "possible" and known:
             reason = hedged(phrases, stated, phrases.first(code))
             text = f"Urgency is undetermined because of {reason}."
             return [Statement(text, (claimed(facts, code)._replace(leads=()),))]
