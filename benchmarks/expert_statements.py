@@ -2,8 +2,8 @@
 
     python benchmarks/expert_statements.py PATH/TO/ludb [--list]
 
-Each diagnosis of the table's columns on rhythm, conduction, ectopy and pacing becomes a claim about its record; the same
-statements hedged ("possible X") are the second line, hedged statements of every criterion that is not met the third.
+Each diagnosis of the table's columns on rhythm, conduction, ectopy and pacing becomes a claim about its record; the
+same statements hedged ("possible X") are the second line, hedged statements of every criterion not met the third.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.perturb import alter
 from gem_lightning.claims.tolerance import LUDB_SD_MS, default_tolerance
 from gem_lightning.ecg import simulate
@@ -46,16 +47,19 @@ def test_number_within_and_beyond_tolerance(normal):
     _, features, _ = normal
     qrs = features.qrs_ms
     assert only(f"QRS {qrs:.0f} ms", features).verdict == "supported"
-    assert only(f"QRS {qrs + 19:.0f} ms", features).verdict == "supported"
+    assert only(f"QRS {qrs + 16:.0f} ms", features).verdict == "supported"
+    near = only(f"QRS {qrs + 25:.0f} ms", features)
+    assert near.verdict == "unverifiable"
+    assert near.reason.startswith("borderline")
     far = only(f"QRS {qrs + 40:.0f} ms", features)
     assert far.verdict == "contradicted"
     assert far.measured == pytest.approx(qrs)
-    assert far.tolerance == 20
-    assert "half a small box" in far.tolerance_source
+    assert far.tolerance == 17.0
+    assert "LUDB" in far.tolerance_source
 
 
-def test_tolerance_is_the_larger_of_ludb_and_paper():
-    assert default_tolerance("pr", 160).value == 20
+def test_tolerance_is_that_of_experts_or_of_paper():
+    assert default_tolerance("pr", 160).value == 19.4
     qt = default_tolerance("qt", 400)
     assert qt.value == pytest.approx((LUDB_SD_MS["QRS_on"] ** 2 + LUDB_SD_MS["T_off"] ** 2) ** 0.5, abs=0.1)
     assert "LUDB" in qt.source
@@ -64,10 +68,27 @@ def test_tolerance_is_the_larger_of_ludb_and_paper():
 
 def test_own_tolerance(normal):
     _, features, _ = normal
-    text = f"QRS {features.qrs_ms + 15:.0f} ms"
+    text = f"QRS {features.qrs_ms + 20:.0f} ms"
     assert verify(text, features, tolerance={"qrs": 5}).verdicts[0].verdict == "contradicted"
     assert verify(text, features, tolerance=0.5).verdicts[0].verdict == "contradicted"
     assert verify(text, features, tolerance=2).verdicts[0].verdict == "supported"
+
+
+def test_a_denied_number_is_true_where_the_measurement_differs(normal):
+    _, features, _ = normal
+    pr = round(features.pr_ms)
+    for value, verdict in ((pr + 80, "supported"), (pr + 30, "unverifiable"), (pr, "contradicted")):
+        claim = Claim("pr", float(value), unit="ms", negated=True)
+        assert verify([claim], features).verdicts[0].verdict == verdict
+
+
+def test_a_hedged_statement_is_contradicted_only_where_firmly_excluded():
+    features = measure(simulate("sinus", seed=1, sex="M", age=50).record)
+    for qtc, firm, hedged in ((445, "unverifiable", "unverifiable"), (430, "contradicted", "unverifiable"),
+                              (415, "contradicted", "contradicted")):  # fmt: skip
+        features.qtc_ms["fridericia"] = float(qtc)
+        claims = [Claim("finding", finding="long_qtc", uncertain=uncertain) for uncertain in (False, True)]
+        assert [v.verdict for v in verify(claims, features).verdicts] == [firm, hedged]
 
 
 def test_bounds_and_ranges(normal):

@@ -46,9 +46,9 @@ def test_form_of_left_bundle_branch_block():
         return decide("lbbb", make(leads=leads, qrs_ms=130.0)).met
 
     assert met()
-    assert not met(I={"q_mv": 0.05})
-    assert met(I={"q_mv": 0.04})
-    assert not met(V6={"q_mv": 0.05})
+    assert not met(I={"q_mv": 0.1})
+    assert met(I={"q_mv": 0.09})
+    assert not met(V6={"q_mv": 0.1})
     assert not met(I={"r_peak_ms": 60.0})
     assert met(I={"r_peak_ms": 61.0})
     assert not met(I={"r_mv": 0.5, "s_mv": 0.5})
@@ -302,9 +302,11 @@ def test_urgency():
     assert urgent(make(**qtc(500.0))) == ["long_qtc"]
     assert urgent(make(**qtc(499.0))) == []
     assert urgent(make(qrs_ms=130.0, **qtc(520.0))) == []  # possible only
-    for features, met in ((make(**qtc(500.0)), True), (make(), None)):
+    unsure = make(qrs_ms=130.0, **qtc(520.0))
+    for features, met in ((make(**qtc(500.0)), True), (make(leads=QUIET), False), (unsure, None)):
         assert decide("urgent", features).met is met
-        assert decide("not_urgent", features).met is (False if met else None)
+        assert decide("not_urgent", features).met is {True: False, False: True, None: None}[met]
+    assert decide("urgent", unsure).reason == "no urgent finding, but prolonged QTc is possible"
 
 
 def test_normal_and_abnormal():
@@ -317,6 +319,8 @@ def test_normal_and_abnormal():
     uneven = make(leads=QUIET, rr=[np.nan, 700, 800, 900, 760, 800])
     assert abnormal(uneven) == ["sinus_arrhythmia"]
     assert decide("normal_ecg", uneven).met  # a benign variant
-    other = make(leads=QUIET | {"II": {"p_form": "inverted"}})
+    ectopic = make(leads=QUIET | {"II": {"p_form": "inverted"}})
+    assert decide("normal_ecg", ectopic).evidence["abnormal"] == ["ectopic_atrial_rhythm"]
+    other = make(leads=QUIET | {"I": {"p_form": "inverted"}})
     assert decide("normal_ecg", other).met is None
     assert decide("abnormal_ecg", other).reason == "no abnormal finding, but the rhythm is not decided"

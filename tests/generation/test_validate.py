@@ -1,6 +1,7 @@
 """Planted faults of every kind among sound samples: each is found, and nothing else."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -65,7 +66,7 @@ def test_criteria_by_age_and_sex_are_judged_as_they_were_written(tmp_path):
     pipeline = Pipeline(source="simulator")
     record = SourceRecord("r", "simulate:av_block_3?snr_db=30::10549", age=86, sex="female")
     sample = InstructionSample.from_dict(pipeline(record.to_item())[0]["sample"])
-    assert "ventricular hypertrophy" in sample.answer  # by the threshold for women
+    assert re.search("ventricular hypertrophy|LVH", sample.answer)  # by the threshold for women
     assert (sample.metadata["age"], sample.metadata["sex"]) == (86, "female")
     write_samples([sample], tmp_path / "data.jsonl")
     assert DataValidator(str(tmp_path / "data.jsonl")).validate(workers=0).faults == []

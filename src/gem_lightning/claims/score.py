@@ -24,7 +24,7 @@ UNREAD = 1.5  # weight of clinical text that was not read: it may be anything
 CONFLICT = 1.0  # weight of two statements of a text that exclude each other and of which neither is verified
 #: Information at which a text counts as full: rhythm, rate, axis, PR, QRS, QT, ST and T, as a short report has.
 FULL = 5.0
-COMMON = 0.95  # a statement that is true of this share of plausible ECGs tells nothing of this one
+COMMON = 0.95  # a statement that is true of this share of plausible ECGs carries no information on this one
 URGENT_WEIGHT = 4.0  # of an urgent finding in coverage, against 1 of another abnormal one
 MISSED_URGENT = 0.5  # factor for a text that leaves an urgent finding out
 
@@ -41,7 +41,7 @@ def _reference() -> dict[str, Any]:
 
 
 def information(verdict: Verdict) -> float:
-    """Return what a supported claim tells, 0 to 1: the share of plausible ECGs of which it is not true.
+    """Return the information of a supported claim, 0 to 1: the share of plausible ECGs of which it is not true.
 
     Zero where that is below 5 %. A point counts less the farther it lies from the measurement.
     """
@@ -50,17 +50,17 @@ def information(verdict: Verdict) -> float:
         share = _reference()["findings"].get(claim.finding or "", 0.0)
         if claim.leads and claim.negated:
             share = min(share, 1.0 - COMMON)  # a single lead shows a finding more rarely than the record does
-        told = share if claim.negated else 1.0 - share
-        told *= HEDGED if claim.uncertain and not claim.negated else 1.0
-        return told if told > 1.0 - COMMON + 1e-9 else 0.0
+        gain = share if claim.negated else 1.0 - share
+        gain *= HEDGED if claim.uncertain and not claim.negated else 1.0
+        return gain if gain > 1.0 - COMMON + 1e-9 else 0.0
     inside = _mass(claim, verdict.tolerance or 0.0)
-    told = inside if claim.negated else 1.0 - inside
-    if told <= 1.0 - COMMON:
+    gain = inside if claim.negated else 1.0 - inside
+    if gain <= 1.0 - COMMON:
         return 0.0
     if claim.value is None or claim.negated or not verdict.tolerance or not isinstance(verdict.measured, (int, float)):
-        return told
+        return gain
     gap = abs(claim.value - verdict.measured) / verdict.tolerance
-    return told * max(0.0, 1.0 - gap * gap)
+    return gain * max(0.0, 1.0 - gap * gap)
 
 
 def _mass(claim: Claim, tolerance: float) -> float:
@@ -109,21 +109,21 @@ def components(
         ``coverage``, ``urgent_stated`` and ``score``, all of them in [0, 1] but the first two.
     """
     by_claim = {verdict.claim[:10]: verdict.verdict for verdict in verdicts}
-    told, errors = _sums(verdicts, urgent)
+    gain, errors = _sums(verdicts, urgent)
     for conflict in conflicts:
         pair = {by_claim.get(conflict.first[:10]), by_claim.get(conflict.second[:10])}
         errors += CONFLICT if pair == {"unverifiable"} else 0.0
     errors += UNREAD * len(unread_clinical)
-    correctness = told / (told + errors) if told + errors else 0.0
+    correctness = gain / (gain + errors) if gain + errors else 0.0
     weights = {code: URGENT_WEIGHT if code in urgent else 1.0 for code in abnormal}
     covered = sum(weights[code] for code in mentioned if code in weights)
-    content = min(1.0, told / FULL)
+    content = min(1.0, gain / FULL)
     # without abnormal findings there is nothing to cover: the content decides alone
     coverage = covered / sum(weights.values()) if weights else content
     stated = not urgent or bool(set(urgent) & set(mentioned))
     score = correctness * (content + coverage) / 2 * (1.0 if stated else MISSED_URGENT)
     return {
-        "information": told,
+        "information": gain,
         "errors": errors,
         "correctness": correctness,
         "content": content,

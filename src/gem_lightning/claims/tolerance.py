@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 #: Standard deviation of our boundaries against those of the cardiologists of LUDB (Kalyakulina et al., LUDB: a new
-#: open-access validation tool for electrocardiogram delineation algorithms, IEEE Access 2020;8:186181), ms. They are the
-#: bars of the delineation (docs/features.md), that is, how far two careful readers of one boundary lie apart.
+#: open-access validation tool for electrocardiogram delineation algorithms, IEEE Access 2020;8:186181), ms: the bars of
+#: the delineation (docs/features.md). LUDB holds one reading a record, so they stand for the disagreement of experts.
 LUDB_SD_MS = {"P_on": 16.0, "P_off": 18.0, "QRS_on": 11.0, "QRS_off": 13.0, "T_on": 28.0, "T_off": 23.0}
 #: Half a small box at 25 mm/s and 10 mm/mV: the reading precision on paper.
 PAPER_MS, PAPER_MV = 20.0, 0.05

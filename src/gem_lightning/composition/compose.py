@@ -80,7 +80,7 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
     if facts.features.heart_rate_bpm is None or facts.features.reason is not None:
         return [Statement("This recording does not allow a measurement.")]
     if style == "brief":
-        return _brief(facts, Phrases(seed=None))
+        return _brief(facts, Phrases(seed=0))  # one phrasing for all seeds
     phrases = Phrases(seed)
     parts = [
         conclusion.urgency(facts, phrases),
@@ -92,12 +92,12 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
         sections.qrs(facts, phrases),
         sections.st_t(facts, phrases),
         conclusion.undetermined(facts),
-        conclusion.conclusion(facts, phrases, teach=style == "teaching"),
+        conclusion.conclusion(facts, phrases, explain=style != "report", teach=style == "teaching"),
     ]
-    if style != "report":
-        if phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
-            parts[3], parts[4] = parts[4], parts[3]
+    if style == "teaching":
         parts.insert(6, sections.beats(facts, phrases))
+    if style != "report" and phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
+        parts[3], parts[4] = parts[4], parts[3]
     return [statement for part in parts for statement in part]
 
 
@@ -115,9 +115,8 @@ def _brief(facts: Facts, phrases: Phrases) -> list[Statement]:
     axis = sections.axis_code(facts)
     if axis:
         statements.append(Statement(sentence(phrases.first(axis)), (finding_claim(axis),)))
-    for code in _TERRITORIAL:
-        if facts.missing(code):
-            statements.append(Statement(f"No {phrases.first(code)}.", (finding_claim(code, negated=True),)))
+    absent = (code for code in _TERRITORIAL if facts.missing(code))
+    statements += [Statement(f"No {phrases.first(c)}.", (finding_claim(c, negated=True),)) for c in absent]
     return statements + conclusion.undetermined(facts) + conclusion.conclusion(facts, phrases, numbers=False)
 
 
@@ -129,4 +128,5 @@ def _brief_rhythm(facts: Facts, phrases: Phrases) -> Statement:
         return Statement(f"Rhythm undetermined, rate {rate} bpm.", claims)
     text = sections.hedged(phrases, facts.stated[code], phrases.first(code))
     claim = finding_claim(code, uncertain=facts.stated[code].uncertain)
-    return Statement(sentence(f"{text} at {rate} bpm"), (claim, *claims))
+    joined = f"{sentence(text)} Rate {rate} bpm." if facts.stated[code].uncertain else sentence(f"{text} at {rate} bpm")
+    return Statement(joined, (claim, *claims))

@@ -6,14 +6,13 @@ from gem_lightning.claims.claim import Claim
 from gem_lightning.composition.facts import Facts, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.composition.sections import hedged, leads_of, place
-from gem_lightning.features.criteria.base import decide
+from gem_lightning.features.criteria.base import criteria, decide
 
 #: The number that carries a conclusion: its kind, name and unit.
 _EVIDENCE = {
     "av_block_1": ("pr", "PR interval"),
     "rbbb": ("qrs", "QRS duration"),
     "lbbb": ("qrs", "QRS duration"),
-    "incomplete_rbbb": ("qrs", "QRS duration"),
     "ivcd": ("qrs", "QRS duration"),
     "long_qtc": ("qtc", "QTc"),
     "short_qtc": ("qtc", "QTc"),
@@ -26,13 +25,15 @@ _EVIDENCE = {
 #: Findings that another one already states.
 _IMPLIED = {
     "wide_qrs": ("rbbb", "lbbb", "ivcd", "paced_rhythm", "wide_complex_tachycardia", "pre_excitation", "escape_rhythm"),
-    "p_absent": ("atrial_fibrillation", "junctional_rhythm", "escape_rhythm", "paced_rhythm", "wide_complex_tachycardia"),
+    "p_absent": ("atrial_fibrillation", "junctional_rhythm", "escape_rhythm", "paced_rhythm",
+                 "wide_complex_tachycardia"),
     "irregular_rhythm": ("atrial_fibrillation", "sinus_arrhythmia", "pac", "pvc", "av_block_2_mobitz_1",
                          "av_block_2_mobitz_2", "bigeminy"),
     "ventricular_tachycardia": ("wide_complex_tachycardia",),
     "prolonged_pr": ("av_block_1",),
+    "left_axis_deviation": ("lafb",),
+    "right_axis_deviation": ("lpfb", "rvh"),
     "reciprocal_change": ("st_elevation",),
-    "couplet": (),
 }  # fmt: skip
 
 
@@ -48,17 +49,29 @@ def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
     urgent = [code for code in importance(facts) if facts.stated[code].finding.urgent]
     if urgent:
         code = urgent[0]
-        reason = hedged(phrases, facts.stated[code], phrases.name(code))
+        reason = hedged(phrases, facts.stated[code], phrases.first(code))
         text = f"This ECG is urgent because of {reason}."
         return [Statement(text, (finding_claim("urgent"), claimed(facts, code)._replace(leads=())))]
-    decision = decide("not_urgent", facts.features)
-    if decision.met:
+    if decide("not_urgent", facts.features).met:
         return [Statement("Nothing urgent.", (finding_claim("not_urgent"),))]
-    return [Statement("Whether this needs attention at once is undetermined.")]
+    for code in importance(facts):
+        stated = facts.stated[code]
+        known = "urgent" in criteria()["findings"][code] and decide(code, facts.features).urgent
+        if stated.certainty == "possible" and known:
+            reason = hedged(phrases, stated, phrases.first(code))
+            text = f"Urgency is undetermined because of {reason}."
+            return [Statement(text, (claimed(facts, code)._replace(leads=()),))]
+    why = "the origin of the rhythm is unclear" if facts.rhythm is None else "a measurement lies too near its limit"
+    return [Statement(f"Urgency is undetermined, because {why}.")]
 
 
-def importance(facts: Facts) -> list[str]:
-    """Return the findings that the conclusion names: urgent ones, the rhythm, then as ``concluded`` orders them."""
+def importance(facts: Facts, brief: bool = False) -> list[str]:
+    """Return the findings that the conclusion names: urgent ones, the rhythm, then as ``concluded`` orders them.
+
+    Signs of an infarct that an earlier section stated are left out, unless ``brief``.
+    """
+    signs = () if brief else ("st_elevation", "pathological_q")
+    infarct = any(code.startswith("mi_") for code in facts.stated)
     order = {code: k for k, code in enumerate(facts.table["concluded"])}
     named = facts.rhythm
     codes = [
@@ -67,6 +80,7 @@ def importance(facts: Facts) -> list[str]:
         if (stated.finding.abnormal or code == named)
         and code != "undetermined_rhythm"
         and not any(other in facts for other in _IMPLIED.get(code, ()))
+        and not (infarct and code in signs)
     ]
 
     def rank(code: str) -> tuple[bool, bool, int]:
@@ -75,24 +89,28 @@ def importance(facts: Facts) -> list[str]:
     return sorted(codes, key=rank)
 
 
-def conclusion(facts: Facts, phrases: Phrases, numbers: bool = True, teach: bool = False) -> list[Statement]:
+def conclusion(
+    facts: Facts, phrases: Phrases, numbers: bool = True, explain: bool = False, teach: bool = False
+) -> list[Statement]:
     """State the diagnoses, most important first.
 
     Args:
         facts: Of the record.
         phrases: Wording.
         numbers: Add the number that a diagnosis rests on.
+        explain: Add why a diagnosis follows.
         teach: Add the criterion of each diagnosis.
     """
     lead_in = phrases.pick("Conclusion", "Impression", "Summary") if numbers else "Conclusion"
-    codes, statements = importance(facts), []
+    name_of = phrases.name if numbers else phrases.first
+    codes, statements = importance(facts, brief=not numbers), []
     if "normal_ecg" in facts:
         statements.append(Statement(f"{lead_in}: normal ECG.", (finding_claim("normal_ecg"),)))
         codes = [code for code in codes if facts.stated[code].finding.abnormal]  # benign variants
     for code in codes:
         stated = facts.stated[code]
         leads = leads_of(stated)
-        term = hedged(phrases, stated, phrases.name(code)) + (f" in {place(phrases, leads)}" if leads else "")
+        term = hedged(phrases, stated, name_of(code)) + (f" in {place(phrases, leads)}" if leads else "")
         claims = [claimed(facts, code)]
         kind, name = _EVIDENCE.get(code, ("", ""))
         value = facts.number(kind) if kind and numbers else None
@@ -102,6 +120,8 @@ def conclusion(facts: Facts, phrases: Phrases, numbers: bool = True, teach: bool
             claims.append(value_claim(kind, value))
         text = sentence(term) if statements else f"{lead_in}: {term}."
         statements.append(Statement(text, tuple(claims)))
+        if explain:
+            statements += _reason(facts, phrases, code)
         if teach:
             rule = stated.finding.threshold.replace(";", ",").rstrip(".")
             statements.append(Statement(f"By definition: {rule}."))
@@ -109,6 +129,28 @@ def conclusion(facts: Facts, phrases: Phrases, numbers: bool = True, teach: bool
         text = "the origin of the rhythm is undetermined."
         statements.append(Statement(f"{lead_in}: {text}" if not statements else text.capitalize()))
     return statements or [Statement(f"{lead_in}: no finding that needs to be named.")]
+
+
+def _reason(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
+    """Return why a finding follows: the waves and leads that an infarct rests on, a voltage, or the form described."""
+    decision = decide(code, facts.features)
+    for key, sign, name in (
+        ("st_elevation_leads", "st_elevation", "ST elevation"),
+        ("q_leads", "pathological_q", "pathological Q waves"),
+    ):
+        leads = tuple(decision.evidence.get(key, ()))
+        if leads and not (sign in facts and facts.stated[sign].uncertain):
+            return [Statement(f"It rests on {name} in {join(leads)}.", (finding_claim(sign, leads),))]
+    for key, sign, name in (
+        ("sokolow_lyon_mv", "sokolow_lyon", "Sokolow-Lyon index"),
+        ("cornell_mv", "cornell", "Cornell voltage"),
+    ):
+        value = decision.evidence.get(key)
+        if code == "lvh" and value is not None and facts.to_scale:
+            claim = value_claim("voltage_sum", round(value, 2), name=sign)
+            return [Statement(f"The {name} is {value:.2f} mV.", (claim,))]
+    text = facts.table["reasons"].get(code)
+    return [Statement(text)] if text else []
 
 
 def undetermined(facts: Facts) -> list[Statement]:

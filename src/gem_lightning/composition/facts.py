@@ -50,7 +50,6 @@ class Stated(NamedTuple):
         return self.certainty != "definite"
 
 
-
 class Facts:
     """Numbers and findings of one record, ready to be phrased.
 

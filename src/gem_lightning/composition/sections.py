@@ -44,7 +44,8 @@ def amount(phrases: Phrases, kind: str, mv: float, leads: tuple[str, ...]) -> tu
 
 def hedged(phrases: Phrases, stated: Stated, term: str) -> str:
     """Return a term with the hedge that the certainty of its finding demands."""
-    return phrases.hedge(stated.code, stated.certainty) + term
+    only = " by voltage criteria only" if stated.code == "lvh" and stated.certainty == "possible" else ""
+    return phrases.hedge(stated.code, stated.certainty) + term + only
 
 
 def quality(facts: Facts, phrases: Phrases) -> list[Statement]:
@@ -67,14 +68,21 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
     else:
         stated = facts.stated[code]
         term = hedged(phrases, stated, phrases.name(code))
-        text = phrases.pick(
-            f"{term} at {rate} bpm",
-            f"{term} with a ventricular rate of {rate} bpm",
-            f"{term}, rate {rate}/min",
-            f"{term}, {rate} beats per minute",
-            f"the ECG shows {term} at a rate of {rate} bpm",
-        )
-        statements = [Statement(sentence(text), (finding_claim(code, uncertain=stated.uncertain), *claims))]
+        claim = finding_claim(code, uncertain=stated.uncertain)
+        if stated.uncertain:  # the rate is certain, so it stands apart from the hedge
+            statements = [
+                Statement(sentence(term), (claim,)),
+                Statement(f"The ventricular rate is {rate} bpm.", claims),
+            ]
+        else:
+            text = phrases.pick(
+                f"{term} at {rate} bpm",
+                f"{term} with a ventricular rate of {rate} bpm",
+                f"{term}, rate {rate}/min",
+                f"{term}, {rate} beats per minute",
+                f"the ECG shows {term} at a rate of {rate} bpm",
+            )
+            statements = [Statement(sentence(text), (claim, *claims))]
     rr = facts.number("rr")
     if "regular_rhythm" in facts:
         statements.append(
@@ -153,7 +161,14 @@ def p_wave(facts: Facts, phrases: Phrases) -> list[Statement]:
     if duration is not None:
         text = phrases.pick(f"P wave duration {duration} ms.", f"The P wave lasts {duration} ms.")
         statements.append(Statement(text, (value_claim("p_duration", duration),)))
-    if facts.to_scale and facts.p_waves and row is not None and row.p_mv is not None and row.trust > 0 and abs(row.p_mv) >= 0.03:
+    if (
+        facts.to_scale
+        and facts.p_waves
+        and row is not None
+        and row.p_mv is not None
+        and row.trust > 0
+        and abs(row.p_mv) >= 0.03
+    ):
         text, claim = amount(phrases, "p_amplitude", row.p_mv, ("II",))
         statements.append(
             Statement(phrases.pick(f"P wave amplitude {text} in II.", f"The P wave in lead II is {text}."), (claim,))
@@ -233,7 +248,8 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
     statements += _secondary(facts, phrases)
     statements += _t_amplitudes(facts, phrases)
     if facts.missing("t_inversion"):
-        clear = tuple(lead for lead in LEADS if facts.missing("t_inversion", lead))
+        # upright T waves in aVR, and often in V1, are not what health shows
+        clear = tuple(lead for lead in LEADS if lead not in ("aVR", "V1") and facts.missing("t_inversion", lead))
         if len(clear) > 3 and phrases.random.random() < 0.6:
             text = f"T waves are upright in {place(phrases, clear)}."
             statements.append(Statement(text, (finding_claim("t_inversion", clear, negated=True),)))
@@ -250,7 +266,7 @@ def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:
         return []
     stated = facts.stated[causes[0]]
     term = hedged(phrases, stated, phrases.first(causes[0]))
-    text = f"These changes are secondary to {term}."
+    text = f"These changes {'may be' if stated.uncertain else 'are'} secondary to {term}."
     return [Statement(text, (finding_claim(causes[0], uncertain=stated.uncertain),))]
 
 
@@ -272,7 +288,7 @@ def _t_amplitudes(facts: Facts, phrases: Phrases) -> list[Statement]:
     named = facts.stated["t_inversion"].leads[:2] if "t_inversion" in facts else (phrases.pick("II", "V3", "V5"),)
     rows = [(lead, facts.features.leads.get(lead)) for lead in named]
     rounded = [(lead, round(row.t_mv, 2)) for lead, row in rows if row and row.t_mv is not None and row.trust > 0]
-    if not rounded or not facts.to_scale:
+    if not rounded or not facts.to_scale or "atrial_flutter" in facts:
         return []
     listed = join([f"{'−' if value < 0 else ''}{abs(value):.2f} mV in {lead}" for lead, value in rounded])
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,17 @@ if TYPE_CHECKING:
     from gem_lightning.claims.report import ClaimReport
     from gem_lightning.ecg.record import EcgRecord
 
-_SIGN = {SUPPORTED: "✓", CONTRADICTED: "✗", UNVERIFIABLE: "?"}
-_ANSI = {SUPPORTED: "\033[32m", CONTRADICTED: "\033[31m", UNVERIFIABLE: "\033[90m"}
+BORDERLINE = "borderline"
+#: Looks of a mark, the gravest first; signs and lines differ as well as colours, which not everybody sees.
+_SIGN = {CONTRADICTED: "✗", BORDERLINE: "≈", UNVERIFIABLE: "?", SUPPORTED: "✓"}
+_ANSI = {CONTRADICTED: "\033[31m", BORDERLINE: "\033[33m", UNVERIFIABLE: "\033[90m", SUPPORTED: "\033[36m"}
+#: What denies a statement in front of it or behind it, within its clause; a mark includes it.
+_DENIAL_BEFORE = re.compile(
+    r"\b(?:no|not|without|neither|nor|never|absence of|free of)\b[^.;:\n]{0,60}$", re.IGNORECASE
+)
+_DENIAL_AFTER = re.compile(
+    r"^[^.;\n]{0,30}?\b(?:absent|none|excluded|not (?:seen|present|evident|found))\b", re.IGNORECASE
+)
 # fits a tip on a phone's width
 _STRIP_PX = (280, 70)
 _STRIP_SECONDS = 2.5  # one lead of a 3x4 page: readers are used to that extract
@@ -42,9 +52,14 @@ class Piece:
 
     @property
     def kind(self) -> str:
-        """The worst verdict of the piece: contradicted before unverifiable before supported."""
-        found = {v.verdict for v in self.verdicts}
-        return next(name for name in (CONTRADICTED, UNVERIFIABLE, SUPPORTED) if name in found)
+        """The gravest verdict of the piece: contradicted, borderline, unverifiable, supported."""
+        found = {look(v) for v in self.verdicts}
+        return next(name for name in _SIGN if name in found)
+
+    @property
+    def sign(self) -> str:
+        """The sign of :attr:`kind`."""
+        return _SIGN[self.kind]
 
     @property
     def lines(self) -> list[str]:
@@ -63,24 +78,55 @@ class SignalStrip:
     height: int = _STRIP_PX[1]
 
 
+def look(verdict: Verdict) -> str:
+    """Return the verdict's name, ``borderline`` where the measurement lies too near a limit."""
+    return BORDERLINE if verdict.reason.startswith(BORDERLINE) else verdict.verdict
+
+
+def marks(report: ClaimReport) -> list[tuple[int, int, list[Verdict]]]:
+    """Return (start, end, verdicts) of each mark, in order and disjoint.
+
+    A mark spans its statement with what denies it. A claim that contains another's text keeps the rest of its own
+    ("sinus rhythm | at 67 bpm"); claims that one denial covers share a mark.
+    """
+    spans = [(*_statement(report.text, v), v) for v in report.verdicts]
+    marked: list[tuple[int, int, bool, list[Verdict]]] = []
+    for start, end, denied, verdict in sorted(spans, key=lambda span: (span[0], span[1])):
+        if not marked or start >= marked[-1][1]:
+            marked.append((start, end, denied, [verdict]))
+            continue
+        a, b, covered, inside = marked[-1]
+        rest = report.text[b:end]
+        if not (denied or covered) and any(char.isalnum() for char in rest):
+            marked.append((b + len(rest) - len(rest.lstrip(" ,")), end, False, [verdict]))
+        else:
+            marked[-1] = (a, max(b, end), covered or denied, [*inside, verdict])
+    return [(a, b, inside) for a, b, _, inside in marked]
+
+
+def _statement(text: str, verdict: Verdict) -> tuple[int, int, bool]:
+    """Return start and end of a claim's statement with its denial, and whether a denial was added."""
+    start, end = verdict.claim.span
+    if not verdict.claim.negated:
+        return start, end, False
+    before = _DENIAL_BEFORE.search(text, max(0, start - 70), start)
+    after = _DENIAL_AFTER.search(text[end : end + 60])
+    if before:
+        return before.start(), end, True
+    return start, end + (after.end() if after else 0), bool(after)
+
+
 def pieces(report: ClaimReport, record: EcgRecord | None = None) -> list[Piece]:
-    """Cut the text into consecutive pieces; overlapping claims share one.
+    """Cut the text into consecutive pieces: marks, sentences without a claim, and what stands between them.
 
     Args:
         report: A verified text.
         record: Adds the signal strip that each claim is about.
     """
-    marked: list[tuple[int, int, list[Verdict]]] = []
-    for verdict in sorted(report.verdicts, key=lambda v: v.claim.span):
-        start, end = verdict.claim.span
-        if marked and start < marked[-1][1]:
-            a, b, inside = marked[-1]
-            marked[-1] = (a, max(b, end), [*inside, verdict])
-        else:
-            marked.append((start, end, [verdict]))
-    cuts = sorted([*marked, *((a, b, []) for a, b in report.unread)], key=lambda cut: cut[:2])
+    cuts = sorted([*marks(report), *((a, b, []) for a, b in report.unread)], key=lambda cut: cut[:2])
     parts, position = [], 0
     for start, end, verdicts in cuts:
+        start = max(start, position)
         parts.append(Piece(report.text[position:start]))
         strip = _strip(report, record, verdicts) if record is not None and verdicts else None
         parts.append(Piece(report.text[start:end], tuple(verdicts), not verdicts, strip))
@@ -114,7 +160,7 @@ def _with_breaks(text: str) -> Markup:
 def _line(verdict: Verdict) -> str:
     name = f"{'no ' if verdict.claim.negated else ''}{verdict.claim.finding or verdict.claim.kind}"
     source = f" [{verdict.tolerance_source}]" if verdict.tolerance_source else ""
-    return f"{_SIGN[verdict.verdict]} {name.replace('_', ' ')}: {verdict.verdict}; {verdict.reason}{source}"
+    return f"{_SIGN[look(verdict)]} {name.replace('_', ' ')}: {verdict.verdict}; {verdict.reason}{source}"
 
 
 def _footer(report: ClaimReport) -> list[str]:
@@ -122,8 +168,8 @@ def _footer(report: ClaimReport) -> list[str]:
         return "none" if value is None else f"{value:.0%}"
 
     return [
-        f"{len(report.verdicts)} claims, precision {share(report.precision)}, hallucination rate "
-        f"{share(report.hallucination_rate)}, coverage of abnormal findings {share(report.coverage)}",
+        f"{len(report.verdicts)} claims, score {report.score:.2f}, precision {share(report.precision)}, hallucination "
+        f"rate {share(report.hallucination_rate)}, coverage of abnormal findings {share(report.coverage)}",
         *(f"Inside the text: {conflict.reason}" for conflict in report.conflicts),
     ]
 
@@ -166,7 +212,7 @@ def claims_terminal(report: ClaimReport, color: bool = True) -> str:
         elif color:
             parts.append(f"{_ANSI[piece.kind]}{piece.text}\033[0m")
         else:
-            parts.append(f"{piece.text}[{_SIGN[piece.kind]}]")
+            parts.append(f"{piece.text}[{piece.sign}]")
     lines = ["".join(parts)]
     lines += [f"  {_line(v)}" for v in report.verdicts if v.verdict != SUPPORTED]
     lines += [f"  ! {conflict.reason}" for conflict in report.conflicts]

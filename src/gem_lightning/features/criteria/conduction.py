@@ -147,7 +147,7 @@ def strauss(features: EcgFeatures) -> Margin:
 
 @remembered
 def left_form(features: EcgFeatures) -> bool:
-    """Return the form of left bundle branch block: minimal Q and upright in I and V6, late R peak, hardly any R in V1."""
+    """Return the form of left bundle branch block: upright in I and V6 with minimal Q, late R peak, little R in V1."""
     rule = limits("lbbb")
     lateral = [lead_of(features, n) for n in ("I", "V5", "V6")]
     ends = [lead_of(features, n) for n in ("I", "V6")]

@@ -263,7 +263,9 @@ def _infarct(features: EcgFeatures, territory: str) -> Decision:
         return decided(margin, {"st_elevation_leads": list(st_leads)}, leads=st_leads, certainty=sure)
     signs = {*q.leads, *st.leads} & set(criteria()["territories"][territory])
     if signs or q.met is None or st.met is None:
-        return undecided(f"Q waves or ST elevation in {territory} leads do not decide it" if signs else q.reason or st.reason)
+        return undecided(
+            f"Q waves or ST elevation in {territory} leads do not decide it" if signs else q.reason or st.reason
+        )
     return decided(form(False), {})
 
 

@@ -62,7 +62,9 @@ def abnormal_ecg(features: EcgFeatures) -> Decision:
 @criterion("mi")
 def infarction(features: EcgFeatures) -> Decision:
     """Decide on an infarct in any territory."""
-    decisions = [decide(code, features) for code in criteria()["findings"] if code.startswith("mi_") or code == "sgarbossa"]
+    decisions = [
+        decide(code, features) for code in criteria()["findings"] if code.startswith("mi_") or code == "sgarbossa"
+    ]
     for decision in decisions:
         if decision.met:
             return decision
