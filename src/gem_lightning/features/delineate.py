@@ -9,10 +9,10 @@ from gem_lightning.errors import GemError
 from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, settle, share_true
 from gem_lightning.features.delineation.atrial import Atria, organised
 from gem_lightning.features.delineation.average import average_edges
-from gem_lightning.features.delineation.beats import classify, doubt, likeness
+from gem_lightning.features.delineation.beats import classify, doubt, likeness, rr_change
 from gem_lightning.features.delineation.filters import PAD, Views, ms, views
 from gem_lightning.features.delineation.order import in_order
-from gem_lightning.features.delineation.p_wave import find_p
+from gem_lightning.features.delineation.p_wave import UNEVEN_RR, find_p
 from gem_lightning.features.delineation.qrs import Qrs, beat_energy, find_beats, find_qrs
 from gem_lightning.features.delineation.t_wave import Wave, find_t
 from gem_lightning.features.schema import MARKS, Delineation
@@ -66,9 +66,11 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     qrs = find_qrs(view, trusted, beats)
     beat_class = classify(view, beats, qrs, alike)
     t = find_t(view, trusted, beats, qrs)
-    p, atria = find_p(view, trusted, beats, qrs, t.off, ~np.isin(beat_class, ("premature_ventricular", "paced")))
-    if not atria.flutter and not np.isfinite(p.peak).any() and not len(atria.extra):
+    p, atria = find_p(view, trusted, beats, qrs, t.off, beat_class)
+    if not atria.flutter and not len(atria.extra) and may_flutter(beats, beat_class, p):
         atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
+    if atria.flutter:
+        p = Wave(*(np.full_like(p.peak, np.nan) for _ in range(3)))
     marks = lead_marks(trusted, beat_class, p, qrs, t)
     marks = {name: to_record(marks[name], view, record) for name in MARKS}
     for wave in WAVES:
@@ -91,6 +93,12 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         extra_p=np.zeros(0) if atria.flutter else to_record(atria.extra, view, record),
         flutter=atria.flutter,
     )
+
+
+def may_flutter(beats: np.ndarray, beat_class: np.ndarray, p: Wave) -> bool:
+    """Return whether no P waves were found, or what looks like them leads uneven beats, none of which is premature."""
+    uneven = set(beat_class.tolist()) == {"normal"} and rr_change(beats, beat_class == "normal") > UNEVEN_RR
+    return bool(uneven or not np.isfinite(p.peak).any())
 
 
 def flutters(
