@@ -157,7 +157,7 @@ def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
     still = share_true(np.abs(filled[:, 1:] - filled[:, :-1]) < 1e-6)
     slope = np.abs(view.beat[:, PAD : PAD + view.samples : 4])
     restless = median(slope) / (quantile(slope, 0.98) + 1e-9)
-    sound = (share_true(known) > 0.9) & (clipped < 0.04) & (swing > 0.05) & (swing < 60) & (still < 0.8)
+    sound = (share_true(known) > 0.9) & (clipped < 0.04) & (swing > 0.05) & (swing < 60) & (still < 0.9)
     if sound.any():
         sound &= ~((restless > 0.24) & (restless > 2.5 * median(restless[sound])))
     return np.where(sound, np.clip(1 - restless, 0.05, 1), 0.0)
