@@ -148,6 +148,8 @@ def _intervals(marks: Delineation) -> dict[str, np.ndarray]:
         whole[name] = np.where(value > 0, value, np.nan)
     # where the next P wave begins on the T wave, or stands in its place, its end cannot be seen
     fused = np.r_[g["P_on"][1:] - g["T_off"][:-1] < T_P_APART_MS / per_ms, False]
+    if 2 * fused.sum() > np.isfinite(whole["qt_ms"]).sum():  # then the others are the exceptions
+        fused[:] = True
     for name in ("qt_ms", "jt_ms"):
         whole[name][fused] = np.nan
     return whole

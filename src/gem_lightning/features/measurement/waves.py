@@ -75,7 +75,7 @@ def hats(knots: np.ndarray, samples: int) -> np.ndarray:
 
 
 def on_t_wave(p_on: np.ndarray, t_off: np.ndarray, fs: float) -> np.ndarray:
-    """Return (..., beats) whether a P wave begins on or right after the T wave of the beat before, as in fast rhythms."""
+    """Return (..., beats) whether a P wave begins on or right after the T wave of the beat before."""
     earlier = np.concatenate([np.full_like(t_off[..., :1], np.nan), t_off[..., :-1]], axis=-1)
     return p_on - earlier < FUSED_MS * fs / 1000
 
