@@ -60,6 +60,24 @@ def test_check_says_so_by_its_exit_code(ecg, capsys, monkeypatch):
     assert "Right bundle branch block" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["", "report.txt", "Vorhofflimmern mit Rechtsschenkelblock.", "Asystole."])
+def test_check_of_a_text_that_it_cannot_read(ecg, text, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["check", ecg, text])
+    assert end.value.code in ((1, 3) if text == "Asystole." else (3,))  # contradicted, once it has a criterion
+    capsys.readouterr()
+
+
+def test_strict_check_names_what_was_not_read(ecg, capsys):
+    text = "Right bundle branch block. There is endocarditis."
+    main(["check", ecg, text])
+    assert "endocarditis" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(["check", ecg, text, "--strict"])
+    assert end.value.code == 3
+    main(["check", ecg, "Right bundle branch block.", "--strict"])
+
+
 def test_interpret(ecg, tmp_path, tiny_gem, capsys):
     tiny_gem.save_pretrained(tmp_path / "model")
     main(["interpret", ecg, "--model", str(tmp_path / "model"), "-o", str(tmp_path / "page.html")])

@@ -16,6 +16,8 @@ from gem_lightning.errors import GemError
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
 
+NOT_READ = 3  # exit code of ``check``; 1 is a contradiction, 2 a user error
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a user error ends in one message and exit code 2."""
@@ -127,17 +129,31 @@ def render(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check every claim of a text against a record."""
+    """Check every claim of a text against a record.
+
+    Raises:
+        SystemExit: With 1 where a claim is contradicted, with 3 where nothing could be checked, or with ``--strict``
+            where clinical content was not read.
+    """
+    from gem_lightning.claims.report import CONTRADICTED, SUPPORTED
     from gem_lightning.claims.verify import verify
     from gem_lightning.features import measure as measure_record
 
     text = sys.stdin.read() if args.text == "-" else args.text
     report = verify(text, measure_record(_read(args)))
     print(report.to_json() if args.json else report.to_terminal(color=sys.stdout.isatty()))
-    if not report.verdicts:
-        sys.stderr.write("gem-lightning: the text makes no statement that can be checked\n")
-    if any(v.verdict == "contradicted" for v in report.verdicts):
+    unread = [text[start:end] for start, end in report.unread_clinical]
+    if report.languages:
+        sys.stderr.write(f"gem-lightning: only English is read; the text is in part in {', '.join(report.languages)}\n")
+    if unread:
+        sys.stderr.write(f"gem-lightning: clinical content that was not checked: {'; '.join(unread)}\n")
+    confirmed, contradicted = report.count(SUPPORTED), report.count(CONTRADICTED)
+    if not confirmed and not contradicted:
+        sys.stderr.write("gem-lightning: the text makes no statement that could be checked\n")
+    if contradicted:
         raise SystemExit(1)
+    if not confirmed or (args.strict and unread):
+        raise SystemExit(NOT_READ)
 
 
 def interpret(args: argparse.Namespace) -> None:
@@ -227,9 +243,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--layout", default="3x4+1", help="such as 3x4+1, 6x2, 12x1 (default: %(default)s)")
     one.add_argument("--dpi", type=float, default=150, help="dots per inch (default: %(default)s)")
 
-    one = _command(commands, check, "check a text's claims against a record; exit code 1 if one is contradicted")
+    one = _command(commands, check, "check a text's claims against a record")
     one.add_argument("text", help="the text, or - for standard input")
     one.add_argument("--json", action="store_true", help="verdicts as JSON")
+    one.add_argument("--strict", action="store_true", help="exit code 3 also for clinical content that was not read")
+    one.epilog = "exit codes: 0 none contradicted, 1 a claim is contradicted, 3 nothing could be checked"
 
     one = _command(commands, interpret, "interpret a record with a trained GEM")
     one.add_argument("--model", required=True, help="folder or hub id that Gem.from_pretrained reads")
