@@ -31,7 +31,18 @@ def clean(items: list[Item], kinds: set[str]) -> list[Item]:
         items = _without_changes(items)
     if "(" in kinds:
         items = _without_glosses(items)
+    if "equals" in kinds and "N" in kinds and "F" in kinds:
+        items = [_flag(items, k) for k in range(len(items))]
     return _forget(items) if kinds & _SPENT else items
+
+
+def _flag(items: list[Item], k: int) -> Item:
+    """``rbbb = 0`` and ``rbbb: 1`` are answers."""
+    item = items[k]
+    alone = k > 1 and item.kind == "N" and item.text in ("0", "1") and (k + 1 == len(items) or items[k + 1].kind == ",")
+    if alone and items[k - 1].kind == "equals" and items[k - 2].kind == "F":
+        return item._replace(kind="answer_yes" if item.data else "answer_no", data=None)
+    return item
 
 
 def _forget(items: list[Item]) -> list[Item]:
