@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.forms import Parsed, SentenceCache
-from gem_lightning.claims.parser.cleanup import clean
+from gem_lightning.claims.parser.cleanup import clean, without_arteries
 from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.languages import languages
 from gem_lightning.claims.parser.layout import Statement, statements
@@ -164,7 +164,7 @@ _CONSUMED = frozenset(
 
 def parse(sentence: str, words: Lexicon) -> Parsed:
     """Read one sentence; spans are relative to it."""
-    scanned = scan(sentence, words)
+    scanned = without_arteries(scan(sentence, words), words)
     language = languages().detect(scanned.tokens, sentence, words.words)
     if language is not None:
         stripped = sentence.strip()

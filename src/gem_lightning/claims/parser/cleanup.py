@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from gem_lightning.claims.parser.tokenize import Item
+from itertools import pairwise
+
+from gem_lightning.claims.parser.lexicon import Lexicon
+from gem_lightning.claims.parser.tokenize import Item, Scan
+
+_VESSELS = frozenset(("lad", "rad"))
 
 #: Larger bare numbers are values ("sinus tachycardia (124)"); footnotes and citations are small.
 _LARGEST_NOTE = 30
@@ -11,6 +16,19 @@ _SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundr
 _DEVIATIONS = frozenset(("elevation", "depression"))
 _TRENDS = frozenset(("prolonged", "short", "wide", "narrow"))
 _NUMERIC = frozenset(("numeral", "hundred"))
+
+
+def without_arteries(scanned: Scan, words: Lexicon) -> Scan:
+    """``LAD`` and ``RAD`` among words of coronary arteries, or behind an article, name no axis but a vessel."""
+    tokens = scanned.tokens
+    named = [item for item in scanned.items if item.kind == "F" and item.text in _VESSELS]
+    if not named:
+        return scanned
+    articled = any(a == "the" and b in _VESSELS for a, b in pairwise(tokens))
+    if not articled and words.arterial.isdisjoint(tokens):
+        return scanned
+    items = [item for item in scanned.items if item not in named]
+    return scanned._replace(items=items, clinical=[*scanned.clinical, *((item.start, item.end) for item in named)])
 
 
 def clean(items: list[Item], kinds: set[str]) -> list[Item]:
