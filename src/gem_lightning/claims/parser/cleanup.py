@@ -49,14 +49,16 @@ def clean(items: list[Item], kinds: set[str]) -> list[Item]:
         items = _without_changes(items)
     if "(" in kinds:
         items = _without_glosses(items)
-    if "equals" in kinds and "N" in kinds and "F" in kinds:
+    if "equals" in kinds and ("N" in kinds or "answer_yes" in kinds):
         items = [_flag(items, k) for k in range(len(items))]
     return _forget(items) if kinds & _SPENT else items
 
 
 def _flag(items: list[Item], k: int) -> Item:
-    """``rbbb = 0`` and ``rbbb: 1`` are answers."""
+    """Read ``rbbb = 0`` and ``rbbb: 1`` as answers, and ``P waves: yes`` as what is present."""
     item = items[k]
+    if item.kind == "answer_yes" and k > 1 and items[k - 1].kind == "equals" and items[k - 2].kind == "Q":
+        return item._replace(kind="A", data=("present",))
     alone = k > 1 and item.kind == "N" and item.text in ("0", "1") and (k + 1 == len(items) or items[k + 1].kind == ",")
     if alone and items[k - 1].kind == "equals" and items[k - 2].kind == "F":
         return item._replace(kind="answer_yes" if item.data else "answer_no", data=None)
@@ -225,7 +227,7 @@ def _without_changes(items: list[Item]) -> list[Item]:
             while j < len(items) and items[j].kind in ("of", "by", "approx", "in"):
                 j += 1
             after = _amount(items, j)
-            deviation = bool(out) and out[-1].kind == "A" and not _DEVIATIONS.isdisjoint(out[-1].data)
+            deviation = any(k.kind == "A" and not _DEVIATIONS.isdisjoint(k.data) for k in out[-3:])
             if after and not (deviation and items[i].kind == "by"):  # "elevated by 2 mm" is the level itself
                 _mark_change(out)
                 i = after
