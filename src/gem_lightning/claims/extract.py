@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.forms import Parsed, SentenceCache
-from gem_lightning.claims.parser.cleanup import clean
+from gem_lightning.claims.parser.cleanup import clean, without_arteries
 from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.languages import languages
 from gem_lightning.claims.parser.layout import Statement, statements
@@ -164,7 +164,7 @@ _CONSUMED = frozenset(
 
 def parse(sentence: str, words: Lexicon) -> Parsed:
     """Read one sentence; spans are relative to it."""
-    scanned = scan(sentence, words)
+    scanned = without_arteries(scan(sentence, words), words)
     language = languages().detect(scanned.tokens, sentence, words.words)
     if language is not None:
         stripped = sentence.strip()
@@ -269,11 +269,13 @@ def _measured(items: list[Item], mention: Mention) -> list[Claim]:
     count = len(values)
     per_lead = count > 1 and len(leads) == count
     per_beat = count > 1 and len(beats) == count
+    place = next((i for i in range(mention.i1, mention.i0, -1) if items[i].kind == "M"), 0)
+    denied = mention.negated and values[0][1] is not None and items[place - 1].kind == "no_pre"  # "PR is not 240 ms"
     found = []
     for k, (kind, value, low, high, unit, name) in enumerate(values):
         if mention.negated and value is None and (low is None) != (high is None):
             low, high = high, low  # "no ST elevation above 1 mm"
         where = (leads[k],) if per_lead else leads
-        stated = Claim(kind, value, low, high, unit, where, None, name, False, mention.uncertain, span)
+        stated = Claim(kind, value, low, high, unit, where, None, name, denied, mention.uncertain, span)
         found += [stated._replace(beat=beat) for beat in ((beats[k],) if per_beat else beats)] or [stated]
     return found

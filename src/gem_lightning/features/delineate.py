@@ -72,12 +72,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     if atria.flutter:
         p = Wave(*(np.full_like(p.peak, np.nan) for _ in range(3)))
     marks = lead_marks(trusted, beat_class, p, qrs, t)
-    marks = {name: to_record(marks[name], view, record) for name in MARKS}
-    for wave in WAVES:
-        whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
-        for name in wave:
-            marks[name] = np.where(whole, marks[name], np.nan)
-    marks = in_order(marks)
+    marks = in_order(whole_waves({name: to_record(marks[name], view, record) for name in MARKS}))
     edges = np.stack([to_record(edge, view, record) for edge in average_edges(view, trusted, beats, beat_class)])
     real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end or its neighbour cuts off is none
     if not real.any():
@@ -93,6 +88,15 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         extra_p=np.zeros(0) if atria.flutter else to_record(atria.extra, view, record),
         flutter=atria.flutter,
     )
+
+
+def whole_waves(marks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the marks without those of waves that lack their onset, peak or offset."""
+    found = {}
+    for wave in WAVES:
+        whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
+        found |= {name: np.where(whole, marks[name], np.nan) for name in wave}
+    return found
 
 
 def may_flutter(beats: np.ndarray, beat_class: np.ndarray, p: Wave) -> bool:

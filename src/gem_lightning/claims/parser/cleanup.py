@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from gem_lightning.claims.parser.tokenize import Item
+from itertools import pairwise
+
+from gem_lightning.claims.parser.lexicon import Lexicon
+from gem_lightning.claims.parser.tokenize import Item, Scan
+
+_VESSELS = frozenset(("lad", "rad"))
 
 #: Larger bare numbers are values ("sinus tachycardia (124)"); footnotes and citations are small.
 _LARGEST_NOTE = 30
@@ -11,6 +16,19 @@ _SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundr
 _DEVIATIONS = frozenset(("elevation", "depression"))
 _TRENDS = frozenset(("prolonged", "short", "wide", "narrow"))
 _NUMERIC = frozenset(("numeral", "hundred"))
+
+
+def without_arteries(scanned: Scan, words: Lexicon) -> Scan:
+    """``LAD`` and ``RAD`` among words of coronary arteries, or behind an article, name no axis but a vessel."""
+    tokens = scanned.tokens
+    named = [item for item in scanned.items if item.kind == "F" and item.text in _VESSELS]
+    if not named:
+        return scanned
+    articled = any(a == "the" and b in _VESSELS for a, b in pairwise(tokens))
+    if not articled and words.arterial.isdisjoint(tokens):
+        return scanned
+    items = [item for item in scanned.items if item not in named]
+    return scanned._replace(items=items, clinical=[*scanned.clinical, *((item.start, item.end) for item in named)])
 
 
 def clean(items: list[Item], kinds: set[str]) -> list[Item]:
@@ -31,7 +49,20 @@ def clean(items: list[Item], kinds: set[str]) -> list[Item]:
         items = _without_changes(items)
     if "(" in kinds:
         items = _without_glosses(items)
+    if "equals" in kinds and ("N" in kinds or "answer_yes" in kinds):
+        items = [_flag(items, k) for k in range(len(items))]
     return _forget(items) if kinds & _SPENT else items
+
+
+def _flag(items: list[Item], k: int) -> Item:
+    """Read ``rbbb = 0`` and ``rbbb: 1`` as answers, and ``P waves: yes`` as what is present."""
+    item = items[k]
+    if item.kind == "answer_yes" and k > 1 and items[k - 1].kind == "equals" and items[k - 2].kind == "Q":
+        return item._replace(kind="A", data=("present",))
+    alone = k > 1 and item.kind == "N" and item.text in ("0", "1") and (k + 1 == len(items) or items[k + 1].kind == ",")
+    if alone and items[k - 1].kind == "equals" and items[k - 2].kind == "F":
+        return item._replace(kind="answer_yes" if item.data else "answer_no", data=None)
+    return item
 
 
 def _forget(items: list[Item]) -> list[Item]:
@@ -196,7 +227,7 @@ def _without_changes(items: list[Item]) -> list[Item]:
             while j < len(items) and items[j].kind in ("of", "by", "approx", "in"):
                 j += 1
             after = _amount(items, j)
-            deviation = bool(out) and out[-1].kind == "A" and not _DEVIATIONS.isdisjoint(out[-1].data)
+            deviation = any(k.kind == "A" and not _DEVIATIONS.isdisjoint(k.data) for k in out[-3:])
             if after and not (deviation and items[i].kind == "by"):  # "elevated by 2 mm" is the level itself
                 _mark_change(out)
                 i = after

@@ -62,6 +62,7 @@ class Lexicon(dict[str, "Node | None"]):
         self.implied = {code: name for name, codes in self.data["implied_quantity"].items() for code in codes}
         self.uncoded: dict[str, list[str]] = self.data["uncoded"]
         self.clinical = re.compile("|".join(self.data["clinical_stems"]))
+        self.arterial = frozenset(self.data["arterial"])
         self.clinical_words: dict[str, bool] = {}
         self.territories: dict[str, list[str]] = self.data["territories"]
 

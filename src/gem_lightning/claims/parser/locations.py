@@ -135,6 +135,13 @@ def _leads(items: list[Item], i: int) -> tuple[Item, int]:
             groups and step[0] == i and items[i].data not in GROUPS and items[i].kind == "L"
         ):  # "in the inferior leads II and III"
             names, groups = [], []
+        following = items[step[0]].data
+        if items[i].kind == "," and not groups and names and set(names) <= set(GROUPS.get(following, ())):
+            i = step[0] + 1  # "V5, V6 and I, the lateral leads": the group names what was listed
+            while i < len(items) and items[i].kind in ("lead", "wall"):
+                i += 1
+            end = items[i - 1].end
+            break
         i, span = step
     excluded, after = _exception(items, i)
     if excluded:

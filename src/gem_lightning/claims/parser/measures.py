@@ -115,7 +115,8 @@ def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int,
             names = ("axis_p", "axis_qrs", "axis_t")
             done = [canonical(name, None, v, 0) for name, v in zip(names, values)]
         else:
-            q = _sum_of(items, head, m) or head.q
+            total = _sum_of(items, head, m)
+            q = total if total is not None and all(fits(total, None, v) for v in values) else head.q
             done = [canonical(q, head.dim, v, _direction(head, m)) for v in values]
         kept = tuple(value for value in done if value is not None)
         if kept:

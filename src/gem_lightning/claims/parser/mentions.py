@@ -145,7 +145,8 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon, uncoded: l
             if not codes and word in words.uncoded.get(head.q, ()):
                 uncoded.append((items[min(head.i0, a)].start, items[max(head.i1, a)].end))
             if codes:
-                i0, i1 = (min(head.i0, a), max(head.i1, a)) if near else (a, a)
+                whole = near or word == "present"  # "no P waves are seen": the denial stands before the wave
+                i0, i1 = (min(head.i0, a), max(head.i1, a)) if whole else (a, a)
                 mentions.append(Mention(i0, i1, codes=codes, head=head))
     return mentions
 

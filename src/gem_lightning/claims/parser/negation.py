@@ -154,6 +154,8 @@ def _sets_polarity(item: Item) -> bool:
 
 def _anchor(items: list[Item], mention: Mention) -> int:
     """Where the mention meets the state: a predicate ("T waves are not inverted") counts where its last word stands."""
+    if mention.values and mention.i1 > mention.i0 and items[mention.i1 - 1].kind == "no_pre":
+        return mention.i1  # "PR is not 240 ms"
     if (
         mention.head is not None
         and mention.codes

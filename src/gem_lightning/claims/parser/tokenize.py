@@ -59,7 +59,7 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
 #: "Q waves? None." A lone answer belongs to its question.
 _ANSWER = re.compile(
     r"\s*(?:yes|no|none|nil|absent|present|negative|positive|not (?:seen|present|excluded)"
-    r"|(?:un)?likely|possibl[ey]|probabl[ey])\s*(?:[.!,;\n]|$)",
+    r"|definitely|certainly|indeed|absolutely|clearly|obviously|(?:un)?likely|possibl[ey]|probabl[ey])\s*(?:[.!,;\n]|$)",
     re.IGNORECASE,
 )
 #: "V2: 3 mm ST elevation; V3: 4 mm" and "it was 92 ms; now it is 134 ms": a number of the quantity before.
