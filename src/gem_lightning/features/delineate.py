@@ -6,8 +6,8 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
-from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, settle, share_true
-from gem_lightning.features.delineation.atrial import Atria, organised
+from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, rms, settle, share_true
+from gem_lightning.features.delineation.atrial import Atria, activity, organised
 from gem_lightning.features.delineation.average import average_edges
 from gem_lightning.features.delineation.beats import classify, doubt, likeness, rr_change
 from gem_lightning.features.delineation.filters import PAD, Views, ms, views
@@ -92,6 +92,8 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         leads=record.leads,
         extra_p=np.zeros(0) if atria.flutter else to_record(atria.extra, view, record),
         flutter=atria.flutter,
+        atrial_mv=activity(view, trusted, qrs, t.off),
+        noise_mv=noise_mv(view, trusted),
     )
 
 
@@ -99,6 +101,13 @@ def may_flutter(beats: np.ndarray, beat_class: np.ndarray, p: Wave) -> bool:
     """Return whether no P waves were found, or what looks like them leads uneven beats, none of which is premature."""
     uneven = set(beat_class.tolist()) == {"normal"} and rr_change(beats, beat_class == "normal") > UNEVEN_RR
     return bool(uneven or not np.isfinite(p.peak).any())
+
+
+def noise_mv(view: Views, trusted: np.ndarray) -> float:
+    """Return the noise of trusted leads, mV (root mean square): what bends within 10 ms where the heart is at rest."""
+    x = view.clean[trusted, PAD : PAD + view.samples]
+    bend = np.abs(x[:, 10::3] - 2 * x[:, 5:-5:3] + x[:, :-10:3]) if view.samples > 10 else np.abs(x)
+    return float(1.48 / np.sqrt(6) * rms(median(bend)))  # of white noise: 1.48 median to standard deviation, 1 + 4 + 1
 
 
 def flutters(
