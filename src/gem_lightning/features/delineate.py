@@ -71,13 +71,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
     if atria.flutter:
         p = Wave(*(np.full_like(p.peak, np.nan) for _ in range(3)))
-    marks = lead_marks(trusted, beat_class, p, qrs, t)
-    marks = {name: to_record(marks[name], view, record) for name in MARKS}
-    for wave in WAVES:
-        whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
-        for name in wave:
-            marks[name] = np.where(whole, marks[name], np.nan)
-    marks = in_order(marks)
+    marks = in_order(whole_waves(lead_marks(trusted, beat_class, p, qrs, t), view, record))
     edges = np.stack([to_record(edge, view, record) for edge in average_edges(view, trusted, beats, beat_class)])
     real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end or its neighbour cuts off is none
     if not real.any():
@@ -133,6 +127,16 @@ def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t
         "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
         "T_on": steady(t.on, T_ON_LIMIT), "T": t.peak, "T_off": steady(t.off, T_OFF_LIMIT),
     }  # fmt: skip
+
+
+def whole_waves(marks: dict[str, np.ndarray], view: Views, record: EcgRecord) -> dict[str, np.ndarray]:
+    """Return marks (leads, beats) as samples of the record, of waves only that lie in it whole."""
+    marks = {name: to_record(marks[name], view, record) for name in MARKS}
+    for wave in WAVES:
+        whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
+        for name in wave:
+            marks[name] = np.where(whole, marks[name], np.nan)
+    return marks
 
 
 def empty(record: EcgRecord, trust: np.ndarray, reason: str) -> Delineation:

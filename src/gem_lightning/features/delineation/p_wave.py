@@ -63,11 +63,8 @@ def find_p(
         place = _places(deviation[:, members][trusted], usual[trusted], unrest[trusted])
         if not (place >= 0).any():
             continue
-        early = int(median(place[place >= 0])) - NEXT
-        if fast and (early < 0 or allowed[members, early].mean() < 0.5):  # the T wave of the beat before ends there
-            level = median(windows(views.p[trusted], qrs.on[members], STEP * SPAN, 0, STEP).swapaxes(1, 2))
-            if rr_change(beats, members) > UNEVEN_RR or not _rises(level, early + NEXT):
-                continue
+        if fast and _on_flank(views, trusted, beats, qrs, allowed, members, int(median(place[place >= 0]))):
+            continue
         centre[members] = place
         middle = int(median(place[place >= 0]))
         if (
@@ -148,6 +145,23 @@ def _places(deviation: np.ndarray, usual: np.ndarray, unrest: np.ndarray) -> np.
     )  # (shifts, beats)
     best = like.argmax(0)
     return np.where(like.max(0) > LIKE, centre + shifts[best], -1)
+
+
+def _on_flank(
+    views: Views,
+    trusted: np.ndarray,
+    beats: np.ndarray,
+    qrs: Qrs,
+    allowed: np.ndarray,
+    members: np.ndarray,
+    centre: int,
+) -> bool:
+    """Return whether what the members (beats,) bool share at a centre is the flank of the T waves before them."""
+    early = centre - NEXT
+    if early >= 0 and allowed[members, early].mean() >= 0.5:  # those T waves have ended
+        return False
+    level = median(windows(views.p[trusted], qrs.on[members], STEP * SPAN, 0, STEP).swapaxes(1, 2))
+    return rr_change(beats, members) > UNEVEN_RR or not _rises(level, centre)
 
 
 def _rises(level: np.ndarray, centre: int) -> bool:
