@@ -299,3 +299,82 @@ def test_pieces_of_a_beat_have_beats_or_a_reason():
         found = delineate(piece)
         assert bool(found.beats) != bool(found.reason)
         assert bool(measure(piece, found).reason) == (not found.beats)
+
+
+# -- P waves of uneven rhythms, mains, fast and slow rates ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("every", [2, 3, 4])
+def test_premature_beats_cost_no_p_wave(every):
+    for seed in range(8):
+        for snr_db in (None, 20):
+            sim = simulate("pac", seed=seed, every=every, snr_db=snr_db)
+            true = np.isfinite(sim.marks["P"]).any(0).sum()
+            found = np.isfinite(delineate(sim.record).global_marks["P"]).sum()
+            assert found >= 0.8 * true, (seed, snr_db)
+
+
+def test_fibrillation_has_no_p_wave_and_flutter_keeps_time():
+    for seed in range(12):
+        fibrillation = delineate(simulate("atrial_fibrillation", seed=seed, snr_db=20).record)
+        assert not np.isfinite(fibrillation.global_marks["P"]).any()
+        assert not fibrillation.flutter
+        flutter = delineate(simulate("atrial_flutter", seed=seed, snr_db=20).record)
+        assert flutter.flutter
+        assert not np.isfinite(flutter.global_marks["P"]).any()
+
+
+@pytest.mark.parametrize("hertz", [50, 60])
+def test_strong_mains_change_neither_p_waves_nor_rhythm(hertz):
+    for seed in range(8):
+        record = simulate("sinus", seed=seed, snr_db=25).record
+        wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(record.samples) / record.fs)
+        clean, found = delineate(record), delineate(record.with_signal((record.signal + wave).astype(np.float32)))
+        assert not found.flutter
+        assert np.isfinite(found.global_marks["P"]).sum() == np.isfinite(clean.global_marks["P"]).sum()
+
+
+@pytest.mark.parametrize(("rate", "least"), [(135, 12), (155, 9), (165, 7)])  # of 12; 3 and 0 before
+def test_fast_sinus_rhythm_keeps_its_p_waves(rate, least):
+    share = [
+        np.isfinite(
+            delineate(simulate("sinus_tachycardia", seed=seed, heart_rate=rate, snr_db=25).record).global_marks["P"]
+        ).mean()
+        for seed in range(12)
+    ]
+    assert sum(s > 0.7 for s in share) >= least
+
+
+def test_the_flank_of_a_t_wave_is_no_p_wave():
+    shown = 0
+    for seed in range(8):
+        record = simulate("sinus_tachycardia", seed=seed, heart_rate=155, snr_db=25, p_mv=0.002).record
+        shown += np.isfinite(delineate(record).global_marks["P"]).any()
+    assert shown <= 1
+
+
+def test_a_clean_trace_at_30_a_minute_is_not_flat():
+    found = delineate(simulate("sinus_bradycardia", seed=0, heart_rate=30).record)
+    assert found.reason is None
+    assert found.beats == 5
+
+
+def test_a_ventricular_beat_coupled_at_370_ms_is_a_beat():
+    sim = simulate("pvc", seed=1, every=5, heart_rate=75)
+    early = np.median(np.diff(np.nanmedian(sim.marks["R"], axis=0)).min())
+    shift = round(early - 0.37 * sim.record.fs)  # cut out what is longer than 370 ms before the second early beat
+    at = int(np.nanmedian(sim.marks["R"], axis=0)[np.diff(np.nanmedian(sim.marks["R"], axis=0)).argmin()] + 0.2 * 500)
+    signal = np.delete(sim.record.signal, np.s_[at : at + shift], axis=1)
+    rr = np.diff(delineate(EcgRecord(signal, sim.record.fs)).global_marks["R"]) * 2
+    assert rr.min() == pytest.approx(370, abs=30)
+
+
+def test_p_waves_of_qtdb(shared_data):
+    wfdb = pytest.importorskip("wfdb")
+    for name in ("sel40", "sel46", "sel48"):  # their RR or their single lead once cost them all
+        raw = wfdb.rdrecord(str(shared_data / "qtdb_odd" / name))
+        share = []
+        for row in raw.p_signal.T:
+            marks = delineate(EcgRecord(row[None].astype(np.float32), float(raw.fs), ("II",)))
+            share.append(np.isfinite(marks.global_marks["P"]).mean())
+        assert max(share) > 0.8, name

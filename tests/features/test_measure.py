@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
+from gem_lightning.ecg import read_ecg
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.features import features_row, measure, parquet_schema, to_measurements
@@ -170,3 +171,49 @@ def test_rows_fit_the_parquet_schema():
     assert table.column("heart_rate_bpm").null_count == 1
     assert parquet_schema().field("V2_st_j_mv").metadata == {b"unit": b"mV"}
     assert list(rows[0]) == parquet_schema().names
+
+
+@pytest.mark.parametrize(("diagnosis", "snr_db"), [("sinus", 20), ("sinus", 15), ("lbbb", 25), ("rbbb", 25)])
+def test_noise_does_not_widen_the_qrs_complex(diagnosis, snr_db):
+    error = []
+    for seed in range(12):
+        sim = simulate(diagnosis, seed=seed, snr_db=snr_db)
+        error.append(measure(sim.record).qrs_ms - sim.parameters["qrs_ms"])
+    assert abs(np.mean(error)) < 6
+    assert np.max(error) < 13
+
+
+DEVICES = {  # largest difference to the device's own value: PR, QRS, QT, ms
+    "dicom_ecg/anonymous_ecg.dcm": (14, 11, 12),
+    "formats/dicom/ecgtoolkit_Example.dcm": (14, 10, 20),  # two leads end their T waves later than the device's
+    "formats/sierra/129DYPRG.XML": (14, 25, 12),  # the device: 135 ms on average, 96 in its largest group of beats
+    "formats/sierra/3191723_ZZDEMOPTONLY_1-04_orig.xml": (14, 10, 12),
+}
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_intervals_of_devices(shared_data, name):
+    record = read_ecg(shared_data / name)
+    stored, ours = record.meta["device_measurements"], measure(record)
+    for key, limit in zip(("pr_ms", "qrs_ms", "qt_ms"), DEVICES[name]):
+        assert getattr(ours, key) == pytest.approx(stored[key], abs=limit), key
+
+
+def test_qt_is_unknown_where_t_ends_on_the_next_p_wave(shared_data):
+    features = measure(read_ecg(shared_data / "cinc2021" / "HR06001.hea"))
+    assert features.qt_ms is None
+    assert features.pr_ms is not None
+
+
+def test_p_waves_on_the_t_flank_keep_their_form():
+    for seed in range(2, 8):
+        leads = measure(simulate("sinus_tachycardia", seed=seed, heart_rate=155, snr_db=25).record).leads
+        assert leads["II"].p_form == "upright"
+        assert leads["II"].p_mv > 0.05
+
+
+def test_noise_and_atrial_activity_are_distinguished():
+    clean = measure(simulate("atrial_fibrillation", seed=1).record).rhythm
+    noisy = measure(simulate("atrial_fibrillation", seed=1, snr_db=10).record).rhythm
+    assert clean.atrial_mv > 3 * clean.noise_mv
+    assert noisy.atrial_mv < 1.5 * noisy.noise_mv

@@ -6,8 +6,8 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
-from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, settle, share_true
-from gem_lightning.features.delineation.atrial import Atria, organised
+from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, rms, settle, share_true
+from gem_lightning.features.delineation.atrial import Atria, activity, organised
 from gem_lightning.features.delineation.average import average_edges
 from gem_lightning.features.delineation.beats import classify, doubt, likeness, rr_change
 from gem_lightning.features.delineation.filters import PAD, Views, ms, views
@@ -71,8 +71,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
     if atria.flutter:
         p = Wave(*(np.full_like(p.peak, np.nan) for _ in range(3)))
-    marks = lead_marks(trusted, beat_class, p, qrs, t)
-    marks = in_order(whole_waves({name: to_record(marks[name], view, record) for name in MARKS}))
+    marks = in_order(whole_waves(lead_marks(trusted, beat_class, p, qrs, t), view, record))
     edges = np.stack([to_record(edge, view, record) for edge in average_edges(view, trusted, beats, beat_class)])
     real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end or its neighbour cuts off is none
     if not real.any():
@@ -87,22 +86,22 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         leads=record.leads,
         extra_p=np.zeros(0) if atria.flutter else to_record(atria.extra, view, record),
         flutter=atria.flutter,
+        atrial_mv=activity(view, trusted, qrs, t.off),
+        noise_mv=noise_mv(view, trusted),
     )
-
-
-def whole_waves(marks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the marks without those of waves that lack their onset, peak or offset."""
-    found = {}
-    for wave in WAVES:
-        whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
-        found |= {name: np.where(whole, marks[name], np.nan) for name in wave}
-    return found
 
 
 def may_flutter(beats: np.ndarray, beat_class: np.ndarray, p: Wave) -> bool:
     """Return whether no P waves were found, or what looks like them leads uneven beats, none of which is premature."""
     uneven = set(beat_class.tolist()) == {"normal"} and rr_change(beats, beat_class == "normal") > UNEVEN_RR
     return bool(uneven or not np.isfinite(p.peak).any())
+
+
+def noise_mv(view: Views, trusted: np.ndarray) -> float:
+    """Return the noise of trusted leads, mV (root mean square): what bends within 10 ms where the heart is at rest."""
+    x = view.clean[trusted, PAD : PAD + view.samples]
+    bend = np.abs(x[:, 10::3] - 2 * x[:, 5:-5:3] + x[:, :-10:3]) if view.samples > 10 else np.abs(x)
+    return float(1.48 / np.sqrt(6) * rms(median(bend)))  # of white noise: 1.48 median to standard deviation, 1 + 4 + 1
 
 
 def flutters(
@@ -128,6 +127,16 @@ def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t
         "QRS_on": steady(qrs.lead_on, 0), "R": peak, "QRS_off": steady(qrs.lead_off, 0),
         "T_on": steady(t.on, T_ON_LIMIT), "T": t.peak, "T_off": steady(t.off, T_OFF_LIMIT),
     }  # fmt: skip
+
+
+def whole_waves(marks: dict[str, np.ndarray], view: Views, record: EcgRecord) -> dict[str, np.ndarray]:
+    """Return marks (leads, beats) as samples of the record, of waves only that lie in it whole."""
+    marks = {name: to_record(marks[name], view, record) for name in MARKS}
+    for wave in WAVES:
+        whole = np.all([np.isfinite(marks[name]) for name in wave], axis=0)
+        for name in wave:
+            marks[name] = np.where(whole, marks[name], np.nan)
+    return marks
 
 
 def empty(record: EcgRecord, trust: np.ndarray, reason: str) -> Delineation:

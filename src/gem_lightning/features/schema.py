@@ -32,6 +32,9 @@ class Delineation:
         reason: Why there are no beats (noise, asystole, fibrillation, too short), else None.
         extra_p: (n,) P peaks that no QRS follows (AV block), samples.
         flutter: Atrial waves of one form fill the pauses between beats.
+        atrial_mv: What oscillates between T end and the next QRS complex, P wave included, mV (root mean square over
+            trusted leads); NaN where no pause is long enough.
+        noise_mv: Noise of the trusted leads (what bends within 10 ms at rest), mV (root mean square).
     """
 
     marks: dict[str, np.ndarray]
@@ -43,6 +46,8 @@ class Delineation:
     reason: str | None = None
     extra_p: np.ndarray = field(default_factory=lambda: np.zeros(0))
     flutter: bool = False
+    atrial_mv: float = float("nan")
+    noise_mv: float = float("nan")
 
     @property
     def beats(self) -> int:
@@ -138,6 +143,10 @@ class Rhythm:
         pr_constant: PR varies little; None where it is not known.
         pattern: ``bigeminy``, ``trigeminy``, ``quadrigeminy`` or None.
         sdnn_ms, rmssd_ms: Variability of normal-to-normal intervals over this strip, ms.
+        atrial_mv: What oscillates between T end and the next QRS complex, mV (root mean square over leads); without P
+            waves that is f waves and noise. None where no pause is long enough.
+        noise_mv: Noise of the leads, mV. P waves lower than a few times this cannot be seen, and f waves are those only
+            where ``atrial_mv`` is well above it.
         notes: Named observations, such as ``f_waves``, ``flutter_waves``, ``p_free_of_qrs``, ``paced_spikes``.
     """
 
@@ -148,6 +157,8 @@ class Rhythm:
     pattern: str | None = None
     sdnn_ms: float | None = None
     rmssd_ms: float | None = None
+    atrial_mv: float | None = None
+    noise_mv: float | None = None
     notes: tuple[str, ...] = ()
 
 

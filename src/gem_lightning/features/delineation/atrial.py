@@ -55,6 +55,18 @@ def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, befor
     return [(a, b) for a, b in zip(start, stop) if b > a]
 
 
+def activity(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> float:
+    """Return what oscillates between T end and the next QRS complex, mV (root mean square over leads); NaN unknown."""
+    levels = []
+    for start, stop in pauses(views, qrs, t_off, trusted, ms(20)):
+        if stop - start >= MIN_PAUSE:
+            y = views.p[trusted][:, start:stop:STEP]
+            t = np.linspace(-1, 1, y.shape[1])
+            y = y - y.mean(1, keepdims=True)
+            levels.append(float(rms(rms(y - (y @ t / (t @ t))[:, None] * t))))
+    return float(np.median(levels)) if levels else float("nan")
+
+
 def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find every place in the record that resembles a pattern.
 

@@ -8,14 +8,14 @@ from gem_lightning.features.delineation.arrays import first_true, held, last_tru
 from gem_lightning.features.delineation.filters import RATE, SLOPE_HZ, SLOPE_SHARE, Views, ms
 from gem_lightning.features.delineation.qrs import global_edges
 
-BEFORE, AFTER = ms(400), ms(600)  # cut around a beat: it holds enough rest for the floor of the slope
+BEFORE, AFTER = ms(300), ms(400)  # cut around a beat: it holds enough rest for the floor of the slope
 ALIGN, JITTER = ms(240), ms(24)  # beats are aligned by their slope within ALIGN, by up to JITTER either way
 SHARE = 0.005  # the average complex ends where its slope falls below this share of the steepest ...
 REST_ON, REST_OFF = 0.9, 1.5  # ... or below this, mV/s: smaller than an eye sees on paper, T waves begin so (LUDB) ...
 NOISE = 3.0  # ... or below this multiple of the noise that averaging leaves
 HOLD_ON, HOLD_OFF = ms(12), ms(24)  # ... for so long
 FURTHER = ms(24)  # and no further outside the edges of its steep part: beyond lie P and T waves
-BIAS_ON, BIAS_OFF = 0.8, -2.0  # samples, so that experts (LUDB, odd) and simulated truth are missed alike
+BIAS_ON, BIAS_OFF = 0.4, -2.1  # samples, so that experts (LUDB, odd) and simulated truth are missed alike
 SMEAR = 0.27  # two standard deviations of the slope's Gaussian are this over its corner: it widens what it shows
 
 

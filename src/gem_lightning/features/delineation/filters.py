@@ -139,18 +139,20 @@ def views(record: EcgRecord) -> Views:
 MAINS_HZ = (50.0, 60.0)
 LINE_HZ, NEXT_HZ = 1.0, 4.0  # a line holds its power within LINE_HZ, its neighbourhood reaches to NEXT_HZ ...
 LINE_RATIO = 8.0  # ... and has this many times less power per Hz; a QRS complex has no line
+LINE_MV = 0.02  # and smaller ones are left: the filters below 24 Hz leave little of them
 LINE_S = 0.5  # mains change slowly: amplitude and phase are averaged over this long
 
 
 def _has_line(spectrum: np.ndarray, hertz: float, step: float) -> bool:
-    """Return whether a spectrum (leads, frequencies), ``step`` Hz apart, has a line in any lead."""
+    """Return whether a spectrum (leads, frequencies) in mV, ``step`` Hz apart, has a line in any lead."""
     middle, narrow, wide = (round(f / step) for f in (hertz, LINE_HZ, NEXT_HZ))
     around = np.abs(spectrum[:, middle - wide : middle + wide + 1]) ** 2
     if around.shape[1] < 2 * wide + 1:
         return False
     line = around[:, wide - narrow : wide + narrow + 1]
     rest = (around.sum(1) - line.sum(1)) / (2 * (wide - narrow))
-    return bool((line.mean(1) > LINE_RATIO * rest + 1e-12).any())
+    amplitude = 2 * np.sqrt(line.sum(1)) / (2 * (spectrum.shape[1] - 1))
+    return bool(((line.mean(1) > LINE_RATIO * rest) & (amplitude > LINE_MV)).any())
 
 
 def _without_line(x: np.ndarray, fs: float, hertz: float) -> np.ndarray:

@@ -6,12 +6,13 @@ import numpy as np
 
 from gem_lightning.features.delineation.arrays import at, gradient, median, nanmedian, rms, sign_of, windows
 from gem_lightning.features.delineation.atrial import Atria, between_beats, free_p
-from gem_lightning.features.delineation.beats import rr_change
+from gem_lightning.features.delineation.beats import FAST, rr_change
 from gem_lightning.features.delineation.filters import PAD, Views
 from gem_lightning.features.delineation.qrs import Qrs, rr_samples
 from gem_lightning.features.delineation.t_wave import STEP, Wave, steps, trapezium_end
 
 SPAN = steps(300)  # window before the QRS complex in which its P wave lies; inside windows lengths are in steps
+NARROWEST = steps(105)  # ... or, where a T wave ends in it, at least its last so much
 GUARD = steps(14)  # the last stretch before the QRS complex holds no P peak
 AFTER_T = steps(14)  # the level before the P wave is read this long after the window begins, off the T wave's flank
 MIN_MV = 0.014  # a P wave over all leads (root mean square) is not smaller
@@ -25,6 +26,7 @@ LIKE = 0.4  # and correlates with the usual one at least so much
 UNEVEN_RR = 0.1  # where RR changes by more than this share from beat to beat, atria may fibrillate or flutter ...
 ALONE, NEXT = 0.5, steps(76)  # ... and what is this share as high before (further from the peak) is no P wave
 AS_HIGH = 0.6  # waves of this share of the height are of one kind
+RISE = 0.05  # a wave on the flank of another turns back by this share of its higher side
 NO_P = ("premature_ventricular", "paced")  # beats that no P wave leads, or not at a fixed distance
 SECOND_PHASE = 0.45  # a second phase of at least this share of the first makes a P wave biphasic
 MIN_LEAD_MV = 0.015  # a lead shows no P wave where the usual beat does not exceed this ...
@@ -55,11 +57,13 @@ def find_p(
     none = Wave(absent, absent, absent)
     centre = np.full(len(beats), -1)
     visible = np.zeros(deviation.shape[:2], bool)
-    main = None
+    main, fast = None, len(beats) > 1 and median(np.diff(beats)) < FAST
     for members in _groups(beat_class, (allowed.mean(1) > 0.3) & (start > PAD)):
         usual, unrest = _usual(deviation[:, members])
         place = _places(deviation[:, members][trusted], usual[trusted], unrest[trusted])
         if not (place >= 0).any():
+            continue
+        if fast and _on_flank(views, trusted, beats, qrs, allowed, members, int(median(place[place >= 0]))):
             continue
         centre[members] = place
         middle = int(median(place[place >= 0]))
@@ -143,6 +147,38 @@ def _places(deviation: np.ndarray, usual: np.ndarray, unrest: np.ndarray) -> np.
     return np.where(like.max(0) > LIKE, centre + shifts[best], -1)
 
 
+def _on_flank(
+    views: Views,
+    trusted: np.ndarray,
+    beats: np.ndarray,
+    qrs: Qrs,
+    allowed: np.ndarray,
+    members: np.ndarray,
+    centre: int,
+) -> bool:
+    """Return whether what the members (beats,) bool share at a centre is the flank of the T waves before them."""
+    early = centre - NEXT
+    if early >= 0 and allowed[members, early].mean() >= 0.5:  # those T waves have ended
+        return False
+    level = median(windows(views.p[trusted], qrs.on[members], STEP * SPAN, 0, STEP).swapaxes(1, 2))
+    return rr_change(beats, members) > UNEVEN_RR or not _rises(level, centre)
+
+
+def _rises(level: np.ndarray, centre: int) -> bool:
+    """Return whether the usual beat (leads, SPAN) turns back on both sides of a centre; a T wave's flank does not.
+
+    Leads are taken together in the direction in which the centre departs from both sides.
+    """
+    side = steps(60)
+    low, high = max(centre - side, 0), min(centre + side, SPAN - steps(8))
+    direction = level[:, centre] - (level[:, low] + level[:, high]) / 2
+    along = direction @ level / (np.linalg.norm(direction) + 1e-12)
+    near = max(centre - steps(24), low)
+    top = near + int(along[near : centre + steps(24)].argmax())
+    depth = along[top] - np.array([along[low : top + 1].min(), along[top : high + 1].min()])
+    return bool(depth.min() > max(RISE * depth.max(), MIN_MV))
+
+
 def _last_wave(usual: np.ndarray, centre: int) -> int:
     """Return the centre of the last wave before the QRS complex that is about as high as the one at ``centre``.
 
@@ -185,7 +221,7 @@ def _deviation(
     t_end = nanmedian(t_off[trusted])
     t_end = np.r_[0, np.where(np.isfinite(t_end), t_end, 0)[:-1]]
     first = np.maximum((t_end - qrs.on) / STEP + SPAN - steps(10), SPAN - np.minimum(0.42 * before / STEP, SPAN))
-    first = np.clip(first, 0, SPAN - steps(90)).astype(int)
+    first = np.clip(first, 0, SPAN - NARROWEST).astype(int)
     last = SPAN - GUARD
     allowed = (index >= first[:, None]) & (index <= last)
     signal = windows(views.p, qrs.on, STEP * SPAN, 0, STEP)

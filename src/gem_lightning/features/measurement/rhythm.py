@@ -45,6 +45,8 @@ def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
         pattern=_pattern(marks.beat_class),
         sdnn_ms=float(np.std(nn, ddof=1)) if len(nn) >= 3 else None,
         rmssd_ms=float(np.sqrt(np.mean(step**2))) if len(step) >= 2 else None,
+        atrial_mv=marks.atrial_mv if np.isfinite(marks.atrial_mv) else None,
+        noise_mv=marks.noise_mv if np.isfinite(marks.noise_mv) else None,
         notes=tuple(notes),
     )
 
