@@ -38,7 +38,8 @@ DIALECT = {
     r"beside": "alongside, next to, compared with",
     r"drawn at random": "randomly initialised, sampled",
 }
-ALLOWED = re.compile(r"read ?me|gem-lightning|number words|in other words", re.IGNORECASE)
+#: Number words are a term; "picture" is a key of shards and seeds that exist.
+ALLOWED = re.compile(r"number words|\"picture\"|^picture$", re.IGNORECASE)
 
 
 def main() -> int:

@@ -124,6 +124,7 @@ def join_tasks(devices: int | str) -> None:
         if isinstance(devices, int) and devices != tasks:
             raise GemError(f"expected one task per device, got hydra.launcher.tasks_per_node={tasks}, {devices=}")
         if tasks > 1:
+            # jobs of one machine must not meet on the rendezvous port
             port = 20000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 20000
             os.environ |= {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": str(tasks), "NODE_RANK": "0"}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -95,7 +95,7 @@ def test_memory_of_forms_changes_nothing():
         for _ in range(4):
             varied = "".join(rng.choice("123456789") if c.isdigit() and rng.random() < 0.3 else c for c in text)
             for _, sentence in sentences(varied):
-                assert memo.claims(sentence, 0) == parse(sentence, words), sentence
+                assert memo.read(sentence, 0) == parse(sentence, words), sentence
 
 
 def test_one_slip_in_a_long_word_is_read():

@@ -272,7 +272,7 @@ def test_one_beat_makes_no_second_degree_block():
     single = 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for seed in range(40):
+        for seed in range(80):
             record = simulate("av_block_3", seed=seed, fs=250, seconds=2.5, snr_db=20).record
             features = measure(record)
             stated = {finding.code for finding in findings(features)}

@@ -21,6 +21,7 @@ UNITS: dict[str, str] = {
     "r_amplitude": "mV",
     "s_duration": "ms",
     "s_amplitude": "mV",
+    "qrs_amplitude": "mV",
     "t_duration": "ms",
     "t_amplitude": "mV",
     "st_level": "mV",

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 from gem_lightning.claims.claim import Claim
+from gem_lightning.claims.forms import Parsed, SentenceCache
+from gem_lightning.claims.parser.cleanup import clean
 from gem_lightning.claims.parser.heads import Mention
+from gem_lightning.claims.parser.languages import languages
+from gem_lightning.claims.parser.layout import Statement, statements
 from gem_lightning.claims.parser.lexicon import Lexicon, lexicon
 from gem_lightning.claims.parser.linking import attach_places
-from gem_lightning.claims.parser.locations import merge_places
+from gem_lightning.claims.parser.locations import PLACES, merge_places
 from gem_lightning.claims.parser.mentions import find_mentions
 from gem_lightning.claims.parser.negation import apply_scope
-from gem_lightning.claims.parser.quantities import merge_numbers
-from gem_lightning.claims.parser.tokenize import Item, scan, sentences
+from gem_lightning.claims.parser.quantities import NUMERIC, merge_numbers
+from gem_lightning.claims.parser.tokenize import Item, scan
+from gem_lightning.claims.parser.unread import unread_spans
 from gem_lightning.errors import GemError
 
-__all__ = ["Claim", "extract"]
+__all__ = ["Claim", "TextReading", "extract", "read_text"]
 
 #: Characters of a text that are read: no interpretation is longer, and junk must not cost more than a moment.
 MAX_CHARS = 200_000
+
+
+class TextReading(NamedTuple):
+    """What a text states.
+
+    Attributes:
+        claims: Its claims in order, with spans into the text.
+        unread_clinical: (start, end) of clinical content that no claim holds, and of text in other languages.
+        languages: ISO 639-1 codes of the other languages, in order of appearance.
+    """
+
+    claims: list[Claim]
+    unread_clinical: list[tuple[int, int]]
+    languages: tuple[str, ...]
 
 
 def extract(text: str, language: str = "en") -> list[Claim]:
@@ -37,13 +55,58 @@ def extract(text: str, language: str = "en") -> list[Claim]:
     Raises:
         GemError: It is not a str.
     """
+    return read_text(text, language).claims
+
+
+def read_text(text: str, language: str = "en") -> TextReading:
+    """Read a text: its claims, the clinical content that no claim holds, and the languages that are not read.
+
+    Args:
+        text: As for :func:`extract`.
+        language: Lexicon to read with.
+
+    Raises:
+        GemError: It is not a str.
+    """
     if not isinstance(text, str):
         raise GemError(f"expected a str, got {type(text).__name__}; decode bytes first")
     known = sentence_cache(language)
-    found: list[Claim] = []
-    for start, sentence in sentences(text[:MAX_CHARS]):
-        found += known.claims(sentence, start)
-    return found
+    roles = _roles(language)
+    claims: list[Claim] = []
+    unread: list[tuple[int, int]] = []
+    contexts: set[tuple] = set()
+    foreign: dict[str, None] = {}
+    for statement in statements(text[:MAX_CHARS], roles.classify, roles.opens):
+        found = known.read(statement.text, statement.start - statement.context)
+        if statement.context:
+            found = _in_place(statement, found, contexts)
+        claims += found.claims
+        unread += found.unread
+        if found.language:
+            foreign[found.language] = None
+    return TextReading(claims, unread, tuple(foreign))
+
+
+def _in_place(statement: Statement, found: Parsed, contexts: set[tuple]) -> Parsed:
+    """Move spans out of a context: a claim of the context alone is kept once, at the context's own place.
+
+    Args:
+        statement: With a context.
+        found: Read from it, spans as if the context stood right before the body.
+        contexts: Claims of contexts so far, with the context's place; changed in place.
+    """
+    start = statement.start
+    back = statement.context_start + statement.context - start  # from the joined text to the context's place
+    claims = []
+    for claim in found.claims:
+        low, high = claim.span
+        if high > start:
+            claims.append(claim._replace(span=(max(low, start), high)))
+        elif (key := (statement.context_start, claim[:10])) not in contexts:
+            contexts.add(key)
+            claims.append(claim._replace(span=(low + back, high + back)))
+    unread = tuple((max(a, start), b) for a, b in found.unread if b > start)
+    return Parsed(claims, unread, found.language)
 
 
 @cache
@@ -53,30 +116,107 @@ def sentence_cache(language: str) -> SentenceCache:
     return SentenceCache(lambda sentence: parse(sentence, words))
 
 
+class _Roles:
+    """What headings mean for the statements under them, remembered by heading."""
+
+    def __init__(self, words: Lexicon) -> None:
+        self.words = words
+        self.classify = lru_cache(1024)(self._classify)
+
+    def _classify(self, heading: str) -> str | None:
+        items = merge_places(scan(heading, self.words).items)
+        kinds = {item.kind for item in items}
+        if any(kind in _SILENT_HEADINGS for kind in kinds) or (kinds == {"A", "in"} and "Q" not in kinds):
+            return "off"
+        if "Q" in kinds:
+            return "topic"
+        if kinds & {"F", "I"}:
+            return "finding"
+        if any(kind.startswith(("no_", "may_")) for kind in kinds) or any(
+            "absent" in (i.data or ()) for i in items if i.kind == "A"
+        ):
+            return "always"
+        return "place" if "L" in kinds else None
+
+    def opens(self, statement: str) -> tuple[bool, bool]:
+        """Return whether a statement opens with a quantity or finding, and whether it names leads."""
+        items = scan(statement, self.words).items
+        first = next((item.kind for item in items if item.kind not in _OPENERS), None)
+        return first in ("Q", "F", "I"), any(item.kind == "L" for item in items)
+
+
+_SILENT_HEADINGS = frozenset(("off_heading", "off_norm", "off_limit", "off_advice", "off_history"))
+_OPENERS = frozenset(("no_pre", "may_pre", "L", "old", ",", "lead"))
+
+
+@cache
+def _roles(language: str) -> _Roles:
+    return _Roles(lexicon(language))
+
+
 # -- one sentence to claims ----------------------------------------------------------------------------------------
 
-_CLAIMING = frozenset(("Q", "A", "F", "I", "M"))
+_CLAIMING = frozenset(("Q", "A", "F", "I", "N", "numeral", "half"))
 _CONSUMED = frozenset(
     ("lead", "beat", "number", "any", "criteria", "reciprocal", "every", "other", "ordinal", "last", "skip")
 )
 
 
-def parse(sentence: str, words: Lexicon) -> list[Claim]:
-    """Return the claims of one sentence, spans relative to it, in order of appearance."""
-    items = scan(sentence, words)
-    items = merge_numbers(merge_places(items))
-    items = _without_consumed(items)
-    if not any(item.kind in _CLAIMING for item in items):
-        return []
-    mentions, used = find_mentions(items, words)
-    if not mentions:
-        return []
-    attach_places(items, mentions, used)
-    apply_scope(items, mentions, sentence.rstrip().endswith("?"))
+def parse(sentence: str, words: Lexicon) -> Parsed:
+    """Read one sentence; spans are relative to it."""
+    scanned = scan(sentence, words)
+    language = languages().detect(scanned.tokens, sentence, words.words)
+    if language is not None:
+        stripped = sentence.strip()
+        start = sentence.index(stripped)
+        return Parsed([], ((start, start + len(stripped)),), language)
+    kinds = {item.kind for item in scanned.items}
+    items = clean(scanned.items, kinds)
+    if kinds & PLACES:
+        items = merge_places(items)
+    if kinds & NUMERIC:
+        items = merge_numbers(items)
+    if kinds & _CONSUMED:
+        items = _without_consumed(items)
+    mentions: list[Mention] = []
+    uncoded: list[tuple[int, int]] = []
+    if kinds & _CLAIMING:
+        question = _is_open_question(sentence, items)
+        if "tag" in kinds:  # "..., isn't it?"
+            items = [item for item in items if item.kind not in ("tag", "?")]
+        mentions, used, uncoded = find_mentions(items, words)
+        if mentions:
+            if kinds & PLACES:
+                attach_places(items, mentions, used)
+            apply_scope(items, mentions, question, scanned.tail)
+    claims = _stated(items, mentions)
+    uncoded += [
+        (items[m.i0].start, items[m.i1].end)  # "heart block" alone: a group that only its denial states
+        for m in mentions
+        if m.codes and not (m.negated or m.dropped) and all(code[0] == "=" for code in m.codes)
+    ]
+    return Parsed(claims, unread_spans(sentence, scanned, mentions, uncoded, claims), None)
+
+
+_OPEN_QUESTION = re.compile(
+    r"\W*(?:is|are|does|do|did|was|were|has|have|could|can|any|what|which|should|would|might|may|where|why|how|who)\b",
+    re.IGNORECASE,
+)
+
+
+def _is_open_question(sentence: str, items: list[Item]) -> bool:
+    """A question that nothing answers and no tag turns into a statement."""
+    if "?" not in sentence or not sentence.rstrip().endswith("?") or any(item.kind == "tag" for item in items):
+        return False
+    return _OPEN_QUESTION.match(sentence) is not None
+
+
+def _stated(items: list[Item], mentions: list[Mention]) -> list[Claim]:
+    """Return the claims of the mentions in order, each once."""
     claims: list[Claim] = []
     stated: set[tuple] = set()
     for mention in mentions:
-        if not mention.dropped:
+        if not mention.dropped and not mention.foreign:
             for claim in _claims(items, mention):
                 # "Mobitz I (Wenckebach)" and "1.2 mV (12 mm)" are one claim each
                 again = claim.kind == "finding" or items[mention.i1 - 1].kind == "("
@@ -84,7 +224,7 @@ def parse(sentence: str, words: Lexicon) -> list[Claim]:
                     continue
                 stated.add(claim[:10])
                 claims.append(claim)
-    return sorted(claims, key=lambda claim: claim.span)
+    return sorted(claims, key=lambda claim: claim.span) if len(claims) > 1 else claims
 
 
 def _without_consumed(items: list[Item]) -> list[Item]:
@@ -136,142 +276,4 @@ def _measured(items: list[Item], mention: Mention) -> list[Claim]:
         where = (leads[k],) if per_lead else leads
         stated = Claim(kind, value, low, high, unit, where, None, name, False, mention.uncertain, span)
         found += [stated._replace(beat=beat) for beat in ((beats[k],) if per_beat else beats)] or [stated]
-    return found
-
-
-# -- sentences by form ----------------------------------------------------------------------------------------------
-
-_NUMBER = re.compile(r"(?<![\w.,])(\d+(?:\.\d+)?)(?![\d]|[.,]\d)")
-#: Sizes at which the parser decides differently (which quantity a number fits, beat and lead numbers).
-_LIMITS = (0.03, 2.5, 15.0, 30.0, 60.0, 100.0, 270.5, 400.5, 1000.0, 2500.5)
-_SMALLEST_WHOLE = 60  # smaller whole numbers may count beats, leads or boxes
-_FACTORS = (1.0, -1.0, 0.1, -0.1, 0.001, -0.001, 0.5, -0.5, 1000.0, 40.0, 200.0, 60.0)
-_SIZE = 50_000  # entries kept; then the cache starts from scratch
-
-Source = tuple[int, float] | None
-Template = list[tuple[Claim, Source, Source, Source]]
-
-
-class _Classes(dict[str, str]):
-    """Class of a number by its digits; numbers of one class are read alike."""
-
-    def __missing__(self, digits: str) -> str:
-        value = float(digits) if len(digits) < 8 else -1.0
-        whole = "." not in digits
-        if value < 0 or (whole and not _SMALLEST_WHOLE <= value < 1000):
-            kind = digits
-        else:
-            kind = f"\0{len(digits)}.{digits.find('.')}.{bisect_right(_LIMITS, value)}\0"
-        if len(self) > _SIZE:
-            self.clear()
-        self[digits] = kind
-        return kind
-
-
-class SentenceCache:
-    """Claims of sentences by form: the same text with other numbers is not parsed again.
-
-    The meaning of a sentence does not depend on the size of most of its numbers. A sentence is keyed by its text with
-    such numbers replaced by their class (digits, decimals and the interval between the parser's own limits). The value
-    is a template that points back to the numbers. A template is kept only if it reproduces exactly the claims of the
-    sentence that it was made from and of a probe with other numbers; every other sentence is parsed each time.
-
-    Args:
-        read: Parses a sentence that is not known.
-    """
-
-    def __init__(self, read: Callable[[str], list[Claim]]) -> None:
-        self.read = read
-        self.templates: dict[str, Template] = {}
-        self.seen: set[str] = set()
-        self.unlearnable: set[str] = set()
-        self.classes = _Classes()
-
-    def claims(self, sentence: str, offset: int) -> list[Claim]:
-        """Return the claims of a sentence, spans moved by ``offset``."""
-        parts = _NUMBER.split(sentence)
-        digits = parts[1::2]
-        parts[1::2] = [self.classes[d] for d in digits]
-        key = "".join(parts)
-        template = self.templates.get(key)
-        if template:
-            return _filled(template, [float(d) for d in digits], offset)
-        if template is not None:
-            return []
-        claims = self.read(sentence)
-        if key in self.seen:  # a form that occurs twice is likely to occur again; most occur once
-            self.seen.discard(key)
-            self._learn(key, sentence, claims)
-        elif key not in self.unlearnable:
-            self.seen.add(key)
-        return _moved(claims, offset)
-
-    def _learn(self, key: str, sentence: str, claims: list[Claim]) -> None:
-        for store in (self.templates, self.seen, self.unlearnable):
-            if len(store) > _SIZE:
-                store.clear()
-        template = self._template(sentence, claims)
-        if template is None:
-            self.unlearnable.add(key)
-        else:
-            self.templates[key] = template
-
-    def _template(self, sentence: str, claims: list[Claim]) -> Template | None:
-        parts = _NUMBER.split(sentence)
-        real = [float(d) for d in parts[1::2]]
-        varied = _vary(parts[1::2], self.classes)
-        if varied is None:
-            return None
-        parts[1::2] = varied
-        numbers = [float(d) for d in varied]
-        template: Template = []
-        for claim in self.read("".join(parts)):
-            sources = [_source(value, numbers) for value in claim[1:4]]
-            if any(value is not None and source is None for value, source in zip(claim[1:4], sources)):
-                return None
-            template.append((claim, sources[0], sources[1], sources[2]))
-        return template if _filled(template, real, 0) == claims else None
-
-
-def _vary(digits: list[str], classes: _Classes) -> list[str] | None:
-    """Draw other numbers of the same classes, all different from each other."""
-    used: set[str] = set()
-    varied = []
-    for d in digits:
-        if classes[d] == d:
-            varied.append(d)
-            continue
-        decimals = len(d) - d.find(".") - 1 if "." in d else 0
-        step, value = 10.0**-decimals, float(d)
-        candidates = (f"{value + sign * k * step:.{decimals}f}" for k in range(1, 60) for sign in (1, -1))
-        other = next((c for c in candidates if c not in used and c not in digits and classes[c] == classes[d]), None)
-        if other is None:
-            return None
-        used.add(other)
-        varied.append(other)
-    return varied
-
-
-def _source(value: float | None, numbers: list[float]) -> Source:
-    """Find which number a value comes from and by what factor; None where that is not unique."""
-    if value is None:
-        return None
-    found = [(i, f) for i, n in enumerate(numbers) for f in _FACTORS if n and abs(n * f - value) < 1e-6]
-    return found[0] if len(found) == 1 else None
-
-
-def _moved(claims: list[Claim], offset: int) -> list[Claim]:
-    return [Claim(*c[:10], (c[10][0] + offset, c[10][1] + offset)) for c in claims] if offset else list(claims)
-
-
-def _filled(template: Template, numbers: list[float], offset: int) -> list[Claim]:
-    found = []
-    for claim, value, low, high in template:
-        v = None if value is None else round(numbers[value[0]] * value[1], 6)
-        a = None if low is None else round(numbers[low[0]] * low[1], 6)
-        b = None if high is None else round(numbers[high[0]] * high[1], 6)
-        if a is not None and b is not None and a > b:
-            a, b = b, a
-        start, end = claim[10]
-        found.append(Claim(claim[0], v, a, b, *claim[4:10], (start + offset, end + offset)))
     return found

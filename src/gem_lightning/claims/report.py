@@ -55,7 +55,8 @@ class ClaimReport:
         mentioned: Those that the text states.
         conflicts: Contradictions inside the text.
         features: Measurements that the text was compared with.
-        unread_clinical: (start, end) of clinical text that was not read.
+        unread_clinical: (start, end) of clinical content that no claim holds, and of text in other languages.
+        languages: ISO 639-1 codes of the other languages in the text.
         urgent: Codes of the record's urgent findings.
     """
 
@@ -66,6 +67,7 @@ class ClaimReport:
     conflicts: list[Conflict] = field(default_factory=list)
     features: EcgFeatures | None = field(default=None, repr=False, compare=False)
     unread_clinical: Sequence[tuple[int, int]] = ()
+    languages: tuple[str, ...] = ()
     urgent: tuple[str, ...] = ()
 
     def count(self, verdict: str | None = None) -> int:
@@ -153,6 +155,8 @@ class ClaimReport:
                 for v in self.verdicts
             ],
             "unread": [list(span) for span in self.unread],
+            "unread_clinical": [list(span) for span in self.unread_clinical],
+            "languages": list(self.languages),
             "conflicts": [
                 {"first": list(c.first.span), "second": list(c.second.span), "reason": c.reason} for c in self.conflicts
             ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.conflicts import conflicts
-from gem_lightning.claims.extract import extract
+from gem_lightning.claims.extract import TextReading, read_text
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict, mentions_of
 from gem_lightning.claims.tolerance import BORDERLINE, Tolerance, default_tolerance
 from gem_lightning.ecg.record import LEADS
@@ -35,6 +35,7 @@ _LEAD = {
     "s_amplitude": "s_mv",
     "t_duration": "t_ms",
     "t_amplitude": "t_mv",
+    "qrs_amplitude": "qrs_mv",
 }
 _QRS_WAVES = ("q_amplitude", "r_amplitude", "s_amplitude")
 _P_WAVE = ("pr", "p_duration", "p_amplitude", "axis_p")
@@ -68,17 +69,18 @@ def verify(
         A verdict for each claim and the metrics that follow.
     """
     if isinstance(text, str):
-        claims, full = extract(text), text
+        reading, full = read_text(text), text
     else:
-        claims, full = list(text), ""
+        reading, full = TextReading(list(text), [], ()), ""
+    claims = reading.claims
     refresh(features)
     verifier = Verifier(features, tolerance)
     verdicts = [verifier(claim) for claim in claims]
     stated = abnormal_codes(features) if findings is None else [f.code for f in findings if f.abnormal]
     abnormal = tuple(dict.fromkeys(stated))
-    mentioned = mentions_of(verdicts, abnormal)
+    mentioned, internal = mentions_of(verdicts, abnormal), conflicts(claims)
     urgent = tuple(urgent_codes(features)) if findings is None else tuple(f.code for f in findings if f.urgent)
-    return ClaimReport(verdicts, full, abnormal, mentioned, conflicts(claims), features, urgent=urgent)
+    return ClaimReport(verdicts, full, abnormal, mentioned, internal, features, *reading[1:], urgent=urgent)
 
 
 class Verifier:

@@ -22,7 +22,7 @@ from gem_lightning.errors import GemError
 from gem_lightning.jobs.files import FULL
 
 USAGE_ERROR = 2
-INTERRUPTED = 130
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 TRACEBACKS = "GEM_LIGHTNING_TRACEBACK"
 
 
@@ -183,6 +183,7 @@ def _suggestion(text: str, config_name: str) -> str:
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:
+    # 0.6 is difflib's own default: one or two letters off in a short name
     near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
     near += [k for k in known if k.split(".")[-1] == wrong.split(".")[-1] and k not in near][:2]
     return f"\nDid you mean: {', '.join(near)}?" if near else ""

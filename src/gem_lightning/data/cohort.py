@@ -56,7 +56,8 @@ class SimulatedCohort:
         n: int,
         seed: int,
         diagnoses: Sequence[str] = DIAGNOSES,
-        snr_db: tuple[float, float] = (20.0, 35.0),
+        snr_db: tuple[float, float] = (20.0, 35.0),  # from a moving patient to a quiet resting recording; ours
+        # 0.2 mV: two small boxes of drift, what breathing leaves after a resting recorder's filter; ours
         wander_mv: tuple[float, float] = (0.0, 0.2),
         style: str = "brief",
         question: str = DEFAULT_QUESTION,
@@ -145,6 +146,7 @@ def simulate_sample(
     diagnosis = diagnoses[index % len(diagnoses)]
     draw = np.random.default_rng([seed, index])
     noise = {"snr_db": float(draw.uniform(*snr_db)), "wander_mv": float(draw.uniform(*wander_mv))}
+    # seeds below 2^31 fit every generator and every file format
     made = simulate(diagnosis, seed=int(draw.integers(2**31)), **noise)
     features = measure(made.record)
     found = findings(features)

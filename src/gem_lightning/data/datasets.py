@@ -200,7 +200,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
             if self.modalities is not None and all(self.holds(sample)):
                 left_out, swapped = self.modalities(generator_for(self.seed, epoch, index, 1))
             record = self.record(sample)
-            look = int(draw.integers(2**31))
+            look = int(draw.integers(2**31))  # the renderer's seeds are int32
             image = None if left_out == "image" else self.image(sample, record, look)
             turns = sample.conversations if self.question is None else self.question(sample, draw)
             item = self.processor.encode(

@@ -30,7 +30,7 @@ from gem_lightning.samples.sample import InstructionSample
 # magic, bytes of facts, bytes of the rest, leads, rough tokens, Hz, samples
 _HEAD = struct.Struct("<4sIIHHfI")
 _MAGIC = b"GEM1"
-_COUNTS = 32767
+_COUNTS = 32767  # largest int16: signals are stored in counts of their own maximum
 LENGTHS, FACTS = "rough_tokens.u2", "facts.json"  # next to litdata's index.json
 BLOCK = 512  # samples a chunk: about 60 MB of 12 leads × 5,000 samples
 
@@ -118,6 +118,7 @@ def _writer(folder: str) -> Any:
         from litdata.streaming.writer import BinaryWriter
     except ImportError:
         raise MissingExtraError("litdata", "stream") from None
+    # chunks are cut by samples, never by bytes
     return BinaryWriter(folder, chunk_bytes=1 << 40)
 
 

@@ -19,11 +19,12 @@ def list_records(root: str | os.PathLike[str], suffixes: Sequence[str] = ECG_SUF
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
     headers = {p.with_suffix("") for p in files if p.suffix == ".hea"}
     below = [p.relative_to(root) for p in files if p.suffix == ".hea" or p.with_suffix("") not in headers]
-    return list(zip(short_names(below), (root / p for p in below)))
+    return list(zip(short_names(below), (root / p for p in below), strict=True))
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Each path without its suffix, or with it where another would share the name."""
-    short = [path.with_suffix("").as_posix() for path in paths]
-    count = Counter(short)
-    return [name if count[name] == 1 else path.as_posix() for name, path in zip(short, paths)]
+    short, whole = [path.with_suffix("").as_posix() for path in paths], [path.as_posix() for path in paths]
+    # `a.dcm` next to `a.xml` keeps its suffix, and must then not meet the short name of `a.dcm.dcm`
+    count = Counter(short) + Counter(whole)
+    return [name if count[name] == 1 else full for name, full in zip(short, whole, strict=True)]

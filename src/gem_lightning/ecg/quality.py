@@ -238,6 +238,7 @@ def _limb_reasons(level: np.ndarray, fs: float, usable: bool) -> list[str]:
     """Limb leads that contradict each other, or electrodes that appear exchanged; ``level`` (12, samples), mV."""
     size = float(np.sqrt(np.mean(np.square(level[:6])))) + 1e-9
     expected = LIMB_FROM_I_II @ level[:2]
+    # relative to all six: a lead that is nearly flat may be off by its own size
     error = np.sqrt(np.mean(np.square(level[:6] - expected), axis=1)) / size
     if error.max() > INCONSISTENT_SHARE:
         return [f"inconsistent: {_misfit(level, expected, size)}"]
@@ -272,7 +273,8 @@ def swapped_electrodes(level: np.ndarray, fs: float) -> str | None:
     step = max(1, round(fs / SLOW_HZ))
     x = level[:, ::step]
     speed = np.abs(np.diff(x, axis=1, prepend=x[:, :1])).sum(axis=0)
-    speed = _moving_average(speed[None], round(0.1 * fs / step))[0]
+    speed = _moving_average(speed[None], round(0.1 * fs / step))[0]  # 0.1 s: the length of a narrow QRS complex
+    # 98th percentile, not the maximum: one spike must not hide the beats
     beats = speed > 0.35 * np.sort(speed)[round(0.98 * (len(speed) - 1))]
     rest = _moving_average(beats[None].astype(float), round(0.06 * fs / step))[0] == 0
     left = x[10] + x[11]
@@ -297,7 +299,7 @@ def _net(a: np.ndarray) -> float:
 
 def _likeness(a: np.ndarray, b: np.ndarray) -> float:
     """Correlation of two stretches, 0 where there is too little."""
-    if len(a) < 20:
+    if len(a) < 20:  # fewer points correlate by chance
         return 0.0
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b / (np.sqrt((a @ a) * (b @ b)) + 1e-12))

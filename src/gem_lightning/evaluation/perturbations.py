@@ -110,6 +110,7 @@ def _drawn(**options: Any) -> Apply:
 def _renderer(**options: Any) -> Any:
     from gem_lightning.render import EcgRenderer
 
+    # letter paper at 100 dpi: what chat models accept without shrinking
     return EcgRenderer(size=(850, 1100), **options)
 
 

@@ -172,6 +172,7 @@ class ApiPredictor:
         if self.renderer is None:
             from gem_lightning.render import EcgRenderer
 
+            # letter paper at 100 dpi: what chat models accept without shrinking
             self.renderer = EcgRenderer(size=(850, 1100))
         return self.renderer(record).image
 
@@ -229,7 +230,7 @@ class GemPredictor:
         """Answer a batch; if a query in it fails, answer each query alone."""
         from gem_lightning.models.generation import generate_texts
 
-        limits = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
+        limits: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
         try:
             texts = generate_texts(self.model, self.processor, examples, **limits)
             return [

@@ -322,6 +322,7 @@ def _curve(name: str, row: dict[str, Any]) -> Curve | None:
         return None
     bins = np.array_split(points[np.argsort(points[:, 0])], BINS)
     x, y = ([float(b[:, i].mean()) for b in bins] for i in (0, 1))
+    # 95 % interval of a mean: 1.96 standard errors
     spread = [float(1.96 * b[:, 1].std() / np.sqrt(len(b))) for b in bins]
     lines = [
         Series("quoted", x, y, [a - s for a, s in zip(y, spread)], [a + s for a, s in zip(y, spread)]),

@@ -213,6 +213,7 @@ def paired_test(
     sums = np.bincount(group_index(kept, len(gap)), gap)
     rng = np.random.default_rng(seed)
     observed, extreme = abs(sums.sum()), 0
+    # 256 permutations at a time bound the memory
     for start in range(0, draws, 256):
         flips = rng.integers(0, 2, (min(256, draws - start), len(sums))) * 2 - 1
         extreme += int((np.abs(flips @ sums) >= observed - 1e-12).sum())  # rounding must not split equal sums

@@ -96,6 +96,7 @@ def draw_page(record: EcgRecord) -> Any:
     """Render the record for a report, uint8 (H, W, 3)."""
     from gem_lightning.render import EcgRenderer
 
+    # small enough for many cases on one page
     return EcgRenderer(size=(680, 900))(record).image
 
 

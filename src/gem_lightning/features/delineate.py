@@ -8,10 +8,11 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
 from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, settle, share_true
 from gem_lightning.features.delineation.atrial import Atria, organised
-from gem_lightning.features.delineation.beats import classify, doubt, likeness
+from gem_lightning.features.delineation.average import average_edges
+from gem_lightning.features.delineation.beats import classify, doubt, likeness, rr_change
 from gem_lightning.features.delineation.filters import PAD, Views, ms, views
 from gem_lightning.features.delineation.order import in_order
-from gem_lightning.features.delineation.p_wave import find_p
+from gem_lightning.features.delineation.p_wave import UNEVEN_RR, find_p
 from gem_lightning.features.delineation.qrs import Qrs, beat_energy, find_beats, find_qrs
 from gem_lightning.features.delineation.t_wave import Wave, find_t
 from gem_lightning.features.schema import MARKS, Delineation
@@ -23,7 +24,8 @@ BEAT_LIMIT = ms(12)  # a lead's QRS and T marks stray no further from their usua
 P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(18), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
 P_NEAR = ms(8)  # P marks nearer than this to that median mostly differ by chance
 # How many of twelve leads are left out at either end for the marks of the whole beat; those of QRS differ most.
-LEFT_OUT = {"P_on": 1, "P_off": 1, "QRS_on": 4, "QRS_off": 4, "T_on": 3, "T_off": 4}
+LEFT_OUT = {"P_on": 2, "P_off": 1, "QRS_on": 2, "QRS_off": 2, "T_on": 3, "T_off": 1}
+P_EARLIER_MS = 2.0  # experts see the first P wave over leads begin that much earlier (LUDB, odd records)
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
@@ -64,9 +66,11 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     qrs = find_qrs(view, trusted, beats)
     beat_class = classify(view, beats, qrs, alike)
     t = find_t(view, trusted, beats, qrs)
-    p, atria = find_p(view, trusted, beats, qrs, t.off, ~np.isin(beat_class, ("premature_ventricular", "paced")))
-    if not atria.flutter and not np.isfinite(p.peak).any() and not len(atria.extra):
+    p, atria = find_p(view, trusted, beats, qrs, t.off, beat_class)
+    if not atria.flutter and not len(atria.extra) and may_flutter(beats, beat_class, p):
         atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
+    if atria.flutter:
+        p = Wave(*(np.full_like(p.peak, np.nan) for _ in range(3)))
     marks = lead_marks(trusted, beat_class, p, qrs, t)
     marks = {name: to_record(marks[name], view, record) for name in MARKS}
     for wave in WAVES:
@@ -74,13 +78,14 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         for name in wave:
             marks[name] = np.where(whole, marks[name], np.nan)
     marks = in_order(marks)
+    edges = np.stack([to_record(edge, view, record) for edge in average_edges(view, trusted, beats, beat_class)])
     real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end or its neighbour cuts off is none
     if not real.any():
         return empty(record, trust, "no QRS complex lies whole inside the record")
     marks = {name: column[:, real] for name, column in marks.items()}
     return Delineation(
         marks=marks,
-        global_marks=in_order(global_marks(marks, trusted, beat_class[real], record.samples)),
+        global_marks=in_order(global_marks(marks, edges[:, real], trusted, beat_class[real], record)),
         beat_class=beat_class[real],
         trust=trust,
         fs=record.fs,
@@ -88,6 +93,12 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         extra_p=np.zeros(0) if atria.flutter else to_record(atria.extra, view, record),
         flutter=atria.flutter,
     )
+
+
+def may_flutter(beats: np.ndarray, beat_class: np.ndarray, p: Wave) -> bool:
+    """Return whether no P waves were found, or what looks like them leads uneven beats, none of which is premature."""
+    uneven = set(beat_class.tolist()) == {"normal"} and rr_change(beats, beat_class == "normal") > UNEVEN_RR
+    return bool(uneven or not np.isfinite(p.peak).any())
 
 
 def flutters(
@@ -146,7 +157,7 @@ def lead_trust(record: EcgRecord, view: Views) -> np.ndarray:
     still = share_true(np.abs(filled[:, 1:] - filled[:, :-1]) < 1e-6)
     slope = np.abs(view.beat[:, PAD : PAD + view.samples : 4])
     restless = median(slope) / (quantile(slope, 0.98) + 1e-9)
-    sound = (share_true(known) > 0.9) & (clipped < 0.04) & (swing > 0.05) & (swing < 60) & (still < 0.8)
+    sound = (share_true(known) > 0.9) & (clipped < 0.04) & (swing > 0.05) & (swing < 60) & (still < 0.9)
     if sound.any():
         sound &= ~((restless > 0.24) & (restless > 2.5 * median(restless[sound])))
     return np.where(sound, np.clip(1 - restless, 0.05, 1), 0.0)
@@ -159,13 +170,14 @@ def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:
 
 
 def global_marks(
-    marks: dict[str, np.ndarray], trusted: np.ndarray, beat_class: np.ndarray, samples: int
+    marks: dict[str, np.ndarray], edges: np.ndarray, trusted: np.ndarray, beat_class: np.ndarray, record: EcgRecord
 ) -> dict[str, np.ndarray]:
     """Return per beat an early onset, a late offset and the median peak over trusted leads.
 
     The very first onset and last offset over leads grow with the number of leads and with noise. So a lead counts with
     its usual distance from the peak over beats of one class, and those that lie outermost are left out
-    (:data:`LEFT_OUT`); each beat then moves them by what its leads have in common.
+    (:data:`LEFT_OUT`); each beat then moves them by what its leads have in common. QRS onset and offset are the mean of
+    that and of ``edges`` (2, beats): on the average beat noise widens less, on single leads more of the complex shows.
     """
     out = {}
     for onset, peak, offset in WAVES:
@@ -181,4 +193,7 @@ def global_marks(
                     rank = len(known) * LEFT_OUT[name] // 12
                     edge = known[-1 - rank] if name == offset else known[rank]
                     out[name][here] = out[peak][here] + edge + nanmedian(apart[:, here] - usual[:, None])
-    return {name: np.clip(out[name], 0, samples - 1) for name in MARKS}
+    for name, edge in zip(("QRS_on", "QRS_off"), edges):
+        out[name] = np.where(np.isfinite(edge), (out[name] + edge) / 2, out[name])
+    out["P_on"] = out["P_on"] - P_EARLIER_MS * record.fs / 1000
+    return {name: np.clip(out[name], 0, record.samples - 1) for name in MARKS}

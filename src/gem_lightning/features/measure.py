@@ -35,6 +35,7 @@ INTERVALS = {
     "qt_ms": ("QRS_on", "T_off"),
     "jt_ms": ("QRS_off", "T_off"),
 }
+T_P_APART_MS = 8.0  # two samples at 250 Hz: a T wave that ends nearer to the next P wave ends unseen
 SUMMARISED = (
     "p_mv", "p_ms", "pr_ms", "q_mv", "q_ms", "r_mv", "r_ms", "s_mv", "s_ms", "r2_mv", "r_peak_ms", "qrs_mv",
     "qrs_ms", "t_mv", "t_ms", "qt_ms", "st_slope_mv_s",
@@ -145,6 +146,12 @@ def _intervals(marks: Delineation) -> dict[str, np.ndarray]:
     for name, (start, stop) in INTERVALS.items():
         value = (g[stop] - g[start]) * per_ms
         whole[name] = np.where(value > 0, value, np.nan)
+    # where the next P wave begins on the T wave, or stands in its place, its end cannot be seen
+    fused = np.r_[g["P_on"][1:] - g["T_off"][:-1] < T_P_APART_MS / per_ms, False]
+    if 2 * fused.sum() > np.isfinite(whole["qt_ms"]).sum():  # then the others are the exceptions
+        fused[:] = True
+    for name in ("qt_ms", "jt_ms"):
+        whole[name][fused] = np.nan
     return whole
 
 
@@ -199,7 +206,8 @@ def _phases(signal: BeatSignal, marks: Delineation, wave: str, counted: np.ndarr
     lead = signal.samples * np.arange(len(place))[:, None, None]
     y = signal.signal.take(lead + place.round().astype(int))
     if wave == "P":
-        y = y - y[..., :1]
+        fused = waves.on_t_wave(marks.marks["P_on"], marks.marks["T_off"], marks.fs)[:, counted]
+        y = y - waves.level_under_p(y[..., :1], fused[..., None], share)
     y = np.where(shown[..., None], y, np.nan)
     middle = nanmedian(y, axis=1)
     return list(zip(middle.max(-1).tolist(), middle.min(-1).tolist()))
@@ -221,7 +229,8 @@ def _axes(
         place = (on[shown, None] + share * (off - on)[shown, None]).round().astype(int)
         y = signal.signal[np.array(limb)[:, None, None], place]  # (leads, beats, points)
         if wave == "P":
-            y = y - y[..., :1]
+            fused = waves.on_t_wave(marks.global_marks["P_on"], marks.global_marks["T_off"], marks.fs)[counted][shown]
+            y = y - waves.level_under_p(y[..., :1], fused[:, None], share)
         net = median(y.mean(-1))
         out[wave] = frontal_axis({marks.leads[i]: float(v) for i, v in zip(limb, net)})
     return out

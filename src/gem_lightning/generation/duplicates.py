@@ -27,7 +27,9 @@ def signature(record: EcgRecord) -> str:
         row = np.interp(t, np.arange(record.samples) / record.fs, smooth, right=0.0)
         rows.append(row - np.median(row))
     block = np.stack(rows)
+    # 1e-6 mV: a flat record has a signature too
     largest = max(float(np.abs(block).max()), 1e-6)
+    # 8 bits a sample: enough to recognise a signal, small enough for millions
     return base64.b64encode(np.rint(127 * block / largest).astype(np.int8).tobytes()).decode()
 
 
@@ -51,6 +53,7 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
 def _features(signatures: np.ndarray) -> np.ndarray:
     """Return magnitude spectra (n, bins), invariant to shifts; centred, of unit length."""
     n = RATE * SECONDS
+    # without the lowest bins (wander) and those above 25 Hz (noise)
     spectra = np.abs(np.fft.rfft(signatures.reshape(-1, len(LEADS), n)))[..., 3:250]
     spectra = np.sqrt(spectra).reshape(len(signatures), -1)
     spectra -= spectra.mean(axis=0)

@@ -45,6 +45,7 @@ def agreement(image: np.ndarray, record: EcgRecord, geometry: Any) -> float:
     # Paper and coloured grids have a bright channel, ink has none; comparing with the paper nearby cancels shadows.
     bright = image.max(axis=2).astype(np.float32)
     darkness = cv2.blur(bright, (int(8 * geometry.px_per_mm) | 1,) * 2) - bright
+    # above half of the darkest half per cent: ink, not grid
     weight = np.clip(darkness - np.percentile(darkness, 99.5) / 2, 0, None)
     for _, x0, y0, x1, y1 in geometry.texts:
         weight[max(int(y0), 0) : int(y1) + 1, max(int(x0), 0) : int(x1) + 1] = 0
@@ -61,6 +62,7 @@ def _strip(weight: np.ndarray, record: EcgRecord, geometry: Any, index: int) -> 
     if lead not in record.leads:
         return None
     sign = -1.0 if trace.lead != lead else 1.0
+    # 20 ms off the ends, where column borders and neighbours touch the trace
     t = np.linspace(trace.t0 + 0.02, trace.t1 - 0.02, _COLUMNS)
     half = (t[1] - t[0]) / 2
     near = t[:, None] + np.linspace(-half, half, 5)  # a column of ink spans the range of the signal within it
@@ -80,6 +82,7 @@ def _strip(weight: np.ndarray, record: EcgRecord, geometry: Any, index: int) -> 
     if inked.sum() < _COLUMNS / 4:
         return 0.0
     level = (seen[inked] * v).sum(axis=1) / total[inked]
+    # a flat strip correlates with nothing
     if level.std() < 1e-6:
         return 0.0
     return float(np.corrcoef(level, np.clip(want[inked], v[0], v[-1]))[0, 1])

@@ -16,8 +16,9 @@ from gem_lightning.jobs.array import run_array
 from gem_lightning.jobs.files import NoRoomError, replace_folder, room_for, write_atomically
 from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row
 from gem_lightning.jobs.merge import merge
+from gem_lightning.jobs.names import file_name
 from gem_lightning.jobs.progress import Progress, duration
-from gem_lightning.jobs.runner import failure, follow_parent, one_thread_each, run, run_async, work_through
+from gem_lightning.jobs.runner import failure, follow_parent, one_thread_each, run, run_async, run_batches, work_through
 from gem_lightning.jobs.workers import DiedError, Workers
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Workers",
     "duration",
     "failure",
+    "file_name",
     "follow_parent",
     "merge",
     "one_thread_each",
@@ -39,6 +41,7 @@ __all__ = [
     "run",
     "run_array",
     "run_async",
+    "run_batches",
     "work_through",
     "write_atomically",
 ]

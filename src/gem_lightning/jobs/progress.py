@@ -30,6 +30,7 @@ class Progress:
     @property
     def rate(self) -> float:
         """Return the items per second of this run."""
+        # 1e-9 s: the first record may end within the clock's step
         return self.done / max(time.monotonic() - self.started, 1e-9)
 
     @property

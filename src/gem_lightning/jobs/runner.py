@@ -51,6 +51,7 @@ def failure(item: Item, error: BaseException | str) -> Row:
     """Return the row of a broken item, with the reason."""
     kind = "Died" if isinstance(error, str) else type(error).__name__
     reason = str(error).strip().splitlines() or [kind]
+    # 500 characters name the cause; tracebacks of thousands of records would fill the disk
     return {"id": item["id"], "error": kind, "reason": " ".join(reason)[:500]}
 
 
@@ -231,6 +232,28 @@ def _run_alone(block: int, start: tuple[Any, ...], method: str) -> tuple[int, in
                     dead |= {int(diary.read_text())}
     finally:
         diary.unlink(missing_ok=True)
+
+
+def run_batches(
+    folder: JobFolder,
+    function: Callable[[list[Item]], tuple[list[Row], list[Row]]],
+    show: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Run the unfinished blocks one after the other in this process, each block in one call.
+
+    Args:
+        folder: The job.
+        function: Items of a block → (rows, broken).
+        show: Called after each block.
+    """
+    with folder.claimed():
+        progress, blocks = _begin(folder, 0, 1)
+        for block in blocks:
+            items = folder.items(block)
+            rows, broken = function(items)
+            folder.commit(block, rows, broken)
+            _count(progress, (len(items), len(rows), len(broken)), show)
+    return progress
 
 
 async def run_async(

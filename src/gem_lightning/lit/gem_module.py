@@ -147,6 +147,7 @@ class GemLitModule(LightningModule):
     def _seed_of(self, batch: dict[str, Any]) -> int:
         """Derive the seed from step and samples, so that a resumed run drops the same units."""
         key = repr((self.seed, self.trainer.global_step, batch.get("ids"))).encode()
+        # 56 bits: a signed int64 holds every value
         return int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "little")
 
 

@@ -30,7 +30,7 @@ class Optimization:
     """
 
     optimizer: Callable[..., Optimizer] = torch.optim.AdamW
-    lr: float = 2e-5
+    lr: float = 2e-5  # learning rate and warm-up of LLaVA-1.5's second stage, which the original kept
     weight_decay: float = 0.0
     warmup: float = 0.03
     final_lr: float = 0.0

@@ -280,6 +280,7 @@ def measure_load(data: Any, devices: int) -> Load:
         batches = samples // (rows * devices)
     else:
         rows, length = data.batch_size, data.batches.pack_to
+        # packs are filled to 98 % (docs/performance.md)
         each = rows * length * 0.98 / mean["tokens"]
         most = {name: value * each for name, value in mean.items()}
         batches = int(samples / (each * devices))

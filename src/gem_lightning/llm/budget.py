@@ -28,7 +28,7 @@ class Limits:
 
     concurrency: int = 32
     timeout: float = 120.0
-    retries: int = 6
+    retries: int = 6  # doubling waits from 0.5 s add up to half a minute, as usual limits per minute ask for
     backoff: float = 0.5
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -61,6 +61,7 @@ class Budget:
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return the cost of a request, USD."""
+        # prices are stated for a million tokens
         return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
 
 

@@ -331,8 +331,10 @@ class ChatClient:
         secret = os.environ.get(self.api_key_env or "", "")
         message = (reply.text.replace(secret, "***") if secret else reply.text)[:500]  # a cut key would not be found
         status = reply.status_code
+        # the endpoint refuses a field: the request is adapted once
         if status in (400, 422) and self._shape.adapt(message, body):
             raise _AdaptedError
+        # wrong key, model or an empty account: no retry can help
         if status in (401, 403, 404) or "insufficient_quota" in message:
             raise ChatError(
                 f"expected an answer from {self.base_url}, got HTTP {status}: {message}; check the address, "

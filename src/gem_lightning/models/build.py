@@ -229,6 +229,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED), **_SPECIAL)
 
 
+# 640 pieces: the vocabulary of composed texts, for networks that train in minutes
 def learn_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
     """Learn a byte-level BPE tokenizer with single digits, so that a network can learn numbers digit by digit.
 

@@ -11,6 +11,7 @@ from gem_lightning.errors import CheckpointError, DataError
 
 # Beyond every known vocabulary (the largest have about 260,000 entries), so no embedding row is ever spent on them.
 ECG_TOKEN_ID = 1_000_000
+# beyond any vocabulary, so that no text can contain a placeholder
 IMAGE_TOKEN_ID = 1_000_001
 IGNORE_INDEX = -100
 FORMAT_VERSION = 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import torch
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.models.compat import load_gem
-from gem_lightning.models.generation import generate_texts
+from gem_lightning.models.generation import generate_texts, record_seed
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.samples.sample import DEFAULT_QUESTION
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from gem_lightning.models.configuration_gem import GemConfig
 
 RecordLike = EcgRecord | str | os.PathLike | bytes
+_MARKERS = re.compile(r"<(ecg|image)>")  # in a question they are text, not places for data
 
 
 def modalities(config: GemConfig) -> tuple[str, ...]:
@@ -104,48 +107,98 @@ class Gem:
 
         Args:
             record: A record, or a file that :func:`gem_lightning.ecg.read_ecg` reads.
-            question: None requests an interpretation.
+            question: None requests an interpretation. Markers such as ``<ecg>`` in it are text.
             image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
             max_new_tokens: Longest answer.
             reading: What a file does not state itself, for ``read_ecg``: ``fs``, ``units``, ``lead_names``.
-            **settings: For ``generate``, such as ``do_sample=True``.
+            **settings: ``seed``, and those of ``generate``, such as ``do_sample=True``.
 
         Raises:
             EcgReadError: The file cannot be read.
-            DataError: The model has no trained tower.
+            DataError: The model has no trained tower, or the question does not fit into its context.
         """
         images = None if image is None else [image]
-        return self.interpret_many([record], question, images, max_new_tokens, reading=reading, **settings)[0]
+        (found,) = self.interpret_many([record], question, images, max_new_tokens, reading=reading, **settings)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def interpret_many(
         self,
         records: Sequence[RecordLike],
-        question: str | None = None,
+        question: str | Sequence[str] | None = None,
         images: Sequence[np.ndarray] | None = None,
         max_new_tokens: int = 512,
         batch_size: int = 8,
         reading: Mapping[str, Any] | None = None,
+        seed: int | None = None,
         **settings: Any,
-    ) -> list[Interpretation]:
-        """Interpret several records in batches; each gets the answer that it would get alone."""
-        contract = self.processor.contract
-        read = [_read(record, contract, reading or {}) for record in records]
+    ) -> list[Interpretation | Exception]:
+        """Interpret several records in batches; each gets the answer that it would get alone.
+
+        Args:
+            records: Records or files.
+            question: One for all, or one per record.
+            images: Photographs or scans, one per record, in place of the drawn pages.
+            max_new_tokens: Longest answer.
+            batch_size: Records at a time.
+            reading: What the files do not state themselves, for ``read_ecg``.
+            seed: Of sampled answers: each depends on it and on the record alone. None takes torch's initial seed.
+            **settings: For ``generate``.
+
+        Returns:
+            In the order of ``records``: an interpretation, or the exception of a record that could not be read or
+            measured.
+
+        Raises:
+            DataError: The numbers of records, questions and images differ, or the model has no trained tower.
+        """
+        questions = [question] * len(records) if question is None or isinstance(question, str) else list(question)
+        for what, values in (("questions", questions), ("images", images)):
+            if values is not None and len(values) != len(records):
+                raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
         looks_at = modalities(self.model.config)
-        if images is None and "image" in looks_at:
-            images = [self.renderer(clean).image for clean, _ in read]
-        seen = [None] * len(read) if images is None else list(images)
-        examples = [
-            {"question": question or DEFAULT_QUESTION}
+        prepared = [
+            self._prepare(record, None if images is None else images[i], reading or {}, looks_at)
+            for i, record in enumerate(records)
+        ]
+        usable = [i for i, one in enumerate(prepared) if not isinstance(one, Exception)]
+        examples = [self._example(prepared[i], questions[i], looks_at) for i in usable]
+        base = torch.initial_seed() if seed is None else seed
+        seeds = [record_seed(base, _name(records[i])) for i in usable]
+        texts = generate_texts(self.model, self.processor, examples, max_new_tokens, batch_size, seeds, **settings)
+        model = f"model {self.name}" if self.name else ""
+        found: list[Interpretation | Exception] = list(prepared)  # type: ignore[arg-type]
+        for i, text in zip(usable, texts, strict=True):
+            clean, _, image = prepared[i]  # type: ignore[misc]
+            try:
+                found[i] = Interpretation.of(text, clean, questions[i] or "", model, image)
+            except Exception as error:  # one record that cannot be measured must not cost the others theirs
+                found[i] = error
+        return found
+
+    def _prepare(
+        self, record: RecordLike, image: np.ndarray | None, reading: Mapping[str, Any], looks_at: tuple[str, ...]
+    ) -> tuple[EcgRecord, EcgRecord, np.ndarray | None] | Exception:
+        """Read and draw one record: for measuring, for the model, and its image; or the exception."""
+        try:
+            clean, seen = _read(record, self.processor.contract, reading)
+            if image is None and "image" in looks_at:
+                image = self.renderer(clean).image
+        except Exception as error:  # any record can be broken in any way; the rest go on
+            return error
+        return clean, seen, image
+
+    @staticmethod
+    def _example(prepared: Any, question: str | None, looks_at: tuple[str, ...]) -> dict[str, Any]:
+        _, record, image = prepared
+        text = DEFAULT_QUESTION if question is None else _MARKERS.sub(r"< \1 >", question)
+        parts = {"question": text}
+        return (
+            parts
             | ({"record": record} if "ecg" in looks_at else {})
             | ({"image": image} if "image" in looks_at else {})
-            for (_, record), image in zip(read, seen, strict=True)
-        ]
-        texts = generate_texts(self.model, self.processor, examples, max_new_tokens, batch_size, **settings)
-        model = f"model {self.name}" if self.name else ""
-        return [
-            Interpretation.of(text, clean, question or "", model, image)
-            for text, (clean, _), image in zip(texts, read, seen, strict=True)
-        ]
+        )
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write model, processor, generation settings and a model card."""
@@ -166,3 +219,10 @@ def _read(record: RecordLike, contract: str, reading: Mapping[str, Any]) -> tupl
 
     clean, *other = read_contracts(record, ("clean",) if contract == "clean" else ("clean", contract), **reading)
     return clean, (other[0] if other else clean)
+
+
+def _name(record: RecordLike) -> str:
+    """What identifies a record across runs: its path, or a hash of its signal."""
+    if isinstance(record, EcgRecord):
+        return hashlib.sha256(record.signal.tobytes()).hexdigest()
+    return hashlib.sha256(record).hexdigest() if isinstance(record, bytes) else os.fspath(record)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
+from gem_lightning.errors import DataError
+from gem_lightning.models.placeholders import read_messages, share_out
 from gem_lightning.models.processing_gem import as_device
 
 
@@ -17,6 +21,7 @@ def generate_texts(
     examples: Sequence[Mapping[str, Any]],
     max_new_tokens: int = 512,
     batch_size: int = 8,
+    seeds: Sequence[int] | None = None,
     **settings: Any,
 ) -> list[str]:
     """Generate answers, greedily unless ``settings`` differ.
@@ -26,13 +31,18 @@ def generate_texts(
         processor: Its ``GemProcessor``.
         examples: Each with ``question`` (or ``conversation``) and, where there are any, ``record`` and ``image``; a
             list of records or images goes to the markers in the question.
-        max_new_tokens: Longest answer.
+        max_new_tokens: Longest answer; shortened to what the model's context leaves.
         batch_size: Examples at a time; the longest come together.
-        **settings: For ``generate``.
+        seeds: One per example: with ``do_sample=True`` its answer depends on this seed alone, not on its batch.
+        **settings: For ``generate``; those that give several texts per example are refused.
 
     Returns:
         One text per example, in their order.
+
+    Raises:
+        DataError: A setting, batch size or number of seeds that cannot hold, or a prompt longer than the context.
     """
+    _check(examples, batch_size, seeds, settings)
     parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
     training = model.training
     model.eval()
@@ -44,21 +54,81 @@ def generate_texts(
             rows = order[start : start + batch_size]
             batch = as_device(processor.pad([items[row] for row in rows], "left"), parameter.device, parameter.dtype)
             del batch["labels"]
-            options = {"do_sample": False, "max_new_tokens": max_new_tokens, "pad_token_id": processor.pad_id}
-            ids = model.generate(**batch, **options | settings)
-            new = ids[:, batch["input_ids"].shape[1] :]
-            for row, text in zip(rows, processor.tokenizer.batch_decode(new, skip_special_tokens=True)):
+            length = batch["input_ids"].shape[1]
+            options = {"do_sample": False, "pad_token_id": processor.pad_id, **settings}
+            options["max_new_tokens"] = _room(model, length, max_new_tokens)
+            if "stop_strings" in options:
+                options["tokenizer"] = processor.tokenizer
+            if seeds is not None and options["do_sample"]:
+                own = SeededSampling([seeds[row] for row in rows])
+                options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), own])
+            out = model.generate(**batch, **options)
+            ids = out if isinstance(out, torch.Tensor) else out.sequences
+            answers = processor.tokenizer.batch_decode(ids[:, length:], skip_special_tokens=True)
+            for row, text in zip(rows, answers, strict=True):
                 texts[row] = text.strip()
     finally:
         model.train(training)
     return texts
 
 
+class SeededSampling(LogitsProcessor):
+    """Sampling with one generator per row: Gumbel noise on the log-probabilities, then the largest.
+
+    ``argmax(log p + Gumbel)`` is distributed as p, so this samples what ``generate`` would, after its temperature and
+    top-k or top-p, and independently of the other rows of the batch.
+
+    Args:
+        seeds: One per row.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Leave one token possible in each row of ``scores`` (rows, vocabulary)."""
+        noise = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators]).to(scores.device)
+        tiny = torch.finfo(torch.float32).tiny  # log(0) would be infinite
+        noisy = scores.float() - torch.log((-torch.log(noise.clamp_min(tiny))).clamp_min(tiny))
+        chosen = noisy.argmax(1, keepdim=True)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
+
+
+def record_seed(seed: int, name: str) -> int:
+    """Derive the sampling seed of one record from the run's seed and the record's own name."""
+    # 7 bytes: torch's generators take seeds below 2**63
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:7], "big")
+
+
+def _check(examples: Sequence[Any], batch_size: int, seeds: Sequence[int] | None, settings: Mapping[str, Any]) -> None:
+    if batch_size < 1:
+        raise DataError(f"expected a batch size of at least 1, got {batch_size}")
+    if settings.get("num_return_sequences", 1) != 1:
+        count = settings["num_return_sequences"]
+        raise DataError(f"expected one text per record, got num_return_sequences={count}; vary seed= instead")
+    if seeds is not None and len(seeds) != len(examples):
+        raise DataError(f"expected {len(examples)} seeds, one per example, got {len(seeds)}")
+    if seeds is not None and settings.get("num_beams", 1) > 1 and settings.get("do_sample"):
+        raise DataError("expected sampling without beams where each record has its seed, got both; leave num_beams out")
+
+
+def _room(model: Any, prompt: int, wanted: int) -> int:
+    """Tokens that may follow a prompt.
+
+    Raises:
+        DataError: The prompt alone fills the context.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is None:
+        return wanted
+    if prompt >= limit:
+        raise DataError(f"expected a prompt of fewer than {limit} tokens, got {prompt}; shorten the question")
+    return min(wanted, limit - prompt)
+
+
 def _encode(processor: Any, example: Mapping[str, Any]) -> dict[str, Any]:
     conversation = example.get("conversation") or [{"from": "human", "value": example["question"]}]
     ecgs, images = (_as_list(example.get(name)) for name in ("record", "image"))
-    from gem_lightning.models.placeholders import read_messages, share_out
-
     messages, own_ecgs, own_images = share_out(
         [read_messages(conversation)], [ecgs] if ecgs else [], [images] if images else []
     )[0]

@@ -63,6 +63,7 @@ def check_lora(fields: Mapping[str, Any]) -> None:
     known = [field.name for field in dataclasses.fields(LoraConfig)]
     for name in fields:
         if name not in known:
+            # lower than difflib's 0.6: parameter names are long and share prefixes
             near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.3)) or "r, lora_alpha, lora_dropout"
             raise GemError(f"expected fields of peft's LoraConfig in lora, got {name!r}; did you mean {near}?")
     rank, dropout = fields.get("r", 16), fields.get("lora_dropout", 0.0)

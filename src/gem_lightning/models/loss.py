@@ -51,7 +51,7 @@ def next_token_loss(
     if len(targets) and _fuses(how, head, states):
         total = total + _liger()(head.weight, states, targets)
     else:
-        rows = max(1, chunk_mib * 2**20 // (4 * vocab_size))
+        rows = max(1, chunk_mib * 2**20 // (4 * vocab_size))  # 4 bytes: logits are float32 in the loss
         for chunk in zip(states.split(rows), targets.split(rows)):
             if torch.is_grad_enabled():
                 total = total + checkpoint(_summed, *chunk, head, use_reentrant=False)

@@ -16,8 +16,9 @@ from gem_lightning.render.fit import image_fit
 
 # LLaVA's names, as configs and checkpoints hold them → ours
 MODES = {"pad": "letterbox", "stretch": "stretch", "ori": "gem", "anyres": "anyres"}
+# of OpenAI's CLIP preprocessor
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images, as open_clip publishes them
 Image = np.ndarray | PIL.Image.Image
 
 

@@ -106,6 +106,7 @@ def _apply(
     import cv2
 
     height, width = page.shape[:2]
+    # any desk from dark wood to white; a scanner's lid is nearly white and neutral
     desk = rng.uniform(30, 225) + rng.uniform(-15, 15, 3) if "desk" in amounts else rng.uniform(215, 250, 1).repeat(3)
     for _ in range(_count(amounts, "stains")):
         blot(page, px_per_mm, rng)
@@ -120,13 +121,16 @@ def _apply(
     warp = Warp(matrix, moved)
     moire = np.zeros(4)
     if "moire" in amounts:
+        # 0.08 to 0.35 cycles a pixel: the beat of a sensor's and a screen's grid
         angle, wave = rng.uniform(0, np.pi), rng.uniform(0.08, 0.35)
         moire[:] = amounts["moire"], wave * np.cos(angle), wave * np.sin(angle), rng.random()
     lines = _lines(height, width, px_per_mm, amounts, rng)
+    # every row starts elsewhere in one table of normal noise: far cheaper than new noise a pixel
     starts = rng.integers(1 << 16, size=(height, 2))
     at_x, at_y, light, inside = _scratch(height, width)
     look(height, width, tuple(np.linalg.inv(matrix).ravel()), fields, lines, at_x, at_y, light, inside)
     photo = cv2.remap(page, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # the page casts a shadow of 4 mm on the desk
     grain, surroundings = _grain(width), np.array([*desk, 4.0 * px_per_mm])
     expose(photo, light, inside, _tone(amounts), surroundings, grain, amounts.get("noise", 0.0), starts, moire)
     return (_jpeg(photo, round(amounts["jpeg"])) if "jpeg" in amounts else photo), warp
@@ -148,9 +152,11 @@ def _soften(page: np.ndarray, px_per_mm: float, amounts: Mapping[str, float]) ->
     import cv2
 
     if "resolution" in amounts:
+        # 8 px keep the image an image at any amount
         small = [max(8, round(side * amounts["resolution"])) for side in page.shape[1::-1]]
         page = cv2.resize(cv2.resize(page, small, interpolation=cv2.INTER_AREA), page.shape[1::-1])
     sigma = amounts.get("blur", 0.0) * px_per_mm
+    # below 0.15 px a kernel of one weight would copy the page
     return cv2.GaussianBlur(page, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) if sigma > 0.15 else page
 
 
@@ -165,6 +171,7 @@ def _matrix(height: int, width: int, amounts: Mapping[str, float], rng: np.rando
     """The (3, 3) map of the page's pixels to the image's: rotation, tilt, distance."""
     import cv2
 
+    # drawn before the early exit, so that switching one artefact off does not move the others
     shake, place = rng.uniform(-1, 1, (4, 2)), rng.uniform(-0.5, 0.5, 2)
     if not {"rotation", "perspective", "crop", "desk"} & set(amounts):
         return np.eye(3)
@@ -195,22 +202,29 @@ def _fields(
     angle, corner, edge = rng.uniform(0, 2 * np.pi, 3)
     across = ((x / width - 0.5) * np.cos(angle) + (y / height - 0.5) * np.sin(angle)) * 2
     if "gradient" in amounts:
+        # vignetting: darker towards the corners, with the square of the distance
         round_off = ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2) * 1.2
         light += amounts["gradient"] * (0.6 * across - round_off)
     if "shadow" in amounts:
+        # from a hard edge (3 % of the page) to a wide half-shadow (25 %)
         place, soft = rng.uniform(-0.5, 0.5), rng.uniform(0.03, 0.25)
         side = (x / width - 0.5) * np.cos(corner) + (y / height - 0.5) * np.sin(corner) - place
+        # a slightly wavy edge: shadows of hands and heads are not straight
         side += 0.05 * np.sin(3 * (x / width + y / height) + edge)
+        # a logistic edge; the clip keeps exp from overflowing
         light *= 1 - amounts["shadow"] / (1 + np.exp(-np.clip(side / soft * 4, -30, 30)))
     if "wrinkles" in amounts:
         size = amounts["wrinkles"] * px_per_mm
         for _ in range(4):
+            # four waves of 25 to 90 mm: paper that lay unevenly
             way, wave, phase = rng.uniform(0, 2 * np.pi), rng.uniform(25, 90) * px_per_mm, rng.uniform(0, 2 * np.pi)
             ridge = (x * np.cos(way) + y * np.sin(way)) * 2 * np.pi / wave + phase
             height_there = np.sin(ridge)
             fields[..., 0] += size / 2 * np.cos(way) * height_there
             fields[..., 1] += size / 2 * np.sin(way) * height_there
+            # 3 % of relief light for each mm of wrinkle, no more than for 2 mm
             fields[..., 3] += 0.03 * min(amounts["wrinkles"], 2.0) * np.cos(ridge)
+    # never fully dark or overexposed: the traces stay legible in part
     fields[..., 2] = np.clip(light, 0.15, 1.6)
     return fields
 
@@ -222,11 +236,14 @@ def _lines(
     lines = []
     middle = np.array([width, height]) / 2
     for k in range(_count(amounts, "folds")):
+        # folds across the short side are a bit more common on landscape pages
         upright = rng.random() < 0.6
         angle = (0.0 if upright else np.pi / 2) + rng.normal(0, 0.015)
         normal = np.array([np.cos(angle), np.sin(angle)])
+        # the first fold halves the page, further ones lie at thirds or halves, as letters are folded
         place = rng.choice([1 / 3, 1 / 2, 2 / 3]) - 0.5 + rng.normal(0, 0.01) if k else rng.normal(0, 0.01)
         offset = normal @ middle + place * (width if upright else height)
+        # 4 to 14 mm wide; one side lighter, one darker, and a dark core where the fibres broke
         half, side, core = rng.uniform(4, 14) * px_per_mm, rng.uniform(-0.16, 0.16), rng.uniform(0.05, 0.2)
         lines.append([*normal, offset, half, side, core, -1e9, 1e9])
     for _ in range(_count(amounts, "creases")):
@@ -234,6 +251,7 @@ def _lines(
         normal = np.array([np.cos(angle), np.sin(angle)])
         at = rng.random(2) * [width, height]
         along = normal[0] * at[1] - normal[1] * at[0]
+        # creases are narrower and shorter than folds
         half, side, core = rng.uniform(0.8, 3) * px_per_mm, rng.uniform(-0.15, 0.15), rng.uniform(0, 0.12)
         lines.append([*normal, normal @ at, half, side, core, along, along + rng.uniform(10, 60) * px_per_mm])
     return np.array(lines) if lines else _NO_LINES
@@ -242,6 +260,7 @@ def _lines(
 def _tone(amounts: Mapping[str, float]) -> np.ndarray:
     """Factor (3,) of the channels: colour temperature and yellowed or greyed paper."""
     warmth, tint = amounts.get("warmth", 0.0), amounts.get("tint", 0.0)
+    # warm light gains red and loses blue; aged paper absorbs blue most
     factor = np.array([1 + 0.06 * warmth, 1.0, 1 - 0.14 * warmth]) * (1 - tint * np.array([0.3, 0.5, 1.0]))
     return factor.astype(np.float32)
 

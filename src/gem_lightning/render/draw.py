@@ -20,6 +20,7 @@ from gem_lightning.render.kernels.stroke import stroke_traces
 from gem_lightning.render.layout import Scene, build_scene
 from gem_lightning.render.plate import Style, draw_plate, find_style
 
+# 600 MB in memory; 32,767 is the largest side of OpenCV's remap
 _MAX_PIXELS, _MAX_SIDE = 200_000_000, 32_000
 
 
@@ -112,10 +113,11 @@ class EcgRenderer:
         half = page.half_gain_precordials
         usual = f"{speed:g} mm/s   {gain:g} mm/mV" + ("   V1-V6 half gain" if half else "")
         self.footer = usual if page.footer is None else page.footer
-        margins = 6.0 if page.header else 0.0, 8.0 if self.footer else 0.0
+        margins = 6.0 if page.header else 0.0, 8.0 if self.footer else 0.0  # mm: one line of text with its leading
         self.scene = build_scene(layout, page.paper, speed, gain, page.seconds, half, *margins)
         self.size, self.px_per_mm, self.origin = _canvas(self.scene, size, dpi)
         self.line_mm = 0.2646 if page.line_mm is None else float(page.line_mm)
+        # below 1 px a trace would fade into the grid
         self.line_px = max(self.line_mm * self.px_per_mm, 1.0 if page.line_mm is None else 0.05)
         self.speed, self.gain = float(speed), float(gain)
         self._plate: tuple[np.ndarray, list[Box], list[Text]] | None = None
@@ -225,6 +227,7 @@ class EcgRenderer:
             RenderError: A lead of the layout is not in the record, or no sample of the record is known.
         """
         times = np.array([[s.t0, s.t1] for s in self.scene.slots]) + self.page.start
+        # 1e-6 samples: a start that is whole up to rounding keeps its sample
         first = np.clip(np.ceil(times[:, 0] * record.fs - 1e-6), 0, record.samples).astype(np.int64)
         last = np.clip(np.floor(times[:, 1] * record.fs + 1e-6) + 1, first, record.samples).astype(np.int64)
         return Strips(self._rows(record), first, last, first / record.fs - times[:, 0])
@@ -234,6 +237,7 @@ class EcgRenderer:
         slots, scale, strips = self.scene.slots, self.px_per_mm, self.strips(record)
         per_second = self.speed * scale
         signs = np.array([-1.0 if s.lead.startswith("-") else 1.0 for s in slots])
+        # 2 mm from the page's edge: clipped traces stay visible as such
         limits = (self.origin[1] + 2.0 * scale, self.origin[1] + (self.scene.page[1] - 2.0) * scale)
         clipped = stroke_traces(
             image, record.signal, strips.rows, strips.first, strips.last,

@@ -127,6 +127,7 @@ def image_fit(
     if how not in ways:
         raise RenderError(f"expected image_fit out of {', '.join(ways)}, got {how!r}")
     tiles = ways[how]()
+    # 5 %: the distortion that readers of a chart notice
     if warn and how == "gem" and max(image.shape[:2]) > 1.05 * min(image.shape[:2]):
         _warn_of_crop()
     return tiles

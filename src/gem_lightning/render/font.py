@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+# of DejaVu Sans, as its outlines are stored
 UNITS_PER_EM = 2048
-CAP_HEIGHT = 1493
+CAP_HEIGHT = 1493  # units of DejaVu Sans's em of 2048
+# sixteen samples a pixel side: grey levels to 1/256
 _OVERSAMPLE = 16
+# straight pieces a quadratic curve: below a hundredth of a pixel at these sizes
 _CURVE_STEPS = 6
 
 

@@ -10,6 +10,7 @@ import numpy as np
 # Nothing clinical: a note must not give a diagnosis away.
 _NOTES = ("seen", "ok", "file", "repeat", "bed 4", "copy", "ward 7", "10:42", "for dr k", "old ecg?", "08/11", "noted")
 _PENS = ((25, 40, 120), (20, 20, 30), (150, 25, 35), (30, 70, 160))
+# points a span: smooth at the 4 mm that notes are tall
 _PER_SPAN = 6
 _T = np.arange(_PER_SPAN)[:, None] / _PER_SPAN
 _BASIS = 0.5 * np.concatenate(  # (places, four points) of a Catmull-Rom span
@@ -23,6 +24,7 @@ def scribble(page: np.ndarray, px_per_mm: float, rng: np.random.Generator) -> No
 
     height, width = page.shape[:2]
     kind = rng.random()
+    # seven notes in ten marks, the rest rings and underlines
     if kind < 0.7:
         strokes = [s * rng.uniform(2.2, 4.5) for s in write(str(rng.choice(_NOTES)), rng)]
     elif kind < 0.85:
@@ -48,6 +50,7 @@ def blot(page: np.ndarray, px_per_mm: float, rng: np.random.Generator) -> None:
     radius = (rng.uniform(30, 42) if ring else rng.uniform(6, 25)) * px_per_mm
     at = rng.random(2) * [width, height]
     turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    # a cup's ring is nearly round, a dried drop is not
     away = radius * (1 + (0.02 if ring else 0.07) * sum(np.cos(k * turn + rng.uniform(0, 6.28)) for k in (2, 3, 5)))
     r0, r1 = int(max(0, at[1] - 1.3 * radius)), int(min(height, at[1] + 1.3 * radius))
     c0, c1 = int(max(0, at[0] - 1.3 * radius)), int(min(width, at[0] + 1.3 * radius))
@@ -59,6 +62,7 @@ def blot(page: np.ndarray, px_per_mm: float, rng: np.random.Generator) -> None:
     cv2.polylines(mask, [outline], True, 255, max(1, round(rng.uniform(1.0, 2.5) * px_per_mm)), cv2.LINE_AA, 4)
     cv2.GaussianBlur(mask, (0, 0), max(0.5, 0.5 * px_per_mm), dst=mask)
     color = np.array([[120, 78, 40], [150, 120, 70], [110, 110, 140]][rng.integers(3)], np.float32)
+    # a stain darkens by 15 to 40 %, never to opacity
     fraction = rng.uniform(0.15, 0.4) / 255 * (1 - color / 255)
     patch = page[r0:r1, c0:c1]
     patch[:] = (patch * (1 - mask[..., None] * fraction.astype(np.float32))).astype(np.uint8)
@@ -106,12 +110,14 @@ def smooth(points: np.ndarray) -> np.ndarray:
 def write(text: str, rng: np.random.Generator) -> list[np.ndarray]:
     """Strokes of handwriting, y down, x-height 1, starting at (0, 0); every letter differs a little."""
     pen, strokes = 0.0, []
+    # 10 to 40 % of slant, as in right-handed writing
     slant = rng.uniform(0.1, 0.4)
     for letter in text.lower():
         if letter not in alphabet():
             pen += 6.0
             continue
         advance, shapes = alphabet()[letter]
+        # letters differ by a tenth in size and half a unit in height
         size, lift = rng.uniform(0.88, 1.12), rng.normal(0, 0.5)
         for shape in shapes:
             x, y = (smooth(shape + rng.normal(0, 0.25, shape.shape)) * size).T

@@ -122,26 +122,32 @@ def build_scene(
     rows, rhythm, usual = find_layout(layout)
     strips = [*rows, *([lead] for lead in rhythm)]
     alone = all(len(strip) == 1 for strip in strips)
+    # pulse, its gaps and 2 mm before the first sample; names stand left of single-lead rows
     lead_in = 2 * _PULSE_GAP + PULSE_S * speed + 2.0 + (_NAME_ROOM if alone else 0.0)
     top, foot = MARGIN + header_mm, MARGIN + footer_mm
     wish = usual if paper is None else paper
     if wish == "fit":
+        # twelve rows still fit on a letter page; fewer rows get room for 3.5 mV
         pitch = 15.0 if len(strips) > 8 else 35.0
         width = math.ceil((lead_in + seconds * speed + 2 * _SIDE) / BIG_BOX) * BIG_BOX + BIG_BOX
         page = (width, math.ceil((top + foot + len(strips) * pitch) / BIG_BOX) * BIG_BOX)
     else:
         page = _paper(wish)
+    # whole half seconds, so that columns begin on a grid line
     shown = min(seconds, math.floor((page[0] - 2 * _SIDE - lead_in) / speed / 0.5 + 1e-9) * 0.5)
     pitch = min(_MAX_PITCH, (page[1] - top - foot) / len(strips))
+    # below 4 mm a row cannot hold even a small QRS complex
     if shown <= 0 or pitch < 4:
         raise RenderError(
             f"expected paper that holds {len(strips)} rows at {speed:g} mm/s, got {page[0]:g} x {page[1]:g} mm; "
             "use paper='fit' or a larger one"
         )
+    # baselines on the 5 mm lattice, where the rows allow it
     pitch = math.floor(pitch / BIG_BOX) * BIG_BOX or pitch
     start = round((page[0] + lead_in - shown * speed) / 2 / BIG_BOX) * BIG_BOX
     if start + shown * speed > page[0] - _SIDE:
         start -= BIG_BOX
+    # six tenths above, four below: R waves are taller than S waves are deep
     first = top + (page[1] - top - foot - len(strips) * pitch) / 2 + 0.6 * pitch
     first = round(first / BIG_BOX) * BIG_BOX
     spots = _place(strips, start, first, pitch, shown, speed, gain, half_gain_precordials)
@@ -185,6 +191,7 @@ def _paper(paper: str | Sequence[float]) -> tuple[float, float]:
             raise RenderError(f"expected paper out of {', '.join(papers)}, fit, or (width, height) mm, got {paper!r}")
         paper = papers[paper]
     width, height = (float(side) for side in paper)
+    # mm: from a wrist display to a roll of paper; beyond it inches or pixels were meant
     if not (20 <= width <= 5000 and 20 <= height <= 5000):
         raise RenderError(f"expected paper of 20 to 5000 mm a side, got {width:g} x {height:g} mm")
     return width, height

@@ -16,8 +16,10 @@ from gem_lightning.render.geometry import Geometry, RenderedEcg
 if TYPE_CHECKING:
     from gem_lightning.features.schema import Delineation
 
+# green, red, blue: the waves are named too, so that no reader depends on hue
 WAVE_COLORS = {"P": (46, 139, 87), "QRS": (200, 40, 60), "T": (40, 90, 200)}
 _INTERVALS = (("PR", "P_on", "QRS_on", 0), ("QT", "QRS_on", "T_off", 1))
+# share of paper colour in the bands of waves, and radius of a peak's dot, mm
 _BAND, _PEAK = 0.16, 0.75
 
 
@@ -82,6 +84,7 @@ def _shade(image: np.ndarray, geometry: Geometry, index: int, begin: np.ndarray,
 
     flat = geometry.flat or geometry
     box = flat.traces[index].box
+    # bands end before the next row begins
     half = 0.3 * (box[3] - box[1]) / flat.px_per_mm
     for span in _on_strip(geometry, index, begin, end):
         corners = _corners(geometry, index, span, half, -half)
@@ -103,6 +106,7 @@ def _dot(
     at = at[np.isfinite(at) & (at >= trace.t0) & (at <= trace.t1)]
     samples = np.clip(np.rint(at * fs).astype(np.int64), 0, lead.size - 1)
     known = np.isfinite(lead[samples])
+    # a dot smaller than 1.2 px disappears
     radius = max(1.2, _PEAK * geometry.px_per_mm)
     for x, y in np.rint(geometry.locate(index, at[known], lead[samples[known]]) * 16 - 8).astype(int).tolist():
         cv2.circle(image, (x, y), round(radius * 16), color, -1, cv2.LINE_AA, 4)
@@ -122,5 +126,6 @@ def _bars(
         cv2.fillPoly(image, [corners], color, cv2.LINE_AA, 4)
         if k == 0:
             x, y = corners[0] / 16
+            # letters of 1.9 mm, at least 5 px so that they can be read
             cap = max(1.9 * geometry.px_per_mm, 5.0)
             draw_text(image, name, max(x - cap * 2.4, 0), y + cap * 0.7, cap, color)

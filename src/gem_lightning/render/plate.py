@@ -17,6 +17,7 @@ from gem_lightning.render.geometry import Box, Text
 from gem_lightning.render.layout import BIG_BOX, PULSE_MV, PULSE_S, Scene
 
 NAME_MM, NAME_PX = 2.9, 6.0  # height of capitals: by paper, but never too few pixels to read
+# line widths of printed ECG paper
 _MINOR_MM, _MAJOR_MM = 0.12, 0.22
 
 
@@ -112,6 +113,7 @@ def draw_boxes(image: np.ndarray, boxes: list[Box], color: tuple[float, ...]) ->
 def pulse_outline(x: float, baseline: float, speed: float, gain: float) -> list[tuple[float, float]]:
     """The calibration pulse as a polyline, mm."""
     end, top = x + PULSE_S * speed, baseline - PULSE_MV * gain
+    # 1.5 mm of baseline on both sides of the pulse, as electrocardiographs print it
     return [(x - 1.5, baseline), (x, baseline), (x, top), (end, top), (end, baseline), (end + 1.5, baseline)]
 
 
@@ -125,6 +127,7 @@ def separator_lines(scene: Scene) -> list[tuple[tuple[float, float], tuple[float
 
 def name_cap(px_per_mm: float, pitch: float) -> float:
     """Height of the lead names' capitals, px."""
+    # names take at most a quarter of a row
     return max(min(NAME_MM, pitch * 0.24) * px_per_mm, NAME_PX)
 
 
@@ -162,6 +165,7 @@ def draw_plate(
     for lead, x, y in scene.names if names else ():
         texts.append(Text(lead, *draw_text(image, lead, *px(x, y), cap, style.ink)))
     if footer:
+        # 2.2 mm capitals; below 5.5 px letters run together
         small = max(2.2 * px_per_mm, 5.5)
         x, y = px(scene.slots[0].x, scene.bottom + 6.0)
         texts.append(Text(footer, *draw_text(image, footer, x, y, small, style.ink)))

@@ -15,6 +15,7 @@ from gem_lightning.render.plate import NAME_MM, pulse_outline, separator_lines
 if TYPE_CHECKING:
     from gem_lightning.render.draw import EcgRenderer
 
+# PDF counts in points of 1/72 inch
 _POINTS_PER_MM = 72 / 25.4
 _Curve = tuple[tuple[str, tuple[float, ...]], ...]
 

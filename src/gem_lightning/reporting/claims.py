@@ -28,6 +28,7 @@ _DENIAL_BEFORE = re.compile(
 _DENIAL_AFTER = re.compile(
     r"^[^.;\n]{0,30}?\b(?:absent|none|excluded|not (?:seen|present|evident|found))\b", re.IGNORECASE
 )
+# fits a tip on a phone's width
 _STRIP_PX = (280, 70)
 _STRIP_SECONDS = 2.5  # one lead of a 3x4 page: readers are used to that extract
 
@@ -189,7 +190,7 @@ def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> S
         return None
     width, height = _STRIP_PX
     low, high = (
-        min(float(piece.min()), -0.3),
+        min(float(piece.min()), -0.3),  # at least ±0.3 mV, else a flat lead would be drawn as noise
         max(float(piece.max()), 0.3),
     )  # mV; so that noise does not fill a flat lead
     i = np.arange(0, len(piece), max(1, len(piece) // (2 * width)))

@@ -175,6 +175,7 @@ def draw_curve(curve: Curve) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
+    # two plots side by side on a laptop, one on a phone
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for i, (series, colour, marker) in enumerate(zip(curve.series, COLOURS * 4, "osD^vPX" * 4)):
@@ -187,7 +188,7 @@ def draw_curve(curve: Curve) -> bytes:
     axes.set_xlabel(curve.x_label)
     axes.set_ylabel(curve.y_label)
     if curve.ticks:
-        crowded = sum(map(len, curve.ticks)) > 40
+        crowded = sum(map(len, curve.ticks)) > 40  # 40 characters fill the axis at this width
         turn: dict[str, Any] = {"rotation": 20, "ha": "right"} if crowded else {}
         axes.set_xticks(range(len(curve.ticks)), [textwrap.fill(name, 18) for name in curve.ticks], **turn)
     _dress(axes, len(curve.series))
@@ -202,6 +203,7 @@ def _points(axes: Any, series: Series, colour: str, marker: str, shift: float) -
     ends = np.stack([y - series.low, series.high - y]) if len(series.low) else None
     ends = None if ends is None else np.nan_to_num(np.maximum(ends, 0))
     x = np.asarray(series.x, float) + shift
+    # bars, not bands: the x values have no order
     axes.errorbar(x, y, ends, fmt=marker, color=colour, markersize=5, capsize=2, linewidth=1.2, label=series.name)
 
 

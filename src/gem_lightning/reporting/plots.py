@@ -45,6 +45,7 @@ def plot(
     marks = delineate(record) if delineation is None else delineation
     names = leads or record.leads
     rows = -(-len(names) // columns)
+    # 1.25 inches a lead: a QRS of 2 mV stays readable
     figure = Figure(figsize=(7.5 * columns, 1.25 * rows + 0.7), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for k, panel in enumerate(axes.T.ravel()):

@@ -90,6 +90,7 @@ def _parse(text: bytes, path: Any, start: int) -> dict[str, Any]:
 
 def _spans(data: mmap.mmap, path: Path) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of each object: in the outer list, or of each line when the file is JSON Lines."""
+    # byte-order mark and white space come before the first bracket
     first = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if first == b"[":
         yield from _list_spans(data, path)

@@ -105,6 +105,7 @@ def store_upload(files: list[UploadFile], folder: Path, max_upload_mb: int) -> P
     """
     size = 0
     for file in files:
+        # one byte more than allowed shows that there is more
         data = file.file.read(max_upload_mb * 1_000_000 + 1 - size)
         size += len(data)
         if size > max_upload_mb * 1_000_000:

@@ -63,6 +63,7 @@ class PtbXl(Source):
                 sex={"0": "male", "1": "female"}.get(row["sex"].split(".")[0]),
                 report=report,
                 codes=tuple(codes),
+                # folds as PTB-XL's authors recommend: 9 and 10 have human-validated labels (Wagner 2020)
                 split={9: "val", 10: "test"}.get(fold, "train"),
                 recorded=row["recording_date"],
             )
@@ -97,6 +98,7 @@ class MimicIvEcg(Source):
         table = pd.read_csv(root / "record_list.csv", dtype=str)
         if self.machine_reports:
             measured = pd.read_csv(root / "machine_measurements.csv", dtype=str, low_memory=False)
+            # machine_measurements.csv of MIMIC-IV-ECG has report_0 to report_17
             names = [f"report_{i}" for i in range(18) if f"report_{i}" in measured.columns]
             rows = measured[names].fillna("").itertuples(index=False)
             texts = ["; ".join(str(line).strip() for line in row if str(line).strip()) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from gem_lightning.errors import DataError
@@ -124,5 +125,37 @@ def test_area_needs_likelihoods_of_every_label_with_a_case():
 def test_nothing_to_score_is_refused():
     with pytest.raises(DataError, match="gold"):
         ecgbench.score("ptb-test", [], [])
-    with pytest.raises(DataError, match="judged"):
+    with pytest.raises(DataError, match="needs a judge"):
         ecgbench.score("arena", [], gold("x"))
+
+
+def test_the_bootstrap_draws_a_thousand_times_from_seed_0_by_default():
+    answers, given = gold(*(["NORM", "MI", "CD"] * 10)), stated(*(["NORM", "MI"] * 15))
+    default = ecgbench.score("ptb-test", given, answers)["intervals"]
+    assert default == ecgbench.score("ptb-test", given, answers, draws=1000, seed=0)["intervals"]
+    assert default != ecgbench.score("ptb-test", given, answers, draws=2000, seed=0)["intervals"]
+    assert default != ecgbench.score("ptb-test", given, answers, draws=1000, seed=1)["intervals"]
+
+
+def test_unparsed_counts_answers_and_missing_counts_rows():
+    for task, question in (("mmmu-ecg", "?"), ("ecgqa-test", "Options: A, B, C.")):
+        answers = gold("A", "B", "C", question=question)
+        result = ecgbench.score(task, stated("A", None, "??"), answers, draws=0)
+        assert (result["unparsed"], result["missing"]) == (1, 1), task
+        assert result["unparsed_rate"] == pytest.approx(2 / 3)
+    result = ecgbench.score("ptb-test", stated("NORM", None, "??"), gold("NORM", "MI", "MI"), draws=0)
+    assert (result["unparsed"], result["missing"]) == (1, 1)
+
+
+def test_gold_without_a_known_label_has_none():
+    true, _, _ = strict.label_matrices(TASKS["ptb-test"], [None], gold("something else"), TASKS["ptb-test"].labels)
+    assert true.tolist() == [[False] * 5]
+
+
+def test_a_label_that_nothing_states_and_nothing_has_takes_no_part_in_macro_f1():
+    true = [[True, False, False], [False, False, True]]
+    found = strict.label_metrics(np.array(true), np.array([[True, False, False]] * 2))
+    assert found["f1"] == pytest.approx((2 / 3 + 0) / 2)
+    assert found["balanced_accuracy"] == pytest.approx((0.5 + 0.5) / 2)
+    assert found["hamming"] == pytest.approx(2 / 6)
+    assert found["exact"] == 0.5

@@ -25,7 +25,7 @@ class Head:
 
 @dataclass(slots=True)
 class Mention:
-    """A claim in the making: what is said, not yet where, in which beat and with which polarity."""
+    """A claim in the making: its codes or values, not yet where, in which beat and with which polarity."""
 
     i0: int
     i1: int
@@ -39,3 +39,4 @@ class Mention:
     uncertain: bool = False
     dropped: bool = False
     bare: bool = False
+    foreign: bool = False

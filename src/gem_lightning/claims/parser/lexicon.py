@@ -1,4 +1,4 @@
-"""The lexicon of one language: phrases from a data file as a trie of words, with tolerance for typing errors."""
+"""The lexicon of one language: phrases from a data file in a trie, with tolerance for typing errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import yaml
 #: Length-preserving spelling: one apostrophe, one dash, one micro sign, one degree sign.
 SPELLING = str.maketrans("’′‘`´″−–—‐‑‒―μº\u00a0\u202f\u2009", "''''''-------µ°   ")
 TOKEN = re.compile(
-    r"\s+|\d+(?:st|nd|rd|th)\b|\d+(?:\.\d+)?|\.\d+|[^\W\d_]+(?:'+[^\W\d_]*)*\d{0,2}'*|([^\w\s])\1*|_+|\S", re.UNICODE
+    r"v\d{1,2}r\b|\d+(?:st|nd|rd|th)\b|\d+(?:\.\d+)?|\.\d+|[^\W\d_]+(?:'+[^\W\d_]*)*\d{0,2}'*|([^\w\s])\1*|_+|\S",
+    re.UNICODE,
 )
 END = ""
 _MAX_MEMO = 50_000
@@ -59,6 +60,9 @@ class Lexicon(dict[str, "Node | None"]):
         self.defaults: dict[str, str] = self.data["default_quantity"]
         self.default_words = frozenset(self.data["default_words"])
         self.implied = {code: name for name, codes in self.data["implied_quantity"].items() for code in codes}
+        self.uncoded: dict[str, list[str]] = self.data["uncoded"]
+        self.clinical = re.compile("|".join(self.data["clinical_stems"]))
+        self.clinical_words: dict[str, bool] = {}
         self.territories: dict[str, list[str]] = self.data["territories"]
 
     def _add(self, phrase: str, entry: Entry) -> None:
@@ -71,6 +75,15 @@ class Lexicon(dict[str, "Node | None"]):
             node[END] = entry
         elif known.kind == entry.kind == "A" and entry.data[0] not in known.data:
             node[END] = Entry("A", known.data + entry.data)
+
+    def is_clinical(self, word: str) -> bool:
+        """Whether an unknown word has a clinical stem or ending."""
+        known = self.clinical_words.get(word)
+        if known is None:
+            if len(self.clinical_words) > _MAX_MEMO:
+                self.clinical_words.clear()
+            known = self.clinical_words[word] = len(word) < _LONGEST_TYPO * 2 and bool(self.clinical.search(word))
+        return known
 
     def correct(self, word: str) -> str:
         """The word itself, or the lexicon's word that one slip (letter lost, added, changed, swapped) turns into it."""
@@ -137,6 +150,9 @@ def _entries(data: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
 
 def _patterns(data: dict[str, Any]) -> Iterator[tuple[list[str], Entry]]:
     yield data["negation"].pop("not_negation"), Entry("skip")
+    for codes in [*data["findings"]]:  # codes as keys: "av_block_1: true"
+        if "+" not in codes and "_" in codes:
+            yield [codes.replace("_", " ")], Entry("F", (codes,))
     for word, number in data["ordinals"].items():
         yield [word], Entry("ordinal", number)
     for word, number in data["numbers"].items():
@@ -167,6 +183,7 @@ def _patterns(data: dict[str, Any]) -> Iterator[tuple[list[str], Entry]]:
         yield patterns, Entry("L", name)
     for name, patterns in data["words"].items():
         yield patterns, Entry(name)
+    yield data["clinical"], Entry("clinical")
 
 
 def _deletions(word: str) -> list[str]:

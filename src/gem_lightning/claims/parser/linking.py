@@ -5,7 +5,7 @@ from __future__ import annotations
 from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
 
-#: Findings that may be said of a lead; others are of the whole record.
+#: Findings that may hold in a lead; others are of the whole record.
 LEAD_CODES = frozenset(
     (
         "st_elevation",
@@ -23,11 +23,16 @@ LEAD_CODES = frozenset(
         "wide_qrs",
         "narrow_qrs",
         "pericarditis",
+        "ischaemia",
+        "brugada",
+        "u_wave",
+        "nonspecific_st_t",
     )
 )
 _WHOLE = frozenset(("heart_rate", "axis_p", "axis_qrs", "axis_t", "voltage_sum"))
 _INTERVALS = frozenset(("rr", "pr", "qrs", "qt", "qtc", "jt"))
 _LINKS = frozenset((",", "and", "or", "with", "/", "no_pre", "may_pre", "may_pre_far", "is", "no_post", "-", "of"))
+_SO = frozenset(("but", "may_pre_far", "may_pre"))
 _BREAKS = frozenset(("but",))
 
 
@@ -39,8 +44,11 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
         mentions: Its mentions in order.
         used: Lead items that name the territory of an infarct.
     """
+    for place, item in enumerate(items):
+        if item.kind == "L" and item.data.foreign and place not in used:
+            _mark_foreign(items, mentions, place)
     for kind in ("L", "B"):
-        places = [i for i, item in enumerate(items) if item.kind == kind and i not in used]
+        places = [i for i, item in enumerate(items) if item.kind == kind and i not in used and not _left_out(items, i)]
         topics: list[tuple[int, tuple]] = []
         ahead: list[tuple[int, tuple]] = []
         for place in places:
@@ -63,6 +71,35 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
             for mention in mentions:
                 if place < mention.i0 < stop and not _has(mention, kind) and _takes(mention, kind):
                     _give(mention, names, kind)
+    if any(item.kind == "except" for item in items):
+        _take_out(items, mentions)
+
+
+def _take_out(items: list[Item], mentions: list[Mention]) -> None:
+    """Leave out leads that an exception names after the statement: "all leads show low voltage, except V2"."""
+    for i, item in enumerate(items):
+        if item.kind == "L" and _left_out(items, i) and items[i - 1].kind != "off_comparison":
+            before = next((m for m in reversed(mentions) if m.i1 < i and m.leads), None)
+            if before is not None:
+                before.leads = tuple(lead for lead in before.leads if lead not in item.data.leads)
+
+
+def _left_out(items: list[Item], i: int) -> bool:
+    """The place is compared with or excepted: "unlike V1", "but not in V1"."""
+    before = [items[k].kind for k in range(max(0, i - 2), i)]
+    return before[-1:] in (["off_comparison"], ["except"]) or before == ["except", "in"]
+
+
+def _mark_foreign(items: list[Item], mentions: list[Mention], place: int) -> None:
+    """What is stated of leads beyond the twelve alone is not read."""
+    if items[place].data.leads:
+        return
+    _, _, target = _direction(items, mentions, place, "L")
+    if target is not None:
+        mentions[target].foreign = True
+        for other in mentions:
+            if other.head is not None and other.head is mentions[target].head:
+                other.foreign = True
 
 
 def _takes(mention: Mention, kind: str) -> bool:
@@ -105,10 +142,12 @@ def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str
     if prev is None and following is None:
         return True, False, None
     before = [items[k].kind for k in range(mentions[prev].i1 + 1, place)] if prev is not None else []
+    if kind == "L" and following is None and _interprets(items, before, place):
+        return True, False, None
     after = [items[k].kind for k in range(place + 1, mentions[following].i0)] if following is not None else []
     loose = items[place].gap + (items[place - 1].gap if place and items[place - 1].kind == "in" else 0)
     if loose and {",", "with"} & set(before) and following is None:
-        return True, False, None  # "P waves are absent, with fibrillatory waves in V1": of words that are not known
+        return True, False, None  # "P waves are absent, with fibrillatory waves in V1": of unknown terms
     lasting = bool({"is", "equals", ",", "with", "(", "-"} & set(after)) or (
         place > 0 and items[place - 1].kind == "in"
     )
@@ -121,8 +160,13 @@ def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str
     return True, False, prev
 
 
+def _interprets(items: list[Item], before: list[str], place: int) -> bool:
+    """The territory of an interpretation ("..., so the inferior wall is at risk"), or what is compared with."""
+    return "off_comparison" in before or (items[place].data.wall and bool(_SO & set(before)))
+
+
 def _first(mentions: list[Mention], mention: Mention) -> int:
-    """Where the mention's quantity stands, unless something else has been said of it before."""
+    """Where the mention's quantity stands, unless an earlier mention has it."""
     head = mention.head
     if head is None or any(m is not mention and m.head is head and m.i0 < mention.i0 for m in mentions):
         return mention.i0

@@ -16,12 +16,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "anteroseptal": ("V1", "V2", "V3", "V4"),
     "anterolateral": ("I", "aVL", "V3", "V4", "V5", "V6"),
     "inferolateral": ("II", "III", "aVF", "I", "aVL", "V5", "V6"),
+    "posterior": (),  # V7 to V9, none of the twelve
     "right_precordial": ("V1", "V2", "V3"),
     "left_precordial": ("V4", "V5", "V6"),
     "precordial": ("V1", "V2", "V3", "V4", "V5", "V6"),
     "limb": ("I", "II", "III", "aVR", "aVL", "aVF"),
     "all": LEADS,
 }
+_LETTERS = {"l": "aVL", "f": "aVF"}  # after another lead: "III and F"
 _LIMB_SPAN = ("I", "II", "III")
 _CHEST_DIGITS, _LIMB_DIGITS = ("1", "2", "3", "4", "5", "6"), ("1", "2", "3")  # as typed: "1.0" counts no lead
 _JOINS = (",", "and", "or", "/", "+", "-")
@@ -34,11 +36,19 @@ class Leads(NamedTuple):
         leads: Lead names in the order named.
         groups: Names of the groups among them (an infarct takes its territory from these).
         pure: Nothing but groups.
+        wall: The text names a wall or territory of the heart, not its leads.
+        foreign: Leads beyond the twelve stand among them.
     """
 
     leads: tuple[str, ...]
     groups: tuple[str, ...]
     pure: bool
+    wall: bool = False
+    foreign: bool = False
+
+
+#: Kinds that places are made of; a sentence without one has none.
+PLACES = frozenset(("L", "foreign_lead", "lead_letter", "wall", "lead", "beat", "ordinal", "last", "every"))
 
 
 def merge_places(items: list[Item]) -> list[Item]:
@@ -48,8 +58,15 @@ def merge_places(items: list[Item]) -> list[Item]:
     while i < len(items):
         kind = items[i].kind
         found = None
-        if kind == "L":
+        if kind == "L" or kind == "foreign_lead":
             found = _leads(items, i)
+        elif kind == "except" and i + 1 < len(items) and _is_lead(items[i + 1]):
+            found = _leading_exception(items, i)
+        elif kind in ("lead_letter", "wall"):  # alone they are unknown words
+            if i + 1 < len(items):
+                items[i + 1] = items[i + 1]._replace(gap=items[i + 1].gap + items[i].gap + 1)
+            i += 1
+            continue
         elif kind == "lead":
             found = _numbered_leads(items, i)
             if found is None:
@@ -61,35 +78,62 @@ def merge_places(items: list[Item]) -> list[Item]:
             out.append(items[i])
             i += 1
         else:
-            out.append(found[0])
-            i = found[1]
+            item, i = found
+            if item.kind == "L":
+                item, i = _with_gloss(items, item, i)
+            out.append(item)
     return out
+
+
+def _with_gloss(items: list[Item], item: Item, i: int) -> tuple[Item, int]:
+    """``V1–V3 (anteroseptal)`` and ``anteroseptal (V1–V3)``: leads count, their territory adds none."""
+    if i + 2 >= len(items) or items[i].kind != "(" or items[i + 1].kind != "L":
+        return item, i
+    gloss, after = _leads(items, i + 1)
+    if after >= len(items) or items[after].kind != ")" or gloss.data.pure == item.data.pure:
+        return item, i
+    leads = item.data.leads if gloss.data.pure else gloss.data.leads
+    both = item.data.groups + gloss.data.groups
+    merged = Leads(leads, both, False, item.data.wall or gloss.data.wall, not leads)
+    return item._replace(data=merged, end=items[after].end), after + 1
 
 
 def _leads(items: list[Item], i: int) -> tuple[Item, int]:
     names: list[str] = []
     groups: list[str] = []
     start, end, gap = items[i].start, items[i].end, items[i].gap
-    span = False
+    span = wall = foreign = False
+    start_of_comparison = i > 0 and items[i - 1].kind == "off_comparison"  # "unlike V1, V2 shows ..."
     while True:
         data = items[i].data
-        if data in GROUPS:
+        if items[i].kind == "foreign_lead":
+            foreign = True
+            end = items[i].end
+            i += 1
+        elif data in GROUPS:
             groups.append(data)
             names += GROUPS[data]
             i += 1
             end = items[i - 1].end
-            while i < len(items) and items[i].kind == "lead":
+            wall = wall or items[i - 1].text.endswith("wall")
+            while (
+                i < len(items) and items[i].kind in ("lead", "wall") and not (items[i].gap and items[i].kind == "wall")
+            ):
+                wall = wall or items[i].kind == "wall"
                 end = items[i].end
                 i += 1
         else:
+            data = data or _LETTERS[items[i].text]
             names += _between(names[-1], data) if span and names else (data,)
             end = items[i].end
             i += 1
         i, end = _span_digits(items, i, end, names)
         step = _next_lead(items, i, groups, len(names))
-        if step is None:
+        if step is None or (start_of_comparison and items[i].kind == ","):
             break
-        if groups and step[0] == i and items[i].data not in GROUPS:  # "in the inferior leads II and III"
+        if (
+            groups and step[0] == i and items[i].data not in GROUPS and items[i].kind == "L"
+        ):  # "in the inferior leads II and III"
             names, groups = [], []
         i, span = step
     excluded, after = _exception(items, i)
@@ -98,7 +142,7 @@ def _leads(items: list[Item], i: int) -> tuple[Item, int]:
         end, i = items[after - 1].end, after
     unique = tuple(dict.fromkeys(names))
     pure = bool(groups) and set(unique) == {lead for g in groups for lead in GROUPS[g]} - set(excluded)
-    return Item("L", Leads(unique, tuple(groups), pure), start, end, gap), i
+    return Item("L", Leads(unique, tuple(groups), pure, wall, foreign or not unique), start, end, gap), i
 
 
 def _between(first: str, last: str) -> tuple[str, ...]:
@@ -143,7 +187,7 @@ def _next_lead(items: list[Item], i: int, groups: list[str], count: int) -> tupl
     if j < len(items) and items[j].kind == "to" and not items[j].gap:
         if j + 1 < len(items) and items[j + 1].kind == "lead":
             j += 1
-        if j + 1 < len(items) and items[j + 1].kind == "L" and items[j + 1].data not in GROUPS:
+        if j + 1 < len(items) and _is_lead(items[j + 1]) and items[j + 1].data not in GROUPS:
             return j + 1, True
         return None
     dash = j < len(items) and items[j].kind == "-"
@@ -151,7 +195,7 @@ def _next_lead(items: list[Item], i: int, groups: list[str], count: int) -> tupl
         j += 1
     while j < len(items) and items[j].kind == "lead":
         j += 1
-    if j >= len(items) or items[j].kind != "L" or items[j].gap:
+    if j >= len(items) or items[j].gap or not (_is_lead(items[j]) or (items[j].kind == "lead_letter" and j > i)):
         return None
     if j == i and groups and items[j].data not in GROUPS:
         return j, False
@@ -166,9 +210,15 @@ def _next_lead(items: list[Item], i: int, groups: list[str], count: int) -> tupl
     return j, dash and items[j].data not in GROUPS
 
 
+def _is_lead(item: Item) -> bool:
+    return item.kind in ("L", "foreign_lead")
+
+
 def _exception(items: list[Item], i: int) -> tuple[tuple[str, ...], int]:
     """``all leads but aVR``: the leads taken out and the index after them."""
     if i < len(items) and items[i].kind == ",":
+        i += 1
+    if i + 2 < len(items) and items[i].kind == "(" and items[i + 1].kind == "except":  # "all leads (except aVR)"
         i += 1
     if i + 1 >= len(items) or items[i].kind not in ("except", "but", "no_pre_one", "no_pre"):
         return (), i
@@ -180,7 +230,21 @@ def _exception(items: list[Item], i: int) -> tuple[tuple[str, ...], int]:
     inner, after = _leads(items, j)
     if items[i].kind == "but" and after < len(items) and items[after].kind in ("Q", "is", "M"):
         return (), i
+    if after < len(items) and items[after].kind == ")" and items[i - 1].kind == "(":
+        after += 1
     return inner.data.leads, after
+
+
+def _leading_exception(items: list[Item], i: int) -> tuple[Item, int] | None:
+    """``except for V6 all precordial leads``; None where no leads follow."""
+    inner, after = _leads(items, i + 1)
+    if after < len(items) and items[after].kind == ",":
+        after += 1
+    if after >= len(items) or items[after].kind != "L":
+        return None
+    outer, end = _leads(items, after)
+    kept = tuple(lead for lead in outer.data.leads if lead not in inner.data.leads)
+    return outer._replace(data=outer.data._replace(leads=kept, pure=False), start=items[i].start, gap=items[i].gap), end
 
 
 def _numbered_leads(items: list[Item], i: int) -> tuple[Item, int] | None:
@@ -195,6 +259,8 @@ def _numbered_leads(items: list[Item], i: int) -> tuple[Item, int] | None:
             names.append(_LIMB_SPAN[int(item.data) - 1])
         elif item.kind == "L" and names and item.data not in GROUPS:
             names.append(item.data)
+        elif item.kind == "lead_letter" and names:
+            names.append(_LETTERS[item.text])
         elif not (names and item.kind in _JOINS):
             break
         if item.kind not in _JOINS:

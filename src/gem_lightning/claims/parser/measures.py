@@ -9,11 +9,14 @@ from gem_lightning.claims.parser.tokenize import Item
 from gem_lightning.claims.parser.units import canonical, fits
 
 
-def find_measures(items: list[Item], heads: list[Head]) -> list[Mention]:
+def find_measures(items: list[Item], heads: list[Head], series: dict[int, int]) -> list[Mention]:
     """Every number with the quantity that it measures."""
     found: list[Mention] = []
     for m, item in enumerate(items):
         if item.kind != "M":
+            continue
+        if m in series:
+            _measure_in_series(found, items, heads, m, series)
             continue
         unit = item.data[0].unit
         paired = _paired(items, heads, m)
@@ -23,12 +26,85 @@ def find_measures(items: list[Item], heads: list[Head]) -> list[Mention]:
             continue
         head = _owner(items, heads, m)
         if head is None:
-            if unit == "bpm":
+            if unit == "bpm" and not _is_atrial(items, m):
                 rates = (canonical("rate", None, v, 0) for v in item.data)
                 found.append(Mention(m, m, values=tuple(rate for rate in rates if rate is not None)))
             continue
         _measure(found, items, _shared(items, heads, head, m), m, item.data)
     return found
+
+
+def lead_series(items: list[Item]) -> dict[int, int]:
+    """Numbers that each follow their own lead, with the index of that lead: ``V1 0.5, V2 2 mm`` and ``V2: 3 mm``.
+
+    A lone pair counts only with a colon between; "in V2 3 mm" may close one statement and open the next.
+    """
+    kinds = {item.kind for item in items}
+    if not {"L", "M"} <= kinds or "+" in kinds:  # "SV1 + RV5 = 38 mm" is a sum
+        return {}
+    pairs: list[tuple[int, int, int]] = []  # lead, number, index after
+    for i, item in enumerate(items):
+        if item.kind != "L" or item.data.foreign:
+            continue
+        m = i + 1
+        bracketed = m < len(items) and items[m].kind in ("(", "of")
+        if i and items[i - 1].kind == "in" and not bracketed:
+            continue
+        if m < len(items) and bracketed and not items[m].gap:
+            m += 1
+        if m < len(items) and items[m].kind == "M" and not items[m].gap and len(items[m].data) == 1:
+            after = m + 1
+            if items[m - 1].kind == "(" and after < len(items) and items[after].kind == ")":
+                after += 1
+            pairs.append((i, m, after))
+    series: dict[int, int] = {}
+    for k, (lead, m, after) in enumerate(pairs):
+        joined = k + 1 < len(pairs) and _joins(items, after, pairs[k + 1][0])
+        follows = k > 0 and _joins(items, pairs[k - 1][2], lead)
+        if joined or follows or items[m].text == "=" or (items[m - 1].kind == "(" and _has_place(items, lead)):
+            series[m] = lead
+    return series
+
+
+def _has_place(items: list[Item], lead: int) -> bool:
+    """Other leads were named before: "anterior ST elevation, most marked in V3 (4 mm)"."""
+    earlier = [k for k in range(lead) if items[k].kind == "L"]
+    return bool(earlier) and any(items[k].kind in (",", "with", "(") for k in range(earlier[-1], lead))
+
+
+def _joins(items: list[Item], start: int, end: int) -> bool:
+    """Between two pairs stand marks only, or the quantity of the first: "V2: 3 mm ST elevation, V3: 4 mm"."""
+    between = [items[k].kind for k in range(start, end)]
+    return 0 < len(between) < 5 and all(kind in (",", "and", "/", "Q", "A", "of", "in") for kind in between)
+
+
+def _measure_in_series(
+    found: list[Mention], items: list[Item], heads: list[Head], m: int, series: dict[int, int]
+) -> None:
+    """One number of a series: its unit may stand with a later one, its quantity before or behind the first."""
+    value = items[m].data[0]
+    if value.unit is None:
+        unit = next((items[k].data[0].unit for k in sorted(series) if k > m and items[k].data[0].unit), None)
+        value = value._replace(unit=unit)
+    suits = [h for h in heads if fits(h.q, h.dim, value)]
+    before = [h for h in suits if h.i1 < m]
+    last = max(series)
+    head = before[-1] if before else next((h for h in suits if _adjoins(items, m, h) or _adjoins(items, last, h)), None)
+    if head is None:
+        return
+    head.measured = m if head.measured is None else head.measured
+    done = canonical(head.q, head.dim, value, _direction(head, m))
+    if done is not None:
+        place = items[series[m]].data
+        found.append(Mention(m, m, values=(done,), head=head, leads=place.leads, own_place=True))
+
+
+def _is_atrial(items: list[Item], m: int) -> bool:
+    """The rate is that of P, flutter or fibrillatory waves."""
+    before = next((items[k] for k in range(m - 1, -1, -1) if items[k].kind in ("Q", "F")), None)
+    if before is None:
+        return False
+    return before.data in ("p", "-") if before.kind == "Q" else "wave" in before.text
 
 
 def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple) -> None:
@@ -64,7 +140,7 @@ def _elsewhere(items: list[Item], head: Head, m: int) -> bool:
 
 
 def _direction(head: Head, m: int) -> int:
-    """Sign that the words give the number: +1 elevation or upright, -1 depression or inversion, 0 none."""
+    """Return the sign that the properties give: +1 elevation or upright, -1 depression or inversion, 0 none."""
     signs = {"elevation": 1, "depression": -1, "inverted": -1, "upright": 1}
     near = sorted((abs(a - m), signs[word]) for word, a in head.props if word in signs)
     return near[0][1] if near else 0
@@ -137,14 +213,18 @@ def _sum_of(items: list[Item], head: Head, m: int) -> str | None:
     return "cornell" if "aVL" in leads else "sokolow_lyon"
 
 
-def without_implied(mentions: list[Mention], items: list[Item]) -> list[Mention]:
+def without_implied(mentions: list[Mention], items: list[Item], series: dict[int, int]) -> list[Mention]:
     """An ST deviation that has its number is an ST level, unless the number stands in a lead of its own."""
     kept = []
     for mention in mentions:
         head = mention.head
         if head is not None and head.q == "st" and head.measured is not None and len(head.props) < 2:
+            if head.measured in series and not _has_place(items, series[head.measured]):
+                continue
             lead_between = any(items[k].kind == "L" for k in range(mention.i1 + 1, head.measured))
-            if not (lead_between and (_own_lead(items, head.measured) or _elsewhere(items, head, head.measured))):
+            if head.measured not in series and not (
+                lead_between and (_own_lead(items, head.measured) or _elsewhere(items, head, head.measured))
+            ):
                 continue
         kept.append(mention)
     return kept

@@ -1,11 +1,13 @@
-"""Items to mentions: which property belongs to which quantity, and what is said by name."""
+"""Items to mentions: properties of quantities, findings by name, infarcts with their territory."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from gem_lightning.claims.parser.heads import JOINS, Head, Mention
 from gem_lightning.claims.parser.lexicon import Lexicon
 from gem_lightning.claims.parser.locations import GROUPS, Leads
-from gem_lightning.claims.parser.measures import find_measures, without_implied
+from gem_lightning.claims.parser.measures import find_measures, lead_series, without_implied
 from gem_lightning.claims.parser.tokenize import Item
 
 _FIRM = frozenset(("elevation", "depression", "deviation"))
@@ -14,15 +16,35 @@ _FIRM = frozenset(("elevation", "depression", "deviation"))
 _NAMES_ITS_WAVE = frozenset(("ste", "std", "twi"))
 
 
-def find_mentions(items: list[Item], words: Lexicon) -> tuple[list[Mention], set[int]]:
-    """The mentions of one sentence in order, and the indices of lead items that an infarct used up."""
+class Found(NamedTuple):
+    """What a sentence mentions.
+
+    Attributes:
+        mentions: In order.
+        used: Indices of lead items that name an infarct's territory or belong to one number each.
+        uncoded: (start, end) of properties of a wave that no code stands for.
+    """
+
+    mentions: list[Mention]
+    used: set[int]
+    uncoded: list[tuple[int, int]]
+
+
+def find_mentions(items: list[Item], words: Lexicon) -> Found:
+    """Find the mentions of one sentence."""
     heads = _heads(items, words)
     mentions, used = _named(items, words)
-    mentions += _properties(items, heads, words)
-    measures = find_measures(items, heads)
-    mentions = without_implied(mentions, items) + measures + _bare(items, heads)
-    mentions.sort(key=lambda m: (m.i0, m.i1))
-    return mentions, used
+    uncoded: list[tuple[int, int]] = []
+    mentions += _properties(items, heads, words, uncoded)
+    if any(item.kind == "M" for item in items):
+        series = lead_series(items)
+        measures = find_measures(items, heads, series)
+        mentions = without_implied(mentions, items, series) + measures
+        used |= set(series.values())
+    mentions += _bare(items, heads)
+    if len(mentions) > 1:
+        mentions.sort(key=lambda m: (m.i0, m.i1))
+    return Found(mentions, used, uncoded)
 
 
 def _heads(items: list[Item], words: Lexicon) -> list[Head]:
@@ -32,29 +54,43 @@ def _heads(items: list[Item], words: Lexicon) -> list[Head]:
             if item.data == "voltage" and heads and heads[-1].i1 == i - 1 and heads[-1].q in "pqrst":
                 heads[-1].i1, heads[-1].dim = i, "amplitude"
                 continue
+            if item.data in _AXIS_OF and any(h.q == "axes" for h in heads) and _bare_number(items, i + 1):
+                heads.append(Head(_AXIS_OF[item.data], i, i))
+                continue
             dim = items[i - 2].data if i > 1 and items[i - 1].kind == "of" and items[i - 2].kind == "D" else None
             heads.append(Head(item.data, i, i, dim))
         elif item.kind == "D" and heads and heads[-1].i1 == i - 1 and not heads[-1].implied:
             heads[-1].i1, heads[-1].dim = i, item.data
-        elif item.kind == "F":
+        elif item.kind == "F" and "wave" not in item.text:  # flutter waves have a rate of their own
             q = next((words.implied[code] for code in item.data if code in words.implied), None)
             if q is not None:
                 heads.append(Head(q, i, i, implied=True))
     return heads
 
 
+_AXIS_OF = {"p": "axis_p", "qrs": "axis_qrs", "t": "axis_t"}  # "axes P 45 QRS 12 T 30"
+
+
+def _bare_number(items: list[Item], i: int) -> bool:
+    return i < len(items) and items[i].kind == "M" and items[i].data[0].unit in (None, "deg")
+
+
 def _named(items: list[Item], words: Lexicon) -> tuple[list[Mention], set[int]]:
-    """Complete findings, and infarcts with the territory that stands beside them."""
+    """Complete findings, and infarcts with the territory that stands next to them."""
     mentions: list[Mention] = []
     used: set[int] = set()
     for i, item in enumerate(items):
         if item.kind == "F":
             mentions.append(Mention(i, i, codes=item.data))
+            if item.data == ("ischaemia",) and (place := _territory(items, i)) is not None:
+                used.add(place)
+                mentions[-1] = Mention(min(place, i), max(place, i), codes=item.data, leads=items[place].data.leads)
             if "pvc" in item.data and any(other.kind == "alternate" for other in items):
                 mentions.append(Mention(i, i, codes=("bigeminy",)))
         elif item.kind == "I":
             place = _territory(items, i)
             if place is None:
+                mentions.append(Mention(i, i, codes=("mi",)))
                 continue
             used.add(place)
             codes = [code for group in _groups(items[place].data) for code in words.territories.get(group, ())]
@@ -85,7 +121,7 @@ def _groups(leads: Leads) -> tuple[str, ...]:
     return tuple(same[:1])
 
 
-def _properties(items: list[Item], heads: list[Head], words: Lexicon) -> list[Mention]:
+def _properties(items: list[Item], heads: list[Head], words: Lexicon, uncoded: list[tuple[int, int]]) -> list[Mention]:
     mentions: list[Mention] = []
     for a, item in enumerate(items):
         if item.kind != "A":
@@ -101,9 +137,13 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon) -> list[Me
             heads.append(targets[0])
             heads.sort(key=lambda h: h.i0)
         for head in targets:
+            if head.q == "axis" and any(items[k].kind == "change" for k in range(head.i1 + 1, a)):
+                continue  # "the axis has shifted to the right": a change, no value
             word = next(w for w in item.data if w in words.meanings[head.q])
             head.props.append((word, a))
             codes = tuple(words.meanings[head.q][word])
+            if not codes and word in words.uncoded.get(head.q, ()):
+                uncoded.append((items[min(head.i0, a)].start, items[max(head.i1, a)].end))
             if codes:
                 i0, i1 = (min(head.i0, a), max(head.i1, a)) if near else (a, a)
                 mentions.append(Mention(i0, i1, codes=codes, head=head))
@@ -124,7 +164,7 @@ def _suits(head: Head, item: Item, words: Lexicon) -> bool:
 
 
 def _target(items: list[Item], heads: list[Head], a: int, words: Lexicon) -> tuple[list[Head], bool] | None:
-    """The heads that the property at ``a`` speaks of, and whether it stands beside them."""
+    """The heads that the property at ``a`` speaks of, and whether it stands next to them."""
     item = items[a]
     before = [h for h in heads if h.i1 < a]
     nearest = next((h for h in reversed(before) if not h.implied), None)
@@ -192,6 +232,8 @@ def _copula(items: list[Item], head: Head, a: int) -> bool:
 def _following(items: list[Item], heads: list[Head], a: int, words: Lexicon) -> Head | None:
     """The head right after the property, over further properties ("inverted or flat T waves")."""
     j = a + 1
+    if not a and j < len(items) and items[j].kind == "is":  # "depressed are the ST segments in V5"
+        j += 1
     while j < len(items) and items[j].kind in ("A", "or", "and", ",", "/", "of", "L") and j < a + 5:
         if items[j].kind == "L" and not items[j].data.pure:
             return None
@@ -250,7 +292,7 @@ def _with_followers(items: list[Item], heads: list[Head], head: Head, a: int, wo
 
 
 def _bare(items: list[Item], heads: list[Head]) -> list[Mention]:
-    """P waves and Q waves of which nothing more is said: their denial, or a pathological Q."""
+    """P waves and Q waves without a property or number: their denial, or a pathological Q."""
     found = []
     for head in heads:
         if head.props or head.measured is not None or head.implied or head.dim is not None:

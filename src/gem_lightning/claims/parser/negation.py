@@ -1,7 +1,8 @@
-"""Polarity and certainty: how far a denial, a hedge or a context that claims nothing reaches."""
+"""Polarity and certainty: how far a denial or a hedge reaches."""
 
 from __future__ import annotations
 
+from gem_lightning.claims.parser.contexts import CLAUSE, apply_contexts
 from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
 
@@ -14,29 +15,79 @@ _FAMILIES = (
     frozenset(("atrial_fibrillation", "atrial_flutter")),
     frozenset(("av_block_1", "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3")),
 )
-_CLAUSE = frozenset((",", "but", "(", ")", "with", "off_comparison"))
 
 
-def apply_scope(items: list[Item], mentions: list[Mention], question: bool) -> None:
-    """Mark mentions as negated, uncertain or dropped, in place."""
-    if question and (not items or items[0].kind in ("is", "off_condition")):
+#: Kinds that answer the question before them.
+_ANSWERS = frozenset(
+    ("answer_yes", "answer_no", "answer_open", "no_pre", "no_post", "A", "may_pre", "may_unlikely_pre", "may_post")
+)
+
+
+#: Beginnings of the kinds that deny, hedge or answer; a sentence without one is as it stands.
+_POLARITY = ("no_", "may_", "answer_", "?")
+
+
+def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail: int = 0) -> None:
+    """Mark mentions as negated, uncertain or dropped, in place.
+
+    Args:
+        items: The sentence.
+        mentions: Its mentions in order, with places.
+        question: It is a question that nothing answers.
+        tail: Unknown words after the last item.
+    """
+    if question:
         for mention in mentions:
             mention.dropped = True
         return
-    _forward(items, mentions)
-    _backward(items, mentions)
-    _contexts(items, mentions)
+    kinds = {item.kind for item in items}
+    if any(kind.startswith(_POLARITY) for kind in kinds) or any(
+        item.kind == "A" and ("absent" in item.data or item.text == "negative") for item in items
+    ):
+        _forward(items, mentions, tail)
+        _backward(items, mentions, tail)
+    apply_contexts(items, mentions)
+    for i, item in enumerate(items):
+        if item.kind == "no_flip_post":  # "the claim that LBBB is present is wrong"
+            for mention in mentions:
+                if mention.i1 < i:
+                    mention.negated = not mention.negated
+        if item.kind == "no_flip":  # "it is wrong to say that ... is missing"
+            for mention in mentions:
+                if mention.i0 > i:
+                    mention.negated = not mention.negated
+
+
+#: Verbs of a new statement; "suggestive of", "consistent with" belong to the one before ("no Q waves suggestive of").
+_VERBS = frozenset(
+    (
+        "suggests",
+        "suggest",
+        "suggesting",
+        "points",
+        "pointing",
+        "raises",
+        "raise",
+        "favors",
+        "favours",
+        "supports",
+        "which",
+        "could",
+        "may",
+        "might",
+    )
+)
 
 
 class _State:
-    __slots__ = ("far", "hedged", "listed", "negated", "one", "seen")
+    __slots__ = ("far", "fixed", "hedged", "listed", "negated", "one", "seen")
 
     def __init__(self) -> None:
-        self.negated = self.hedged = self.far = self.one = self.listed = False
+        self.negated = self.hedged = self.far = self.fixed = self.one = self.listed = False
         self.seen: Mention | None = None
 
 
-def _forward(items: list[Item], mentions: list[Mention]) -> None:
+def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
     """Walk the sentence with a state that denials and hedges open and clause ends close."""
     starts: dict[int, list[Mention]] = {}
     for mention in mentions:
@@ -48,16 +99,25 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
             state.negated, state.one, state.seen = True, False, None
         elif kind == "no_pre_one":
             state.negated, state.one, state.seen = True, True, None
-        elif (kind == "may_pre" and not _is_postposed(items, i, mentions)) or (
+        elif kind == "no_gone" and not any(m.i1 < i for m in mentions):  # "no longer seen are"
+            state.negated, state.seen = True, None
+        elif kind == "no_replaces":
+            state = _State()
+            state.negated = state.one = True
+        elif kind == "no_replaced":
+            state = _State()
+        elif (kind == "may_pre" and not _is_postposed(items, i, mentions, tail)) or (
             kind == "?" and i + 1 < len(items) and _prefixes(items, i)
         ):
             state.hedged, state.seen = True, None
         elif kind == "may_pre_far":
+            if state.seen is not None and item.text.split()[0] in _VERBS:
+                state = _State()  # "the lack of P waves suggests ..."
             state.hedged, state.far, state.seen = True, True, None
         elif kind == "may_post" and not any(m.i1 < i for m in mentions):  # "it is possible that"
             state.hedged, state.seen = True, None
         elif (kind == "may_unlikely_post" and not any(m.i1 < i for m in mentions)) or (
-            kind == "may_unlikely_pre" and not _is_postposed(items, i, mentions)
+            kind == "may_unlikely_pre" and not _is_postposed(items, i, mentions, tail)
         ):
             state.hedged = state.negated = True
             state.seen = None
@@ -69,9 +129,14 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
             state = _State()
         elif kind == ")":
             state = stack.pop() if stack else _State()
+        elif kind == "equals" and i and all(_sets_polarity(item) for item in items[:i]):
+            state.fixed = True  # "Absent: LVH, RVH"
+        elif kind == "with" and i and items[i - 1].kind == "may_pre":  # "perhaps with LVH", "possibly due to"
+            state = _State()
+            state.hedged = True
         elif kind in ("but", "with", "equals", "off_now"):
             state = _State()
-        elif kind in (",", "and", "is", "-") and state.seen is not None:
+        elif kind in (",", "and", "is", "-") and state.seen is not None and not state.fixed:
             state = _step(items, i, state, mentions)
         for mention in starts.get(i, ()):
             mention.negated |= state.negated
@@ -81,6 +146,10 @@ def _forward(items: list[Item], mentions: list[Mention]) -> None:
                 state.seen = mention
             if state.one:
                 state.negated = state.one = False
+
+
+def _sets_polarity(item: Item) -> bool:
+    return item.kind.startswith(("no_", "may_")) or item.kind == "in" or (item.kind == "A" and "absent" in item.data)
 
 
 def _anchor(items: list[Item], mention: Mention) -> int:
@@ -94,9 +163,14 @@ def _anchor(items: list[Item], mention: Mention) -> int:
     return mention.i0
 
 
-def _is_postposed(items: list[Item], i: int, mentions: list[Mention]) -> bool:
+def _is_postposed(items: list[Item], i: int, mentions: list[Mention], tail: int) -> bool:
     """``LVH is likely.``: the hedge closes its clause and a mention stands before it."""
-    return _closes(items, i) and any(m.i1 < i for m in mentions)
+    opens_cause = (
+        i
+        and items[i - 1].kind == ","
+        and ((i + 1 == len(items) and tail) or (items[i + 1 : i + 2] and items[i + 1].kind in ("in", "with")))
+    )
+    return _closes(items, i) and not opens_cause and any(m.i1 < i for m in mentions)  # ", perhaps from obesity"
 
 
 def _closes(items: list[Item], i: int) -> bool:
@@ -105,6 +179,8 @@ def _closes(items: list[Item], i: int) -> bool:
 
 def _prefixes(items: list[Item], i: int) -> bool:
     """``?LVH``: the mark touches what follows, or opens the sentence or a list item."""
+    if items[i + 1].kind == ")":
+        return False
     return items[i + 1].start == items[i].end or (i == 0 or items[i - 1].kind in (",", "(", "/", "equals"))
 
 
@@ -159,7 +235,7 @@ def _list_goes_on(items: list[Item], i: int, mentions: list[Mention]) -> bool:
 
 
 def _plain_list(items: list[Item], i: int, k: int, mentions: list[Mention]) -> bool:
-    """ "No A, B and C" of abnormal findings by name, with no place and nothing said of them."""
+    """ "No A, B and C" of abnormal findings by name, with no place and no property."""
     before = [m for m in mentions if i < m.i0 < k]
     after = [m for m in mentions if m.i0 > k]
     named = all(m.head is None and not m.values and not m.leads for m in before)
@@ -171,13 +247,25 @@ def _closes_list(items: list[Item], mention: Mention) -> bool:
     return mention.head is None and not mention.values and not mention.leads and mention.i1 == len(items) - 1
 
 
-def _backward(items: list[Item], mentions: list[Mention]) -> None:
+def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
     """Denials and hedges that follow what they speak of."""
     for i, item in enumerate(items):
         kind = item.kind
         if kind in ("no_post", "may_post", "may_unlikely_post"):
             pass
-        elif kind in ("may_pre", "may_unlikely_pre") and _is_postposed(items, i, mentions):
+        elif kind in ("no_gone", "no_replaced", "answer_no") or (kind == "A" and _answers_negative(items, i)):
+            kind = "no_post"
+        elif kind == "answer_open":
+            for mention in _before(items, mentions, i):
+                mention.dropped = True
+            continue
+        elif kind == "may_denied_claim":
+            for mention in _before(items, mentions, i):
+                mention.negated, mention.uncertain = False, True
+            continue
+        elif kind == "?" and i + 1 < len(items) and items[i + 1].kind in _ANSWERS and items[i + 1].start > items[i].end:
+            continue
+        elif kind in ("may_pre", "may_unlikely_pre") and _is_postposed(items, i, mentions, tail):
             kind = "may_post" if kind == "may_pre" else "may_unlikely_post"
         elif kind == "?" and not (i + 1 < len(items) and _prefixes(items, i)):
             kind = "may_post"
@@ -199,10 +287,17 @@ def _backward(items: list[Item], mentions: list[Mention]) -> None:
             mention.uncertain = mention.uncertain or kind in ("may_post", "may_unlikely_post")
 
 
+def _answers_negative(items: list[Item], i: int) -> bool:
+    """``LVH: negative``."""
+    return i > 1 and items[i].text == "negative" and items[i - 1].kind == "equals" and items[i - 2].kind == "F"
+
+
 def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]:
     """The mention before ``i`` in its clause and those joined with it."""
     found: list[Mention] = []
     for mention in reversed([m for m in mentions if m.i1 < i]):
+        if found and _predicates(items, mention):
+            break
         last = found[-1].i0 if found else i
         between = [items[k].kind for k in range(mention.i1 + 1, last)]
         if not found:
@@ -216,89 +311,13 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
     return found
 
 
-def _contexts(items: list[Item], mentions: list[Mention]) -> None:
-    """Drop what is recalled, conditional, a norm, advice, unmeasurable or the reason for the test."""
-    for i, item in enumerate(items):
-        if not item.kind.startswith("off_") or item.kind == "off_now":
-            continue
-        start, end = _clause(items, i)
-        name = item.kind
-        if name == "off_comparison":
-            start = i
-            end = next((k for k in range(i, len(items)) if items[k].kind in (",", "but", ")", "off_now")), len(items))
-        if name == "off_heading":
-            reach = (i, len(items)) if i == 0 and len(items) > 1 and items[1].kind == "equals" else None
-        elif name == "off_condition":
-            reach = (start if items[i].text == "would" else i, len(items))
-        elif name == "off_norm":
-            reach = (start, end if items[start - 1].kind == "(" and start else len(items))
-        elif name == "off_limit":
-            reach = _limit(items, i, start, end, mentions)
-        elif name == "off_advice":
-            reach = (i, len(items))
-        elif name == "off_unmeasured":
-            reach = (start, i)
-        else:
-            reach = _recalled(items, i, start, end, mentions)
-        if reach is not None:
-            for mention in mentions:
-                if reach[0] <= _place(mention) < reach[1]:
-                    mention.dropped = True
-    _norms(items, mentions)
-
-
-def _limit(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int]:
-    """Reach of "the upper limit of 200 ms": what follows it, and before it only what it is said to be."""
-    if i + 1 < len(items) and items[i + 1].kind == "equals":
-        return start, len(items)
-    said = i > start and items[i - 1].kind == "is"
-    ranged = any(m.values and m.values[0][1] is None and start <= m.i1 < i for m in mentions)
-    return (start if said or ranged else i), end
-
-
-def _place(mention: Mention) -> int:
-    """The item that carries the statement: its number, or the end of its words."""
-    return mention.i1
-
-
-def _clause(items: list[Item], i: int) -> tuple[int, int]:
-    """First and past-the-last item of the clause around ``i``."""
-    start, end = i, i + 1
-    while start > 0 and items[start - 1].kind not in _CLAUSE and items[start].kind != "off_comparison":
-        start -= 1
-    while end < len(items) and items[end].kind not in (*_CLAUSE, "off_now"):
-        end += 1
-    return start, end
-
-
-def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Mention]) -> tuple[int, int] | None:
-    """Reach of a look back; "prior infarct" is an old infarct, and a comparison leaves what stands before it."""
-    if any(m.i0 <= i + 1 <= m.i1 and any(code.startswith("mi_") for code in m.codes) for m in mentions):
-        return None
-    inside = [m for m in mentions if start <= _place(m) < end]
-    after = [m for m in inside if m.i0 > i]
-    if after and any(m.i1 < i for m in inside):
-        return i, end
-    if not inside and start == 0 and end < len(items) and items[0].kind == "in":
-        return start, _clause(items, end + 1)[1] if end + 1 < len(items) else len(items)
-    return start, end
-
-
-def _norms(items: list[Item], mentions: list[Mention]) -> None:
-    """``The normal PR is 120-200 ms`` and ``(normal 120-200 ms)`` state a norm, not a finding."""
-    for i, item in enumerate(items):
-        if item.kind != "A" or item.data[0] != "normal":
-            continue
-        j = i + 1
-        while j < len(items) and items[j].kind in ("Q", "D", "is", "equals", "of", "in"):
-            j += 1
-        if j >= len(items) or items[j].kind != "M":
-            continue
-        ranged = items[j].data[0].value is None
-        between = [items[k].kind for k in range(i + 1, j)]
-        in_brackets = i > 0 and items[i - 1].kind == "(" and "Q" not in between
-        defines = ranged and ("is" in between or "equals" in between or not between)
-        if in_brackets or defines:
-            for mention in mentions:
-                if i <= _place(mention) <= j or mention.i0 <= i <= mention.i1:
-                    mention.dropped = True
+def _predicates(items: list[Item], mention: Mention) -> bool:
+    """The mention closes a statement of its own: "the rhythm is irregular and P waves are absent"."""
+    if any(f" {verb} " in items[mention.i0].text for verb in ("is", "are")):
+        return True
+    for k in range(mention.i1, -1, -1):
+        if items[k].kind == "is":
+            return True
+        if items[k].kind in CLAUSE or (items[k].kind == "and" and k < mention.i0):
+            return False
+    return False

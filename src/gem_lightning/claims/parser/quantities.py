@@ -44,6 +44,10 @@ def merge_numbers(items: list[Item]) -> list[Item]:
     return out
 
 
+#: Kinds that numbers are made of, or that mean nothing without one.
+NUMERIC = frozenset(
+    ("N", "numeral", "half", "low", "high", "from", "between", *_EITHER, "approx", "U", "minus", "plusminus")
+) | {"after_low", "after_high"}
 _STARTS = frozenset(
     ("N", "numeral", "half", "low", "high", *_EITHER, "approx", "between", "from", "minus", "-", "+", "equals", "A")
 )
@@ -66,7 +70,7 @@ def _measure(items: list[Item], i: int, out: list[Item]) -> tuple[Item | None, i
         return _three(items, i, value)
     ranged = _range(items, i, value, pair)
     if ranged is not None:
-        changed = pair == "from" and out and (out[-1].kind == "change" or "prolonged" in (out[-1].data or ()))
+        changed = pair == "from" and bool(out) and out[-1].kind == "change"
         values, i = [ranged[0]], ranged[1]
         if changed:  # "increased from 160 to 200": only the second is the present value
             values = [values[0]._replace(value=ranged[2], low=None, high=None)]
@@ -82,8 +86,9 @@ def _measure(items: list[Item], i: int, out: list[Item]) -> tuple[Item | None, i
         ]
     if values[0].unit == "-":
         return None, i
+    named = "=" if opener.kind == "equals" else ""  # "V2: 3 mm": the number belongs to what stands before the colon
     start = opener.start if opener.kind in ("low", "high", "between", "from", *_EITHER) else value.start
-    return Item("M", values, start, values[-1].end, gap), i
+    return Item("M", values, start, values[-1].end, gap, named), i
 
 
 def _three(items: list[Item], i: int, first: Value) -> tuple[Item, int]:
@@ -109,7 +114,7 @@ def _signed(items: list[Item], i: int) -> bool:
 
 
 def _prefix(items: list[Item], i: int) -> tuple[str | None, str | None, int]:
-    """Bound, range opener and index after the words before a number."""
+    """Bound, range opener and index before a number."""
     bound = pair = None
     while i < len(items):
         kind = items[i].kind

@@ -1,4 +1,4 @@
-"""Text to items: sentences, and in each the words of the lexicon, numbers and punctuation, with their places."""
+"""Text to items: sentences, and in each phrases of the lexicon, numbers and punctuation, with their places."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from gem_lightning.claims.parser.lexicon import END, SPELLING, TOKEN, Entry, Lex
 
 #: Words of one sentence beyond which it is no clinical sentence; it is skipped.
 MAX_TOKENS = 1_500
-_WRAPPED_LINE = 60
 
 _SENTENCE_END = re.compile(r"[.;!?\n](?:(?<=\.)(?=\s|$|[A-Z\"')])|(?<=[;!\n])|(?<=\?)(?=\s|$))")
 _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|vs|ca|approx|incl|resp|max|min|vent|Dr|freq))$", re.IGNORECASE)
@@ -30,7 +29,7 @@ class Item(NamedTuple):
         start: First character, in the sentence.
         end: One past the last character.
         gap: Words skipped between the item before and this one.
-        text: The words or digits themselves, in lower case; empty for what is merged from several items.
+        text: As written, in lower case; empty for what is merged from several items.
     """
 
     kind: str
@@ -42,17 +41,14 @@ class Item(NamedTuple):
 
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:
-    """(start, text) of each sentence; ``;``, line ends and question marks end one, a wrapped line does not."""
+    """(start, text) of each sentence; a question that is answered at once ends with its answer."""
     start = 0
     for match in _SENTENCE_END.finditer(text):
         end = match.end()
-        mark = text[end - 1]
-        if mark == "\n" and _is_wrapped(text, start, end - 1):
+        if end <= start or _goes_on(text, start, end):
             continue
-        if mark == "." and text[end - 2 : end - 1].isalpha() and _SHORT_FORM.search(text, max(0, end - 8), end - 1):
-            continue
-        if mark == "?" and not (end > 1 and (text[end - 2].isalnum() or text[end - 2] == ")")):
-            continue
+        if text[end - 1] == "?" and (answer := _ANSWER.match(text, end)) is not None:
+            end = answer.end()
         if end - start > 1:
             yield start, text[start:end]
         start = end
@@ -60,33 +56,87 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
         yield start, text[start:]
 
 
+#: "Q waves? None." A lone answer belongs to its question.
+_ANSWER = re.compile(
+    r"\s*(?:yes|no|none|nil|absent|present|negative|positive|not (?:seen|present|excluded)"
+    r"|(?:un)?likely|possibl[ey]|probabl[ey])\s*(?:[.!,;\n]|$)",
+    re.IGNORECASE,
+)
+#: "V2: 3 mm ST elevation; V3: 4 mm" and "it was 92 ms; now it is 134 ms": a number of the quantity before.
+_NEXT_NUMBER = re.compile(
+    r"\s*(?:it )?now (?:it )?(?:is|measures|reads|stands at) \d"
+    r"|\s*(?:lead )?(?:I{1,3}|aV[RLF]|V[1-6])\s*[:=]?\s*[-+−]?\d+(?:\.\d+)?\s*(?:mm|mV)\b",
+    re.IGNORECASE,
+)
+_INITIALS = re.compile(r"(?:^|[^A-Za-z])(?:[A-Za-z]\.)+$")
+_FIRST_INITIAL = re.compile(r"[A-Z]\.")
 _CONNECTS = re.compile(
     r"(?:,|\b(?:in|and|of|or|the|to|with|lead|leads|no|than|about|is|are|at|from))\s*$", re.IGNORECASE
 )
+_ANSWERED = re.compile(r"[:?=]\s*no\s*$", re.IGNORECASE)
+_NEW_ENTRY = re.compile(r"(?:aV[RLF]\b|[a-z][\w ]{0,24}[:=])")
+
+
+def _goes_on(text: str, start: int, end: int) -> bool:
+    """The mark before ``end`` ends no sentence."""
+    mark = text[end - 1]
+    if mark == "\n":
+        return _is_wrapped(text, start, end - 1)
+    if mark == ";":
+        return _NEXT_NUMBER.match(text, end) is not None
+    if mark == "?":
+        return not (end > 1 and (text[end - 2].isalnum() or text[end - 2] == ")"))
+    if mark == "." and text[end - 2 : end - 1].isalpha():
+        if _SHORT_FORM.search(text, max(0, end - 8), end - 1):
+            return True
+        initials = _INITIALS.search(text, max(start, end - 8), end)
+        if initials is not None:  # "M.I. of the inferior wall"
+            following = text[end : end + 3].lstrip()
+            return _FIRST_INITIAL.match(text, end) is not None or (
+                initials.group().count(".") > 1 and following[:1].islower()
+            )
+    return False
 
 
 def _is_wrapped(text: str, start: int, newline: int) -> bool:
-    """A line end inside a sentence: the line leaves something open, or is long and the next begins in lower case."""
+    """A line end inside a sentence: the line leaves something open, or the next one begins in lower case."""
     line = max(start, text.rfind("\n", start, newline) + 1)
     after = text[newline + 1 : newline + 40].lstrip(" \t")
-    if not after or after[0] in "\n-*•":
+    if not after or after[0] in "\n-*•" or text[line:newline].rstrip().endswith(":"):
         return False
     if _CONNECTS.search(text, max(line, newline - 12), newline):
-        return True
-    return newline - line >= _WRAPPED_LINE and after[0].islower()
+        return _ANSWERED.search(text, max(line, newline - 12), newline) is None
+    return after[0].islower() and bool(text[line:newline].strip()) and not _NEW_ENTRY.match(after)
 
 
-def scan(sentence: str, words: Lexicon) -> list[Item]:
-    """The items of one sentence; unknown words are left out and counted."""
-    plain = sentence.translate(SPELLING)
+class Scan(NamedTuple):
+    """One sentence as items.
+
+    Attributes:
+        items: What the grammar reads.
+        clinical: Clinical terms without a code and leads beyond the twelve, as (start, end).
+        tokens: Words, numbers and marks in lower case.
+        tail: Unknown words after the last item.
+    """
+
+    items: list[Item]
+    clinical: list[tuple[int, int]]
+    tokens: list[str]
+    tail: int
+
+
+def scan(sentence: str, words: Lexicon) -> Scan:
+    """Find the items of one sentence; unknown words are left out and counted."""
+    plain = sentence if sentence.isascii() else sentence.translate(SPELLING)
     lower = plain.lower()
     if len(lower) != len(plain):  # some capitals grow in lower case: keep places right
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in plain)
-    spans = [match.span() for match in TOKEN.finditer(lower) if not match.group().isspace()]
+    spans = [match.span() for match in TOKEN.finditer(lower)]
     if len(spans) > MAX_TOKENS:
-        return []
+        return Scan([], [], [], 0)
     tokens = [lower[a:b] for a, b in spans]
     items: list[Item] = []
+    clinical: list[tuple[int, int]] = []
     gap, i, count = 0, 0, len(tokens)
     while i < count:
         token = tokens[i]
@@ -98,6 +148,12 @@ def scan(sentence: str, words: Lexicon) -> list[Item]:
             if entry is not None and token == "i" and after == i + 1 and not _is_lead_one(tokens, i, words):
                 entry = None
             if entry is not None:
+                if entry.kind == "foreign_lead":
+                    clinical.append((spans[i][0], spans[after - 1][1]))
+                elif entry.kind == "clinical":
+                    clinical.append((spans[i][0], spans[after - 1][1]))
+                    gap, i = gap + after - i, after
+                    continue
                 if entry.kind == "fused":
                     a, b = spans[i]
                     items += [
@@ -115,13 +171,18 @@ def scan(sentence: str, words: Lexicon) -> list[Item]:
             if len(token) < 9 and token.replace(".", "", 1).isdecimal():
                 items.append(Item("N", float(token), *spans[i], gap, token))
                 gap = 0
-        elif (mark := _MARKS.get(token[0])) is not None and (len(token) == 1 or token[0] == "-"):
-            items.append(Item(mark, None, *spans[i], gap))
+        elif token == ";" and i + 1 < count:
+            items.append(Item(",", None, *spans[i], gap))
             gap = 0
-        else:
+        elif (mark := _MARKS.get(token[0])) is not None and (len(token) == 1 or token[0] == "-"):
+            items.append(Item(mark, None, *spans[i], gap, token if mark == "(" else ""))
+            gap = 0
+        elif i + 1 < count or token[0].isalpha():  # the mark at the end is no unknown word
             gap += 1
+            if words.is_clinical(token):
+                clinical.append(spans[i])
         i += 1
-    return items
+    return Scan(items, clinical, tokens, gap)
 
 
 def _longest(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> tuple[Any, int]:
@@ -134,6 +195,9 @@ def _longest(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) ->
             if token == "-":
                 i += 1
                 continue
+            if token == "(" and (skipped := _over_gloss(node, tokens, i, words)):  # "atrioventricular (AV) block"
+                i = skipped
+                continue
             step = node.get(words.correct(token)) if len(token) > 3 else None
             if step is None:
                 break
@@ -142,6 +206,21 @@ def _longest(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) ->
         if END in node:
             entry, after = node[END], i
     return entry, after
+
+
+def _over_gloss(node: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> int | None:
+    """Index after a short bracket inside a phrase, or of its first word where the phrase goes on there."""
+    close = next((k for k in range(i + 2, min(i + 4, len(tokens))) if tokens[k] == ")"), None)
+    if close is None or close + 1 >= len(tokens):
+        return None
+    following = tokens[close + 1]
+    inner: dict[str, Any] | None = node
+    for token in tokens[i + 1 : close]:
+        inner = inner.get(token) if inner else None
+    if inner is not None and following in inner:  # "right bundle (branch) block"
+        tokens[i] = tokens[close] = "-"
+        return i + 1
+    return close + 1 if following in node or words.correct(following) in node else None
 
 
 def _is_wave_letter(letter: str, tokens: list[str], i: int) -> bool:
@@ -157,7 +236,7 @@ def _is_wave_letter(letter: str, tokens: list[str], i: int) -> bool:
 
 
 def _is_lead_one(tokens: list[str], i: int, words: Lexicon) -> bool:
-    """``I`` is the lead, not the pronoun: beside another lead, after "lead" or "in", or before a comma or the end."""
+    """``I`` is the lead, not the pronoun: next to another lead, after "lead" or "in", or before a comma or the end."""
     before = tokens[i - 1] if i else ""
     after = tokens[i + 1] if i + 1 < len(tokens) else ""
     if before in ("lead", "leads", "in", "and", "/", "(", "over", "of", ",", "-", "derivation"):

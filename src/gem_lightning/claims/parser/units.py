@@ -28,7 +28,7 @@ def fits(q: str, dim: str | None, value: Value) -> bool:
         if unit is None:
             return False
         return unit in _TO_MS or unit in _TO_MV
-    if q == "st" or q in _SUMS:
+    if q in ("st", "qrs_amplitude") or q in _SUMS:
         return unit in _TO_MV
     if q.startswith("ax"):
         return unit == "deg" or (unit is None and size <= 270)
@@ -75,6 +75,8 @@ def _kind(q: str, dim: str | None, value: Value) -> tuple[str | None, float]:
         return q, 1.0
     if q == "st":
         return "st_level", _TO_MV[str(unit)]
+    if q == "qrs_amplitude":
+        return q, _TO_MV[str(unit)]
     if q in _SUMS:
         return "voltage_sum", _TO_MV[str(unit)]
     if q in _WAVES:

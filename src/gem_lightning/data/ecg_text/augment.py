@@ -60,6 +60,7 @@ class BaselineWander:
             samples,
             self.fs,
             amplitudes=rng.uniform(0, self.amplitude, (batch, 3)) * chosen[:, None],
+            # three sines below 0.2 Hz: respiration and slow drift
             frequencies=rng.uniform(0.01, 0.2, (batch, 3)),
             phases=rng.uniform(0, 2 * np.pi, (batch, 3)),
             gains=rng.normal(1, 0.5, (batch, leads)),
@@ -117,6 +118,7 @@ class RandomMasking:
         keep = np.ones((batch, samples), dtype=bool)
         for row in self._rows(batch, rng):
             places = samples - self.wide
+            # as the original: half of the places, with 7.5 % spread
             count = int(np.clip(round(rng.normal(0.5 * places / self.wide, 0.0375 * places / self.wide)), 0, places))
             centre = rng.choice(places, count, replace=False) + self.wide // 2
             radius = rng.integers(self.narrow, self.wide, count) // 2
@@ -127,6 +129,7 @@ class RandomMasking:
     def _rows(self, batch: int, rng: np.random.Generator) -> np.ndarray:
         if not self.original:
             return np.flatnonzero(rng.uniform(size=batch) < self.p)
+        # the original draws the number of mixed samples from a normal distribution
         count = int(np.clip(round(rng.normal(self.p * batch, 0.1 * batch)), 0, batch))
         return rng.choice(batch, count, replace=False)
 

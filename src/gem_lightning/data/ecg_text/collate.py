@@ -20,6 +20,7 @@ _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
+# 2048 pieces cover the sentences of composed reports whole; real reports need MedCPT's vocabulary
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:
     """Train a lower-case tokenizer in BERT's form on the most frequent words of ``texts``, single digits and letters.
 
@@ -98,6 +99,7 @@ def tokenizer_for(
     return load_tokenizer(place)
 
 
+# 77 tokens: the context of CLIP's and CoCa's text towers, with its two end marks
 def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int = 77) -> dict[str, Tensor]:
     """``input_ids`` and ``attention_mask`` (B, L), padded to the longest and cut to ``max_length`` tokens."""
     encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")

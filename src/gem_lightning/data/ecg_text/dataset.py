@@ -149,7 +149,7 @@ def _arrow(pairs: Iterable[EcgText]) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for pair in pairs:
         rows.append(vars(pair) | {"codes": list(pair.codes)})
-        if len(rows) == 10_000:
+        if len(rows) == 10_000:  # rows per write: some megabytes in memory, a row group that Parquet readers like
             batches.append(pa.RecordBatch.from_pylist(rows, schema))
             rows = []
     return pa.Table.from_batches([*batches, pa.RecordBatch.from_pylist(rows, schema)], schema)

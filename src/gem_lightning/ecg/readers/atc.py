@@ -25,7 +25,7 @@ def read(source: Source, options: Options) -> RawEcg:
         blocks.setdefault(name, data[at + 8 : at + 8 + size])
         at += 8 + size + _CHECKSUM
     leads = [name for name in _LEADS if name in blocks]
-    if len(blocks.get(b"fmt ", b"")) < 5 or not leads:
+    if len(blocks.get(b"fmt ", b"")) < 5 or not leads:  # format block of AliveCor's ATC: version, flags, rate
         raise EcgReadError(f"expected the blocks 'fmt ' and 'ecg ', got none in {source.name}; the file is truncated")
     _, rate, step_nv = struct.unpack_from("<BHH", blocks[b"fmt "])
     if not step_nv:

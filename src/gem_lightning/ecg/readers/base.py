@@ -175,7 +175,9 @@ def age_in_years(text: Any) -> int | None:
     match = re.match(r"\s*(\d{1,3})(?:\.\d*)?\s*([a-z]*)", str(text).lower())
     if not match:
         return None
+    # units of DICOM's age string (PS3.5, VR AS), and SCP's hours
     per_year = {"m": 12, "w": 52, "d": 365, "h": 8766}.get(match[2][:1], 1)
+    # ages above 89 are one class in de-identified data (HIPAA safe harbor, 45 CFR 164.514)
     return min(int(match[1]) // per_year, 90)
 
 
@@ -214,4 +216,4 @@ def years_between(birth: Any, then: Any) -> int | None:
     if len(first) < 8 or len(second) < 8:
         return None
     years = int(second[:4]) - int(first[:4]) - (second[4:] < first[4:])
-    return years if 0 <= years < 130 else None
+    return years if 0 <= years < 130 else None  # beyond the oldest person known, a date is a placeholder

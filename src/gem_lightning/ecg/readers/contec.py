@@ -23,6 +23,7 @@ _DATE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 def is_contec(head: bytes) -> bool:
     """Whether a date stands where this device writes it."""
+    # the format has no magic number: its recording date stands at a fixed place
     return _DATE.match(head[10:30]) is not None
 
 

@@ -45,7 +45,7 @@ def unzipped(source: Source) -> Source:
     """
     if source.head(3) != b"\x1f\x8b\x08":
         return source
-    unpack = zlib.decompressobj(wbits=31)
+    unpack = zlib.decompressobj(wbits=31)  # 31: gzip's header with the largest window
     try:
         content = unpack.decompress(source.data, LIMITS["bytes"] // 4 + 1)
     except zlib.error as error:
@@ -72,6 +72,7 @@ def detect(source: Source) -> str:
         return "wfdb"  # the CinC Challenge's layout: gain, rate and names are in the header next to it
     if head[128:132] == b"DICM":
         return "dicom"
+    # section 0 names itself after the CRC, the length and its own 8 bytes of header (EN 1064)
     if head[16:22] == b"SCPECG":
         return "scp"
     if head[:2] == b"\x40\x04" or b"MFR " in head[:16] or b"MFER" in head[:16]:

@@ -54,6 +54,7 @@ def read(source: Source, options: Options) -> RawEcg:
     if _DEFLATED in source.head(2048):
         raise EcgReadError("expected plain samples, got the deflated transfer syntax; convert it with dcmconv +te")
     data = source.data
+    # files cut out of a network stream lack the preamble of 128 bytes
     dataset = pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
     group = _rhythm(dataset)
     leads, units, signal = _channels(group, source)

@@ -33,6 +33,7 @@ def read(source: Source, options: Options) -> RawEcg:
     width = 3 if data[:1] == b"\xff" else 2  # bytes a sample
     signals = int(_number(data[252:256], "number of signals"))
     source.budget.check("channels", signals)
+    # fixed columns of ASCII (Kemp et al., Electroencephalogr Clin Neurophysiol 1992;82:391, table 1)
     size = int(_number(data[184:192], "header size"))
     if signals < 1 or size != 256 * (signals + 1) or len(data) < size:
         raise EcgReadError(f"expected a header of {256 * (signals + 1)} bytes, got {size} of {len(data)}; file damaged")
@@ -106,6 +107,7 @@ def _refuse_gaps(annotations: list[np.ndarray], seconds: float) -> None:
     for block in annotations[0] if annotations else ():
         match = re.match(rb"([+-]\d+(?:\.\d*)?)\x14", block.tobytes())
         starts.append(float(match[1]) if match else np.nan)
+    # less than a sample at 1,000 Hz is rounding of the stored start, not a gap
     if len(starts) > 1 and np.abs(np.diff(starts) - seconds).max() > 1e-3:
         raise EcgReadError("expected a continuous recording, got EDF+D with gaps; export the parts one by one")
 

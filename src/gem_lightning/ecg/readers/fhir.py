@@ -39,7 +39,7 @@ def _record(resource: dict[str, Any], parts: list[dict[str, Any]], source: Sourc
         period = period or (number(sampled.get("interval")) or 0) * _TO_MS.get(sampled.get("intervalUnit", ""), np.nan)
         if not period or sampled.get("dimensions", 1) != 1:
             raise EcgReadError("expected a period and one dimension a lead, got none; export one component a lead")
-        rates.add(round(1000.0 / period, 6))
+        rates.add(round(1000.0 / period, 6))  # periods such as 3.90625 ms are written with few digits
         names.append(_name(part.get("code", {})))
         origin = sampled.get("origin", {})
         units.append(str(origin.get("code") or origin.get("unit") or ""))

@@ -13,8 +13,9 @@ Code = tuple[int, int, int, int]
 #: Table C.1 of the standard's annex.
 DEFAULT: tuple[Code, ...] = (
     (1, 1, 0, 0),
+    # the default code of EN 1064 has a prefix of n + 1 ones, then the sign
     *((n + 2, n + 2, sign * n, (1 << n) - 1 | (sign < 0) << (n + 1)) for n in range(1, 9) for sign in (1, -1)),
-    (10, 18, 0, 511),
+    (10, 18, 0, 511),  # escapes: a value of 8 or of 16 bits follows the prefix of nine or ten ones
     (10, 26, 0, 1023),
 )
 _LOOK = 16  # bits of the table: every prefix of the default table fits
@@ -22,7 +23,7 @@ _MAX_CODE = 32  # bits of prefix and raw value together; the default table needs
 
 
 def check_table(codes: list[Code]) -> tuple[Code, ...]:
-    """The table, if its codes can be told from each other by their first sixteen bits.
+    """The table, if the first sixteen bits distinguish its codes.
 
     Raises:
         EcgReadError: An impossible code length.

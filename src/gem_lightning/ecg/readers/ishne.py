@@ -20,6 +20,7 @@ def read(source: Source, options: Options) -> RawEcg:
     data = source.data
     if len(data) < _FIXED:
         raise EcgReadError(f"expected an ISHNE header of {_FIXED} bytes, got {len(data)}; the file is truncated")
+    # offsets after the magic number, its CRC and the length of the variable block (Badilini 1998)
     size, _, start = struct.unpack_from("<iii", data, 14)
     count, *rest = struct.unpack_from("<37h", data, 156)
     codes, resolution = rest[:12], rest[24:36]

@@ -73,7 +73,7 @@ def read_hdf5(source: Source, options: Options) -> RawEcg:
 
 def _refuse_bombs(source: Source) -> None:
     """Count what the compressed elements of a level 5 file unpack to, without keeping it."""
-    at, data = 128, source.data
+    at, data = 128, source.data  # MAT-file level 5: 116 bytes of text, subsystem offset, version, endianness
     while at + 8 <= len(data):
         kind, size = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4))
         at += 8
@@ -81,6 +81,7 @@ def _refuse_bombs(source: Source) -> None:
             unpack = zlib.decompressobj()
             rest = data[at : at + size]
             while rest:
+                # 1 MiB at a time: a bomb is stopped by the budget before it is in memory
                 source.budget.spend("bytes", len(unpack.decompress(rest, 1 << 20)))
                 rest = unpack.unconsumed_tail
         at += size

@@ -89,7 +89,7 @@ def _fields(data: bytes, source: Source) -> Iterator[tuple[int, int | None, byte
 def _length(data: bytes, at: int) -> tuple[int, int]:
     """Length of a field and where its content starts; above 127 the low bits count the bytes of the length."""
     first = data[at] if at < len(data) else 0
-    if first < 0x80:
+    if first < 0x80:  # lengths as in ASN.1 BER: short form, or the count of the bytes that hold it
         return first, at + 1
     return int.from_bytes(data[at + 1 : at + 1 + (first & 0x7F)], "big"), at + 1 + (first & 0x7F)
 

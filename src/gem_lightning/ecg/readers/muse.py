@@ -45,6 +45,7 @@ def read(source: Source, options: Options) -> RawEcg:
         raise EcgReadError(f"expected a Waveform of type Rhythm, got none in {source.name}; export the rhythm")
     wave = waves[0]
     base, exponent = number(xml.text(wave, "SampleBase")), number(xml.text(wave, "SampleExponent") or 0)
+    # 10^±6 spans nV to V; beyond it the field holds something else
     if base is None or exponent is None or abs(exponent) > 6:
         raise EcgReadError(f"expected SampleBase and SampleExponent, got none in {source.name}; export it again")
     leads = list(wave.iter("LeadData"))

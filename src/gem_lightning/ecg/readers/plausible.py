@@ -52,6 +52,7 @@ def check_values(raw: RawEcg) -> RawEcg:
 def _note_slip(raw: RawEcg, factors: np.ndarray) -> RawEcg:
     """Note microvolts that were declared as mV; the values stay."""
     known = [row[~np.isnan(row)] for row in raw.signal]
+    # the outer 1 % left out: a single spike or calibration pulse must not set the scale
     spread = [np.ptp(np.percentile(row, (0.5, 99.5))) * f if len(row) else 0.0 for row, f in zip(known, factors)]
     note = scale_slip(np.array(spread))
     if note is None:

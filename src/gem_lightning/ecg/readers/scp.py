@@ -58,6 +58,7 @@ def read(source: Source, options: Options) -> RawEcg:
     if absent:
         raise EcgReadError(f"expected sections 3 and 6 with leads and rhythm, got no section {absent[0]}; export again")
     leads = _leads(sections[3], source)
+    # section 6: multiplier in nV, interval in µs, encoding, bimodal compression
     step_nv, step_us, differences, bimodal = struct.unpack_from("<HHBB", sections[6])
     if not step_nv or not step_us or differences > 2:
         raise EcgReadError(f"expected amplitude and time steps, got {step_nv} nV and {step_us} us; the file is damaged")
@@ -97,6 +98,7 @@ def _sections(data: bytes) -> dict[int, bytes]:
         )
     (length,) = struct.unpack_from("<I", data, 10)
     found: dict[int, bytes] = {}
+    # pointers of section 0: id (2), length (4), index from 1 (4)
     for at in range(6 + _HEADER, min(6 + length, len(data) - 9), 10):
         number, size, position = struct.unpack_from("<HII", data, at)
         if size > _HEADER and position >= 1:
@@ -111,6 +113,7 @@ def _leads(section: bytes, source: Source) -> Leads:
     """Names and sample ranges; writers count the first sample as 1, some as 0 with the last one past the end."""
     count, flags = section[0], section[1]
     source.budget.check("channels", count)
+    # section 3, 9 bytes a lead: first sample, last sample, lead code
     entries = [struct.unpack_from("<IIB", section, 2 + 9 * i) for i in range(count)]
     names = tuple(lead_from_code(f"2:{code}") or f"lead {code}" for _, _, code in entries)
     lengths = tuple(end - start + (1 if start else 0) for start, end, _ in entries)
@@ -174,6 +177,7 @@ def _beats(sections: dict[int, bytes]) -> Beats:
     length_ms, fiducial, count = struct.unpack_from("<HHH", sections[4])
     if 6 + 14 * count > len(sections[4]):
         raise EcgReadError(f"expected {count} QRS complexes in section 4, got fewer bytes; the file is truncated")
+    # section 4, 14 bytes a beat: type, first sample, fiducial point, last sample
     complexes = [struct.unpack_from("<HIII", sections[4], 6 + 14 * i) for i in range(count)]
     at = 6 + 14 * count
     whole = at + 8 * count <= len(sections[4])

@@ -159,7 +159,7 @@ def _undo_limb_prediction(counts: np.ndarray, labels: list[str]) -> np.ndarray:
     out[2] = two - one - out[2]
     out[3] = -out[3] - (one + two) // 2
     out[4] = (one - out[2]) // 2 - out[4]
-    out[5] = (two + out[2]) // 2 - out[5]
+    out[5] = (two + out[2]) // 2 - out[5]  # inverse of the coder's prediction: aVF from II and III
     return out
 
 

@@ -85,7 +85,7 @@ def read(source: Source, options: Options) -> RawEcg:
     if unknown.any():
         signal[unknown] = np.nan
     meta = _facts(header.comments)
-    sums = counts.sum(axis=1, dtype=np.int64) & 0xFFFF
+    sums = counts.sum(axis=1, dtype=np.int64) & 0xFFFF  # header(5): a signed 16-bit sum of all samples
     differ = [c.name for c, s in zip(header.channels, sums) if c.checksum is not None and c.checksum & 0xFFFF != s]
     if differ:
         meta["checksum_mismatch"] = tuple(differ)
@@ -213,10 +213,12 @@ def decode(data: bytes, format: str, count: int) -> np.ndarray:
         return _signed(low[:, 0] | low[:, 1] << 8 | low[:, 2] << 16, 24)
     if format == "212":
         triples = np.pad(raw, (0, -len(raw) % 3)).reshape(-1, 3).astype(np.int64)
+        # signal(5), format 212: two 12-bit samples in three bytes
         pair = np.stack([triples[:, 0] | (triples[:, 1] & 15) << 8, triples[:, 2] | (triples[:, 1] >> 4) << 8], axis=1)
         return _signed(pair.ravel()[:count], 12)
     pairs = np.pad(raw, (0, -len(raw) % 4)).view("<u4").astype(np.int64)
     if format == "311":
+        # signal(5), format 311: three 10-bit samples in four bytes
         triple = np.stack([pairs, pairs >> 10, pairs >> 20], axis=1) & 1023
     else:
         low, high = pairs & 0xFFFF, pairs >> 16

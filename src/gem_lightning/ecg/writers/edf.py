@@ -47,5 +47,5 @@ def write_edf(record: EcgRecord, path: Path) -> Path:
 
 
 def _reach(row: np.ndarray) -> float:
-    """Half of the physical range, µV: a whole number, since the header has eight characters for it."""
+    """Half of the physical range, µV: an integer, since the header has eight characters for it."""
     return float(max(1000, np.ceil(np.abs(row).max() * 1000)))

@@ -72,6 +72,7 @@ def ridge_probe(features: Tensor, targets: Tensor, others: Tensor, penalty: floa
     Returns:
         (M, L).
     """
+    # 1e-6 keeps constant features at zero
     mean, std = features.mean(0), features.std(0) + 1e-6
     x, y = ((features - mean) / std).double(), (targets - targets.mean(0)).double()
     gram = x.T @ x + penalty * len(x) ** 0.5 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gem_lightning.evaluation.encoder.metrics import macro_auroc
 
+# four decades around the usual C = 1 of standardised features
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 
 
@@ -27,6 +28,7 @@ def fit_probe(features: np.ndarray, targets: np.ndarray, others: np.ndarray, str
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    # 1e-6 keeps constant features at zero
     mean, std = features.mean(0), features.std(0) + 1e-6
     x, z = (features - mean) / std, (others - mean) / std
     scores = np.zeros((len(others), targets.shape[1]))

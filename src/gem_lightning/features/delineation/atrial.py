@@ -26,6 +26,8 @@ MULTIPLE_RR = 0.15  # ... or all are multiples of the atrial cycle, within this 
 MIN_MV = 0.03  # free P waves, root mean square over leads
 FREE_PER_BEAT = 0.8  # fewer free P waves than this per beat are chance resemblances, as in fibrillation
 UNEVEN = 0.08  # distances of free P waves are multiples of one cycle, within this share of it
+FLUTTER_CYCLE = ms(180), ms(342)  # 330 to 176 a minute, the slow ones under drugs
+CLOCKWORK = 0.12  # of a cycle: flutter's waves depart from its multiples by less (root mean square), chance by 0.15
 MIN_PAUSE = ms(240)
 FASTEST = ms(270)  # P waves are not closer, 220 a minute
 
@@ -101,8 +103,22 @@ def between_beats(
     gaps = pauses(views, qrs, t_off, trusted, steps_apart * (span - centre) + BEFORE_P + HALF // 2)
     found = _peaks(*search(views, trusted, pattern), gaps)
     seconds = max(sum(b - a for a, b in gaps) / ms(1000), 0.3)
-    flutter = len(found) >= FLUTTER_MIN and len(found) / seconds > FLUTTER_PER_S
-    return Atria(found, flutter)
+    if len(found) < FLUTTER_MIN or len(found) / seconds <= FLUTTER_PER_S:
+        return Atria(found)
+    return Atria(found, _clockwork(np.sort(np.r_[found, qrs.on - steps_apart * (span - centre)])))
+
+
+def _clockwork(waves: np.ndarray) -> bool:
+    """Return whether waves (n,), samples, follow each other as fast as flutter's and at multiples of one cycle.
+
+    Where a P wave's shape is found in the pauses by chance, it is at no fixed place.
+    """
+    apart = np.diff(waves)
+    apart = apart[apart > ms(100)]
+    if len(apart) < FLUTTER_MIN:
+        return False
+    cycles = apart / np.arange(*FLUTTER_CYCLE, ms(4))[:, None]
+    return bool(rms(cycles - np.round(cycles), axis=1).min() < CLOCKWORK)
 
 
 def free_p(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> Atria:

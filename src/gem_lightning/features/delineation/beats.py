@@ -80,6 +80,22 @@ def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np
     return label
 
 
+def rr_change(beats: np.ndarray, counted: np.ndarray) -> float:
+    """Return the change from one RR to the next (root mean square) as a share of RR, over runs of counted beats.
+
+    Args:
+        beats: (beats,) samples.
+        counted: (beats,) bool.
+
+    Returns:
+        0 where fewer than three changes are seen.
+    """
+    rr = np.diff(beats)
+    pair = counted[1:] & counted[:-1]
+    change = np.diff(rr)[pair[1:] & pair[:-1]]
+    return float(np.sqrt(np.mean(change**2)) / np.mean(rr[pair])) if len(change) >= 3 else 0.0
+
+
 def _usual_group(alike: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Return (beats,) members of the largest group of beats that share a form; of equally large ones the narrowest."""
     same = alike > SAME_FORM

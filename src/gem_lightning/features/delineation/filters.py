@@ -114,6 +114,11 @@ def views(record: EcgRecord) -> Views:
     length, total = RATE * seconds, round(fs * seconds)
     before = round(PAD * fs / RATE)
     spectrum = fft.rfft(_mirror(x, before, total - n - before), axis=1)  # (leads, total // 2 + 1)
+    lines = [hertz for hertz in MAINS_HZ if _has_line(spectrum, hertz, fs / total)]
+    if lines:
+        for hertz in lines:
+            x = _without_line(x, fs, hertz)
+        spectrum = fft.rfft(_mirror(x, before, total - n - before), axis=1)
     bins = length // 2 + 1
     if spectrum.shape[1] < bins:
         spectrum = np.pad(spectrum, ((0, 0), (0, bins - spectrum.shape[1])))
@@ -127,6 +132,36 @@ def views(record: EcgRecord) -> Views:
         stack[[BEAT, SLOPE], :, first - SPIKE_MARGIN : last + SPIKE_MARGIN] = 0
     clean, beat, slope, t, p = stack
     return Views(clean, beat, slope, t, p, spikes=spikes, samples=samples, scale=scale)
+
+
+# -- mains ------------------------------------------------------------------------------------------------------------
+
+MAINS_HZ = (50.0, 60.0)
+LINE_HZ, NEXT_HZ = 1.0, 4.0  # a line holds its power within LINE_HZ, its neighbourhood reaches to NEXT_HZ ...
+LINE_RATIO = 8.0  # ... and has this many times less power per Hz; a QRS complex has no line
+LINE_S = 0.5  # mains change slowly: amplitude and phase are averaged over this long
+
+
+def _has_line(spectrum: np.ndarray, hertz: float, step: float) -> bool:
+    """Return whether a spectrum (leads, frequencies), ``step`` Hz apart, has a line in any lead."""
+    middle, narrow, wide = (round(f / step) for f in (hertz, LINE_HZ, NEXT_HZ))
+    around = np.abs(spectrum[:, middle - wide : middle + wide + 1]) ** 2
+    if around.shape[1] < 2 * wide + 1:
+        return False
+    line = around[:, wide - narrow : wide + narrow + 1]
+    rest = (around.sum(1) - line.sum(1)) / (2 * (wide - narrow))
+    return bool((line.mean(1) > LINE_RATIO * rest + 1e-12).any())
+
+
+def _without_line(x: np.ndarray, fs: float, hertz: float) -> np.ndarray:
+    """Return leads (leads, samples) without their oscillation at a frequency, followed over time."""
+    turn = np.exp(-2j * np.pi * hertz / fs * np.arange(x.shape[1]))
+    width = min(round(LINE_S * fs), x.shape[1])
+    total = np.cumsum(np.concatenate([np.zeros((len(x), 1)), x * turn], axis=1), axis=1)
+    mean = (total[:, width:] - total[:, :-width]) / width
+    left = width // 2
+    mean = np.pad(mean, ((0, 0), (left, x.shape[1] - mean.shape[1] - left)), mode="edge")
+    return (x - 2 * (mean * turn.conj()).real).astype(x.dtype)
 
 
 # -- pacemaker spikes -------------------------------------------------------------------------------------------------

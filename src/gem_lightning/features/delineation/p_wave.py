@@ -6,6 +6,7 @@ import numpy as np
 
 from gem_lightning.features.delineation.arrays import at, gradient, median, nanmedian, rms, sign_of, windows
 from gem_lightning.features.delineation.atrial import Atria, between_beats, free_p
+from gem_lightning.features.delineation.beats import rr_change
 from gem_lightning.features.delineation.filters import PAD, Views
 from gem_lightning.features.delineation.qrs import Qrs, rr_samples
 from gem_lightning.features.delineation.t_wave import STEP, Wave, steps, trapezium_end
@@ -13,22 +14,32 @@ from gem_lightning.features.delineation.t_wave import STEP, Wave, steps, trapezi
 SPAN = steps(300)  # window before the QRS complex in which its P wave lies; inside windows lengths are in steps
 GUARD = steps(14)  # the last stretch before the QRS complex holds no P peak
 AFTER_T = steps(14)  # the level before the P wave is read this long after the window begins, off the T wave's flank
-MIN_MV = 0.020  # a P wave over all leads (root mean square) is not smaller
-MIN_SNR = 1.5  # nor less than this multiple of what differs from beat to beat
-MIN_SNR_UNEVEN = 5.0  # the same where RR varies, so that fibrillation is possible ...
-UNEVEN_RR = 0.1  # ... by more than this share (standard deviation over mean)
+MIN_MV = 0.014  # a P wave over all leads (root mean square) is not smaller
+SINGLE_MV = 0.020  # the same where there is one beat only
+QUIET_MV = 0.006  # added to a lead's unrest, so that a lead without noise does not decide alone
+HALF = steps(60)  # half the length of a P wave
+REPEATS = 0.55  # median correlation of a beat's P wave with that of the others (fibrillation: up to 0.5) ...
+REPEATS_FEW, FEW = 0.8, 4  # ... and where so few beats share a class, that chance makes it larger
+SHIFT, SHIFT_STEP = steps(48), steps(8)  # a beat's P wave lies so far from its usual place, at most
+LIKE = 0.4  # and correlates with the usual one at least so much
+UNEVEN_RR = 0.1  # where RR changes by more than this share from beat to beat, atria may fibrillate or flutter ...
+ALONE, NEXT = 0.5, steps(76)  # ... and what is this share as high before (further from the peak) is no P wave
+AS_HIGH = 0.6  # waves of this share of the height are of one kind
+NO_P = ("premature_ventricular", "paced")  # beats that no P wave leads, or not at a fixed distance
 SECOND_PHASE = 0.45  # a second phase of at least this share of the first makes a P wave biphasic
 MIN_LEAD_MV = 0.015  # a lead shows no P wave where the usual beat does not exceed this ...
 LEAD_SNR = 0.9  # ... by less than this multiple of how uncertain its usual beat is
-MIN_LIKENESS = 0.40  # a beat's PQ stretch correlates at least so much with the usual one
 RIGHT, LEFT = steps(36), steps(44)  # length of the trapezium after (before) the steepest point
 BIAS_ON, BIAS_OFF = 0, -2.0  # samples by which experts differ (LUDB, odd records)
 
 
 def find_p(
-    views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, t_off: np.ndarray, usual_beats: np.ndarray
+    views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs, t_off: np.ndarray, beat_class: np.ndarray
 ) -> tuple[Wave, Atria]:
     """Find the P waves of every lead and beat, and atrial waves that no QRS complex follows.
+
+    Beats of one class share a P wave of one form; whether they have one is decided from them alone, and then beat by
+    beat. So a premature beat costs the others nothing, and an uneven rhythm is no evidence against P waves.
 
     Args:
         views: Filtered signals.
@@ -36,38 +47,133 @@ def find_p(
         beats: (beats,) padded working samples.
         qrs: QRS complexes.
         t_off: (leads, beats) T ends: a P wave begins after the T wave of the beat before.
-        usual_beats: (beats,) bool, beats that may have a P wave of the usual form.
+        beat_class: (beats,) class of each beat.
     """
     start = qrs.on - STEP * SPAN
     deviation, allowed = _deviation(views, trusted, beats, qrs, t_off)
     absent = np.full(deviation.shape[:2], np.nan)
     none = Wave(absent, absent, absent)
-    usable = (allowed.mean(1) > 0.3) & usual_beats & (start > PAD)
-    if not usable.any():
+    centre = np.full(len(beats), -1)
+    visible = np.zeros(deviation.shape[:2], bool)
+    main = None
+    for members in _groups(beat_class, (allowed.mean(1) > 0.3) & (start > PAD)):
+        usual, unrest = _usual(deviation[:, members])
+        place = _places(deviation[:, members][trusted], usual[trusted], unrest[trusted])
+        if not (place >= 0).any():
+            continue
+        centre[members] = place
+        middle = int(median(place[place >= 0]))
+        if (
+            main is None
+            and rr_change(beats, members) > UNEVEN_RR
+            and not _alone(usual[trusted], allowed[members], middle)
+        ):
+            return none, Atria(np.zeros(0))
+        near = slice(max(middle - HALF, 0), middle + HALF)
+        least = MIN_LEAD_MV + LEAD_SNR * unrest / np.sqrt(members.sum())
+        visible[:, members] = (np.abs(usual[:, near]).max(1) > least)[:, None]
+        main = main or (usual, _last_wave(usual[trusted], middle))
+    if main is None:
         return none, free_p(views, trusted, qrs, t_off)
-    usual = median(deviation[:, usable].swapaxes(1, 2))  # (leads, SPAN)
-    present = _present(deviation[trusted], usual[trusted], usable, beats)
-    if not present.any():
-        return none, free_p(views, trusted, qrs, t_off)
-    index = np.arange(SPAN)
-    centre = int(rms(usual[trusted]).argmax())
-    atria = between_beats(views, trusted, usual, centre, STEP, qrs, t_off)
+    atria = between_beats(views, trusted, main[0], main[1], STEP, qrs, t_off)
     if atria.flutter:
         return none, atria
-    near = (np.abs(index - centre) <= steps(45)) & allowed
+    index = np.arange(SPAN)
+    near = (np.abs(index - centre[:, None]) <= steps(45)) & allowed
     middle = np.where(near, rms(deviation[trusted]), -1).argmax(1)
     near = (np.abs(index - middle[:, None]) <= steps(36)) & allowed
     peak = np.where(near, np.abs(deviation), -1).argmax(-1)
     on, off = _ends(deviation, peak)
-    around = slice(max(centre - steps(50), 0), centre + steps(50))
-    unrest = median(rms(deviation[:, usable, around] - usual[:, None, around], axis=-1))  # (leads,)
-    visible = np.abs(usual[:, around]).max(1) > MIN_LEAD_MV + LEAD_SNR * unrest / np.sqrt(usable.sum())
-    shown = present & (trusted & visible)[:, None]
+    shown = visible & trusted[:, None] & (centre >= 0)
 
-    def place(index: np.ndarray, bias: float = 0) -> np.ndarray:
+    def put(index: np.ndarray, bias: float = 0) -> np.ndarray:
         return np.where(shown, start + STEP * index + bias, np.nan)
 
-    return Wave(place(on, BIAS_ON), place(peak), place(off, BIAS_OFF)), atria
+    return Wave(put(on, BIAS_ON), put(peak), put(off, BIAS_OFF)), atria
+
+
+def _groups(beat_class: np.ndarray, possible: np.ndarray) -> list[np.ndarray]:
+    """Return members (beats,) bool of the groups that share a P wave, the first for most beats.
+
+    Early atrial beats have a P wave of their own, unless there is only one; a QRS complex of another form is no reason.
+    """
+    early = possible & (beat_class == "premature_supraventricular")
+    early &= early.sum() > 1
+    rest = possible & ~early & ~np.isin(beat_class, NO_P)
+    return [members for members in (rest, early) if members.any()]
+
+
+def _usual(deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the usual beat (leads, SPAN) of (leads, beats, SPAN), and how far a beat departs from it (leads,), mV."""
+    usual = median(deviation.swapaxes(1, 2))
+    return usual, np.sqrt(median(np.mean(np.square(deviation - usual[:, None]), axis=-1)))
+
+
+def _places(deviation: np.ndarray, usual: np.ndarray, unrest: np.ndarray) -> np.ndarray:
+    """Return where each beat's P wave is centred, (beats,) index in the window, -1 where there is none.
+
+    Every lead counts by its noise. The wave is there if a beat's stretch around the usual centre resembles the sum of
+    the other beats'.
+
+    Args:
+        deviation: (leads, beats, SPAN) of trusted leads.
+        usual: (leads, SPAN) of the same.
+        unrest: (leads,) of the same.
+    """
+    none = np.full(deviation.shape[1], -1)
+    weight = 1 / (unrest + QUIET_MV)
+    last = SPAN - GUARD - HALF
+    centre = int(rms(usual * weight[:, None])[HALF:last].argmax()) + HALF
+    count = len(none)
+    if rms(usual[:, centre - HALF : centre + HALF]).max() < (MIN_MV if count > 1 else SINGLE_MV):
+        return none
+    if count == 1:  # nothing to compare it with
+        return none + centre + 1
+    here = _flat(deviation, weight, centre)
+    total = here.sum(0)
+    alike = np.einsum("bi,bi->b", _unit(here), _unit(total - here))
+    if median(alike) < (REPEATS if count > FEW else REPEATS_FEW):
+        return none
+    shifts = np.arange(-SHIFT, SHIFT + 1, SHIFT_STEP)
+    shifts = shifts[(centre + shifts >= HALF) & (centre + shifts <= SPAN - HALF)]
+    like = np.stack(
+        [_unit(_flat(deviation, weight, centre + int(s))) @ _unit(total) for s in shifts]
+    )  # (shifts, beats)
+    best = like.argmax(0)
+    return np.where(like.max(0) > LIKE, centre + shifts[best], -1)
+
+
+def _last_wave(usual: np.ndarray, centre: int) -> int:
+    """Return the centre of the last wave before the QRS complex that is about as high as the one at ``centre``.
+
+    In flutter there are several, and the last one leaves most of the pause to be searched for its like.
+    """
+    height = rms(usual)
+    inner = height[1:-1]
+    tops = np.flatnonzero((inner >= height[:-2]) & (inner > height[2:]) & (inner > AS_HIGH * height[centre])) + 1
+    tops = tops[(tops > centre + HALF) & (tops <= SPAN - GUARD)]
+    return int(tops[-1]) if len(tops) else centre
+
+
+def _alone(usual: np.ndarray, allowed: np.ndarray, centre: int) -> bool:
+    """Return whether the usual wave (leads, SPAN) stands alone where most beats are at rest before it."""
+    index = np.arange(SPAN)
+    before = (allowed.mean(0) > 0.8) & (index < centre - NEXT)
+    before[: int(before.argmax()) + AFTER_T] = False  # the flank of the T wave
+    height = rms(usual)
+    return not before.any() or bool(height[before].max() < ALONE * height[centre - HALF : centre + HALF].max())
+
+
+def _flat(deviation: np.ndarray, weight: np.ndarray, centre: int) -> np.ndarray:
+    """Return weighted stretches around a centre, level taken away, (beats, leads * 2 HALF)."""
+    cut = deviation[..., centre - HALF : centre + HALF] * weight[:, None, None].astype(np.float32)
+    cut = cut - cut.mean(-1, keepdims=True)
+    return cut.transpose(1, 0, 2).reshape(cut.shape[1], -1)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    """Return vectors along the last axis at length one."""
+    return x / (np.linalg.norm(x, axis=-1, keepdims=True) + 1e-12)
 
 
 def _deviation(
@@ -87,19 +193,6 @@ def _deviation(
     right = median(signal[..., SPAN - steps(24) : SPAN - steps(6)])[..., None]
     share = np.clip((index - first[:, None]) / (last - first)[:, None], 0, 1).astype(np.float32)
     return np.where(allowed, signal - (share * right + (1 - share) * left), 0), allowed
-
-
-def _present(deviation: np.ndarray, usual: np.ndarray, usable: np.ndarray, beats: np.ndarray) -> np.ndarray:
-    """Return (beats,) whether each beat has a P wave; arguments hold trusted leads only."""
-    flat = deviation.transpose(1, 0, 2).reshape(deviation.shape[1], -1)
-    shape = usual.reshape(-1)
-    likeness = flat @ shape / (np.linalg.norm(flat, axis=1) * np.linalg.norm(shape) + 1e-12)
-    height = rms(usual).max()
-    unrest = np.sqrt(median(np.mean((deviation[:, usable] - usual[:, None]) ** 2, axis=(0, 2))))
-    rr = np.diff(beats)[usable[1:] & usable[:-1]]
-    uneven = len(rr) >= 3 and np.std(rr) > UNEVEN_RR * np.mean(rr)
-    enough = height > max(MIN_MV, (MIN_SNR_UNEVEN if uneven else MIN_SNR) * unrest)
-    return (likeness > MIN_LIKENESS) & usable & enough
 
 
 def _ends(deviation: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

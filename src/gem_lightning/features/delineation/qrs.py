@@ -106,7 +106,9 @@ def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
     """Find onset, peak and offset of every QRS complex, over all leads and in each lead."""
     halfway = (beats[1:] + beats[:-1]) // 2  # no complex reaches beyond
     earliest, latest = np.r_[0, halfway], np.r_[halfway, views.clean.shape[1]]
-    on, off = (np.clip(edge, earliest, latest) for edge in _global_edges(views, trusted, beats))
+    slope = rms(views.slope[trusted])
+    floor = float(quantile(slope[PAD : PAD + views.samples : 3], 0.25))
+    on, off = (np.clip(edge, earliest, latest) for edge in global_edges(slope, floor, beats))
     lead_on, lead_off, inside = _lead_edges(views, trusted, beats, on, off)
     level = median(windows(views.clean, on, ms(16), ms(4)))
     deviation = np.abs(windows(views.clean, beats, BEFORE, AFTER) - level[..., None])
@@ -115,10 +117,14 @@ def find_qrs(views: Views, trusted: np.ndarray, beats: np.ndarray) -> Qrs:
     return Qrs(on, off, lead_on, peak, lead_off)
 
 
-def _global_edges(views: Views, trusted: np.ndarray, beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the slope of all leads together rises from and returns to its floor, (beats,) each."""
-    slope = np.sqrt(np.mean(np.square(views.slope[trusted]), axis=0))
-    floor = quantile(slope[PAD : PAD + views.samples : 3], 0.25)
+def global_edges(slope: np.ndarray, floor: float, beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the slope of all leads together rises from and returns to its floor, (beats,) each.
+
+    Args:
+        slope: (samples,) root mean square over leads, mV/s.
+        floor: What it rests at, mV/s.
+        beats: (beats,) samples.
+    """
     window = windows(slope[None], beats, BEFORE, AFTER)[0]  # (beats, width)
     core = slice(BEFORE - ms(70), BEFORE + ms(70))
     steepest = np.maximum(window[:, core].max(1) - floor, 1e-9)[:, None]

@@ -21,6 +21,9 @@ def steps(milliseconds: float) -> int:
 SPAN = steps(750)  # window after the QRS complex in which the T wave lies
 REACH = steps(70)  # to either side of the peak, for how far it stands out
 START = steps(70)  # a T peak is never earlier after the QRS complex
+BEFORE_QRS = ms(150)  # nearer before a QRS complex what stands out is rather a P wave ...
+P_RISES = steps(50)  # so much later, in fast rhythms, the P wave rises out of the T wave's end
+OVER_P = 0.3  # ... than a T wave, if this share of its height stands out earlier
 RIGHT, LEFT = steps(100), steps(85)  # length of the trapezium after (before) the steepest point
 ON_SLOPE, ON_SHIFT = 0.77, steps(52)  # experts' T onset: this share of the way from J to the T peak, less the shift ...
 ON_SPREAD = steps(16)  # ... and never further from there than this (LUDB, odd records) ...
@@ -69,8 +72,9 @@ def find_t(views: Views, trusted: np.ndarray, beats: np.ndarray, qrs: Qrs) -> Wa
     slope_to_next = (following - level) / np.maximum(rr, 1)
     line = level[..., None] + slope_to_next[..., None] * (STEP * np.arange(SPAN, dtype=np.float32))
     deviation = windows(views.t, start, 0, STEP * SPAN, STEP) - line  # (leads, beats, SPAN)
-    peak, bend = _peak(deviation, trusted, limit)
-    off, on = _ends(deviation * sign_of(bend), peak, limit)
+    before_p = np.r_[(qrs.on[1:] - qrs.off[:-1] - BEFORE_QRS) // STEP, limit[-1:]]
+    peak, bend = _peak(deviation, trusted, limit, np.minimum(before_p, limit))
+    off, on = _ends(deviation * sign_of(bend), peak, np.minimum(limit, before_p + P_RISES - steps(40)))
     last = PAD + views.samples
     present = (np.abs(bend) > MIN_MV) & (start + STEP * limit < last) & (limit > START) & trusted[:, None]
 
@@ -88,18 +92,23 @@ def _limit(views: Views, beats: np.ndarray, qrs: Qrs, rr: np.ndarray) -> np.ndar
     return np.clip(limit, steps(140), SPAN - steps(50)).astype(int)
 
 
-def _peak(deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _peak(
+    deviation: np.ndarray, trusted: np.ndarray, limit: np.ndarray, before_p: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return T peak (leads, beats) after the QRS complex, and how far it stands out (signed, mV).
 
     What stands out is measured against the signal 70 ms to either side, so that a shifted ST segment is not taken for
-    the T wave; first over all leads together, then in each lead near that place.
+    the T wave; first over all leads together, then in each lead near that place. Beyond ``before_p`` (beats,) lies the
+    next P wave, unless nothing comparable stands out before it.
     """
     index = np.arange(SPAN)
     before = np.maximum(index - REACH, steps(40))
     after = np.minimum(index + REACH, SPAN - 1)
     bend = deviation - (deviation.take(before, axis=-1) + deviation.take(after, axis=-1)) / 2
     allowed = (index >= START) & (index < limit[:, None])
-    centre = np.where(allowed, rms(bend[trusted]), -1).argmax(1)
+    height = np.where(allowed, rms(bend[trusted]), -1)
+    early = np.where(index < before_p[:, None], height, -1)
+    centre = np.where(early.max(1) > OVER_P * height.max(1), early.argmax(1), height.argmax(1))
     low = np.maximum(centre - steps(90), START)
     high = np.maximum(np.minimum(centre + steps(90), limit - steps(30)), low + 2)
     near = (index >= low[:, None]) & (index <= high[:, None])

@@ -13,6 +13,8 @@ from gem_lightning.features.schema import ST_POINTS, Delineation
 
 DEFLECTION_MV = 0.025  # a smaller Q, R, S or R' cannot be distinguished from noise
 J_MARGIN_MS = 12.0  # the J level is read this long after the QRS offset, lest the end of the QRS complex be part of it
+FUSED_MS = 40.0  # a P wave that begins sooner after a T wave stands on its flank
+T_SHARE = 0.4  # the T wave's flank has ended after this share of such a P wave
 ST_SPAN_MS = 80.0  # the ST slope is taken over this stretch after the J point
 
 
@@ -72,12 +74,28 @@ def hats(knots: np.ndarray, samples: int) -> np.ndarray:
     return weights
 
 
+def on_t_wave(p_on: np.ndarray, t_off: np.ndarray, fs: float) -> np.ndarray:
+    """Return (..., beats) whether a P wave begins on or right after the T wave of the beat before."""
+    earlier = np.concatenate([np.full_like(t_off[..., :1], np.nan), t_off[..., :-1]], axis=-1)
+    return p_on - earlier < FUSED_MS * fs / 1000
+
+
+def level_under_p(start: np.ndarray, fused: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return the level that a P wave is measured against, mV, at each share (0 to 1) of its duration.
+
+    It is the level at its onset; where that lies on a T wave, this falls to the PQ level (0) over the first
+    :data:`T_SHARE` of the P wave.
+    """
+    return start * np.where(fused, np.clip(1 - share / T_SHARE, 0, 1), 1)
+
+
 def beat_columns(signal: BeatSignal, marks: Delineation) -> dict[str, np.ndarray]:
     """Return the columns of :class:`~gem_lightning.features.schema.BeatTable` that are per lead, (leads, beats)."""
     lead = {name: marks.marks[name] for name in marks.marks}
     every = marks.global_marks
     per_ms = 1000 / marks.fs
-    before_p = signal.level(lead["P_on"] - signal.ms(6), 6)
+    fused = on_t_wave(lead["P_on"], lead["T_off"], marks.fs)
+    before_p = np.where(fused, 0, signal.level(lead["P_on"] - signal.ms(6), 6))
     columns = {
         "p_mv": signal.level(lead["P"]) - before_p,
         "p_ms": (lead["P_off"] - lead["P_on"]) * per_ms,

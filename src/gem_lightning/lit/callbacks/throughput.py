@@ -110,6 +110,7 @@ class Throughput(Callback):
             "memory/peak_gib": _peak_bytes(device) / 2**30,
         }
         if self._operations:
+            # TFLOP/s of the model's own operations, recomputation not counted
             metrics["speed/tflops"] = self._operations / elapsed / 1e12
         if self._operations and self.peak:
             metrics["speed/mfu"] = self._operations / elapsed / self.peak

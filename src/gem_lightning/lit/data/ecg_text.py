@@ -37,7 +37,7 @@ class TextOptions:
     tokenizer: str | None = None
     tokenizer_folder: str | os.PathLike = "text_tower"
     vocab_size: int = 2048
-    max_length: int = 77
+    max_length: int = 77  # the context of CLIP's and CoCa's text towers
     keep_sentences: float = 1.0
 
 

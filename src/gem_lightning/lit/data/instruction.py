@@ -65,6 +65,7 @@ class BatchOptions:
     """
 
     weights: Mapping[str, float] | None = None
+    # batches sorted by length inside 50 of them: little padding, and an order that still looks random
     length_window: int = 50
     pack_to: int | None = None
     cache: str | None = None

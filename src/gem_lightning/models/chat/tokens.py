@@ -13,6 +13,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 
 IMAGE, ECG = "<image>", "<ecg>"
+# negative ids, as in LLaVA: they never reach an embedding
 IMAGE_MARKER, ECG_MARKER = -200, -201
 MARKERS = {IMAGE: IMAGE_MARKER, ECG: ECG_MARKER}
 SPLIT = re.compile("(<image>|<ecg>)")

@@ -19,6 +19,7 @@ PUBLISHED_CONFIG: dict[str, Any] = {
     "embed_dim": 512,
     "ecg_cfg": {"seq_length": 5000, "lead_num": 12, "layers": 12, "width": 768, "patch_size": 50},
     "text_cfg": {"hf_model_name": "ncbi/MedCPT-Query-Encoder", "hf_proj_type": "linear", "width": 768},
+    # one less than the text tower's 77: its class token is not decoded
     "multimodal_cfg": {"context_length": 76, "width": 768, "heads": 8, "layers": 12},
 }
 

@@ -30,7 +30,7 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
-_HEADER_LIMIT = 100_000_000
+_HEADER_LIMIT = 100_000_000  # as the safetensors library: a header beyond 100 MB is an attack or damage
 INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLE_NAMES = ("model.safetensors", "pytorch_model.bin")
 

@@ -111,6 +111,7 @@ def vision_config_from(place: Path | None, tensors: Mapping[str, Any], name: Pat
         return getattr(config, "vision_config", config)
     published = AutoConfig.for_model(**PUBLISHED_VISION)
     table = tensors.get("embeddings.position_embedding.weight")
+    # 577 positions: 24 x 24 patches and the class token of ViT-L/14 at 336 px
     if table is not None and tuple(table.shape) == (577, published.hidden_size):
         return published
     raise CheckpointError(

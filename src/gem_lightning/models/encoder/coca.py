@@ -135,7 +135,7 @@ class EcgCoCa(nn.Module):
         text: nn.Module,
         decoder: nn.Module | None = None,
         compat: Compat = "default",
-        init_logit_scale: float = math.log(1 / 0.07),
+        init_logit_scale: float = math.log(1 / 0.07),  # temperature 0.07, as CLIP (Radford 2021, 2.5)
         init_logit_bias: float | None = None,
         pad_id: int = 0,
     ) -> None:

@@ -32,13 +32,14 @@ class EcgMaskedAutoencoder(nn.Module):
         width: int = 256,
         layers: int = 2,
         heads: int = 4,
-        mask_ratio: float = 0.75,
+        mask_ratio: float = 0.75,  # He 2022, figure 5
     ) -> None:
         super().__init__()
         if not 0 < mask_ratio < 1:
             raise DataError(f"expected a mask_ratio between 0 and 1, got {mask_ratio}; for example 0.75")
         self.ecg, self.mask_ratio = ecg(), mask_ratio
         self.inward = nn.Linear(self.ecg.width, width)
+        # the usual standard deviation of token embeddings
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
         self.positions = nn.Parameter(torch.randn(self.ecg.patches + 1, width) * width**-0.5)
         self.blocks = Transformer(width, layers, heads)
@@ -67,6 +68,7 @@ class EcgMaskedAutoencoder(nn.Module):
         decoded = self.norm(self.blocks(torch.cat([seen[:, :1], full], dim=1) + self.positions.to(seen.dtype)))
         rebuilt = self.outward(decoded[:, 1:]).float()
         target = self.patchify(ecg.float())
+        # each patch normalised by its own statistics (He et al. 2022)
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
         hidden = torch.ones(keep.shape[0], self.ecg.patches, dtype=torch.bool, device=ecg.device)
         hidden = hidden.scatter(1, keep, False)
