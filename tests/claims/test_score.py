@@ -70,7 +70,10 @@ def test_honest_texts_beat_every_cheat(shared_data):
                 text = template.format_map(values(features))
             except KeyError:
                 continue
-            gaps.append((honest[k] - verify(text, features).score, ill[k]))
+            score = verify(text, features).score
+            gaps.append((honest[k] - score, ill[k]))
+            if name in module.SEVERE and not decide("av_block_3", features).met:
+                assert score <= 0.5, (name, k)
         assert np.mean([gap for gap, _ in gaps]) >= 0.2, name
         assert np.mean([gap for gap, abnormal_ in gaps if abnormal_]) >= 0.2, name
 

@@ -163,7 +163,7 @@ def undetermined(facts: Facts) -> list[Statement]:
     if lost:
         statements.append(Statement(f"The {join(lost)} could not be measured."))
     if "atrial_flutter" in facts:
-        statements.append(Statement("ST segments and T waves cannot be assessed because of the atrial waves."))
+        statements.append(Statement("ST segments and T waves could not be measured."))
     if not facts.to_scale:
         text = "The limb leads are not to one scale, so amplitudes and what rests on them are uncertain."
         statements.append(Statement(text))

@@ -63,7 +63,7 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
     claims: tuple[Claim, ...] = (value_claim("heart_rate", rate),)
     if code is None:
         text = phrases.pick(f"The ventricular rate is {rate} bpm.", f"Rate {rate}/min.")
-        why = "The rhythm is undetermined, because atrial activity is unclear."
+        why = "The origin of the rhythm is undetermined."
         statements = [Statement(text, claims), Statement(why)]
     else:
         stated = facts.stated[code]

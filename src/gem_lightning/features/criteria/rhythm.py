@@ -273,6 +273,9 @@ def av_block_3(features: EcgFeatures) -> Decision:
     spread = pr_spread(features)
     apart = FORM if spread is None else above(spread, limits("av_block_3")["spread"], error("ms"))
     margin = all_of(form(free_p(features)), form(bool(features.rhythm.regular)), apart)
+    fibrillation = decide("atrial_fibrillation", features)
+    if fibrillation.met:  # complete block would make the ventricles of a fibrillating heart beat evenly
+        return decided(negated(max(fibrillation.margin or 0.0, FORM)), _block_evidence(features))
     return suspended(features, *NO_CONDUCTION) or decided(margin, _block_evidence(features))
 
 
