@@ -1,4 +1,4 @@
-"""Items to a batch."""
+"""Items to a batch, padded by the processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a teacher LLM over many records: prompt, check, and retry with the contradictions named."""
+"""Runs a teacher LLM over many records: prompt, check, and retry an answer that is contradicted, empty or cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations, ECGs and images to the tensors that the network reads."""
+"""Conversations, ECGs and images to the tensors that the network reads; pads them to a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detect a file's format from its content, and from its name only where the content is ambiguous."""
+"""Detect a file's format from its content, or its name where that is ambiguous; unpack gzip within the budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score predictions of ECG-Bench against gold answers, under the original's rules or ours.
+"""Entry to the scores of ECG-Bench: the original's rules (``legacy``) or ours (``strict``).
 
 result = score("ptb-test", read_rows("step-final.jsonl"), read_rows("ptb-test.json"), rules="strict")
 """
