@@ -1,4 +1,4 @@
-"""Public names about text, where users know them; the code lives in claims, compose and samples."""
+"""Public names about text, where users know them; the code lives in claims, composition and samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public 12-lead data sets, each read from its published layout."""
+"""Public 12-lead data sets in their published layouts: PTB-XL, MIMIC-IV-ECG, CinC, Chapman, CODE-15, CPSC 2018."""
 
 from __future__ import annotations
 
