@@ -7,6 +7,7 @@ from gem_lightning.composition.facts import Facts, Statement, finding_claim, val
 from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.composition.sections import hedged, leads_of, place
 from gem_lightning.features.criteria.base import criteria, decide
+from gem_lightning.features.criteria.summary import doubt
 
 #: The number that carries a conclusion: its kind, name and unit.
 _EVIDENCE = {
@@ -37,6 +38,15 @@ _IMPLIED = {
 }  # fmt: skip
 
 
+#: Kinds of doubt about urgency, see :func:`gem_lightning.features.criteria.summary.doubt`.
+_DOUBTS = {
+    "recent": "the recording does not show how recent its changes are",
+    "rate": "the rate is extreme",
+    "rhythm": "the origin of the rhythm is unclear",
+    "unreadable": "not every lead can be assessed",
+}
+
+
 def claimed(facts: Facts, code: str) -> Claim:
     """Return the claim that stating a finding of the record makes."""
     stated = facts.stated[code]
@@ -61,7 +71,8 @@ def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
             reason = hedged(phrases, stated, phrases.first(code))
             text = f"Urgency is undetermined because of {reason}."
             return [Statement(text, (claimed(facts, code)._replace(leads=()),))]
-    why = "the origin of the rhythm is unclear" if facts.rhythm is None else "a measurement lies too near its limit"
+    kind, _ = doubt(facts.features)
+    why = _DOUBTS.get("rhythm" if facts.rhythm is None else kind, "a measurement lies too near its limit")
     return [Statement(f"Urgency is undetermined, because {why}.")]
 
 

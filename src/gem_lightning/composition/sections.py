@@ -236,7 +236,6 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
     if len(absent) == 2:
         text = phrases.pick(
             "No ST elevation or depression.",
-            "The ST segments are isoelectric.",
             "Neither ST elevation nor ST depression.",
         )
         statements.append(Statement(text, tuple(finding_claim(code, negated=True) for code in absent)))
@@ -262,12 +261,28 @@ def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:
     """Name the activation or hypertrophy that ST-T changes may follow from."""
     changed = [code for code in ("st_elevation", "st_depression", "t_inversion") if code in facts]
     causes = [code for code in ("paced_rhythm", "lbbb", "pre_excitation", "rbbb", "lvh") if code in facts]
-    if not changed or not causes or any(code.startswith("mi_") for code in facts.stated):
+    causes = [code for code in causes if _explains(facts, code, changed)]
+    if not changed or not causes or any(code.startswith("mi_") or code == "sgarbossa" for code in facts.stated):
         return []
     stated = facts.stated[causes[0]]
     term = hedged(phrases, stated, phrases.first(causes[0]))
     text = f"These changes {'may be' if stated.uncertain else 'are'} secondary to {term}."
     return [Statement(text, (finding_claim(causes[0], uncertain=stated.uncertain),))]
+
+
+def _explains(facts: Facts, cause: str, changed: list[str]) -> bool:
+    """Return whether ST-T changes can follow from a cause: where they are, and in which beats they were measured."""
+    if cause == "paced_rhythm":  # else the changes were measured in the beats that conduct
+        return (facts.features.qrs_ms or 0) >= 120
+    if (
+        cause == "lvh"
+    ):  # strain: lateral leads, and elevation opposite to them (Hancock et al., Circulation 2009;119:e251)
+        where = {code: set(leads_of(facts.stated[code])) for code in changed}
+        return all(
+            leads <= ({"V1", "V2", "V3"} if code == "st_elevation" else {"I", "aVL", "V5", "V6"})
+            for code, leads in where.items()
+        )
+    return True
 
 
 def _levels(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:

@@ -17,6 +17,15 @@ from gem_lightning.features.criteria.base import (
 from gem_lightning.features.schema import EcgFeatures
 
 NEAR = 0.5  # measurement errors below a limit within which a repeated measurement would often reach it (ours)
+#: Rates beyond which no ECG is called free of urgent findings. 150: from there a tachyarrhythmia is taken for the
+#: cause of symptoms (Panchal et al., AHA guidelines, Circulation 2020;142:S366, adult tachycardia algorithm). 40 is
+#: ours: the bradycardia algorithm there begins at 50, which trained hearts reach at rest.
+SLOW_BPM, FAST_BPM = 40.0, 150.0
+#: A single ECG does not date these: an infarct, or ST deviation without one, may be hours or years old.
+RECENT = ("st_elevation", "st_depression")
+ANTERIOR = ("V2", "V3", "V4")  # inverted T waves there may be a narrowed left anterior descending artery (Wellens)
+CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
+READABLE = 0.3  # trust below which a lead's ST segment is not read (ours)
 BENIGN = ("rsr_prime", "sinus_arrhythmia")  # variants that alone do not make an ECG abnormal
 
 
@@ -72,28 +81,43 @@ def infarction(features: EcgFeatures) -> Decision:
     return open_ or decided(form(False), {})
 
 
-def _doubtful(features: EcgFeatures) -> str:
-    """Return why the absence of an urgent finding proves nothing here; empty where it is established."""
+def doubt(features: EcgFeatures) -> tuple[str, str]:
+    """Return (kind, reason) why the absence of an urgent finding proves nothing here; empty where it is established.
+
+    Kinds: ``possible`` and ``borderline`` of an urgent finding, ``recent`` of a finding whose age an ECG does not show,
+    ``rate``, ``rhythm``, and ``unreadable`` leads.
+    """
     for code, entry in criteria()["findings"].items():
         if "urgent" in entry:
             decision = decide(code, features)
             if not decision.urgent:
                 continue
             if decision.met and decision.certainty == "possible":
-                return f"{entry['statement']} is possible"
+                return "possible", f"{entry['statement']} is possible"
             if not decision.met and decision.margin is not None and decision.margin > -NEAR:
-                return f"{entry['statement']} is borderline"
+                return "borderline", f"{entry['statement']} is borderline"
+    rate = features.heart_rate_bpm
+    if rate is not None and not SLOW_BPM <= rate <= FAST_BPM:
+        return "rate", f"the rate is {rate:.0f} bpm"
     if met(features, "undetermined_rhythm"):
-        return "the rhythm is undetermined"
-    return ""
+        return "rhythm", "the rhythm is undetermined"
+    for code in (*RECENT, *(code for code in criteria()["findings"] if code.startswith("mi_"))):
+        if met(features, code):
+            return "recent", f"{criteria()['findings'][code]['statement']} may be recent"
+    if len(set(decide("t_inversion", features).leads) & set(ANTERIOR)) > 1:
+        return "recent", "anterior T wave inversion may be recent"
+    unread = [lead for lead in CHEST if (row := features.leads.get(lead)) is not None and row.trust < READABLE]
+    if met(features, "atrial_flutter") or unread:
+        return "unreadable", "the ST segments cannot be assessed in every lead"
+    return "", ""
 
 
 @criterion("urgent")
 def urgency(features: EcgFeatures) -> Decision:
     """Decide on urgency: whether an urgent finding is stated; a possible or borderline one leaves it open."""
-    found, doubt = urgent(features), _doubtful(features)
-    if not found and doubt:
-        return undecided(f"no urgent finding, but {doubt}")
+    found, (_, reason) = urgent(features), doubt(features)
+    if not found and reason:
+        return undecided(f"no urgent finding, but {reason}")
     return decided(form(bool(found)), {"urgent": found} if found else {})
 
 
