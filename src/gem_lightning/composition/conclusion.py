@@ -43,6 +43,7 @@ _DOUBTS = {
     "recent": "the recording does not show how recent its changes are",
     "rate": "the rate is extreme",
     "rhythm": "the origin of the rhythm is unclear",
+    "scale": "the leads are not to one scale",
     "unreadable": "not every lead can be assessed",
 }
 

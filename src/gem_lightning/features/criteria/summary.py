@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gem_lightning.features.criteria.base import (
     FORM,
+    TO_SCALE,
     Decision,
     criteria,
     criterion,
@@ -13,6 +14,7 @@ from gem_lightning.features.criteria.base import (
     met,
     negated,
     undecided,
+    value,
 )
 from gem_lightning.features.schema import EcgFeatures
 
@@ -85,7 +87,7 @@ def doubt(features: EcgFeatures) -> tuple[str, str]:
     """Return (kind, reason) why the absence of an urgent finding proves nothing here; empty where it is established.
 
     Kinds: ``possible`` and ``borderline`` of an urgent finding, ``recent`` of a finding whose age an ECG does not show,
-    ``rate``, ``rhythm``, and ``unreadable`` leads.
+    ``rate``, ``rhythm``, ``scale``, and ``unreadable`` leads.
     """
     for code, entry in criteria()["findings"].items():
         if "urgent" in entry:
@@ -107,6 +109,8 @@ def doubt(features: EcgFeatures) -> tuple[str, str]:
     if len(set(decide("t_inversion", features).leads) & set(ANTERIOR)) > 1:
         return "recent", "anterior T wave inversion may be recent"
     unread = [lead for lead in CHEST if (row := features.leads.get(lead)) is not None and row.trust < READABLE]
+    if value(features.scale_error) > TO_SCALE:
+        return "scale", "the limb leads are not to one scale"
     if met(features, "atrial_flutter") or unread:
         return "unreadable", "the ST segments cannot be assessed in every lead"
     return "", ""
