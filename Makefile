@@ -30,7 +30,7 @@ demo: $(READY)  ## train a small GEM on simulated ECGs, judge it, interpret a re
 	@$(BIN)/python -m gem_lightning.evaluate model=outputs/demo/model benchmark=held_out out=outputs/demo/held_out
 	@echo "==> 3/3 a real ECG"
 	@$(BIN)/python -m gem_lightning.predict model=outputs/demo/model record=example out=outputs/demo \
-	  held_out=outputs/demo/held_out/results.json max_new_tokens=96
+	  held_out=outputs/demo/held_out/results.json max_new_tokens=192
 	@echo "==> made: outputs/demo/report.html (the page), outputs/demo/model (weights), outputs/demo/logs (curves)"
 
 check: $(READY)  ## style, types and layers
