@@ -98,9 +98,10 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def _names(files: Sequence[str]) -> list[str]:
-    """A name for each file, its own without the suffix; files that would share one keep theirs, then are numbered."""
-    stems = [Path(file).stem for file in files]
-    names = [stem if stems.count(stem) == 1 else Path(file).name for stem, file in zip(stems, files)]
+    """A short name for each file; those of one name in several folders are numbered."""
+    from gem_lightning.ecg.listing import short_names
+
+    names = short_names([Path(Path(file).name) for file in files])
     return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
 
 

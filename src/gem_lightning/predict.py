@@ -82,10 +82,9 @@ def predict_folder(cfg: DictConfig, records: list[tuple[str, Path]]) -> None:
 def interpret_items(gem: Gem, cfg: DictConfig, items: list[Item]) -> tuple[list[Row], list[Row]]:
     """Interpret a batch of records; return the rows, and the records that failed."""
     paths = [item["path"] for item in items]
-    questions = None if cfg.question is None else [cfg.question] * len(items)
     settings = interpretation_settings(cfg)
     try:
-        answers = gem.interpret_many(paths, questions, batch_size=len(items), seed=cfg.seed, **settings)
+        answers = gem.interpret_many(paths, cfg.question, batch_size=len(items), seed=cfg.seed, **settings)
     except NoRoomError:
         raise
     except Exception as error:  # such as a GPU's memory: smaller batches may fit, and one record's fault is its own

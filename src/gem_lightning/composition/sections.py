@@ -7,6 +7,7 @@ from gem_lightning.claims.parser.linking import LEAD_CODES
 from gem_lightning.composition.facts import Facts, Stated, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.ecg.record import LEADS
+from gem_lightning.features.criteria.base import limits
 
 _AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation", "normal_axis")
 
@@ -273,7 +274,7 @@ def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:
 def _explains(facts: Facts, cause: str, changed: list[str]) -> bool:
     """Return whether ST-T changes can follow from a cause: where they are, and in which beats they were measured."""
     if cause == "paced_rhythm":  # else the changes were measured in the beats that conduct
-        return (facts.features.qrs_ms or 0) >= 120
+        return (facts.features.qrs_ms or 0) >= limits("wide_qrs")["qrs"]
     if (
         cause == "lvh"
     ):  # strain: lateral leads, and elevation opposite to them (Hancock et al., Circulation 2009;119:e251)

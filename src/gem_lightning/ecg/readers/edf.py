@@ -81,7 +81,7 @@ def _label(text: str) -> str:
 
 
 def _of_one_rate(names: list[str], per_block: list[int], noted: list[int]) -> list[int]:
-    """Signals at the rate of the leads, or at the commonest rate where no label is a lead."""
+    """Signals at the rate of the leads, or at the most frequent rate where no label is a lead."""
     signals = [i for i in range(len(names)) if i not in noted]
     leads = [i for i in signals if lead_name(names[i])]
     rates = Counter(per_block[i] for i in leads or signals)

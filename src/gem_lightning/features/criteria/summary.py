@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gem_lightning.features.criteria.base import (
+    CHEST,
     FORM,
     TO_SCALE,
     Decision,
@@ -26,7 +27,6 @@ SLOW_BPM, FAST_BPM = 40.0, 150.0
 #: A single ECG does not date these: an infarct, or ST deviation without one, may be hours or years old.
 RECENT = ("st_elevation", "st_depression")
 ANTERIOR = ("V2", "V3", "V4")  # inverted T waves there may be a narrowed left anterior descending artery (Wellens)
-CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
 READABLE = 0.3  # trust below which a lead's ST segment is not read (ours)
 BENIGN = ("rsr_prime", "sinus_arrhythmia")  # variants that alone do not make an ECG abnormal
 

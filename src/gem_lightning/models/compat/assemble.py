@@ -42,7 +42,7 @@ def load_tensors(
     Args:
         config: Sizes; parts in ``config.fresh_parts`` may lack weights and are randomly initialised.
         tensors: Tensors, or lazy ones, under our names.
-        dtype: Of the weights in memory; None means the commonest of the tensors.
+        dtype: Of the weights in memory; None means the most frequent of the tensors.
         quantization_config: See :func:`quantisation`.
         device: Where the weights go; None means the CPU.
         attention: Attention implementation; None leaves the choice to transformers (SDPA).

@@ -324,7 +324,7 @@ def read_tokenizer(folder: Path, config: GemConfig) -> Any:
 
 
 def _compact(dtypes: Mapping[str, str]) -> dict[str, Any]:
-    """Dtypes by name as the commonest one and the names that differ from it."""
+    """Dtypes by name as the most frequent one and the names that differ from it."""
     values = list(dtypes.values())
     common = max(set(values), key=values.count)
     return {"*": common} | {name: dtype for name, dtype in dtypes.items() if dtype != common}
