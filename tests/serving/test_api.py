@@ -127,7 +127,7 @@ def test_in_a_browser(client, tmp_path, width):
             tab.set_input_files("input[type=file]", pydicom.examples.get_path("waveform"))
             tab.fill("textarea", "What is the rate?")
             tab.click("button")
-            assert "Asked: What is the rate?" in tab.inner_text("main")
+            assert "Question: What is the rate?" in tab.inner_text("main")
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
             browser.close()
     finally:
