@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from gem_lightning.models.placeholders import expand_markers
+from gem_lightning.models.chat.placeholders import expand_markers
 
 CASES = (
     "flat_single",

@@ -74,7 +74,7 @@ def test_tower_and_projectors_as_parts(loaded, ecgs, gem_tiny):
     "name", ["flat_single", "flat_other", "anyres_unpad", "text_only_no_image_no_ecg", "flat_token_absent"]
 )
 def test_greedy_tokens(name, loaded, expected, ecgs, pixels, gem_tiny, copied):
-    from gem_lightning.models.placeholders import expand_markers
+    from gem_lightning.models.chat.placeholders import expand_markers
 
     facts = expected["generation"][name]
     model, _ = load_original(copied(**facts["config_overrides"])) if facts["config_overrides"] else loaded

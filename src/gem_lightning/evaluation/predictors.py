@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -228,15 +227,20 @@ class GemPredictor:
 
     def _answers(self, queries: list[Query], examples: list[dict[str, Any]]) -> list[Prediction]:
         """Answer a batch; if a query in it fails, answer each query alone."""
-        from gem_lightning.models.generation import generate_texts
+        from gem_lightning.models.fusion import keep_tower_outputs
+        from gem_lightning.models.generation import generate_texts, option_likelihoods
+
+        def likelihoods(query: Query, example: dict[str, Any]) -> dict[str, float] | None:
+            return option_likelihoods(self.model, self.processor, example, query.options) if query.options else None
 
         limits: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
         try:
-            texts = generate_texts(self.model, self.processor, examples, **limits)
-            return [
-                Prediction(text, self._likelihoods(example, query.options) if query.options else None)
-                for query, example, text in zip(queries, examples, texts, strict=True)
-            ]
+            with keep_tower_outputs():
+                texts = generate_texts(self.model, self.processor, examples, **limits)
+                return [
+                    Prediction(text, likelihoods(query, example))
+                    for query, example, text in zip(queries, examples, texts, strict=True)
+                ]
         except GemError as error:
             if len(queries) == 1:
                 return [Prediction("", error=str(error))]
@@ -258,27 +262,6 @@ class GemPredictor:
         if query.record is None or self.processor.contract == "clean":
             return query.record
         return gem(query.record) if query.source is None else query.source.read(contract=self.processor.contract)
-
-    def _likelihoods(self, example: dict[str, Any], options: tuple[str, ...]) -> dict[str, float]:
-        """Return the probability of each option as the complete answer, exp of the sum over its tokens."""
-        import torch
-
-        from gem_lightning.models.configuration_gem import IGNORE_INDEX
-        from gem_lightning.models.processing_gem import as_device
-
-        ecgs = [] if example["record"] is None else [example["record"]]
-        images = [] if example["image"] is None else [example["image"]]
-        marker = "<image>\n" if ecgs or images else ""
-        turn = {"from": "human", "value": f"{marker}{example['question']}"}
-        parameter = next(p for p in self.model.parameters() if p.dtype.is_floating_point)
-        found = {}
-        for option in options:
-            item = self.processor.encode([turn, {"from": "gpt", "value": option}], ecgs=ecgs, images=images)
-            batch = as_device(self.processor.pad([item]), parameter.device, parameter.dtype)
-            with torch.inference_mode():
-                loss = self.model(**batch, return_logits=False).loss
-            found[option] = math.exp(-float(loss) * int((batch["labels"] != IGNORE_INDEX).sum()))
-        return found
 
 
 def _batches(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:

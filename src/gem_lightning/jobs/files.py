@@ -58,6 +58,12 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
         temporary.unlink(missing_ok=True)
 
 
+def open_weights(folder: Path) -> None:
+    """Let others read weights as they may read their folder: safetensors writes files for their owner alone."""
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(folder.stat().st_mode & 0o666)
+
+
 def replace_folder(new: Path, old: Path) -> None:
     """Replace the folder ``old`` by the finished ``new``; ``old`` is deleted after the replacement."""
     retired = old.with_name(f".{old.name}.{os.getpid()}.retired")

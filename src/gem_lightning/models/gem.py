@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ import torch
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.models.compat import load_gem
-from gem_lightning.models.generation import generate_texts, record_seed
+from gem_lightning.models.generation import generate_texts, option_likelihoods, record_seed
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 if TYPE_CHECKING:
     from gem_lightning.models.configuration_gem import GemConfig
+    from gem_lightning.models.conversation import Conversation, Piece
 
 RecordLike = EcgRecord | str | os.PathLike | bytes
 _MARKERS = re.compile(r"<(ecg|image)>")  # in a question they are text, not places for data
@@ -44,6 +45,14 @@ def modalities(config: GemConfig) -> tuple[str, ...]:
             "train it first, or pass ecg_tower= and vision_tower="
         )
     return tuple(able)
+
+
+class Prepared(NamedTuple):
+    """One record: for measuring, as the model takes it, and its image where the model looks at one."""
+
+    clean: EcgRecord
+    seen: EcgRecord
+    image: np.ndarray | None
 
 
 class Gem:
@@ -157,48 +166,113 @@ class Gem:
         for what, values in (("questions", questions), ("images", images)):
             if values is not None and len(values) != len(records):
                 raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
-        looks_at = modalities(self.model.config)
-        prepared = [
-            self._prepare(record, None if images is None else images[i], reading or {}, looks_at)
-            for i, record in enumerate(records)
-        ]
-        usable = [i for i, one in enumerate(prepared) if not isinstance(one, Exception)]
-        examples = [self._example(prepared[i], questions[i], looks_at) for i in usable]
+        prepared: list[Prepared | Exception] = []
+        for i, record in enumerate(records):
+            try:
+                prepared.append(self.prepare(record, None if images is None else images[i], reading or {}))
+            except Exception as error:  # any record can be broken in any way; the rest go on
+                prepared.append(error)
+        usable = [i for i, one in enumerate(prepared) if isinstance(one, Prepared)]
+        examples = [self._example(prepared[i], questions[i]) for i in usable]
         base = torch.initial_seed() if seed is None else seed
         seeds = [record_seed(base, _name(records[i])) for i in usable]
         texts = generate_texts(self.model, self.processor, examples, max_new_tokens, batch_size, seeds, **settings)
-        model = f"model {self.name}" if self.name else ""
         found: list[Interpretation | Exception] = list(prepared)  # type: ignore[arg-type]
         for i, text in zip(usable, texts, strict=True):
             clean, _, image = prepared[i]  # type: ignore[misc]
             try:
-                found[i] = Interpretation.of(text, clean, questions[i] or "", model, image)
+                found[i] = Interpretation.of(text, clean, questions[i] or "", self.provenance, image)
             except Exception as error:  # one record that cannot be measured must not cost the others theirs
                 found[i] = error
         return found
 
-    def _prepare(
-        self, record: RecordLike, image: np.ndarray | None, reading: Mapping[str, Any], looks_at: tuple[str, ...]
-    ) -> tuple[EcgRecord, EcgRecord, np.ndarray | None] | Exception:
-        """Read and draw one record: for measuring, for the model, and its image; or the exception."""
-        try:
-            clean, seen = _read(record, self.processor.contract, reading)
-            if image is None and "image" in looks_at:
-                image = self.renderer(clean).image
-        except Exception as error:  # any record can be broken in any way; the rest go on
-            return error
-        return clean, seen, image
+    def chat(
+        self, record: RecordLike, image: np.ndarray | None = None, reading: Mapping[str, Any] | None = None
+    ) -> Conversation:
+        """Start a conversation about a record: ``ask`` or ``stream`` question after question.
+
+        Args:
+            record: A record or file.
+            image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
+            reading: What a file does not state itself, for ``read_ecg``.
+
+        Raises:
+            EcgReadError: The file cannot be read.
+        """
+        from gem_lightning.models.conversation import Conversation
+
+        return Conversation(self, record, image, reading)
+
+    def stream(
+        self,
+        record: RecordLike,
+        question: str | None = None,
+        image: np.ndarray | None = None,
+        max_new_tokens: int = 512,
+        reading: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Iterator[Piece]:
+        """Interpret a record piece by piece, with verdicts when a sentence ends; arguments as :meth:`interpret`."""
+        return self.chat(record, image, reading).stream(question, max_new_tokens=max_new_tokens, **settings)
+
+    def score_options(
+        self,
+        record: RecordLike,
+        question: str,
+        options: Sequence[str],
+        image: np.ndarray | None = None,
+        reading: Mapping[str, Any] | None = None,
+    ) -> dict[str, float]:
+        """Compute the probability of each option as the complete answer to a question.
+
+        Args:
+            record: A record or file.
+            question: The question.
+            options: Answers to choose from.
+            image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
+            reading: What a file does not state itself, for ``read_ecg``.
+
+        Returns:
+            Option → probability; they need not add up to 1, for other answers are possible.
+
+        Raises:
+            EcgReadError: The file cannot be read.
+            DataError: There is no option.
+        """
+        example = self._example(self.prepare(record, image, reading or {}), question)
+        return option_likelihoods(self.model, self.processor, example, options)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the model reads, see :func:`modalities`."""
+        return modalities(self.model.config)
+
+    @property
+    def provenance(self) -> str:
+        """The model as the footer of pages names it."""
+        return f"model {self.name}" if self.name else ""
+
+    def prepare(self, record: RecordLike, image: np.ndarray | None, reading: Mapping[str, Any]) -> Prepared:
+        """Read and draw one record.
+
+        Raises:
+            EcgReadError: The file cannot be read.
+        """
+        inputs = self.inputs
+        clean, seen = _read(record, self.processor.contract, reading)
+        if image is None and "image" in inputs:
+            image = self.renderer(clean).image
+        return Prepared(clean, seen, image)
 
     @staticmethod
-    def _example(prepared: Any, question: str | None, looks_at: tuple[str, ...]) -> dict[str, Any]:
+    def question_text(question: str | None) -> str:
+        """The question as a prompt holds it; None is the usual one."""
+        return DEFAULT_QUESTION if question is None else _MARKERS.sub(r"< \1 >", question)
+
+    def _example(self, prepared: Any, question: str | None) -> dict[str, Any]:
         _, record, image = prepared
-        text = DEFAULT_QUESTION if question is None else _MARKERS.sub(r"< \1 >", question)
-        parts = {"question": text}
-        return (
-            parts
-            | ({"record": record} if "ecg" in looks_at else {})
-            | ({"image": image} if "image" in looks_at else {})
-        )
+        data = {"ecg": {"record": record}, "image": {"image": image}}
+        return {"question": self.question_text(question)} | {k: v for i in self.inputs for k, v in data[i].items()}
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write model, processor, generation settings and a model card."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,14 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from gem_lightning.errors import DataError
-from gem_lightning.models.placeholders import read_messages, share_out
+from gem_lightning.models.chat.placeholders import read_messages, share_out
+from gem_lightning.models.configuration_gem import IGNORE_INDEX
+from gem_lightning.models.fusion import keep_tower_outputs
 from gem_lightning.models.processing_gem import as_device
 
 
 @torch.inference_mode()
+@keep_tower_outputs()  # a record may have several questions
 def generate_texts(
     model: Any,
     processor: Any,
@@ -55,10 +59,7 @@ def generate_texts(
             batch = as_device(processor.pad([items[row] for row in rows], "left"), parameter.device, parameter.dtype)
             del batch["labels"]
             length = batch["input_ids"].shape[1]
-            options = {"do_sample": False, "pad_token_id": processor.pad_id, **settings}
-            options["max_new_tokens"] = _room(model, length, max_new_tokens)
-            if "stop_strings" in options:
-                options["tokenizer"] = processor.tokenizer
+            options = generation_options(model, processor, length, max_new_tokens, settings)
             if seeds is not None and options["do_sample"]:
                 own = SeededSampling([seeds[row] for row in rows])
                 options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), own])
@@ -70,6 +71,80 @@ def generate_texts(
     finally:
         model.train(training)
     return texts
+
+
+def generation_options(
+    model: Any, processor: Any, prompt: int, max_new_tokens: int, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Complete settings of ``generate`` for a prompt of so many tokens.
+
+    Raises:
+        DataError: A setting that gives several texts per record, or a prompt that fills the context.
+    """
+    if settings.get("num_return_sequences", 1) != 1:
+        count = settings["num_return_sequences"]
+        raise DataError(f"expected one text per record, got num_return_sequences={count}; vary seed= instead")
+    options = {"do_sample": False, "pad_token_id": processor.pad_id, **settings}
+    options["max_new_tokens"] = _room(model, prompt, max_new_tokens)
+    if "stop_strings" in options:
+        options["tokenizer"] = processor.tokenizer
+    return options
+
+
+@torch.inference_mode()
+def option_likelihoods(
+    model: Any, processor: Any, example: Mapping[str, Any], options: Sequence[str], batch_size: int = 16
+) -> dict[str, float]:
+    """Compute the probability of each option as the complete answer.
+
+    The towers and the part of the prompt that all options share run once.
+
+    Args:
+        model: A ``GemForConditionalGeneration`` or a peft wrapper of it.
+        processor: Its ``GemProcessor``.
+        example: As in :func:`generate_texts`, with ``question``.
+        options: Answers.
+        batch_size: Options at a time.
+
+    Returns:
+        Option → probability: exp of the sum over its tokens' log-probabilities.
+
+    Raises:
+        DataError: There is no option.
+    """
+    if not options:
+        raise DataError("expected at least one option, got none")
+    messages, ecgs, images = _messages(example)
+    items = [processor.encode([*messages, {"from": "gpt", "value": option}], ecgs, images) for option in options]
+    first = [next(at for at, label in enumerate(item["labels"]) if label != IGNORE_INDEX) for item in items]
+    rows = [item["input_ids"] for item in items]
+    shared = next((at for at, column in enumerate(zip(*rows)) if len(set(column)) > 1), min(map(len, rows)))
+    shared = min(shared, *first) if len(first) > 1 else first[0]
+    parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
+    prompt = {**items[0], "input_ids": rows[0][:shared], "labels": items[0]["labels"][:shared]}
+    batch = as_device(processor.pad([prompt]), parameter.device, parameter.dtype)
+    del batch["labels"]
+    start = model(**batch, use_cache=True, logits_to_keep=1)
+    found: list[float] = []
+    for at in range(0, len(items), batch_size):
+        some = [{k: item[k][shared:] for k in ("input_ids", "labels")} for item in items[at : at + batch_size]]
+        found += _continuations(model, processor, start, shared, some)
+    return dict(zip(options, found, strict=True))
+
+
+def _continuations(model: Any, processor: Any, start: Any, shared: int, items: list[dict[str, Any]]) -> list[float]:
+    """Probabilities of the labelled tokens of items that follow a prompt of ``shared`` tokens."""
+    count = len(items)
+    cache = copy.deepcopy(start.past_key_values)
+    cache.batch_repeat_interleave(count)
+    batch = as_device(processor.pad(items), start.logits.device)
+    labels = batch.pop("labels")
+    batch["attention_mask"] = torch.cat([batch["attention_mask"].new_ones(count, shared), batch["attention_mask"]], 1)
+    logits = model(**batch, past_key_values=cache, use_cache=True).logits[:, :-1]
+    logits = torch.cat([start.logits[:, -1:].expand(count, -1, -1), logits], dim=1)  # (options, tokens, V)
+    wanted = labels != IGNORE_INDEX
+    chosen = logits.float().log_softmax(-1).gather(-1, labels.masked_fill(~wanted, 0)[..., None])[..., 0]
+    return (chosen * wanted).sum(1).exp().tolist()
 
 
 class SeededSampling(LogitsProcessor):
@@ -103,9 +178,6 @@ def record_seed(seed: int, name: str) -> int:
 def _check(examples: Sequence[Any], batch_size: int, seeds: Sequence[int] | None, settings: Mapping[str, Any]) -> None:
     if batch_size < 1:
         raise DataError(f"expected a batch size of at least 1, got {batch_size}")
-    if settings.get("num_return_sequences", 1) != 1:
-        count = settings["num_return_sequences"]
-        raise DataError(f"expected one text per record, got num_return_sequences={count}; vary seed= instead")
     if seeds is not None and len(seeds) != len(examples):
         raise DataError(f"expected {len(examples)} seeds, one per example, got {len(seeds)}")
     if seeds is not None and settings.get("num_beams", 1) > 1 and settings.get("do_sample"):
@@ -127,12 +199,14 @@ def _room(model: Any, prompt: int, wanted: int) -> int:
 
 
 def _encode(processor: Any, example: Mapping[str, Any]) -> dict[str, Any]:
+    return processor.encode(*_messages(example), add_generation_prompt=True)
+
+
+def _messages(example: Mapping[str, Any]) -> tuple[list[dict[str, str]], list[Any], list[Any]]:
+    """An example's conversation, ECGs and images."""
     conversation = example.get("conversation") or [{"from": "human", "value": example["question"]}]
     ecgs, images = (_as_list(example.get(name)) for name in ("record", "image"))
-    messages, own_ecgs, own_images = share_out(
-        [read_messages(conversation)], [ecgs] if ecgs else [], [images] if images else []
-    )[0]
-    return processor.encode(messages, own_ecgs, own_images, add_generation_prompt=True)
+    return share_out([read_messages(conversation)], [ecgs] if ecgs else [], [images] if images else [])[0]
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -7,9 +7,11 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gem_lightning.errors import GemError
+from gem_lightning.jobs.files import open_weights
 
 # Whole layers that train with the adapters: without them an adapter would lose what it learned about ECGs
 ALWAYS_SAVED = ("ecg_projector", "multi_modal_projector")
@@ -117,3 +119,4 @@ def save_trained(network: Any, folder: PathLike) -> None:
     ):
         network = network.merge_and_unload()
     network.save_pretrained(folder)
+    open_weights(Path(folder))

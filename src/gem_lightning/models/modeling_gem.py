@@ -17,14 +17,19 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers import initialization as init
+from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from gem_lightning.errors import DataError
+from gem_lightning.jobs.files import open_weights
 from gem_lightning.models.card import write_card
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models.decoding import InVocabulary, InVocabularyCandidates
 from gem_lightning.models.encoder.transformer import EcgTransformer
-from gem_lightning.models.fusion import build_projector, merge_tiles, scatter_features
+from gem_lightning.models.fusion import build_projector, merge_tiles, scatter_features, tower_outputs
 from gem_lightning.models.loss import next_token_loss
+
+_DATA = ("ecg_values", "pixel_values", "image_sizes")
 
 
 class GemPreTrainedModel(PreTrainedModel):
@@ -147,6 +152,30 @@ class GemModel(GemPreTrainedModel):
             for part, size in zip(features.split([len(image) for image in images]), sizes, strict=True)
         ]
 
+    def _ecg_tokens(self, values: Tensor) -> Tensor:
+        """(all tokens, H) of ECGs (N, leads, samples)."""
+
+        def compute(rows: list[int]) -> list[Tensor]:
+            return list(self.get_ecg_features(values if len(rows) == len(values) else values[rows]))
+
+        if not len(values):
+            return self.get_ecg_features(values).flatten(0, 1)
+        return torch.cat(tower_outputs(list(values), [None] * len(values), compute))
+
+    def _image_tokens(self, values: Tensor | Sequence[Tensor], sizes: Any) -> Tensor:
+        """(all tokens, H) of images, see :meth:`get_image_features`."""
+
+        def compute(rows: list[int]) -> list[Tensor]:
+            if len(rows) == len(values):
+                return self.get_image_features(values, sizes)
+            some = [values[row] for row in rows]
+            return self.get_image_features(some, None if sizes is None else [sizes[row] for row in rows])
+
+        if not len(values):
+            return torch.cat(self.get_image_features(values, sizes))
+        facts = [None if sizes is None else tuple(map(int, sizes[row])) for row in range(len(values))]
+        return torch.cat(tower_outputs(list(values), facts, compute))
+
     def embed_inputs(
         self,
         input_ids: Tensor,
@@ -175,9 +204,9 @@ class GemModel(GemPreTrainedModel):
         none = embeds.new_zeros(0, embeds.shape[-1])
         ecgs = images = none
         if ecg_values is not None:
-            ecgs = self.get_ecg_features(ecg_values).flatten(0, 1)
+            ecgs = self._ecg_tokens(ecg_values)
         if pixel_values is not None and (len(pixel_values) or isinstance(pixel_values, Tensor)):
-            images = torch.cat(self.get_image_features(pixel_values, image_sizes))
+            images = self._image_tokens(pixel_values, image_sizes)
         embeds = scatter_features(embeds, ecg_mask, ecgs, "ECG")
         return scatter_features(embeds, image_mask, images, "image")
 
@@ -304,40 +333,47 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         done = super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
             write_card(self, Path(save_directory))
+            open_weights(Path(save_directory))
         return done
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
-        return _InVocabulary(super()._get_logits_processor(*args, **kwargs))  # type: ignore[misc]
+        return InVocabulary(super()._get_logits_processor(*args, **kwargs))  # type: ignore[misc]
+
+    def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> Any:
+        assistant = kwargs.get("assistant_model")
+        foreign = assistant is not None and not isinstance(assistant, GemForConditionalGeneration)
+        if foreign:  # a language model alone has no use for signals and images
+            kwargs["model_kwargs"] = {k: v for k, v in kwargs["model_kwargs"].items() if k not in _DATA}
+        generator = super()._get_candidate_generator(*args, **kwargs)  # type: ignore[misc]
+        if foreign or isinstance(generator, PromptLookupCandidateGenerator):
+            return InVocabularyCandidates(generator, self.config.text_config.vocab_size)
+        return generator
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
         input_ids: Tensor,
+        inputs_embeds: Tensor | None = None,
         ecg_values: Tensor | None = None,
         pixel_values: Any = None,
         image_sizes: Any = None,
-        is_first_iteration: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Model inputs of one decoding step: ECGs and images only where their placeholders are read."""
-        inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
-            input_ids,  # type: ignore[arg-type]
-            is_first_iteration=is_first_iteration,
-            **kwargs,
-        )
-        if is_first_iteration or not kwargs.get("use_cache", True):
-            inputs |= {"ecg_values": ecg_values, "pixel_values": pixel_values, "image_sizes": image_sizes}
+        """Model inputs of one decoding step: ECGs and images only where their placeholders are read.
+
+        With ``past_key_values`` of earlier turns, pass the whole conversation's ids and all its ECGs and images again:
+        what the cache holds is not computed twice.
+        """
+        inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)  # type: ignore
+        ids = inputs.get("input_ids")
+        if ids is None or (ids.shape[1] == 1 and input_ids.shape[1] > 1):
+            return inputs  # embeddings are fused already, and a generated token is no placeholder
+        data = {"ecg_values": ecg_values, "pixel_values": pixel_values, "image_sizes": image_sizes}
+        if ids.shape == input_ids.shape:
+            return inputs | data
+        if bool(((ids == self.config.ecg_token_id) | (ids == self.config.image_token_id)).any()):
+            embeds = self.embed_inputs(input_ids, **data)[:, -ids.shape[1] :]
+            return inputs | {"input_ids": None, "inputs_embeds": embeds}
         return inputs
-
-
-class _InVocabulary(LogitsProcessorList):
-    """Processors that look tokens up, such as the repetition penalty, see no placeholder id.
-
-    A placeholder reads as its row's first token, which the prompt holds anyway, so nothing else changes.
-    """
-
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        known = torch.where(input_ids < scores.shape[-1], input_ids, input_ids[:, :1])
-        return super().__call__(known, scores, **kwargs)  # type: ignore[arg-type]
 
 
 def _as(module: nn.Module, values: Tensor) -> Tensor:

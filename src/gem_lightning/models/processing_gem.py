@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, BatchFeature, ProcessorMixin
+from transformers.image_utils import load_image
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.chat.formats import Message, plain_chat, tokenize_conversation
+from gem_lightning.models.chat.placeholders import expand_markers, read_messages, share_out, without_markers
 from gem_lightning.models.chat.tokens import ECG, IMAGE
 from gem_lightning.models.configuration_gem import ECG_TOKEN_ID, IGNORE_INDEX, IMAGE_TOKEN_ID, GemConfig
 from gem_lightning.models.fusion import count_image_tokens
-from gem_lightning.models.placeholders import expand_markers, read_messages, share_out, without_markers
 from gem_lightning.models.preprocessing import EcgOptions, Image, ImageOptions, image_tiles, normalise, signal_values
 from gem_lightning.render.fit import best_grid
 
@@ -223,7 +225,7 @@ class GemProcessor(ProcessorMixin):
         prompt = add_generation_prompt
         if prompt is None:
             prompt = text is not None or batch[0][-1]["from"] == "human"
-        parts = share_out(batch, list(ecgs or []), list(images or []))
+        parts = share_out(batch, _as_list(ecgs, 2), _as_list(images, 3))
         items = [
             self.encode(messages, own_ecgs, own_images, max_length, prompt) for messages, own_ecgs, own_images in parts
         ]
@@ -232,6 +234,53 @@ class GemProcessor(ProcessorMixin):
         if prompt:
             del padded["labels"]
         return padded
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Sequence[Any],
+        chat_template: str | None = None,
+        tokenize: bool = True,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Encode messages whose content holds its data, as transformers' pipelines pass them.
+
+        Args:
+            conversation: Messages ``{"role", "content"}``, or one list of them per sample; content is a text or parts
+                ``{"type": "text", "text"}``, ``{"type": "image", "image"}`` and ``{"type": "ecg", "ecg"}``. An image
+                is an array, a PIL image, a path or an address; an ECG is a record, an array or a path.
+            chat_template: Not used: the format is the processor's own ``chat``.
+            tokenize: Only True: a conversation is encoded together with its data.
+            add_generation_prompt: End with the start of an answer.
+            continue_final_message: Only False.
+            processor_kwargs: For :meth:`__call__`.
+            **kwargs: Accepted for compatibility.
+
+        Raises:
+            DataError: A part without its data, or what is not supported.
+        """
+        if not tokenize or continue_final_message:
+            raise DataError("expected tokenize=True and continue_final_message=False; other settings are not supported")
+        nested = [conversation] if isinstance(conversation[0], Mapping) else conversation
+        return self(
+            conversations=list(map(read_messages, nested)),
+            ecgs=[[self._record(ecg) for ecg in _parts(messages, "ecg")] for messages in nested],
+            images=[
+                [image if isinstance(image, np.ndarray) else load_image(image) for image in _parts(messages, "image")]
+                for messages in nested
+            ],
+            add_generation_prompt=add_generation_prompt,
+            **(processor_kwargs or {}),
+        )
+
+    def _record(self, ecg: Any) -> Any:
+        if not isinstance(ecg, (str, Path)):
+            return ecg
+        from gem_lightning.ecg.readers import read_ecg
+
+        return read_ecg(ecg, contract=self.contract)
 
     def pad(self, items: Sequence[Mapping[str, Any]], side: str = "right") -> BatchFeature:
         """Collate items of :meth:`encode`; signals and images are concatenated in the order of their markers.
@@ -303,6 +352,24 @@ def _grouped(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, kind in (("image", ImageOptions), ("ecg", EcgOptions)):
         found[name] = kind(**{field.name: rest.pop(field.name) for field in fields(kind) if field.name in rest})
     return rest | found
+
+
+def _as_list(values: Any, dimensions: int) -> list[Any]:
+    """Several data as a list; a single record, image or array of so many dimensions becomes a list of one."""
+    if values is None:
+        return []
+    single = not isinstance(values, (list, tuple)) and getattr(values, "ndim", dimensions) == dimensions
+    return [values] if single else list(values)
+
+
+def _parts(messages: Sequence[Mapping[str, Any]], kind: str) -> list[Any]:
+    """The data of a kind, ``image`` or ``ecg``, in the content of messages."""
+    contents = [message.get("content") for message in messages]
+    parts = [p for content in contents if isinstance(content, (list, tuple)) for p in content if p.get("type") == kind]
+    for part in parts:
+        if part.get(kind) is None and part.get("url") is None:
+            raise DataError(f'expected {{"type": "{kind}", "{kind}": ...}}, got {sorted(part)}')
+    return [part.get("url") if part.get(kind) is None else part[kind] for part in parts]
 
 
 def _conversations(text: str | Sequence[str] | None, conversations: Sequence[Any] | None) -> list[list[dict[str, str]]]:

@@ -19,6 +19,7 @@ from transformers import GenerationConfig
 
 from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs import replace_folder
+from gem_lightning.jobs.files import open_weights
 from gem_lightning.lit.checkpointing.io import damage
 from gem_lightning.models.card import write_card
 from gem_lightning.models.compat import check_fit, load_gem
@@ -194,6 +195,7 @@ def _write_weights(tensors: Iterable[tuple[str, Tensor]], folder: Path, write: b
     if not write:
         return
     flush()
+    open_weights(folder)
     if len(files) == 1:
         (folder / next(iter(files))).rename(folder / "model.safetensors")
         return

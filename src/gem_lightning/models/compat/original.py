@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from gem_lightning.errors import CheckpointError
+from gem_lightning.jobs.files import open_weights
 from gem_lightning.models.compat import towers
 from gem_lightning.models.compat.assemble import load_tensors
 from gem_lightning.models.compat.llava_lora import Changes
@@ -173,6 +174,7 @@ def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None
         shutil.copy(vocabulary, folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
+    open_weights(folder)
 
 
 def _read(folder: Path, base: PathLike | None) -> tuple[Path, Tensors]:

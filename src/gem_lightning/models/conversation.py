@@ -1,0 +1,241 @@
+"""Questions about an ECG in turns: the cache of earlier turns is reused, and answers can be streamed."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+
+from gem_lightning.claims.report import Verdict
+from gem_lightning.claims.verify import verify
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.features import EcgFeatures, measure
+from gem_lightning.models.generation import SeededSampling, generation_options, record_seed
+from gem_lightning.models.processing_gem import as_device
+from gem_lightning.reporting.interpretation import Interpretation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gem_lightning.models.gem import Gem, Prepared, RecordLike
+
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of an answer while it is written.
+
+    Attributes:
+        text: The next characters.
+        verdicts: Of the statements of the sentences that have ended with this piece; the last piece has the rest.
+    """
+
+    text: str
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class Conversation:
+    """Questions about one ECG, or about several one after the other; made by ``Gem.chat``. Not for several threads.
+
+    Args:
+        gem: The model.
+        record: What the first question is about.
+        image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
+        reading: What files do not state themselves, for ``read_ecg``.
+
+    Attributes:
+        turns: The answers so far, each verified against the record that was added last.
+    """
+
+    def __init__(
+        self,
+        gem: Gem,
+        record: RecordLike,
+        image: np.ndarray | None = None,
+        reading: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.gem, self.reading = gem, dict(reading or {})
+        self.turns: list[Interpretation] = []
+        self._messages: list[dict[str, str]] = []
+        self._shown = [gem.prepare(record, image, self.reading)]
+        self._measured: tuple[EcgRecord, EcgFeatures] | None = None
+        self._cache: Any = None
+        self._cached: list[int] = []
+
+    def ask(
+        self,
+        question: str | None = None,
+        record: RecordLike | None = None,
+        image: np.ndarray | None = None,
+        max_new_tokens: int = 512,
+        **settings: Any,
+    ) -> Interpretation:
+        """Answer the next question.
+
+        Args:
+            question: None requests an interpretation.
+            record: Another ECG, to be compared with the earlier ones; statements are verified against it from now on.
+            image: In place of that record's drawn page.
+            max_new_tokens: Longest answer.
+            **settings: ``seed``, and those of ``generate``.
+
+        Raises:
+            EcgReadError: The file cannot be read.
+            DataError: The conversation does not fit into the model's context.
+        """
+        prompt = self._prompt(question, record, image)
+        return self._finish(prompt, self._generate(prompt, max_new_tokens, settings))
+
+    def stream(
+        self,
+        question: str | None = None,
+        record: RecordLike | None = None,
+        image: np.ndarray | None = None,
+        max_new_tokens: int = 512,
+        **settings: Any,
+    ) -> Iterator[Piece]:
+        """Answer the next question piece by piece, with verdicts when a sentence ends; arguments as :meth:`ask`.
+
+        The answer is the last of ``turns`` once the stream has ended; closing the stream early stops the model and
+        leaves the conversation as it was before the question.
+        """
+        prompt = self._prompt(question, record, image)
+        streamer = TextIteratorStreamer(self.gem.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        stop = _Stop()
+        outcome: list[_Written | BaseException] = []
+
+        def run() -> None:
+            try:
+                more = {"streamer": streamer, "stopping_criteria": StoppingCriteriaList([stop])}
+                outcome.append(self._generate(prompt, max_new_tokens, settings | more))
+            except BaseException as error:  # handed to the reader of the stream
+                outcome.append(error)
+            finally:
+                streamer.end()
+
+        writer = threading.Thread(target=run, daemon=True)
+        writer.start()
+        try:
+            checked = _Checked(self._features(prompt))
+            for part in streamer:
+                new = part if checked.text else part.lstrip()
+                if new:
+                    yield Piece(new, checked.add(new))
+            writer.join()
+            if isinstance(outcome[0], BaseException):
+                raise outcome[0]
+            self._finish(prompt, outcome[0])
+            yield Piece("", checked.rest())
+        finally:
+            stop.wanted = True
+            writer.join()
+
+    def _prompt(self, question: str | None, record: RecordLike | None, image: np.ndarray | None) -> _Prompt:
+        added = [] if record is None else [self.gem.prepare(record, image, self.reading)]
+        shown = [*self._shown, *added]
+        markers = len(added if self.turns else shown)  # one for each ECG that no earlier question holds
+        value = "<image>\n" * markers + self.gem.question_text(question)
+        return _Prompt(question or "", [*self._messages, {"from": "human", "value": value}], shown)
+
+    def _features(self, prompt: _Prompt) -> EcgFeatures:
+        clean = prompt.shown[-1].clean
+        if self._measured is None or self._measured[0] is not clean:
+            self._measured = (clean, measure(clean))
+        return self._measured[1]
+
+    @torch.inference_mode()
+    def _generate(self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]) -> _Written:
+        model, processor, able = self.gem.model, self.gem.processor, self.gem.inputs
+        ecgs = [one.seen for one in prompt.shown] if "ecg" in able else []
+        images = [one.image for one in prompt.shown if one.image is not None] if "image" in able else []
+        item = processor.encode(prompt.messages, ecgs, images, add_generation_prompt=True)
+        parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
+        batch = as_device(processor.pad([item], "left"), parameter.device, parameter.dtype)
+        del batch["labels"]
+        ids = item["input_ids"]
+        own = dict(settings)
+        seed = own.pop("seed", None)
+        options = generation_options(model, processor, len(ids), max_new_tokens, own)
+        options["return_dict_in_generate"] = True
+        if options["do_sample"]:
+            base = torch.initial_seed() if seed is None else seed
+            sampling = SeededSampling([record_seed(base, f"{len(self.turns)}\0{prompt.messages[-1]['value']}")])
+            options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), sampling])
+        if options.get("num_beams", 1) == 1 and options.get("use_cache", True):
+            options["past_key_values"] = self._reusable(ids)
+        out = model.generate(**batch, **options)
+        sequence = out.sequences[0].tolist()
+        text = processor.tokenizer.decode(sequence[len(ids) :], skip_special_tokens=True).strip()
+        return _Written(text, sequence, out.past_key_values if options.get("num_beams", 1) == 1 else None)
+
+    def _reusable(self, ids: list[int]) -> Any:
+        """The cache of earlier turns, cut to what the new prompt begins with; None where nothing is left of it."""
+        cache, self._cache = self._cache, None  # a run that fails leaves no cache behind that it has changed
+        if cache is None or not hasattr(cache, "crop") or any(getattr(cache, "is_sliding", [False])):
+            return None
+        held = self._cached[: cache.get_seq_length()]
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(held, ids[:-1])))
+        if not same:
+            return None
+        if same < cache.get_seq_length():
+            cache.crop(same - cache.get_seq_length())  # negative: tokens to remove
+        return cache
+
+    def _finish(self, prompt: _Prompt, written: _Written) -> Interpretation:
+        last, name = prompt.shown[-1], self.gem.provenance
+        done = Interpretation.of(written.text, last.clean, prompt.question, name, last.image, self._features(prompt))
+        self._messages = [*prompt.messages, {"from": "gpt", "value": written.text}]
+        self._shown = prompt.shown
+        self._cache, self._cached = written.cache, written.ids
+        self.turns.append(done)
+        return done
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    question: str
+    messages: list[dict[str, str]]
+    shown: list[Prepared]
+
+
+@dataclass(frozen=True)
+class _Written:
+    text: str
+    ids: list[int]  # prompt and answer
+    cache: Any
+
+
+class _Stop(StoppingCriteria):
+    """Stops the model when its stream is closed."""
+
+    wanted = False
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        return torch.full((len(input_ids),), self.wanted, dtype=torch.bool, device=input_ids.device)
+
+
+class _Checked:
+    """Verdicts of a growing text, each given out once, when its sentence has ended."""
+
+    def __init__(self, features: EcgFeatures) -> None:
+        self.features, self.text, self.end = features, "", 0
+
+    def add(self, part: str) -> tuple[Verdict, ...]:
+        self.text += part
+        ends = [match.end() for match in _SENTENCE_END.finditer(self.text, self.end)]
+        return self._until(self.text[: ends[-1]], ends[-1]) if ends else ()
+
+    def rest(self) -> tuple[Verdict, ...]:
+        return self._until(self.text, len(self.text) + 1)
+
+    def _until(self, text: str, end: int) -> tuple[Verdict, ...]:
+        found = tuple(v for v in verify(text, self.features).verdicts if v.claim.span[1] > self.end)
+        self.end = end
+        return found
