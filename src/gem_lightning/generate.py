@@ -51,15 +51,16 @@ def make_features(cfg: DictConfig) -> None:
     """Records → ``features.parquet``."""
     from gem_lightning.generation import run as production
 
-    if cfg.cluster:
-        _array(cfg)
+    engine = _engine(cfg)
+    if engine:
+        _spread(cfg, engine)
     else:
         source = _source(cfg)
         folder = production.open_features_job(source, cfg.out, _settings(cfg), cfg.limit, cfg.block or 256)
         if cfg.retry_broken:
             folder.undo_broken(cfg.part, cfg.parts)
         production.run_features(folder, source.paths, _share(cfg), show_progress(), cfg.contract)
-    _merge_or_wait(cfg)
+    _merge_or_wait(cfg, bool(engine))
 
 
 def make_samples(cfg: DictConfig) -> None:
@@ -68,8 +69,8 @@ def make_samples(cfg: DictConfig) -> None:
     from gem_lightning.samples.io import check_name
 
     check_name(f"train.{cfg.format}")
-    if cfg.cluster:
-        _array(cfg)
+    if engine := _engine(cfg):
+        _spread(cfg, engine)
         merge_parts(cfg)
         return
     source, teacher = _source(cfg), _instantiate(cfg.teacher)
@@ -85,8 +86,8 @@ def make_samples(cfg: DictConfig) -> None:
     _merge_or_wait(cfg)
 
 
-def _merge_or_wait(cfg: DictConfig) -> None:
-    if cfg.parts == 1 or cfg.cluster:
+def _merge_or_wait(cfg: DictConfig, whole: bool = False) -> None:
+    if cfg.parts == 1 or whole:
         merge_parts(cfg)
     else:
         print(
@@ -222,15 +223,16 @@ def make_shards(cfg: DictConfig) -> None:
     from gem_lightning.data.shards import write_shards
 
     files = _files(cfg)
-    if cfg.cluster:
-        _array(cfg)
+    engine = _engine(cfg)
+    if engine:
+        _spread(cfg, engine)
     else:
         share = {"workers": cfg.workers, "part": cfg.part, "parts": cfg.parts}
         print(write_shards(files, cfg.out, dict(cfg.paths or {}), cfg.contract, **share, show=show_progress()))
         if cfg.parts == 1:
             _report_shards(_run_folders(cfg.out))
             return
-    _merge_or_wait(cfg)
+    _merge_or_wait(cfg, bool(engine))
 
 
 def _files(cfg: DictConfig) -> Any:
@@ -251,19 +253,31 @@ def run_part(container: dict[str, Any], part: int, parts: int) -> None:
     from omegaconf import OmegaConf
 
     cfg = OmegaConf.create(container)
-    cfg.part, cfg.parts, cfg.cluster = part, parts, None
+    cfg.part, cfg.parts, cfg.cluster, cfg.engine = part, parts, None, None
     generate(cfg)
 
 
-def _array(cfg: DictConfig) -> None:
+def _engine(cfg: DictConfig) -> Any:
+    """The engine of ``engine=`` or ``cluster=``; None where this process works itself."""
     from omegaconf import OmegaConf
 
-    from gem_lightning import generate as module  # by name, not as __main__: the array's processes import it
-    from gem_lightning.jobs import run_array
+    from gem_lightning.jobs import LocalEngine, SubmititEngine
+
+    if cfg.cluster:
+        options: Any = OmegaConf.to_container(cfg.cluster_options, resolve=True) if cfg.cluster_options else {}
+        return SubmititEngine(cfg.parts, cfg.cluster, **options)
+    engine = _instantiate(cfg.engine)
+    return None if engine is None or isinstance(engine, LocalEngine) else engine
+
+
+def _spread(cfg: DictConfig, engine: Any) -> None:
+    """Run the parts of the stage on an engine."""
+    from omegaconf import OmegaConf
+
+    from gem_lightning import generate as module  # by name, not as __main__: other processes import it
 
     container: Any = OmegaConf.to_container(cfg, resolve=False)
-    options: Any = OmegaConf.to_container(cfg.cluster_options, resolve=True) if cfg.cluster_options else {}
-    run_array(partial(module.run_part, container), cfg.parts, Path(cfg.out) / "submitit", cfg.cluster, **options)
+    engine.run(partial(module.run_part, container), Path(cfg.out) / "logs")
 
 
 def _instantiate(node: Any) -> Any:

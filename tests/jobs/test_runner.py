@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import time
+from functools import partial
+from importlib.util import find_spec
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,14 +15,16 @@ from gem_lightning.jobs import (
     DiedError,
     JobError,
     JobFolder,
+    LocalEngine,
     NoRoomError,
     Progress,
+    RayEngine,
+    SubmititEngine,
     Workers,
     duration,
     merge,
     room_for,
     run,
-    run_array,
     run_async,
     write_atomically,
 )
@@ -220,7 +224,10 @@ def test_numbers_that_make_no_sense_are_explained(tmp_path):
     with pytest.raises(JobError, match="got 'many'"):
         Workers("many")
     with pytest.raises(JobError, match="cluster slurm or local, got 'lsf'"):
-        run_array(square, 2, tmp_path / "logs", "lsf")
+        SubmititEngine(2, "lsf")
+    for engine in (LocalEngine, SubmititEngine, RayEngine):
+        with pytest.raises(JobError, match="at least 1, got 0"):
+            engine(parts=0)
 
 
 def test_progress_in_words():
@@ -231,13 +238,51 @@ def test_progress_in_words():
     assert [duration(s) for s in (42, 185, 18720)] == ["42 s", "3 min 05 s", "5 h 12 min"]
 
 
-def test_an_array_of_local_jobs_does_all_parts(tmp_path):
+def part_of(place, part, parts):
+    return run(JobFolder(place), square, 0, part=part, parts=parts).done
+
+
+def dividing(part, parts):
+    return 1 // part
+
+
+def dying_once(place, part, parts):
+    """The work of a part whose process is killed at its first block."""
+    mark = place / f"killed-{part}"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return part_of(place / "job", part, parts)
+
+
+ENGINES = [
+    LocalEngine(parts=2),
+    SubmititEngine(2, "local", timeout_min=2),
+    pytest.param(
+        RayEngine(2),
+        marks=[pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")],
+    ),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: type(engine).__name__)
+def test_an_engine_does_all_parts(tmp_path, engine):
     folder = JobFolder(tmp_path / "job", items(12), block=2)
-
-    def part_of(part, parts):
-        return run(JobFolder(tmp_path / "job"), square, 0, part=part, parts=parts).done
-
-    assert run_array(part_of, 2, tmp_path / "logs", "local", timeout_min=2) == [6, 6]
+    assert engine.run(partial(part_of, tmp_path / "job"), tmp_path / "logs") == [6, 6]
     assert folder.missing() == []
     with pytest.raises(JobError, match="1 of 2 parts failed"):
-        run_array(lambda part, parts: 1 // part, 2, tmp_path / "logs", "local", timeout_min=2)
+        engine.run(dividing, tmp_path / "logs")
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: type(engine).__name__)
+def test_a_killed_worker_loses_nothing(tmp_path, engine):
+    folder = JobFolder(tmp_path / "job", items(12), block=2)
+    work = partial(dying_once, tmp_path)
+    if not isinstance(engine, RayEngine):  # Ray itself starts the task again
+        with pytest.raises(JobError, match="2 of 2 parts failed; run the same again"):
+            engine.run(work, tmp_path / "logs")
+    engine.run(work, tmp_path / "logs")
+    assert folder.missing() == []
+    merge([tmp_path / "job"], tmp_path / "all.parquet")
+    done = {row["id"] for row in rows_of(tmp_path / "all.parquet")} | {row["id"] for row in folder.broken()}
+    assert done == {item["id"] for item in items(12)}

@@ -228,7 +228,7 @@ class GemPredictor:
     def _answers(self, queries: list[Query], examples: list[dict[str, Any]]) -> list[Prediction]:
         """Answer a batch; if a query in it fails, answer each query alone."""
         from gem_lightning.models.fusion import keep_tower_outputs
-        from gem_lightning.models.generation import generate_texts, option_likelihoods
+        from gem_lightning.models.inference.generation import generate_texts, option_likelihoods
 
         def likelihoods(query: Query, example: dict[str, Any]) -> dict[str, float] | None:
             return option_likelihoods(self.model, self.processor, example, query.options) if query.options else None

@@ -12,23 +12,27 @@ A block is done when its shard exists: a run killed at any moment loses only blo
 one, and any number of machines can use the folder (or merge their folders, see :func:`merge`).
 """
 
-from gem_lightning.jobs.array import run_array
+from gem_lightning.jobs.engines import Engine, LocalEngine, RayEngine, SubmititEngine
 from gem_lightning.jobs.files import NoRoomError, replace_folder, room_for, write_atomically
 from gem_lightning.jobs.folder import Item, JobError, JobFolder, Row
 from gem_lightning.jobs.merge import merge
 from gem_lightning.jobs.names import file_name
 from gem_lightning.jobs.progress import Progress, duration
-from gem_lightning.jobs.runner import failure, follow_parent, one_thread_each, run, run_async, run_batches, work_through
+from gem_lightning.jobs.runner import failure, follow_parent, one_thread_each, run, run_async, work_through
 from gem_lightning.jobs.workers import DiedError, Workers
 
 __all__ = [
     "DiedError",
+    "Engine",
     "Item",
     "JobError",
     "JobFolder",
+    "LocalEngine",
     "NoRoomError",
     "Progress",
+    "RayEngine",
     "Row",
+    "SubmititEngine",
     "Workers",
     "duration",
     "failure",
@@ -39,9 +43,7 @@ __all__ = [
     "replace_folder",
     "room_for",
     "run",
-    "run_array",
     "run_async",
-    "run_batches",
     "work_through",
     "write_atomically",
 ]

@@ -234,28 +234,6 @@ def _run_alone(block: int, start: tuple[Any, ...], method: str) -> tuple[int, in
         diary.unlink(missing_ok=True)
 
 
-def run_batches(
-    folder: JobFolder,
-    function: Callable[[list[Item]], tuple[list[Row], list[Row]]],
-    show: Callable[[Progress], None] | None = None,
-) -> Progress:
-    """Run the unfinished blocks one after the other in this process, each block in one call.
-
-    Args:
-        folder: The job.
-        function: Items of a block → (rows, broken).
-        show: Called after each block.
-    """
-    with folder.claimed():
-        progress, blocks = _begin(folder, 0, 1)
-        for block in blocks:
-            items = folder.items(block)
-            rows, broken = function(items)
-            folder.commit(block, rows, broken)
-            _count(progress, (len(items), len(rows), len(broken)), show)
-    return progress
-
-
 async def run_async(
     folder: JobFolder,
     function: Callable[[list[Item]], Awaitable[tuple[list[Row], list[Row]]]],
@@ -263,17 +241,21 @@ async def run_async(
     part: int = 0,
     parts: int = 1,
     show: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
-    """Run work that waits on the network, ``flying`` blocks at a time in this process.
+    """Run work that waits on the network or on other processes, ``flying`` blocks at a time in this process.
 
     Args:
         function: Items of a block → (rows, broken). An exception stops the run and leaves its block undone.
+        stop: True when no further block is to be begun.
     """
     progress, blocks = _begin(folder, part, parts)
     queue = iter(blocks)
 
     async def walk() -> None:
         for block in queue:  # shared by all walkers: each block is taken once
+            if stop():
+                return
             items = folder.items(block)
             rows, broken = await function(items)
             folder.commit(block, rows, broken)

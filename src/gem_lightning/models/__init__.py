@@ -24,7 +24,7 @@ _HOME_OF = {
     "build_gem": "build",
     "build_processor": "build",
     "build_projector": "fusion",
-    "generate_texts": "generation",
+    "generate_texts": "inference.generation",
     "load_gem": "compat",
     "load_original": "compat",
     "save_original": "compat",
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from gem_lightning.models.encoder.transformer import EcgTransformer
     from gem_lightning.models.fusion import build_projector
     from gem_lightning.models.gem import Gem, Interpretation
-    from gem_lightning.models.generation import generate_texts
+    from gem_lightning.models.inference.generation import generate_texts
     from gem_lightning.models.modeling_gem import GemForConditionalGeneration, GemModel
     from gem_lightning.models.processing_gem import GemProcessor
 

@@ -14,14 +14,14 @@ import torch
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.models.compat import load_gem
-from gem_lightning.models.generation import generate_texts, option_likelihoods, record_seed
+from gem_lightning.models.inference.generation import generate_texts, option_likelihoods, record_seed
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 if TYPE_CHECKING:
     from gem_lightning.models.configuration_gem import GemConfig
-    from gem_lightning.models.conversation import Conversation, Piece
+    from gem_lightning.models.inference.conversation import Conversation, Piece
 
 RecordLike = EcgRecord | str | os.PathLike | bytes
 _MARKERS = re.compile(r"<(ecg|image)>")  # in a question they are text, not places for data
@@ -141,18 +141,20 @@ class Gem:
         batch_size: int = 8,
         reading: Mapping[str, Any] | None = None,
         seed: int | None = None,
+        questions: Sequence[str] | None = None,
         **settings: Any,
     ) -> list[Interpretation | Exception]:
         """Interpret several records in batches; each gets the answer that it would get alone.
 
         Args:
             records: Records or files.
-            question: One for all, or one per record.
+            question: For all records; ``questions`` may be given here too.
             images: Photographs or scans, one per record, in place of the drawn pages.
             max_new_tokens: Longest answer.
             batch_size: Records at a time.
             reading: What the files do not state themselves, for ``read_ecg``.
             seed: Of sampled answers: each depends on it and on the record alone. None takes torch's initial seed.
+            questions: One per record.
             **settings: For ``generate``.
 
         Returns:
@@ -162,7 +164,9 @@ class Gem:
         Raises:
             DataError: The numbers of records, questions and images differ, or the model has no trained tower.
         """
-        questions = [question] * len(records) if question is None or isinstance(question, str) else list(question)
+        if questions is None:
+            same = question is None or isinstance(question, str)
+            questions = [question] * len(records) if same else list(question)  # type: ignore
         for what, values in (("questions", questions), ("images", images)):
             if values is not None and len(values) != len(records):
                 raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
@@ -199,7 +203,7 @@ class Gem:
         Raises:
             EcgReadError: The file cannot be read.
         """
-        from gem_lightning.models.conversation import Conversation
+        from gem_lightning.models.inference.conversation import Conversation
 
         return Conversation(self, record, image, reading)
 

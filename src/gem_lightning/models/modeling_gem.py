@@ -24,9 +24,9 @@ from gem_lightning.errors import DataError
 from gem_lightning.jobs.files import open_weights
 from gem_lightning.models.card import write_card
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
-from gem_lightning.models.decoding import InVocabulary, InVocabularyCandidates
 from gem_lightning.models.encoder.transformer import EcgTransformer
 from gem_lightning.models.fusion import build_projector, merge_tiles, scatter_features, tower_outputs
+from gem_lightning.models.inference.decoding import InVocabulary, InVocabularyCandidates
 from gem_lightning.models.loss import next_token_loss
 
 _DATA = ("ecg_values", "pixel_values", "image_sizes")

@@ -103,6 +103,16 @@ class Interpretation:
         """As :meth:`to_dict`, as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
+    def to_fhir(self, record_id: str = "") -> dict[str, Any]:
+        """A FHIR R4 bundle: a DiagnosticReport with an Observation for each measurement and finding.
+
+        Args:
+            record_id: Name of the record, from which the ids follow.
+        """
+        from gem_lightning.reporting.fhir import interpretation_fhir
+
+        return interpretation_fhir(self, record_id)
+
     def to_html(
         self, title: str = "ECG interpretation", extra_tables: tuple[Table, ...] = (), back_url: str = ""
     ) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -71,19 +71,26 @@ class RecordRef:
         Raises:
             EcgReadError: The file is missing or not an ECG.
         """
-        if self.simulated:
-            return _simulated(self)
-        if self.path.endswith(".ecgpack"):
+        return self.read_contracts((options.pop("contract", "clean"),), **options)[0]
+
+    def read_contracts(self, contracts: Sequence[str], **options: Any) -> list[EcgRecord]:
+        """Read the record once and return it under each of several signal contracts, ``clean`` or ``gem``.
+
+        Raises:
+            EcgReadError: The file is missing or not an ECG.
+        """
+        from gem_lightning.ecg import preprocess, readers
+
+        if self.simulated or self.path.endswith(".ecgpack"):
             from gem_lightning.ecg.pack import read_pack
 
-            return read_pack(self.path, self.index or 0)
-        from gem_lightning.ecg import read_ecg
-
+            record = _simulated(self) if self.simulated else read_pack(self.path, self.index or 0)
+            return [preprocess.gem(record) if contract == "gem" else record for contract in contracts]
         if self.index is not None:
             by_id = self.path.endswith(_HDF5_SUFFIXES)
             options["index"] = code15_row(self.path, self.index) if by_id else _record_number(self.index)
         name, facts = _format_and_facts(self.format)
-        return read_ecg(self.path, format=name, **facts, **options)
+        return readers.read_contracts(self.path, contracts, format=name, **{**facts, **options})
 
 
 def code15_row(path: str, recording: str) -> int:

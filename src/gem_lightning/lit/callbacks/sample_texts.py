@@ -15,7 +15,7 @@ from gem_lightning.claims.verify import verify
 from gem_lightning.evaluation.metrics import ClaimMetric
 from gem_lightning.evaluation.text import read_text
 from gem_lightning.jobs import write_atomically
-from gem_lightning.models.generation import generate_texts
+from gem_lightning.models.inference.generation import generate_texts
 
 _LOGGED = ("precision", "hallucination_rate", "coverage", "claims_per_text")
 

@@ -8,8 +8,8 @@ import torch
 
 from gem_lightning.ecg import EcgReadError, simulate
 from gem_lightning.errors import DataError
-from gem_lightning.models.conversation import Piece
-from gem_lightning.models.generation import generate_texts
+from gem_lightning.models.inference.conversation import Piece
+from gem_lightning.models.inference.generation import generate_texts
 
 
 @pytest.fixture(scope="module")

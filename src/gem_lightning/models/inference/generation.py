@@ -17,8 +17,6 @@ from gem_lightning.models.fusion import keep_tower_outputs
 from gem_lightning.models.processing_gem import as_device
 
 
-@torch.inference_mode()
-@keep_tower_outputs()  # a record may have several questions
 def generate_texts(
     model: Any,
     processor: Any,
@@ -46,13 +44,32 @@ def generate_texts(
     Raises:
         DataError: A setting, batch size or number of seeds that cannot hold, or a prompt longer than the context.
     """
-    _check(examples, batch_size, seeds, settings)
+    items = [encode_example(processor, example) for example in examples]
+    return generate_encoded(model, processor, items, max_new_tokens, batch_size, seeds, **settings)
+
+
+@torch.inference_mode()
+@keep_tower_outputs()  # a record may have several questions
+def generate_encoded(
+    model: Any,
+    processor: Any,
+    items: Sequence[Mapping[str, Any]],
+    max_new_tokens: int = 512,
+    batch_size: int = 8,
+    seeds: Sequence[int] | None = None,
+    **settings: Any,
+) -> list[str]:
+    """As :func:`generate_texts` for what :func:`encode_example` has made of the examples.
+
+    Raises:
+        DataError: As there.
+    """
+    _check(items, batch_size, seeds, settings)
     parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
     training = model.training
     model.eval()
-    texts = [""] * len(examples)
+    texts = [""] * len(items)
     try:
-        items = [_encode(processor, example) for example in examples]
         order = sorted(range(len(items)), key=lambda index: -len(items[index]["input_ids"]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
@@ -198,7 +215,8 @@ def _room(model: Any, prompt: int, wanted: int) -> int:
     return min(wanted, limit - prompt)
 
 
-def _encode(processor: Any, example: Mapping[str, Any]) -> dict[str, Any]:
+def encode_example(processor: Any, example: Mapping[str, Any]) -> dict[str, Any]:
+    """Encode an example of :func:`generate_texts` up to the start of its answer."""
     return processor.encode(*_messages(example), add_generation_prompt=True)
 
 

@@ -11,7 +11,7 @@ from gem_lightning.ecg import simulate
 from gem_lightning.errors import DataError
 from gem_lightning.models import GemForConditionalGeneration
 from gem_lightning.models.fusion import keep_tower_outputs
-from gem_lightning.models.generation import generate_texts, option_likelihoods
+from gem_lightning.models.inference.generation import generate_texts, option_likelihoods
 
 TOKENS = 12
 

@@ -6,7 +6,7 @@ import torch
 
 from gem_lightning.ecg import EcgReadError, simulate
 from gem_lightning.errors import DataError
-from gem_lightning.models.generation import SeededSampling, record_seed
+from gem_lightning.models.inference.generation import SeededSampling, record_seed
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from gem_lightning.claims.report import Verdict
 from gem_lightning.claims.verify import verify
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import EcgFeatures, measure
-from gem_lightning.models.generation import SeededSampling, generation_options, record_seed
+from gem_lightning.models.inference.generation import SeededSampling, generation_options, record_seed
 from gem_lightning.models.processing_gem import as_device
 from gem_lightning.reporting.interpretation import Interpretation
 
