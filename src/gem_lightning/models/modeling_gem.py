@@ -330,6 +330,10 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Write config, weights, generation settings and a model card."""
+        tower = self.model.ecg_tower
+        if tower is not None and not isinstance(tower, EcgTransformer):
+            got = f"got {type(tower).__name__}, which from_pretrained cannot rebuild"
+            raise DataError(f"expected an EcgTransformer as ecg_tower, {got}; save its state_dict yourself")
         done = super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
             write_card(self, Path(save_directory))
@@ -342,7 +346,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> Any:
         assistant = kwargs.get("assistant_model")
         foreign = assistant is not None and not isinstance(assistant, GemForConditionalGeneration)
-        if foreign:  # a language model alone has no use for signals and images
+        if foreign:  # a language model alone takes no signals and images
             kwargs["model_kwargs"] = {k: v for k, v in kwargs["model_kwargs"].items() if k not in _DATA}
         generator = super()._get_candidate_generator(*args, **kwargs)  # type: ignore[misc]
         if foreign or isinstance(generator, PromptLookupCandidateGenerator):
@@ -367,7 +371,7 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
         ids = inputs.get("input_ids")
         if ids is None or (ids.shape[1] == 1 and input_ids.shape[1] > 1):
             return inputs  # embeddings are fused already, and a generated token is no placeholder
-        data = {"ecg_values": ecg_values, "pixel_values": pixel_values, "image_sizes": image_sizes}
+        data = dict(zip(_DATA, (ecg_values, pixel_values, image_sizes), strict=True))
         if ids.shape == input_ids.shape:
             return inputs | data
         if bool(((ids == self.config.ecg_token_id) | (ids == self.config.image_token_id)).any()):

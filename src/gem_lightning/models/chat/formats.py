@@ -145,6 +145,8 @@ def tokenize_conversation(
     for message in conversation:
         if message.get("from") not in ("human", "gpt") or not isinstance(message.get("value"), str):
             raise DataError(f'expected messages {{"from": "human" or "gpt", "value": text}}, got {message!r}')
+    # the original's rule for captions does not look at the flag
+    has_image = has_image or (chat != TEMPLATE and chat_format(chat).captions)
     messages = place_markers(conversation, chat) if has_image else list(conversation)
     limit = max_length if max_length is not None else getattr(tokenizer, "model_max_length", None)
     if chat == TEMPLATE:

@@ -28,7 +28,7 @@ _HOME_OF = {
     "read_state_dict": "coca",
     "read_vision_tower": "towers",
     "save_coca": "coca",
-    "save_original": "original",
+    "save_original": "write_original",
     "translate": "names",
 }
 __all__ = [
@@ -69,9 +69,10 @@ if TYPE_CHECKING:
     )
     from gem_lightning.models.compat.load import find_folder, load_config, load_gem, load_processor
     from gem_lightning.models.compat.names import LLM_LAYOUT, PARTS, check_fit, parts_of, translate
-    from gem_lightning.models.compat.original import load_original, save_original
+    from gem_lightning.models.compat.original import load_original
     from gem_lightning.models.compat.tensor_files import open_folder
     from gem_lightning.models.compat.towers import ecg_config_of, read_ecg_tower, read_vision_tower
+    from gem_lightning.models.compat.write_original import save_original
 
 
 def __getattr__(name: str) -> Any:

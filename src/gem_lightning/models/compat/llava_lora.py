@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,11 @@ class Changes:
 
     Attributes:
         whole: Tensors that replace the base's.
-        low_rank: (A, B) of a weight, to be added as ``scale * B @ A``.
-        scale: Of every adapter.
+        low_rank: (A, B, scale) of a weight, to be added as ``scale * B @ A``.
     """
 
     whole: Tensors
-    low_rank: dict[str, tuple[Any, Any]]
-    scale: float
+    low_rank: dict[str, tuple[Any, Any, float]]
 
     def over(self, tensors: Tensors) -> Tensors:
         """Return the base's tensors with the changes; unread tensors stay unread.
@@ -39,9 +38,7 @@ class Changes:
         lost = sorted(name for name in self.low_rank if name not in tensors)
         if lost:
             raise CheckpointError(f"expected the base to hold {lost[:4]} ({len(lost)} in all), got none; another base?")
-        changed: dict[str, Any] = {
-            name: LowRankSum(tensors[name], *halves, self.scale) for name, halves in self.low_rank.items()
-        }
+        changed: dict[str, Any] = {name: LowRankSum(tensors[name], *halves) for name, halves in self.low_rank.items()}
         return tensors | changed | self.whole
 
 
@@ -96,9 +93,27 @@ def read_changes(folder: Path, settings: Mapping[str, Any]) -> Changes:
     if odd:
         raise CheckpointError(f"expected both halves (lora_A, lora_B) of each adapter, got one for {odd[:4]}")
     whole: Tensors = {}
-    for name, value in open_file(folder / "non_lora_trainables.bin").items():
+    others = folder / "non_lora_trainables.bin"
+    for name, value in (open_file(others) if others.is_file() else {}).items():
         name = name.removeprefix(PEFT_PREFIX)
         whole[name if name.startswith(("model.", "lm_head.")) else f"model.{name}"] = value
     translate(whole, GEM_LAYOUT)
-    scale = settings["lora_alpha"] / (settings["r"] ** (0.5 if settings.get("use_rslora") else 1))
-    return Changes(whole, {name: (pair["A"], pair["B"]) for name, pair in halves.items()}, scale)
+    return Changes(
+        whole, {name: (pair["A"], pair["B"], _scale(name, pair["A"], settings)) for name, pair in halves.items()}
+    )
+
+
+def _scale(name: str, first: Any, settings: Mapping[str, Any]) -> float:
+    """The factor of an adapter, whose rank is that of its tensors; peft's patterns name modules by their endings."""
+    module, alpha = name.removesuffix(".weight"), settings["lora_alpha"]
+    for pattern, own in (settings.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = own
+            break
+    return float(alpha) / int(first.shape[0]) ** (0.5 if settings.get("use_rslora") else 1)
+
+
+def has_published_names(folder: Path) -> bool:
+    """Whether the adapters are named after LLaVA's modules, not after ours."""
+    names = [name for file in folder.glob("adapter_model.*") for name in open_file(file)]
+    return bool(names) and all(name.removeprefix(PEFT_PREFIX).startswith("model.layers.") for name in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +16,9 @@ from transformers import AutoTokenizer
 from gem_lightning.errors import CheckpointError
 from gem_lightning.models.compat import original, towers
 from gem_lightning.models.compat.assemble import load_tensors
-from gem_lightning.models.compat.llava_lora import read_changes
+from gem_lightning.models.compat.llava_lora import has_published_names, read_changes
 from gem_lightning.models.compat.names import LLAVA_HF_LAYOUT, OURS_LAYOUT, PARTS, parts_of, translate
-from gem_lightning.models.compat.tensor_files import open_folder, weight_files
+from gem_lightning.models.compat.tensor_files import open_file, open_folder, weight_files
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.lora import ALWAYS_SAVED
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
@@ -201,12 +202,18 @@ def load_lora(folder: Path, base: PathLike | None = None, **options: Any) -> tup
     """
     settings = read_settings(folder)
     place = find_base(folder, base)
-    if recognise(place) == "original" and (folder / "non_lora_trainables.bin").is_file():
+    if recognise(place) == "original" and has_published_names(folder):
         return original.load_original(place, changes=read_changes(folder, settings), **options)
     model, processor = load_gem(place, **options)
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
-    wrapped = PeftModel.from_pretrained(model, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of keys that are missing: checked below
+        wrapped = PeftModel.from_pretrained(model, folder)
+    stored = {name for file in folder.glob("adapter_model.*") for name in open_file(file)}
+    lost = sorted(stored - get_peft_model_state_dict(wrapped).keys())
+    if lost:
+        raise CheckpointError(f"expected an adapter that fits {place}, got {lost[:4]} of {len(lost)}; another base?")
     merged = wrapped.merge_and_unload()
     merged.config.fresh_parts = [part for part in merged.config.fresh_parts or () if part not in ALWAYS_SAVED] or None
     return merged.eval(), processor

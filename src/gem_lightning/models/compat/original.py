@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,11 +16,10 @@ from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from gem_lightning.errors import CheckpointError
-from gem_lightning.jobs.files import open_weights
 from gem_lightning.models.compat import towers
 from gem_lightning.models.compat.assemble import load_tensors
 from gem_lightning.models.compat.llava_lora import Changes
-from gem_lightning.models.compat.names import COMPUTED, GEM_LAYOUT, PARTS, parts_of, to_theirs, translate
+from gem_lightning.models.compat.names import GEM_LAYOUT, PARTS, parts_of, translate
 from gem_lightning.models.compat.tensor_files import Tensors, open_file, open_folder, weight_files
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.processing_gem import GemProcessor
@@ -28,6 +27,7 @@ from gem_lightning.models.sharding import Sharding
 
 logger = logging.getLogger(__name__)
 PathLike = str | os.PathLike
+_DDP = "module."  # what DistributedDataParallel puts before every name
 ADAPTERS = ("mm_projector.bin", "ecg_projector.bin")
 FAMILIES = {"llama": "llama", "llava": "llama", "mistral": "mistral", "qwen": "qwen2", "qwen2": "qwen2"}
 CHATS = {"llama": "llava_v1", "mistral": "llava_llama_2", "qwen2": "qwen_2"}
@@ -132,51 +132,6 @@ def survey(
     return Survey(root, raw, config, named)
 
 
-def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None:
-    """Write a network in the layout of GEM: config.json, weights under the published names, tokenizer.
-
-    A network that came from such a folder gets its config.json, names and dtypes back. Of any other, the image and ECG
-    towers' configurations are written next to it, where :func:`load_original` finds them.
-
-    Args:
-        model: A ``GemForConditionalGeneration``.
-        processor: Its processor.
-        folder: Where to; made if it does not exist.
-
-    Raises:
-        CheckpointError: A weight has no name in the published layout.
-    """
-    from huggingface_hub import save_torch_state_dict
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    config: GemConfig = model.config
-    original = config.original or {}
-    absent = original.get("absent", []) if "config" in original else []
-    dtypes = original.get("dtypes", {})
-    state: dict[str, torch.Tensor] = {}
-    for name, value in model.state_dict().items():
-        if name.endswith(COMPUTED) or any(name.startswith(PARTS[part]) for part in absent):
-            continue
-        theirs = to_theirs(name, GEM_LAYOUT)
-        if theirs is None:
-            raise CheckpointError(f"expected weights of GEM, got {name}; merge adapters and dequantise first")
-        saved = getattr(torch, dtypes.get(theirs, dtypes["*"])) if dtypes else value.dtype
-        state[theirs] = value.detach().to("cpu", saved).contiguous()
-    if config.tie_word_embeddings and "lm_head" not in absent:
-        state["lm_head.weight"] = state["lm_head.weight"].clone()
-    save_torch_state_dict(state, folder, max_shard_size="5GB")
-    raw = original.get("config") or _new_raw_config(config, processor, folder)
-    (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-    processor.tokenizer.save_pretrained(folder)
-    vocabulary = getattr(processor.tokenizer, "vocab_file", None)
-    if vocabulary and Path(vocabulary).is_file() and not (folder / Path(vocabulary).name).exists():
-        shutil.copy(vocabulary, folder)
-    if model.generation_config is not None:
-        model.generation_config.save_pretrained(folder)
-    open_weights(folder)
-
-
 def _read(folder: Path, base: PathLike | None) -> tuple[Path, Tensors]:
     """Return the folder with config.json, and all tensors under their published names, adapters over the base's."""
     adapters = [folder / name for name in ADAPTERS if (folder / name).is_file()]
@@ -193,6 +148,8 @@ def _read(folder: Path, base: PathLike | None) -> tuple[Path, Tensors]:
             )
         root = place
     tensors = open_folder(root)
+    if all(name.startswith(_DDP) for name in tensors):
+        tensors = {name.removeprefix(_DDP): value for name, value in tensors.items()}
     for path in adapters:
         tensors |= {_adapter_name(name): value for name, value in open_file(path).items()}
     return root, tensors
@@ -277,10 +234,23 @@ def _config(raw: Mapping[str, Any], named: Tensors, ecg: EcgConfig, vision: PreT
         vision_feature_layer=raw.get("mm_vision_select_layer", -2),
         vision_feature_select="full" if raw.get("mm_vision_select_feature") == "cls_patch" else "patch",
         image_merge=merge,
-        image_grid_pinpoints=raw.get("image_grid_pinpoints"),
+        image_grid_pinpoints=_pinpoints(raw.get("image_grid_pinpoints")),
         image_newline=newline,
         fresh_parts=untrained or None,
     )
+
+
+def _pinpoints(stored: Any) -> list[list[int]] | None:
+    """The (height, width) sizes of anyres, which LLaVA's configs also hold as a text such as ``[[336, 672]]``."""
+    if not isinstance(stored, str):
+        return stored
+    try:
+        return [[int(height), int(width)] for height, width in ast.literal_eval(stored)]
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise CheckpointError(
+            f"expected image_grid_pinpoints as pairs of pixels, got {stored!r}; write out the sizes, such as "
+            "[[336, 672], [672, 336]]"
+        ) from error
 
 
 def text_config_from(raw: Mapping[str, Any]) -> PreTrainedConfig:
@@ -300,6 +270,15 @@ def text_config_from(raw: Mapping[str, Any]) -> PreTrainedConfig:
 
 def _image_mode(raw: Mapping[str, Any]) -> str:
     name = raw.get("image_aspect_ratio") or "square"
+    if name.startswith("anyres_max"):
+        raise CheckpointError(
+            f"expected image_aspect_ratio anyres, got {name!r}, whose pooling of many tiles is not supported; convert "
+            "with image_aspect_ratio=anyres only if no image has more tiles than that"
+        )
+    if raw.get("mm_use_im_start_end"):
+        raise CheckpointError(
+            "expected a model without tokens around its images, got mm_use_im_start_end=true, which is not supported"
+        )
     if not name.startswith("anyres") and name not in MODES:
         raise CheckpointError(f"expected image_aspect_ratio to be anyres or one of {sorted(MODES)}, got {name!r}")
     return "anyres" if name.startswith("anyres") else MODES[name]
@@ -330,41 +309,3 @@ def _compact(dtypes: Mapping[str, str]) -> dict[str, Any]:
     values = list(dtypes.values())
     common = max(set(values), key=values.count)
     return {"*": common} | {name: dtype for name, dtype in dtypes.items() if dtype != common}
-
-
-def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) -> dict[str, Any]:
-    """Return a config.json of the published form for a network that has none, and the towers' sizes next to it."""
-    text = config.text_config.to_dict()
-    ours = {value: key for key, value in FAMILIES.items()}
-    raw = {key: value for key, value in text.items() if key not in ("model_type", "dtype", "rope_parameters")}
-    rope = getattr(config.text_config, "rope_parameters", None) or {}
-    raw |= {
-        "model_type": f"llava_{ours.get(text['model_type'], text['model_type'])}",
-        "rope_theta": rope.get("rope_theta"),
-    }
-    raw |= {
-        "architectures": ["LlavaLlamaForCausalLM"],
-        "mm_projector_type": config.projector_type,
-        "mm_hidden_size": config.projector_width,
-        "mm_patch_merge_type": config.image_merge,
-        "image_aspect_ratio": processor.image.image_mode,
-        "image_grid_pinpoints": config.image_grid_pinpoints,
-        "use_mm_proj": True,
-    }
-    if config.vision_config is not None:
-        config.vision_config.save_pretrained(folder / "vision_tower")
-        raw |= {
-            "mm_vision_tower": "vision_tower",
-            "unfreeze_mm_vision_tower": True,
-            "mm_vision_select_layer": config.vision_feature_layer,
-            "mm_vision_select_feature": "patch" if config.vision_feature_select == "patch" else "cls_patch",
-        }
-    if config.ecg_config is not None:
-        ecg = config.ecg_config
-        sizes = {"seq_length": ecg.samples, "lead_num": ecg.leads, "patch_size": ecg.patch_size, "width": ecg.width}
-        sizes |= {"layers": ecg.layers, "head_width": ecg.head_width, "mlp_ratio": ecg.mlp_ratio}
-        content = {"embed_dim": ecg.output_dim, "ecg_cfg": sizes}
-        (folder / "ecg_tower.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
-        raw |= {"mm_ecg_tower": "ecg_tower", "open_clip_config": "ecg_tower"}
-        raw |= {"ecg_projector_type": config.ecg_projector_type}
-    return raw

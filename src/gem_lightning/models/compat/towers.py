@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from gem_lightning.models.configuration_gem import PUBLISHED_VISION, EcgConfig
 
 PathLike = str | os.PathLike
 PUBLISHED_HEAD_WIDTH = 64
+# widths of OpenAI's CLIP ViT-B and ViT-L, whose heads are 64 wide → width of their projection
+_CLIP_PROJECTIONS = {768: 512, 1024: 768}
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja"]
 
 
@@ -109,14 +112,21 @@ def vision_config_from(place: Path | None, tensors: Mapping[str, Any], name: Pat
     if place is not None:
         config = AutoConfig.from_pretrained(place)
         return getattr(config, "vision_config", config)
-    published = AutoConfig.for_model(**PUBLISHED_VISION)
     table = tensors.get("embeddings.position_embedding.weight")
-    # 577 positions: 24 x 24 patches and the class token of ViT-L/14 at 336 px
-    if table is not None and tuple(table.shape) == (577, published.hidden_size):
-        return published
+    patch = tensors.get("embeddings.patch_embedding.weight")
+    if table is not None and patch is not None and int(table.shape[1]) in _CLIP_PROJECTIONS:
+        side = math.isqrt(int(table.shape[0]) - 1)  # patches along one side; one position is the class token's
+        width, size = int(table.shape[1]), int(patch.shape[-1])
+        blocks = {key.split(".")[2] for key in tensors if key.startswith("encoder.layers.")}
+        return AutoConfig.for_model(
+            **PUBLISHED_VISION
+            | {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": len(blocks)}
+            | {"num_attention_heads": width // 64, "image_size": side * size, "patch_size": size}
+            | {"projection_dim": _CLIP_PROJECTIONS[width]}
+        )
     raise CheckpointError(
-        f"expected the image tower {name!r} on this machine, got none: its configuration is not in the checkpoint; "
-        f"download it (huggingface-cli download {name}) and pass vision_tower=its folder"
+        f"expected the configuration of the image tower {name!r}, got its weights alone, of a size that is not one of "
+        "OpenAI's CLIP; download it and pass vision_tower=a folder with its config.json"
     )
 
 
