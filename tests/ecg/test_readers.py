@@ -6,9 +6,10 @@ import pickle
 import numpy as np
 import pytest
 
-from gem_lightning.ecg import FORMATS, LEADS, EcgReadError, read_ecg
+from gem_lightning.ecg import FORMATS, LEADS, EcgReadError, read_ecg, simulate, write_wfdb
 from gem_lightning.ecg.leads import limb_leads
 from gem_lightning.ecg.readers import budget
+from gem_lightning.ecg.readers.base import acquired
 
 WRITTEN = ("muse", "edf", "ishne", "cpsc", "code15", "csv", "npy", "npz")
 PERSONAL = (
@@ -327,3 +328,41 @@ def test_no_identifier_of_a_real_file_leaks(shared_data, name):
     for key, value in identity.items():
         if len(str(value)) > 3 and not key.endswith(("UID", "Modality", "Manufacturer", "ModelName")):
             assert str(value) not in shown, key
+
+
+@pytest.mark.parametrize(
+    ("stamp", "seconds"),
+    [
+        ("20060201105919.000", 39559),
+        ("2006-02-01T10:59:19+01:00", 39559),
+        ("2006-02-01 10:59", 39540),
+        ("105919.5", 39559),
+        ("10.59.19", 39559),
+        ("10:59:19", 39559),
+        ("20060201", None),
+        ("25:00:00", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_time_of_day_of_a_stamp(stamp, seconds):
+    assert acquired(stamp).get("acquisition_offset_s") == seconds
+
+
+def test_one_recording_in_three_formats_began_at_one_time(shared_data):
+    found = {
+        path.suffix: read_ecg(path).meta["acquisition_offset_s"]
+        for path in (shared_data / "formats").glob("*/ecgtoolkit_Example.*")
+    }
+    assert set(found) == {".scp", ".xml", ".dcm"}
+    assert len(set(found.values())) == 1
+
+
+def test_the_time_of_day_of_a_wfdb_record(tmp_path):
+    write_wfdb(simulate("sinus", seed=1).record, tmp_path / "r")
+    header = (tmp_path / "r.hea").read_text().splitlines()
+    header[0] += " 09:08:07 01/02/2003"
+    (tmp_path / "r.hea").write_text("\n".join(header) + "\n")
+    record = read_ecg(tmp_path / "r.hea")
+    assert record.meta["acquisition_offset_s"] == 9 * 3600 + 8 * 60 + 7
+    assert "2003" not in str(record.meta)

@@ -12,6 +12,7 @@ from gem_lightning.ecg.readers.base import (
     Options,
     RawEcg,
     Source,
+    acquired,
     check_rate,
     measurements,
     number,
@@ -93,13 +94,13 @@ def _number(element: Element | None, what: str) -> float:
 def _facts(root: Element) -> dict[str, Any]:
     """Age, sex, device and the first value of each measurement."""
     person = next(root.iter("subjectDemographicPerson"), None)
+    when = next((e.get("value") for t in root.iter("effectiveTime") for e in t if e.get("value")), None)
     sex = age = None
     if person is not None:
         gender, birth = person.find("administrativeGenderCode"), person.find("birthTime")
         sex = gender.get("code") if gender is not None else None
-        when = next((e.get("value") for t in root.iter("effectiveTime") for e in t if e.get("value")), None)
         age = years_between(birth.get("value") if birth is not None else None, when)
-    meta = patient(age, sex)
+    meta = patient(age, sex) | acquired(when)
     model = next((e.text for e in root.iter("manufacturerModelName") if e.text), None)
     meta |= {"device": model.strip()} if model else {}
     statements = [

@@ -48,7 +48,8 @@ class RawEcg:
         fs: Hz.
         leads: Names as in the file, or standard ones.
         units: One per lead.
-        meta: Facts without identifiers: ``age``, ``sex``, ``device``, ``device_measurements``, ``dx``.
+        meta: Facts without identifiers: ``age``, ``sex``, ``device``, ``device_measurements``, ``dx``,
+            ``acquisition_offset_s``.
         identity: Patient, place and time as in the file; kept only on request.
         notes: What a reader assumed, repaired or left out, one sentence each.
     """
@@ -208,6 +209,27 @@ def measurements(values: dict[str, Any]) -> dict[str, Any]:
     """``{"device_measurements": {...}}`` of the numbers among ``values``; nothing where there is none."""
     known = {name: round(v, 3) for name, text in values.items() if (v := number(text)) is not None}
     return {"device_measurements": known} if known else {}
+
+
+_STAMPS = (
+    re.compile(r"\d{8}(\d\d)(\d\d)(\d\d)?"),  # HL7 and DICOM: 20260131235959
+    re.compile(r"(\d\d)(\d\d)(\d\d)(?:\.\d+)?$"),  # DICOM time: 235959.000
+    re.compile(r"(?:\d{4}-\d\d-\d\d[T ])?(\d\d?)[:.](\d\d)(?:[:.](\d\d))?"),  # ISO, or a clock
+)
+
+
+def acquired(stamp: Any) -> dict[str, int]:
+    """``acquisition_offset_s``: when the recording began, seconds after midnight; empty where that is not stated.
+
+    Without the date, which is in ``identity``, the time of day identifies nobody.
+    """
+    text = str(stamp or "").strip()
+    for pattern in _STAMPS:
+        if match := pattern.match(text):
+            hours, minutes, seconds = (int(part or 0) for part in match.groups())
+            stated = hours < 24 and minutes < 60 and seconds < 60
+            return {"acquisition_offset_s": 3600 * hours + 60 * minutes + seconds} if stated else {}
+    return {}
 
 
 def years_between(birth: Any, then: Any) -> int | None:

@@ -10,6 +10,7 @@ from gem_lightning.errors import EcgReadError
 LIMITS = {
     # Chosen so that any one of them is reached within 2 s and 500 MB on one core of a small server.
     "bytes": 64 * 1024 * 1024,  # of content, unpacked archives included
+    "unpacked bytes": 16 * 1024 * 1024,  # of gzip: what compresses is text, which costs several times a binary file
     "channels": 256,  # hospital EEG systems that record ECG alongside have 128
     "samples": 16_000_000,  # of all leads together, after resampling: 44 minutes of 12 leads at 500 Hz
     "table bytes": 32 * 1024 * 1024,  # of CSV, JSON and other text tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.ecg.readers import xml
-from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, measurements, number, patient
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, acquired, check_rate, measurements, number, patient
 from gem_lightning.errors import EcgReadError
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def read(source: Source, options: Options) -> RawEcg:
 def _facts(root: Element) -> dict[str, Any]:
     """Age, sex, device, statements and the device's measurements."""
     meta = patient(xml.text(root, ".//PatientInfo/Age"), xml.text(root, ".//PatientInfo/Gender"))
+    clock = [xml.text(root, f".//ObservationDateTime/{part}").zfill(2) for part in ("Hour", "Minute", "Second")]
+    meta |= acquired(":".join(clock))
     device = xml.text(root, ".//DeviceInfo/Desc")
     meta |= {"device": device} if device else {}
     statements = xml.texts(root, "DiagnosisText")

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_size, patient
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, acquired, check_size, patient
 from gem_lightning.errors import EcgReadError
 
 # bytes; the footer repeats patient data
@@ -42,4 +42,4 @@ def read(source: Source, options: Options) -> RawEcg:
     name = data[32:40].split(b"\0")[0].decode("latin-1").strip()
     identity = {"name": name, "date": data[10:29].decode("latin-1")}
     meta = patient(data[41] or None, {0: "F", 1: "M"}.get(data[40])) | {"device": "Contec ECG90A"}
-    return RawEcg(signal, _FS, _NAMES, ("uV",) * 8, meta, identity)
+    return RawEcg(signal, _FS, _NAMES, ("uV",) * 8, meta | acquired(identity["date"]), identity)

@@ -47,13 +47,10 @@ def unzipped(source: Source) -> Source:
         return source
     unpack = zlib.decompressobj(wbits=31)  # 31: gzip's header with the largest window
     try:
-        content = unpack.decompress(source.data, LIMITS["bytes"] // 4 + 1)
+        content = unpack.decompress(source.data, LIMITS["unpacked bytes"] + 1)
     except zlib.error as error:
         raise EcgReadError(f"expected a sound gzip file, got {error} in {source.name}; copy it again") from error
-    if len(content) > LIMITS["bytes"] // 4:
-        raise EcgReadError(
-            f"expected at most {LIMITS['bytes'] // 4:,} unpacked bytes, {source.name} has more; unpack it yourself"
-        )
+    source.budget.check("unpacked bytes", len(content))
     return Source(content=content, given=source.budget)
 
 

@@ -12,6 +12,7 @@ from gem_lightning.ecg.readers.base import (
     Options,
     RawEcg,
     Source,
+    acquired,
     check_rate,
     check_size,
     measurements,
@@ -63,6 +64,7 @@ def read(source: Source, options: Options) -> RawEcg:
     taken = dataset.get("StudyDate") or dataset.get("AcquisitionDateTime")
     age = dataset.get("PatientAge") or years_between(dataset.get("PatientBirthDate"), taken)
     meta = patient(age, dataset.get("PatientSex"))
+    meta |= acquired(dataset.get("AcquisitionDateTime") or dataset.get("AcquisitionTime"))
     device = " ".join(str(dataset.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip()
     meta |= {"device": device} if device else {}
     meta |= measurements(_measured(dataset))

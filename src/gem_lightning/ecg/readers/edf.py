@@ -12,6 +12,7 @@ from gem_lightning.ecg.readers.base import (
     Options,
     RawEcg,
     Source,
+    acquired,
     check_rate,
     check_size,
     patient,
@@ -68,7 +69,7 @@ def read(source: Source, options: Options) -> RawEcg:
         check_rate(per_block[kept[0]] / seconds),
         tuple(names[i] for i in kept),
         tuple(table[_UNIT][i] for i in kept),
-        patient(_age(data), sex[1].decode() if sex else None),
+        patient(_age(data), sex[1].decode() if sex else None) | acquired(data[176:184].decode("latin-1")),
         identity | {"start": data[168:184].decode("latin-1").strip()},
         (f"left out, another sampling rate: {', '.join(out)}",) if out else (),
     )

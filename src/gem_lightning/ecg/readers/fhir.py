@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.ecg.leads import lead_name
-from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, number
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, acquired, check_rate, check_size, number
 from gem_lightning.errors import EcgReadError
 
 _TO_MS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
@@ -56,6 +56,7 @@ def _record(resource: dict[str, Any], parts: list[dict[str, Any]], source: Sourc
     }
     device = resource.get("device", {})
     meta = {"device": device["display"]} if isinstance(device, dict) and device.get("display") else {}
+    meta |= acquired(resource.get("effectiveDateTime"))
     return RawEcg(signal, check_rate(rates.pop()), tuple(names), tuple(units), meta, identity)
 
 

@@ -6,7 +6,16 @@ import struct
 
 import numpy as np
 
-from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, patient, years_between
+from gem_lightning.ecg.readers.base import (
+    Options,
+    RawEcg,
+    Source,
+    acquired,
+    check_rate,
+    check_size,
+    patient,
+    years_between,
+)
 from gem_lightning.errors import EcgReadError
 
 _FIXED = 522  # 8 bytes magic, 2 bytes checksum, 512 bytes header
@@ -38,7 +47,8 @@ def read(source: Source, options: Options) -> RawEcg:
     signal = counts * np.array(resolution[:count], dtype=np.float64)[:, None]
     names = tuple(_NAMES.get(code, f"lead {code}") for code in codes[:count])
     (sex,) = struct.unpack_from("<h", data, 128)
-    meta = patient(_age(data), {1: "M", 2: "F"}.get(sex))
+    clock = ":".join(f"{value:02d}" for value in struct.unpack_from("<3h", data, 150))
+    meta = patient(_age(data), {1: "M", 2: "F"}.get(sex)) | acquired(clock)
     texts = {name: data[at : at + size].split(b"\0")[0].decode("latin-1").strip() for name, at, size in _IDENTITY}
     return RawEcg(signal, check_rate(rate), names, ("nV",) * count, meta, {k: v for k, v in texts.items() if v})
 

@@ -11,6 +11,7 @@ from gem_lightning.ecg.readers.base import (
     Options,
     RawEcg,
     Source,
+    acquired,
     check_rate,
     check_size,
     measurements,
@@ -52,8 +53,9 @@ def read(source: Source, options: Options) -> RawEcg:
     signal = xml.equal_rows([_samples(lead, source) for lead in leads], source)
     names = tuple(xml.text(lead, "LeadID") for lead in leads)
     units = tuple(xml.text(lead, "LeadAmplitudeUnits") or "uV" for lead in leads)
+    meta = _facts(root, wave) | acquired(xml.text(root, _TIMES[1]))
     identity = xml.identity(root, *(f"PatientDemographics/{tag}" for tag in _IDENTITY), *_TIMES)
-    return RawEcg(signal, check_rate(base * 10**exponent), names, units, _facts(root, wave), identity)
+    return RawEcg(signal, check_rate(base * 10**exponent), names, units, meta, identity)
 
 
 def _samples(lead: Element, source: Source) -> np.ndarray:

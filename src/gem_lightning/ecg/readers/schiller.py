@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gem_lightning.ecg.readers import xml
-from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, number, patient, years_between
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, acquired, check_rate, number, patient, years_between
 from gem_lightning.errors import EcgReadError
 
 
@@ -26,6 +26,7 @@ def read(source: Source, options: Options) -> RawEcg:
     names = tuple(xml.text(one, "name") for one in channels)
     birth, taken = xml.text(root, ".//birthdate"), xml.text(root, ".//startdatetime/date") or xml.text(root, ".//date")
     meta = patient(years_between(birth, taken), xml.text(root, ".//gender"))
+    meta |= acquired(xml.text(root, ".//startdatetime/time"))
     identity = xml.identity(root, ".//id", ".//lastname", ".//firstname", ".//birthdate", ".//startdatetime/date")
     statements = xml.texts(root, "statement")
     meta |= {"statements": statements} if statements else {}

@@ -14,6 +14,7 @@ from gem_lightning.ecg.readers.base import (
     Options,
     RawEcg,
     Source,
+    acquired,
     check_rate,
     check_size,
     measurements,
@@ -281,7 +282,8 @@ def _person(section: bytes) -> dict[str, Any]:
     age: Any = years_between(_date(fields.get(5, b"")), _date(fields.get(25, b"")))
     if len(fields.get(4, b"")) >= 3 and (value := int.from_bytes(fields[4][:2], "little")):
         age = f"{value}{' ymwdh'[fields[4][2]] if fields[4][2] < 6 else ''}"
-    return patient(age, {b"\x01": "M", b"\x02": "F"}.get(fields.get(8, b"")[:1]))
+    clock = ":".join(f"{value:02d}" for value in fields.get(26, b"")[:3])  # tag 26: hours, minutes, seconds
+    return patient(age, {b"\x01": "M", b"\x02": "F"}.get(fields.get(8, b"")[:1])) | acquired(clock)
 
 
 def _measured(section: bytes) -> dict[str, Any]:

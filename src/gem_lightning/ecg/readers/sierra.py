@@ -11,6 +11,7 @@ from gem_lightning.ecg.readers.base import (
     Options,
     RawEcg,
     Source,
+    acquired,
     check_rate,
     check_size,
     measurements,
@@ -166,11 +167,12 @@ def _undo_limb_prediction(counts: np.ndarray, labels: list[str]) -> np.ndarray:
 def _facts(root: Element) -> dict[str, Any]:
     """Age, sex, device and the global measurements."""
     person = next(root.iter("generalpatientdata"), None)
+    taken, clock = next(((e.get("date"), e.get("time")) for e in root.iter("dataacquisition")), (None, None))
     meta: dict[str, Any] = {}
     if person is not None:
-        taken = next((e.get("date") for e in root.iter("dataacquisition")), None)
         age = xml.text(person, "age/years") or years_between(xml.text(person, "age/dateofbirth"), taken)
         meta = patient(age, xml.text(person, "sex"))
+    meta |= acquired(clock)
     model = next((e.text for e in root.iter("machine") if e.text), None)
     meta |= {"device": model.strip()} if model else {}
     statements = tuple(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.ecg.readers import wfdb_library
-from gem_lightning.ecg.readers.base import Options, RawEcg, Source, check_rate, check_size, number, patient
+from gem_lightning.ecg.readers.base import Options, RawEcg, Source, acquired, check_rate, check_size, number, patient
 from gem_lightning.ecg.readers.wfdb_library import BYTES
 from gem_lightning.errors import EcgReadError
 
@@ -85,6 +85,7 @@ def read(source: Source, options: Options) -> RawEcg:
     if unknown.any():
         signal[unknown] = np.nan
     meta = _facts(header.comments)
+    meta |= acquired(next(iter(re.findall(r"\s(\d\d?:\d\d:\d\d)", text.splitlines()[0])), None)) if text else {}
     sums = counts.sum(axis=1, dtype=np.int64) & 0xFFFF  # header(5): a signed 16-bit sum of all samples
     differ = [c.name for c, s in zip(header.channels, sums) if c.checksum is not None and c.checksum & 0xFFFF != s]
     if differ:
