@@ -176,10 +176,18 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write the weights of a training checkpoint as a folder that ``Gem.from_pretrained`` reads."""
+    """Write a training checkpoint as a folder that ``Gem.from_pretrained`` reads, or a model as folders for vLLM."""
+    if args.source[0] == "vllm" and len(args.source) == 2:
+        from gem_lightning.models import Gem
+        from gem_lightning.models.inference.vllm import export_vllm
+
+        print(export_vllm(Gem.from_pretrained(args.source[1]), args.out))
+        return
+    if len(args.source) != 1:
+        raise GemError(f"expected a checkpoint, or vllm and a model, got {' '.join(args.source)}")
     from gem_lightning.lit import export as export_checkpoint
 
-    print(export_checkpoint(args.checkpoint, args.out))
+    print(export_checkpoint(Path(args.source[0]), args.out))
 
 
 def _reading(args: argparse.Namespace) -> dict[str, Any]:
@@ -268,7 +276,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-o", "--out", type=Path, required=True, help="folder for the report")
 
     one = _command(commands, export, "weights of a training checkpoint, a file or shards, as one model", files="")
-    one.add_argument("checkpoint", type=Path, help="such as outputs/NAME/checkpoints/step-0000120.ckpt")
+    what = "such as outputs/NAME/checkpoints/step-0000120.ckpt; or: vllm MODEL, a model as folders for vLLM"
+    one.add_argument("source", nargs="+", help=what)
     one.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     return parser
 

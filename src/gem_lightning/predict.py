@@ -191,13 +191,13 @@ def open_runner(cfg: DictConfig) -> CohortRunner:
     """Load the model and start the worker processes."""
     from gem_lightning.models.inference.cohort import CohortRunner, Preparer
 
-    gem, source = load_model(cfg), open_source(cfg)
+    (gem, write), source = load_writer(cfg), open_source(cfg)
     reading, paths = dict(cfg.reading or {}), {} if source is None else dict(source.paths)
     renderer = gem.renderer if "image" in gem.inputs else None
     preparer = Preparer(gem.processor, renderer, gem.inputs, cfg.question, paths, reading, gem.provenance)
     folders = {kind: Path(cfg.out, place) for kind, place in (("html", "pages"), ("fhir", "fhir")) if cfg[kind]}
     workers = Workers(cfg.workers, cfg.limit_s)
-    return CohortRunner(gem, preparer, workers, cfg.max_new_tokens, cfg.batch_size, cfg.seed, folders)
+    return CohortRunner(write, preparer, workers, cfg.max_new_tokens, cfg.batch_size, cfg.seed, folders)
 
 
 @contextmanager
@@ -277,6 +277,28 @@ def project(cfg: DictConfig) -> None:
     for count in (len(items), 800_000):
         print(f"{count:>9,} records: {duration(each * count)} on this machine, {size * count / 1e9:.2f} GB")
     print(f"limited by {'preparing the records: more workers' if prepared_s > written_s else 'the model'}")
+
+
+def load_writer(cfg: DictConfig) -> tuple[Gem, Any]:
+    """Load the model and what answers encoded examples.
+
+    Raises:
+        GemError: An unknown backend.
+    """
+    from omegaconf import OmegaConf
+
+    from gem_lightning.models.inference.generation import generate_encoded
+
+    if cfg.backend == "transformers":
+        gem = load_model(cfg)
+        return gem, partial(generate_encoded, gem.model, gem.processor)
+    if cfg.backend != "vllm":
+        raise GemError(f"expected backend transformers or vllm, got {cfg.backend!r}")
+    from gem_lightning.models.inference.vllm import VllmWriter
+
+    options: Any = OmegaConf.to_container(cfg.vllm or OmegaConf.create({}), resolve=True)
+    writer = VllmWriter(cfg.weights, cfg.device, **options)
+    return writer.front, writer
 
 
 def load_model(cfg: DictConfig) -> Gem:

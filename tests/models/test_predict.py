@@ -20,7 +20,7 @@ from gem_lightning.errors import GemError
 from gem_lightning.features import measure
 from gem_lightning.jobs import JobError, NoRoomError
 from gem_lightning.models import Gem, build_gem, build_processor
-from gem_lightning.models.inference import cohort
+from gem_lightning.models.inference import cohort, generation
 from gem_lightning.render import EcgRenderer
 from helpers_kill import killed_at_random
 
@@ -122,14 +122,14 @@ def test_a_batch_that_fails_is_repeated_in_halves(weights, folder, tmp_path, mon
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     with pytest.raises(SystemExit):
         run(weights, folder, whole, "batch_size=4")
-    real = cohort.generate_encoded
+    real = generation.generate_encoded
 
     def small_only(model, processor, items, max_new_tokens, batch_size, seeds):
         if min(batch_size, len(items)) > 1:
             raise error("expected less")
         return real(model, processor, items, max_new_tokens, batch_size, seeds)
 
-    monkeypatch.setattr(cohort, "generate_encoded", small_only)
+    monkeypatch.setattr(generation, "generate_encoded", small_only)
     with pytest.raises(SystemExit):
         run(weights, folder, halved, "batch_size=4")
     assert [comparable(row) for row in rows(whole)] == [comparable(row) for row in rows(halved)]
@@ -140,14 +140,14 @@ def comparable(row):
 
 
 def test_a_record_that_the_model_cannot_take_is_alone_in_its_failure(weights, folder, tmp_path, monkeypatch):
-    real = cohort.generate_encoded
+    real = generation.generate_encoded
 
     def picky(model, processor, items, max_new_tokens, batch_size, seeds):
         if cohort.record_seed(0, "a-b") in seeds:
             raise torch.OutOfMemoryError("never enough")
         return real(model, processor, items, max_new_tokens, batch_size, seeds)
 
-    monkeypatch.setattr(cohort, "generate_encoded", picky)
+    monkeypatch.setattr(generation, "generate_encoded", picky)
     with pytest.raises(SystemExit):
         run(weights, folder, tmp_path / "out", "batch_size=4")
     assert {row["id"] for row in rows(tmp_path / "out")} == {"1.2.840.1", "1.2.840.2", "a/b"}

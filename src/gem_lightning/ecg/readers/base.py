@@ -221,7 +221,7 @@ _STAMPS = (
 def acquired(stamp: Any) -> dict[str, int]:
     """``acquisition_offset_s``: when the recording began, seconds after midnight; empty where that is not stated.
 
-    Without the date, which is in ``identity``, the time of day identifies nobody.
+    The date is in ``identity`` alone: a time of day without it does not identify a person.
     """
     text = str(stamp or "").strip()
     for pattern in _STAMPS:

@@ -24,7 +24,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.features import findings, measure
 from gem_lightning.jobs import Item, NoRoomError, Row, Workers, failure, file_name, write_atomically
 from gem_lightning.models.gem import Gem
-from gem_lightning.models.inference.generation import encode_example, generate_encoded, record_seed
+from gem_lightning.models.inference.generation import encode_example, record_seed
 from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.samples.sample import InstructionSample, RecordRef
 from gem_lightning.sources.record import SourceRecord
@@ -145,7 +145,7 @@ class CohortRunner:
     """Interprets blocks of items: prepared by worker processes, answered by the model one block at a time.
 
     Args:
-        gem: The model.
+        write: ``generate_encoded`` of the model, or another that answers like it, such as a ``VllmWriter``.
         preparer: Prepares the records.
         workers: Worker processes; closed with this object.
         max_new_tokens: Longest answer.
@@ -160,7 +160,7 @@ class CohortRunner:
 
     def __init__(
         self,
-        gem: Gem,
+        write: Callable[..., list[str]],
         preparer: Preparer,
         workers: Workers,
         max_new_tokens: int,
@@ -168,7 +168,7 @@ class CohortRunner:
         seed: int,
         folders: Mapping[str, Path] | None = None,
     ) -> None:
-        self.gem, self.workers = gem, workers
+        self.write, self.workers = write, workers
         self.max_new_tokens, self.seed, self.folders = max_new_tokens, seed, folders or {}
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size = AUTO_BATCH[device] if batch_size == "auto" else int(batch_size)
@@ -226,7 +226,7 @@ class CohortRunner:
         encoded = [_tensors(prepared.encoded) for _, prepared in good]
         limits = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
         try:
-            return list(generate_encoded(self.gem.model, self.gem.processor, encoded, seeds=seeds, **limits))
+            return list(self.write(encoded, seeds=seeds, **limits))
         except NoRoomError:
             raise
         except torch.OutOfMemoryError as error:
