@@ -54,7 +54,7 @@ test-older: $(READY)  ## parity and network tests on transformers 5.17, the olde
 	@$(BIN)/uv pip install --quiet --python $(OLD)/bin/python --no-deps 'transformers==5.17.*' 'huggingface_hub<2'
 	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	  { $(BIN)/python -c "$$site"; echo $(CURDIR)/src; } > "$$($(OLD)/bin/python -c "$$site")/main.pth"
-	@$(TEST_ENV) $(OLD)/bin/python -m pytest -p no:cacheprovider tests/models/test_parity.py tests/models/test_modeling_gem.py
+	@$(TEST_ENV) $(OLD)/bin/python -m pytest -p no:cacheprovider tests/models/test_parity.py tests/models/test_modeling_gem.py tests/models/inference -m "not slow"
 
 format: $(READY)  ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
