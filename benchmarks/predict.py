@@ -64,6 +64,7 @@ def run(root: Path, name: str, n: int, batch_size: int) -> float:
     for path in sorted((root / "records").iterdir())[: 2 * n]:
         (folder / path.name).symlink_to(path)
     own = [f"weights={root}/model", f"record={folder}", f"out={folder}/out", f"batch_size={batch_size}"]
+    own.append("workers=0")  # threads of this process, whose processor time is counted
     with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):
         cfg = hydra.compose("predict", overrides=[*own, f"max_new_tokens={TOKENS}"])
     start = time.process_time()
