@@ -33,6 +33,7 @@ def make(leads=None, st=None, rr=None, pr=None, kinds=None, notes=None, **fields
         whole["pr_ms"] = np.array([160.0] * count if pr is None else pr, float)
         classes = np.array(["normal"] * count if kinds is None else kinds, object)
         beats = BeatTable(np.arange(count) * 0.8, classes, whole, {}, beats.leads)
+        fields.setdefault("seconds", count * 0.8)
     if notes is not None:
         fields.setdefault("rhythm", replace(features.rhythm, notes=notes))
     return replace(features, leads=table, st_mv=levels, beats=beats, **fields)

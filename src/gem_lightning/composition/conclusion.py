@@ -44,6 +44,7 @@ _DOUBTS = {
     "rate": "the rate is extreme",
     "rhythm": "the origin of the rhythm is unclear",
     "scale": "the leads are not to one scale",
+    "masked": "abnormal activation can hide an infarct",
     "unreadable": "not every lead can be assessed",
 }
 

@@ -341,16 +341,24 @@ def _in_leads(code: str, features: EcgFeatures, leads: tuple[str, ...]) -> Decis
     return decided(margin, evidence, leads=leads, reason=reason)
 
 
+#: Findings that put in doubt what the leads' voltages mean.
+_DOUBTFUL = {
+    "electrode_misplacement": "arm electrodes seem exchanged",
+    "dextrocardia": "the leads look at a heart on the right from the left",
+}
+
+
 def _in_doubt(code: str, features: EcgFeatures, decision: Decision) -> Decision:
-    """Lower the certainty of what amplitudes decide where the limb leads are not to scale or seem exchanged."""
+    """Lower the certainty of what amplitudes decide where leads are not to scale or not in their usual places."""
     entry = criteria()["findings"].get(code, {})
     if not entry.get("voltage") or not decision.met:
         return decision
     doubt: dict[str, Any] = {}
     if value(features.scale_error) > TO_SCALE:
         doubt["limb_leads_scale_error"] = features.scale_error
-    if met(features, "electrode_misplacement"):
-        doubt["electrodes"] = "arm electrodes seem exchanged"
+    for code, reason in _DOUBTFUL.items():
+        if met(features, code):
+            doubt["electrodes"] = reason
     if not doubt:
         return decision
     parts = tuple(part._replace(evidence={**part.evidence, **doubt}) for part in decision.parts)

@@ -14,6 +14,7 @@ from gem_lightning.features.criteria.base import (
     at_most,
     below,
     criterion,
+    decide,
     decided,
     downward,
     error,
@@ -290,3 +291,21 @@ def lpfb(features: EcgFeatures) -> Decision:
     dominant = upward(first) > downward(first) and not met(features, "rbbb")  # right ventricular hypertrophy
     evidence = {"qrs_axis_deg": angle, "qrs_ms": features.qrs_ms}
     return _fascicle(features, all_of(within, form(shape and not dominant)), evidence, certainty="possible")
+
+
+@criterion("bifascicular_block")
+def bifascicular_block(features: EcgFeatures) -> Decision:
+    """Decide on right bundle branch block with block of one left fascicle."""
+    left = [decide(code, features) for code in ("lafb", "lpfb")]
+    margin = all_of(decide("rbbb", features).margin, any_of(*(d.margin for d in left)))
+    sure = "definite" if left[0].met else "possible"  # as sure as the fascicle
+    return _branch(features, margin, certainty=sure, reason="a bundle branch or fascicle is not decided")
+
+
+@criterion("trifascicular_block")
+def trifascicular_block(features: EcgFeatures) -> Decision:
+    """Decide on a bifascicular block with a long PR, which the AV node explains as well as the third fascicle."""
+    two, long = decide("bifascicular_block", features), decide("av_block_1", features)
+    margin = all_of(two.margin, long.margin)
+    evidence = {**two.evidence, **long.evidence}
+    return decided(margin, evidence, certainty="possible", reason=two.reason if two.met is None else long.reason)

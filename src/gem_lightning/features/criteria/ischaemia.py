@@ -29,6 +29,7 @@ from gem_lightning.features.criteria.base import (
     met,
     remembered,
     undecided,
+    upward,
 )
 from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
 from gem_lightning.features.schema import EcgFeatures
@@ -203,7 +204,10 @@ def reciprocal_change(features: EcgFeatures) -> Decision:
 
 @lead_criterion("pathological_q")
 def pathological_q_in(features: EcgFeatures, name: str) -> Decision:
-    """Decide on a pathological Q wave in one lead; the source covers V1 only where it is QS, and aVR not at all."""
+    """Decide on a pathological Q wave in one lead; the source's groups of leads leave out aVR.
+
+    A shorter one counts where the T wave of the lead is inverted too, unless it is as small as a healthy septum's.
+    """
     rule, lead = limits("pathological_q"), lead_of(features, name)
     evidence = {f"q_{name}_ms": lead.q_ms, f"q_{name}_mv": lead.q_mv}
     if lead.qrs_form is None and lead.qrs_mv is None and not lead.q_mv:
@@ -212,23 +216,20 @@ def pathological_q_in(features: EcgFeatures, name: str) -> Decision:
         return decided(FORM, evidence)
     if not lead.q_mv or not lead.q_ms:
         return decided(-FORM, evidence)
-    if name in ("V1", "aVR"):
-        return undecided(f"the criterion leaves out the Q wave of lead {name}", evidence)
+    if name == "aVR":
+        return undecided("the criterion leaves out the Q wave of lead aVR", evidence)
     if name in ("V2", "V3"):
         return decided(at_least(lead.q_ms, rule["v23"], error("ms")), evidence)
-    long, deep = at_least(lead.q_ms, rule["ms"], error("ms")), at_least(lead.q_mv, rule["mv"], error("mv"))
+    septal = lead.q_mv < rule["share"] * upward(lead)
+    shortest = rule["minor"] if decide("t_inversion", features, (name,)).met and not septal else rule["ms"]
+    long, deep = at_least(lead.q_ms, shortest, error("ms")), at_least(lead.q_mv, rule["mv"], error("mv"))
     return decided(all_of(long, deep), evidence)
 
 
 @criterion("pathological_q")
 def pathological_q(features: EcgFeatures) -> Decision:
     """Decide on pathological Q waves in contiguous leads."""
-
-    def counted(name: str) -> Margin:
-        decision = pathological_q_in(features, name)
-        return -FORM if name == "V1" and decision.met is None and lead_of(features, name).q_mv else decision.margin
-
-    margin, found = contiguous(counted, limits("pathological_q")["leads"])
+    margin, found = contiguous(lambda n: pathological_q_in(features, n).margin, limits("pathological_q")["leads"])
     decision = by_territory(features, margin, found, partial(pathological_q_in, features), "pathological Q waves")
     return suspended(features, *ABNORMAL_ACTIVATION) or decision
 
@@ -253,7 +254,12 @@ def _infarct(features: EcgFeatures, territory: str) -> Decision:
     alone = _alone(features, ("V2", "V3", "V4")) if territory == "anterior" and st_leads else None
     high = alone is not None and alone >= 0
     if q_leads:
-        certainty = "probable" if st_leads else "possible"
+        # likelier where ST or T is abnormal in the same leads (universal definition, prior infarction)
+        changed = [n for n in q_leads if decide("t_inversion", features, (n,)).met or st_elevation_in(features, n).met]
+        thick = decide("lvh", features)  # has Q waves and ST-T changes of its own
+        strain = thick.met and thick.certainty != "possible"
+        enough = len(changed) >= limits("pathological_q")["leads"] and not strain
+        certainty = "probable" if st_leads or enough else "possible"
         acute = bool(st_leads) and (mirrored or high)
         return decided(q.margin, {"q_leads": list(q_leads)}, leads=q_leads, certainty=certainty, urgent=acute)
     if st_leads and (mirrored or high):

@@ -38,8 +38,10 @@ from gem_lightning.features.criteria.ischaemia import (
     by_territory,
     contiguous,
     in_flutter,
+    pathological_q_in,
     secondary,
     st_depression_in,
+    st_elevation_in,
 )
 from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
 from gem_lightning.features.schema import EcgFeatures
@@ -102,8 +104,13 @@ def t_inversion_in(features: EcgFeatures, name: str) -> Decision:
 
 @criterion("t_inversion")
 def t_inversion(features: EcgFeatures) -> Decision:
-    """Decide on T inversion in contiguous leads with an R wave that lets one expect an upright T wave."""
+    """Decide on T inversion in contiguous leads whose T wave is expected to be upright.
+
+    That is with a prominent R wave, with a Q wave that took its place, or in a lead where every adult's is.
+    """
     rule = limits("t_inversion")
+    adult = features.age is None or features.age >= rule["adult"]
+    always = ("I", "II", "V3", "V4", "V5", "V6") if adult else ()
 
     def shows(name: str) -> Margin:
         if name in ("aVR", "V1"):  # inverted in health
@@ -113,7 +120,8 @@ def t_inversion(features: EcgFeatures) -> Decision:
     def prominent(name: str) -> Margin:
         lead = lead_of(features, name)
         tall = any_of(at_least(upward(lead), rule["r"], error("mv")), above(upward(lead), downward(lead), error("mv")))
-        return all_of(shows(name), tall)
+        lost = pathological_q_in(features, name).met is True
+        return shows(name) if lost or name in always else all_of(shows(name), tall)
 
     margin, found = contiguous(prominent, rule["leads"])
     anywhere = contiguous(shows, rule["leads"])[0]
@@ -176,11 +184,7 @@ _INFARCTS = tuple(f"mi_{territory}" for territory in TERRITORIES)
 def pericarditis(features: EcgFeatures) -> Decision:
     """Decide on ST elevation all over without ST depression but in aVR and V1."""
     rule = limits("pericarditis")
-    margins = {
-        name: at_least(level_of(features, name), rule["level"], error("mv"))
-        for name in features.st_mv
-        if name not in ("aVR", "V1")
-    }
+    margins = {name: st_elevation_in(features, name).margin for name in features.st_mv if name not in ("aVR", "V1")}
     raised = tuple(name for name, margin in margins.items() if margin is not None and margin >= 0)
     groups = [g for g in ("inferior", "lateral", "anterior") if set(criteria()["territories"][g]) & set(raised)]
     down = any(st_depression_in(features, name).met for name in margins)
