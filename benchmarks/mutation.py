@@ -28,6 +28,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "tests/features/test_criteria_limits.py",
         "tests/features/test_criteria_forms.py",
         "tests/features/test_criteria_acute.py",
+        "tests/features/test_criteria_edges.py",
+        "tests/features/test_criteria_patterns.py",
         "tests/features/test_findings.py",
     ),
     "claims/parser/units.py": ("tests/claims/test_units.py", "tests/claims/test_extract.py"),

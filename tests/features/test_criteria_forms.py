@@ -212,7 +212,8 @@ def test_pacing_suspends_conduction_and_morphology():
     features = paced(st={"II": 0.3, "III": 0.3}, qrs_ms=160.0, **axis(-60.0))
     for code in ("normal_axis", "left_axis_deviation", "lbbb", "rbbb", "ivcd", "lafb", "lvh", "rvh", "pathological_q",
                  "poor_r_progression", "mi_inferior", "pericarditis", "early_repolarization", "pre_excitation",
-                 "t_peaked", "av_block_3", "av_block_1", "normal_pr", "av_block_2_1", "p_absent", "rsr_prime", "incomplete_rbbb", "incomplete_lbbb", "lpfb"):  # fmt: skip
+                 "t_peaked", "av_block_3", "av_block_1", "normal_pr", "av_block_2_1", "p_absent",
+                 "rsr_prime", "incomplete_rbbb", "incomplete_lbbb", "lpfb"):  # fmt: skip
         decision = decide(code, features)
         assert decision.met is None, code
         assert decision.reason.endswith("not decided in the presence of paced rhythm"), code

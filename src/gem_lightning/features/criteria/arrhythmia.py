@@ -266,7 +266,7 @@ def sa_block(features: EcgFeatures) -> Decision:
         return decided(None, evidence, reason="no two normal beats follow each other")
     pauses, usual = rr[rr > PAUSE * cycle], rr[rr <= PAUSE * cycle]
     # rounded to the whole multiple that lies nearest
-    away = [abs(length / cycle - max(round(length / cycle), 2)) for length in pauses]
+    away = [abs(length / cycle - max(round(length / cycle), 2)) for length in pauses.tolist()]
     margin = all_of(
         form(len(usual) >= rule["cycles"] and float(np.ptp(usual)) <= rule["spread"] * cycle),
         at_most(max(away, default=1.0), rule["miss"], error("share")),

@@ -1,0 +1,209 @@
+"""Each limit of acute patterns, arrhythmias, chambers and electrodes: just at it, just beyond it, just short of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gem_lightning.ecg import LEADS
+from gem_lightning.features.criteria import decide
+from gem_lightning.features.criteria.base import FORM, TINY
+from gem_lightning.features.schema import Rhythm
+from helpers_features import (
+    BIG_T,
+    DEEP,
+    DOWN,
+    FLAT,
+    FREE,
+    GONE,
+    LAFB,
+    LEFT,
+    QUIET,
+    RIGHT,
+    S1Q3T3,
+    TALL_T,
+    axis,
+    every,
+    make,
+)
+
+EVEN = Rhythm(regular=True, rr_cv=0.01, p_per_qrs=0.0)
+LOW = {"II": {"p_form": "inverted"}}
+SMALL_S = {"I": {"s_mv": 0.0}, "III": {"q_mv": None, "t_mv": 0.1}}
+R_KEPT = every(("V2", "V3", "V4"), r_mv=0.8, s_mv=0.6, r2_mv=None)
+BIPHASIC = R_KEPT | every(("V2", "V3"), r_mv=0.8, s_mv=0.6, r2_mv=None, t_mv=0.1, t_form="biphasic")
+PEAKED = every(("V3", "V4"), t_mv=1.25)
+ATRIAL = {"leads": LOW, "rhythm": EVEN}
+
+
+# code, measurements, met, margin or None where another number decides, certainty or None
+EDGES = [
+    # ischaemia: six leads and aVR or V1
+    ("ischaemia", {"leads": QUIET, "st": FLAT | DOWN | {"aVR": 0.1}}, True, 0.0, "probable"),
+    ("ischaemia", {"leads": QUIET, "st": FLAT | DOWN | {"V1": 0.1}}, True, 0.0, "probable"),
+    ("ischaemia", {"leads": QUIET, "st": FLAT | DOWN | {"aVR": 0.15}}, True, 0.0, None),
+    ("ischaemia", {"leads": QUIET, "st": FLAT | dict.fromkeys(DOWN, -0.15) | {"aVR": 0.125}}, True, 1.0, None),
+    ("ischaemia", {"leads": QUIET, "st": FLAT | DOWN | {"aVR": 0.09}}, None, None, None),
+    ("ischaemia", {"leads": QUIET, "st": FLAT | DOWN | {"V6": -0.09, "aVR": 0.2}}, None, None, None),
+    ("ischaemia", {"leads": QUIET | every(("V4", "V5"), t_mv=0.3), "st": FLAT}, False, None, None),
+    ("ischaemia", {"leads": RIGHT, "qrs_ms": 150.0, "st": FLAT | DOWN | {"aVR": 0.2}}, None, None, None),
+    ("ischaemia", {"notes": ("flutter_waves",), "st": FLAT | DOWN | {"aVR": 0.2}}, None, None, None),
+    # posterior infarct
+    ("mi_posterior", {"leads": QUIET, "st": FLAT | {"V1": -0.05, "V2": -0.05}}, True, 0.0, "possible"),
+    ("mi_posterior", {"leads": QUIET, "st": FLAT | {"V2": -0.05}}, None, None, None),
+    ("mi_posterior", {"leads": QUIET, "st": FLAT}, False, None, None),
+    ("mi_posterior", {"leads": QUIET, "st": FLAT | dict.fromkeys(("V1", "V2"), -0.15) | DOWN | {"aVR": 0.15}},
+     None, None, None),
+    ("mi_posterior", {"leads": QUIET | {"V1": {"r_mv": 0.5, "s_mv": 0.5, "q_mv": None, "r2_mv": None, "t_mv": 0.2}},
+                      "st": FLAT | {"V1": -0.1, "V2": -0.1}}, True, 2.0, "possible"),
+    ("mi_posterior", {"leads": QUIET | {"V1": {"r_mv": 0.6, "s_mv": 0.5, "q_mv": None, "r2_mv": None, "t_mv": 0.0}},
+                      "st": FLAT | {"V1": -0.1, "V2": -0.1}}, True, 2.0, "possible"),
+    ("mi_posterior", {"leads": QUIET | {"V1": {"r_mv": 0.6, "s_mv": 0.5, "q_mv": None, "r2_mv": None, "t_mv": 0.2}},
+                      "st": FLAT | {"V1": -0.1, "V2": -0.1}}, True, 2.0, "probable"),
+    # Sgarbossa and Smith: an S of 1 mV in V1
+    ("sgarbossa", {"leads": LEFT, "qrs_ms": 150.0, "st": FLAT | {"I": 0.1}}, True, 0.0, "probable"),
+    ("sgarbossa", {"leads": LEFT, "qrs_ms": 150.0, "st": FLAT | {"I": 0.11}}, True, 0.4, "probable"),
+    ("sgarbossa", {"leads": LEFT, "qrs_ms": 150.0, "st": FLAT | {"I": 0.09}}, False, None, None),
+    ("sgarbossa", {"leads": LEFT, "qrs_ms": 150.0, "st": FLAT | {"V1": -0.1}}, True, 0.0, None),
+    ("sgarbossa", {"leads": LEFT, "qrs_ms": 150.0, "st": FLAT | {"V1": -0.09}}, False, None, None),
+    ("sgarbossa", {"leads": LEFT, "qrs_ms": 150.0, "st": FLAT | {"V1": 0.25}}, False, None, None),
+    ("sgarbossa", {"leads": LEFT, "qrs_ms": 150.0, "st": FLAT | {"V1": 0.375}}, True, 1.0, None),
+    ("sgarbossa", {"leads": LEFT | {"II": {"r_mv": 0.5, "s_mv": 0.5, "q_mv": None, "r2_mv": None}}, "qrs_ms": 150.0,
+                   "st": FLAT | {"II": 0.12}}, False, None, None),
+    ("sgarbossa", {"leads": LEFT | {"II": {"r_mv": 0.1, "s_mv": 0.9, "q_mv": None, "r2_mv": None}}, "qrs_ms": 150.0,
+                   "st": FLAT | {"II": -0.3}}, False, None, None),
+    ("sgarbossa", {"leads": LEFT, "qrs_ms": None, "st": FLAT | {"I": 0.3}}, None, None, None),
+    # de Winter
+    ("de_winter", {"leads": TALL_T, "heart_rate_bpm": 100.0}, True, 0.0, "probable"),
+    ("de_winter", {"leads": TALL_T, "heart_rate_bpm": 101.5}, False, -1.0, None),
+    ("de_winter", {"leads": every(("V3", "V4"), t_mv=0.49), "heart_rate_bpm": 70.0}, False, -0.2, None),
+    ("de_winter", {"leads": TALL_T | RIGHT, "qrs_ms": 150.0}, None, None, None),
+    # Wellens
+    ("wellens", {"leads": BIPHASIC, "st": FLAT}, True, FORM, "possible"),
+    ("wellens", {"leads": BIPHASIC, "st": FLAT | {"V2": 0.1}}, False, -TINY, None),
+    ("wellens", {"leads": BIPHASIC, "st": FLAT | {"V3": 0.075}}, True, 1.0, None),
+    ("wellens", {"leads": BIPHASIC | {"V2": {"t_mv": 0.1, "t_form": "upright"}}, "st": FLAT}, False, -FORM, None),
+    ("wellens", {"leads": BIPHASIC | R_KEPT | every(("V2", "V3"), t_mv=-0.2, t_form="inverted"), "st": FLAT},
+     False, None, None),
+    ("wellens", {"leads": BIPHASIC | every(("V2", "V3"), r_mv=0.8, s_mv=0.6, r2_mv=None, t_mv=-0.25,
+                                           t_form="inverted"), "st": FLAT}, True, 1.0, None),
+    ("wellens", {"leads": BIPHASIC | {"V4": {"q_mv": 0.3, "q_ms": 40.0}}, "st": FLAT}, False, -FORM, None),
+    ("wellens", {"leads": BIPHASIC | {"V3": {"r_mv": 0.2, "s_mv": 0.9, "r2_mv": None, "t_mv": 0.1,
+                                             "t_form": "biphasic"}}, "st": FLAT}, False, None, None),
+    # hyperacute T
+    ("hyperacute_t", {"leads": BIG_T}, True, 0.0, "possible"),
+    ("hyperacute_t", {"leads": every(("V3", "V4"), t_mv=1.075, qrs_mv=1.0)}, True, 1.0, None),
+    ("hyperacute_t", {"leads": every(("V3", "V4"), t_mv=0.5, qrs_mv=0.4)}, True, 0.0, None),
+    ("hyperacute_t", {"leads": every(("V3", "V4"), t_mv=0.99, qrs_mv=1.0)}, False, None, None),
+    ("hyperacute_t", {"leads": every(("V3", "V4"), t_mv=0.49, qrs_mv=0.4)}, False, None, None),
+    ("hyperacute_t", {"leads": every(LEADS, t_mv=None)}, False, -FORM, None),
+    ("hyperacute_t", {"leads": every(LEADS, t_mv=None, trust=0.0)}, None, None, None),
+    # right ventricular strain
+    ("rv_strain", {"leads": DEEP | S1Q3T3}, True, 0.0, "possible"),
+    ("rv_strain", {"leads": DEEP | S1Q3T3 | {"I": {"s_mv": 0.14}}}, False, None, None),
+    ("rv_strain", {"leads": DEEP | S1Q3T3 | {"III": {"q_mv": 0.14, "t_mv": -0.2}}}, False, None, None),
+    ("rv_strain", {"leads": DEEP | S1Q3T3 | {"III": {"q_mv": 0.15, "t_mv": -0.1}}}, False, None, None),
+    ("rv_strain", {"leads": DEEP | SMALL_S} | axis(95.0), True, 1.0, "possible"),
+    ("rv_strain", {"leads": DEEP | SMALL_S} | axis(90.0), False, None, None),
+    ("rv_strain", {"leads": DEEP | SMALL_S | {"V3": {"t_mv": -0.1}}} | axis(95.0), False, -TINY, None),
+    ("rv_strain", {"leads": DEEP | SMALL_S | {"V1": {"t_mv": -0.2, "r_mv": 0.9, "s_mv": 0.1, "r2_mv": None,
+                                                     "q_mv": None}}} | axis(120.0), True, None, "probable"),
+    # potassium, Brugada
+    ("hyperkalaemia", {"leads": PEAKED, "pr_ms": 200.0, "qrs_ms": 100.0}, False, None, None),
+    ("hyperkalaemia", {"leads": PEAKED, "pr_ms": 210.0, "qrs_ms": 100.0}, True, 1.0, "possible"),
+    ("hyperkalaemia", {"leads": PEAKED, "pr_ms": 160.0, "qrs_ms": 120.0}, True, 0.0, "possible"),
+    ("hyperkalaemia", {"leads": PEAKED, "pr_ms": 205.0, "qrs_ms": 120.0}, True, 0.5, "probable"),
+    ("hyperkalaemia", {"leads": every(("V3", "V4"), t_mv=1.2), "pr_ms": 230.0, "qrs_ms": 125.0}, False, -TINY, None),
+    # ectopic atrial rhythms
+    ("ectopic_atrial_rhythm", ATRIAL | {"heart_rate_bpm": 100.0, "pr_ms": 120.0}, True, 0.0, "probable"),
+    ("ectopic_atrial_rhythm", ATRIAL | {"heart_rate_bpm": 100.0, "pr_ms": 130.0}, True, 0.0, "probable"),
+    ("ectopic_atrial_rhythm", ATRIAL | {"heart_rate_bpm": 80.0, "pr_ms": 119.0}, False, None, None),
+    ("ectopic_atrial_rhythm", ATRIAL | {"heart_rate_bpm": 101.5, "pr_ms": 160.0}, False, -1.0, None),
+    ("ectopic_atrial_rhythm", {"leads": LOW, "pr": [np.nan] * 3 + [160] * 7, "heart_rate_bpm": 80.0, "pr_ms": 160.0},
+     True, 0.0, None),
+    ("ectopic_atrial_rhythm", {"leads": LOW, "pr": [np.nan] * 4 + [160] * 6, "heart_rate_bpm": 80.0, "pr_ms": 160.0},
+     False, None, None),
+    ("atrial_tachycardia", ATRIAL | {"heart_rate_bpm": 101.5, "pr_ms": 160.0}, True, 1.0, "probable"),
+    ("atrial_tachycardia", ATRIAL | {"heart_rate_bpm": 100.0, "pr_ms": 160.0}, False, -TINY, None),
+    # junction and escape
+    ("junctional_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 60.0}, True, None, "probable"),
+    ("junctional_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 60.5}, True, None, "possible"),
+    ("junctional_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 100.0}, True, 0.0, "possible"),
+    ("junctional_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 101.5}, False, -1.0, None),
+    ("junctional_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 50.0, "qrs_ms": 120.0}, False, -TINY, None),
+    ("junctional_rhythm", {"leads": LOW, "rhythm": EVEN, "heart_rate_bpm": 50.0, "pr_ms": 120.0}, False, None, None),
+    ("junctional_rhythm", {"leads": LOW, "rhythm": EVEN, "heart_rate_bpm": 50.0, "pr_ms": 115.0}, True, 0.5, None),
+    ("junctional_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 50.0, "leads": every(trust=0.5)},
+     False, -FORM, None),
+    ("escape_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 60.0, "qrs_ms": 140.0}, True, 0.0, "probable"),
+    ("escape_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 61.5, "qrs_ms": 140.0}, False, -1.0, None),
+    ("escape_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 40.0, "qrs_ms": 120.0}, True, None, None),
+    ("escape_rhythm", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 40.0, "qrs_ms": 119.0}, False, None, None),
+    # tachycardias
+    ("supraventricular_tachycardia", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 101.5, "qrs_ms": 90.0},
+     True, 1.0, "possible"),
+    ("supraventricular_tachycardia", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 100.0, "qrs_ms": 90.0},
+     False, -TINY, None),
+    ("supraventricular_tachycardia", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 180.0, "qrs_ms": 120.0},
+     False, -TINY, None),
+    ("wide_complex_tachycardia", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 101.5, "qrs_ms": 150.0},
+     True, 1.0, "probable"),
+    ("wide_complex_tachycardia", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 100.0, "qrs_ms": 150.0},
+     False, -TINY, None),
+    ("wide_complex_tachycardia", {"pr": GONE, "rhythm": EVEN, "heart_rate_bpm": 150.0, "qrs_ms": 119.0},
+     False, None, None),
+    # pauses, at the edges too
+    ("pause", {"rr": [np.nan, 800, 3010, 800]}, True, 1.0, "definite"),
+    ("pause", {"rr": [np.nan, 800, 3000, 800]}, False, -TINY, None),
+    ("pause", {"rr": [np.nan] + [800] * 4, "seconds": 6.21}, True, 1.0, "probable"),
+    ("pause", {"rr": [np.nan] + [800] * 4, "seconds": 6.19}, False, None, None),
+    ("pause", {"rr": [np.nan, 800, 3020, 800], "seconds": 20.0}, True, 2.0, "definite"),
+    ("pause", {"rr": [np.nan], "seconds": 0.8}, None, None, None),
+    # sinoatrial block: cycles of 800 ms
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 2000, 1000, 1000]}, True, 1.0, "probable"),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 3000, 1000, 1000]}, True, 1.0, "probable"),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 2125, 1000, 1000]}, True, 0.0, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 1875, 1000, 1000]}, True, 0.0, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 2225, 1000, 1000]}, False, -1.0, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 1400, 1000, 1000]}, False, -4.75, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 2000, 1500, 1000]}, False, -3.75, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 1300, 1000, 1000]}, False, -8.75, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 1000, 1000, 1000]}, False, None, None),
+    ("sa_block", {"rr": [np.nan, 1000, 2000, 1000]}, False, -FORM, None),
+    ("sa_block", {"rr": [np.nan, 1000, 2000, 1000, 1000]}, True, 1.0, None),
+    ("sa_block", {"rr": [np.nan, 900, 1000, 2000, 1100, 1000]}, True, 1.0, None),
+    ("sa_block", {"rr": [np.nan, 890, 1000, 2000, 1100, 1000]}, False, -FORM, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 2000, 1000, 1000], "notes": FREE}, False, -FORM, None),
+    ("sa_block", {"rr": [np.nan, 1000, 500, 2000, 1000, 1000, 1000],
+                  "kinds": ["normal"] * 2 + ["premature_ventricular"] + ["normal"] * 4}, False, -8.75, None),
+    ("sa_block", {"rr": [np.nan] * 3}, None, None, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 2000, 1000, 1000], "kinds": ["paced"] * 2 + ["normal"] * 4},
+     None, None, None),
+    # fascicles
+    ("bifascicular_block", {"leads": RIGHT | LAFB, "qrs_ms": 140.0} | axis(-60.0), True, 1.0, "definite"),
+    ("bifascicular_block", {"leads": RIGHT | LAFB, "qrs_ms": 140.0} | axis(-40.0), False, None, None),
+    ("bifascicular_block", {"leads": RIGHT | LAFB, "qrs_ms": 110.0} | axis(-60.0), False, None, None),
+    ("trifascicular_block", {"leads": RIGHT | LAFB, "qrs_ms": 140.0, "pr_ms": 205.0} | axis(-60.0), True, 0.5,
+     "possible"),
+    ("trifascicular_block", {"leads": RIGHT | LAFB, "qrs_ms": 140.0, "pr_ms": 200.0} | axis(-60.0), False, -TINY, None),
+    # 2:1 block
+    ("av_block_2_1", {"pr": [160, 185], "rhythm": Rhythm(regular=True, notes=FREE)}, True, 0.0, "probable"),
+    ("av_block_2_1", {"pr": [160, 195], "rhythm": Rhythm(regular=True, notes=FREE)}, False, -1.0, None),
+    ("av_block_2_1", {"pr": [160, 160], "rhythm": Rhythm(regular=False, notes=FREE)}, False, -FORM, None),
+    ("av_block_2_1", {"pr": [160, 160], "rhythm": Rhythm(regular=True)}, False, -FORM, None),
+    ("av_block_2_1", {"kinds": ["paced"] * 4, "pr": [160] * 4}, None, None, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "changes", "met", "margin", "certainty"), EDGES)
+def test_edge(code, changes, met, margin, certainty):
+    features = make(**changes)
+    if code == "de_winter":
+        for name in ("V3", "V4"):
+            features.st_mv[name].update(J=-0.1, J80=0.0)
+    decision = decide(code, features)
+    assert decision.met is met, decision
+    if margin is not None:
+        assert decision.margin == pytest.approx(margin, abs=1e-12 if abs(margin) == TINY else 1e-6), decision
+    if certainty is not None:
+        assert decision.certainty == certainty, decision

@@ -1,0 +1,256 @@
+"""Acute patterns, lost R waves, grouped beats, forms of P waves, dextrocardia, and what leaves urgency open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gem_lightning.ecg import LEADS
+from gem_lightning.features.criteria import decide
+from gem_lightning.features.criteria.acute import _shown
+from gem_lightning.features.criteria.arrhythmia import p_forms
+from gem_lightning.features.criteria.base import TINY
+from gem_lightning.features.criteria.rhythm import grouped
+from gem_lightning.features.schema import BeatTable, Rhythm
+from helpers_features import (
+    BIG_T,
+    DEEP,
+    DOWN,
+    FLAT,
+    GONE,
+    IRREGULAR,
+    LAFB,
+    LEFT,
+    LPFB,
+    QUIET,
+    RIGHT,
+    S1Q3T3,
+    TALL_T,
+    axis,
+    every,
+    make,
+    sinus,
+)
+
+# -- evidence and leads --------------------------------------------------------------------------------------------
+
+
+def test_leads_of_acute_patterns():
+    features = make(leads=QUIET, st=FLAT | DOWN | {"aVR": 0.1, "V1": -0.1})
+    decision = decide("ischaemia", features)
+    assert decision.leads == ("aVR", *(n for n in LEADS if n in DOWN))
+    assert decision.evidence["st_j_aVR_mv"] == 0.1
+    assert dict(decide("ischaemia", make(leads=QUIET | every(("V4",), t_mv=0.3), st=FLAT)).evidence) == {
+        "st_j_aVR_mv": 0.0
+    }
+    assert _shown({"I": 0.0, "II": -TINY, "III": None, "V1": 2.0}) == ("I", "V1")
+    assert decide("mi_posterior", make(leads=QUIET, st=FLAT)).evidence["st_j_V3_mv"] == 0.0
+    assert decide("hyperacute_t", make(leads=BIG_T)).leads == ("V3", "V4")
+    assert decide("rv_strain", make(leads=DEEP | S1Q3T3)).urgent
+    thick = DEEP | {"V1": {"t_mv": -0.2, "r_mv": 0.9, "s_mv": 0.1, "r2_mv": None, "q_mv": None}}
+    assert not decide("rv_strain", make(leads=thick, **axis(120.0))).urgent
+
+
+def test_an_upsloping_depression_is_no_ischaemia_but_may_be_de_winter():
+    features = make(leads=QUIET | TALL_T, heart_rate_bpm=70.0)
+    for name, late in (("V3", 0.0), ("V4", 0.0)):
+        features.st_mv[name].update(J=-0.1, J80=late)
+    assert decide("de_winter", features).leads == ("V3", "V4")
+    assert decide("urgent", features).evidence["urgent"] == ["de_winter"]
+    features.st_mv["V4"].update(J=-0.09)
+    assert decide("de_winter", features).met is False
+    features.st_mv["V4"].update(J=-0.1, J80=-0.1)  # horizontal
+    assert decide("de_winter", features).margin == -TINY
+
+
+# -- Q waves and inverted T waves ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "met"),
+    [
+        ({"q_ms": 20.0, "q_mv": 0.2, "r_mv": 0.8, "t_mv": -0.2}, True),
+        ({"q_ms": 19.0, "q_mv": 0.2, "r_mv": 0.8, "t_mv": -0.2}, False),
+        ({"q_ms": 20.0, "q_mv": 0.19, "r_mv": 0.8, "t_mv": -0.2}, False),  # as small as a septum's
+        ({"q_ms": 20.0, "q_mv": 0.2, "r_mv": 0.8, "t_mv": -0.1}, False),
+        ({"q_ms": 20.0, "q_mv": 0.09, "r_mv": 0.2, "t_mv": -0.2}, False),
+        ({"q_ms": 30.0, "q_mv": 0.1, "r_mv": 0.8, "t_mv": 0.2}, True),
+    ],
+)
+def test_a_short_q_wave_counts_with_an_inverted_t_wave(fields, met):
+    leads = QUIET | every(("II", "aVF"), r2_mv=None, s_mv=0.0, qrs_form="qR", **fields)
+    assert decide("pathological_q", make(leads=leads)).met is met
+    assert decide("pathological_q", make(leads=leads), ("II",)).met is met
+
+
+def test_an_old_infarct_is_probable_where_st_or_t_is_abnormal_too():
+    q = {"q_ms": 50.0, "q_mv": 0.5, "r_mv": 0.5, "s_mv": 0.0, "r2_mv": None}
+    plain = QUIET | every(("II", "aVF"), **q, t_mv=0.2)
+    assert decide("mi_inferior", make(leads=plain, st=FLAT)).certainty == "possible"
+    inverted = QUIET | every(("II", "aVF"), **q, t_mv=-0.2)
+    assert decide("mi_inferior", make(leads=inverted, st=FLAT)).certainty == "probable"
+    one = inverted | {"II": q | {"t_mv": 0.2}}
+    assert decide("mi_inferior", make(leads=one, st=FLAT)).certainty == "possible"
+    mixed = make(leads=one, st=FLAT | {"II": 0.1})
+    assert (decide("mi_inferior", mixed).certainty, decide("mi_inferior", mixed).urgent) == ("probable", False)
+    thick = {"lead": 2.0, "qrs_ms": 95.0, "p_ms": 125.0}
+    heavy = make(leads=inverted | {"I": {"r_mv": 2.5}}, st=FLAT, qrs_ms=thick["qrs_ms"], p_ms=thick["p_ms"],
+                 voltages_mv=sinus().voltages_mv | {"sokolow_lyon": 4.0})  # fmt: skip
+    assert decide("lvh", heavy).certainty == "probable"
+    assert decide("mi_inferior", heavy).certainty == "possible"  # Q waves and strain of hypertrophy
+
+
+def test_inverted_t_waves_count_where_r_is_lost_or_every_adults_are_upright():
+    small = {"t_mv": -0.3, "r_mv": 0.1, "s_mv": 1.0, "r2_mv": None, "q_mv": None}
+    chest = make(leads=QUIET | every(("V3", "V4"), **small))
+    assert decide("t_inversion", chest).leads == ("V3", "V4")
+    assert decide("t_inversion", replace(chest, age=None)).met
+    assert decide("t_inversion", replace(chest, age=20)).met
+    assert decide("t_inversion", replace(chest, age=19)).met is None
+    for names in (("I", "V5"), ("V5", "V6"), ("V3", "V4")):
+        assert decide("t_inversion", make(leads=QUIET | every(names, **small))).met, names
+    for names in (("III", "aVF"), ("V2", "V3")):
+        assert decide("t_inversion", make(leads=QUIET | every(names, **small))).met is None, names
+    lost = small | {"q_mv": 0.6, "q_ms": 60.0, "qrs_form": "Qr"}
+    assert decide("t_inversion", make(leads=QUIET | every(("III", "aVF"), **lost))).met
+
+
+# -- fibrillation and grouped beats --------------------------------------------------------------------------------
+
+
+def test_grouped_beats():
+    short, long = [500.0, 520.0, 480.0], [950.0, 970.0, 930.0]
+    assert grouped(np.array(short + long))
+    assert not grouped(np.array(short + long[:2]))  # two long ones are no group
+    assert not grouped(np.array(short[:2] + long))
+    # two pairs of each, 100 apart from their mean: means differ by d, standard deviation 10
+    spread = [490.0, 490.0, 510.0, 510.0]
+    assert not grouped(np.array(spread + [length + 60.0 for length in spread]))
+    assert grouped(np.array(spread + [length + 61.0 for length in spread]))
+    assert not grouped(np.linspace(500.0, 1000.0, 12))
+    rr = [np.nan, 512, 974, 906, 514, 567, 957, 972, 540, 451, 921, 1026, 542, 480]
+    decision = decide("atrial_fibrillation", make(rr=rr, pr=[np.nan] * 14))
+    assert (decision.met, decision.reason.endswith("groups")) == (None, True)
+    uneven = make(rr=rr, pr=[np.nan] * 14, rhythm=Rhythm(regular=False, rr_cv=0.3))
+    assert decide("undetermined_rhythm", uneven).evidence["why"] == "P waves not identified, irregular RR intervals"
+
+
+def test_definite_fibrillation_shows_waves():
+    rr = [np.nan, 600, 900, 650, 1000, 700, 850, 560, 950, 800]
+
+    def certainty(atrial, noise):
+        rhythm = replace(sinus().rhythm, atrial_mv=atrial, noise_mv=noise)
+        return decide("atrial_fibrillation", make(rr=rr, pr=GONE, rhythm=rhythm)).certainty
+
+    assert certainty(0.02, 0.01) == "definite"
+    assert certainty(0.019, 0.01) == "probable"
+    assert certainty(None, 0.01) == certainty(0.02, None) == "probable"
+
+
+def multifocal(counts=(3, 3, 3), rate=120.0, noise=0.025, rr=IRREGULAR, silent=0):
+    """A rhythm whose P waves have as many directions over three leads as there are counts."""
+    base = sinus()
+    kinds = [k for k, count in enumerate(counts) for _ in range(count)] + [-1] * silent
+    table = np.full((len(base.beats.leads), len(kinds)), np.nan)
+    for beat, kind in enumerate(kinds):
+        if kind >= 0:
+            table[:, beat] = 0.0
+            table[kind, beat] = 0.15
+    rr = (rr * 2)[: len(kinds)]
+    features = make(rr=[np.nan, *rr[1:]], pr=[160.0] * len(kinds), heart_rate_bpm=rate,
+                    rhythm=replace(base.rhythm, noise_mv=noise, rr_cv=0.15))  # fmt: skip
+    beats = features.beats
+    return replace(features, beats=BeatTable(beats.time_s, beats.beat_class, beats.whole, {"p_mv": table}, beats.leads))
+
+
+def test_multifocal_atrial_tachycardia():
+    def met(**changes):
+        return decide("multifocal_atrial_tachycardia", multifocal(**changes)).met
+
+    assert p_forms(multifocal(counts=(2, 4, 3))) == [4, 3, 2]
+    assert p_forms(multifocal(counts=(2, 2), silent=4)) == [2, 2]
+    assert p_forms(make(rr=[np.nan, 800])) == []
+    assert met()
+    assert decide("multifocal_atrial_tachycardia", multifocal()).evidence["p_forms"] == 3
+    assert not met(counts=(5, 4))
+    assert not met(counts=(4, 4, 1))
+    assert met(counts=(4, 2, 2))  # half of the beats
+    assert not met(counts=(5, 2, 2))
+    assert not met(rate=100.0)
+    assert met(rate=100.5)
+    assert not met(noise=0.026)
+    assert met(noise=0.025)
+    assert decide("multifocal_atrial_tachycardia", multifocal(noise=None)).met is None
+    assert not met(rr=[500] * 10)
+    assert decide("sinus_tachycardia", multifocal()).met is False
+    assert decide("sinus_tachycardia", multifocal(counts=(9,))).met
+    three = multifocal(counts=(3, 3, 3))
+    hidden = replace(three, leads=three.leads | {LEADS[2]: replace(three.leads[LEADS[2]], trust=0.0)})
+    assert p_forms(hidden)[:3] == [3, 3, 1]  # the third form shows in a lead that is not trusted
+
+
+# -- dextrocardia and exchanged electrodes -------------------------------------------------------------------------
+
+MIRRORED = {"p_form": "inverted", "r_mv": 0.1, "s_mv": 0.8, "q_mv": None, "r2_mv": None}
+AWAY = {"r_mv": 0.1, "s_mv": 0.3, "q_mv": None, "r2_mv": None, "qrs_mv": 0.4}
+NEAR = {"r_mv": 0.6, "s_mv": 0.3, "q_mv": None, "r2_mv": None, "qrs_mv": 0.9}
+
+
+def test_dextrocardia():
+    heart = {"I": MIRRORED, "V2": {"qrs_mv": 0.9}, "V6": AWAY}
+    assert decide("dextrocardia", make(leads=heart)).met
+    assert decide("electrode_misplacement", make(leads=heart)).met is False
+    assert decide("electrode_misplacement", make(leads=heart | {"V6": NEAR})).met
+    assert decide("dextrocardia", make(leads=heart | {"V6": NEAR})).met is False
+    for other in ({"I": MIRRORED | {"p_form": "upright"}}, {"I": MIRRORED | {"r_mv": 0.8}},
+                  {"V2": {"qrs_mv": 0.4}}, {"V2": {"qrs_mv": None}}, {"V6": AWAY | {"r_mv": 0.3}}):  # fmt: skip
+        assert decide("dextrocardia", make(leads=heart | other)).met is False, other
+    for name in ("I", "V6"):
+        gone = make(leads=heart | {name: heart[name] | {"qrs_mv": None}})
+        assert decide("dextrocardia", gone).met is None
+        assert decide("electrode_misplacement", gone).met is None
+    tall = make(leads=heart, st={"II": 0.3, "III": 0.3})
+    assert decide("st_elevation", tall).certainty == "possible"
+    assert "right" in decide("st_elevation", tall).evidence["electrodes"]
+    assert decide("sinus_rhythm", make(leads=heart)).certainty == "probable"
+
+
+# -- what leaves a normal ECG and urgency open ---------------------------------------------------------------------
+
+
+def test_borderline_st_leaves_a_normal_ecg_open():
+    def normal(**levels):
+        return decide("normal_ecg", make(leads=QUIET, st=FLAT | levels)).met
+
+    assert normal()
+    assert normal(II=0.075, III=0.075)  # one error below its limit
+    assert normal(II=0.08, III=0.08) is None
+    assert decide("abnormal_ecg", make(leads=QUIET, st=FLAT | {"II": 0.08, "III": 0.08})).met is None
+    assert normal(V4=-0.03, V5=-0.03) is None
+    assert normal(V4=-0.025, V5=-0.025)
+    assert decide("normal_ecg", make(leads=QUIET | every(("V4", "V5"), t_mv=-0.06), st=FLAT)).met is None
+
+
+def test_borderline_st_elevation_and_abnormal_activation_leave_urgency_open():
+    def urgent(**changes):
+        return decide("urgent", make(**{"st": FLAT, "leads": QUIET} | changes))
+
+    assert urgent().met is False
+    assert urgent(st=FLAT | {"II": 0.08, "III": 0.08}).reason.endswith("ST elevation is borderline")
+    assert urgent(st=FLAT | {"V4": -0.03, "V5": -0.03}).met is False
+    assert urgent(leads=QUIET | LEFT, qrs_ms=150.0).reason.endswith("hidden by abnormal activation")
+    assert urgent(kinds=["paced"] * 10, qrs_ms=150.0).met is None
+
+
+def test_bifascicular_block_is_stated_as_trifascicular_with_a_long_pr():
+    leads = (
+        RIGHT | LPFB | {"V1": {"r_mv": 0.2, "r2_mv": 0.5, "s_mv": 0.9}, "I": {"r_mv": 0.2, "s_mv": 0.5, "s_ms": 50.0}}
+    )
+    posterior = make(leads=leads, qrs_ms=140.0, **axis(120.0))
+    assert decide("lpfb", posterior).met
+    assert decide("bifascicular_block", posterior).certainty == "possible"
+    open_ = decide("trifascicular_block", make(leads=RIGHT | LAFB, qrs_ms=140.0, kinds=["paced"] * 5, **axis(-60.0)))
+    assert open_.met is None
+    assert open_.reason
