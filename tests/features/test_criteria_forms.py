@@ -221,6 +221,7 @@ def test_pacing_suspends_conduction_and_morphology():
     assert decide("wide_qrs", features).met
     assert decide("av_block_3", features).reason.startswith("AV conduction cannot be judged")
     assert decide("paced_rhythm", features).evidence["paced_chamber"] == "ventricle"
+    assert decide("paced_rhythm", paced(qrs_ms=120.0)).evidence["paced_chamber"] == "ventricle"
     assert decide("paced_rhythm", paced(qrs_ms=119.0)).evidence["paced_chamber"] == "not determined"
 
 

@@ -200,6 +200,7 @@ def test_a_limit_that_depends_on_an_unknown_patient():
     assert at_least(24.0, 15.0, 4.0, limits) == 1.0  # beyond every limit
     assert at_least(16.0, 15.0, 4.0, limits) == 0.0  # another limit would miss it
     assert at_least(14.0, 15.0, 4.0, limits) == -TINY
+    assert at_least(15.0, 15.0, 4.0, limits) == 0.0
     assert at_least(6.0, 15.0, 4.0, limits) == -1.0
 
 

@@ -11,8 +11,9 @@ from gem_lightning.ecg import LEADS
 from gem_lightning.features.criteria import decide
 from gem_lightning.features.criteria.acute import _shown
 from gem_lightning.features.criteria.arrhythmia import p_forms
-from gem_lightning.features.criteria.base import TINY
+from gem_lightning.features.criteria.base import FORM, TINY
 from gem_lightning.features.criteria.rhythm import grouped
+from gem_lightning.features.criteria.summary import BENIGN, doubt
 from gem_lightning.features.schema import BeatTable, Rhythm
 from helpers_features import (
     BIG_T,
@@ -31,6 +32,7 @@ from helpers_features import (
     axis,
     every,
     make,
+    qtc,
     sinus,
 )
 
@@ -99,6 +101,7 @@ def test_an_old_infarct_is_probable_where_st_or_t_is_abnormal_too():
     heavy = make(leads=inverted | {"I": {"r_mv": 2.5}}, st=FLAT, qrs_ms=thick["qrs_ms"], p_ms=thick["p_ms"],
                  voltages_mv=sinus().voltages_mv | {"sokolow_lyon": 4.0})  # fmt: skip
     assert decide("lvh", heavy).certainty == "probable"
+    assert set(decide("lvh", heavy).evidence) > {"romhilt_estes_points", "sokolow_lyon_mv"}
     assert decide("mi_inferior", heavy).certainty == "possible"  # Q waves and strain of hypertrophy
 
 
@@ -186,6 +189,11 @@ def test_multifocal_atrial_tachycardia():
     assert not met(rr=[500] * 10)
     assert decide("sinus_tachycardia", multifocal()).met is False
     assert decide("sinus_tachycardia", multifocal(counts=(9,))).met
+    table = np.full((12, 4), np.nan)
+    table[:3] = np.array([[0.1, 0.045, 0.1, 0.1], [0.0, 0.0893, 0.0, 0.05], [0.0, 0.0, 0.0, 0.0]])
+    base = multifocal(counts=(4,))
+    beats = BeatTable(*[getattr(base.beats, n) for n in ("time_s", "beat_class", "whole")], {"p_mv": table}, LEADS)
+    assert p_forms(replace(base, beats=beats)) == [3, 1]  # cosine 0.45 to the first, and 0.89
     three = multifocal(counts=(3, 3, 3))
     hidden = replace(three, leads=three.leads | {LEADS[2]: replace(three.leads[LEADS[2]], trust=0.0)})
     assert p_forms(hidden)[:3] == [3, 3, 1]  # the third form shows in a lead that is not trusted
@@ -207,6 +215,8 @@ def test_dextrocardia():
     for other in ({"I": MIRRORED | {"p_form": "upright"}}, {"I": MIRRORED | {"r_mv": 0.8}},
                   {"V2": {"qrs_mv": 0.4}}, {"V2": {"qrs_mv": None}}, {"V6": AWAY | {"r_mv": 0.3}}):  # fmt: skip
         assert decide("dextrocardia", make(leads=heart | other)).met is False, other
+    level = AWAY | {"r_mv": 0.3}  # R as large as S
+    assert decide("electrode_misplacement", make(leads=heart | {"V6": level})).met is False
     for name in ("I", "V6"):
         gone = make(leads=heart | {name: heart[name] | {"qrs_mv": None}})
         assert decide("dextrocardia", gone).met is None
@@ -254,3 +264,92 @@ def test_bifascicular_block_is_stated_as_trifascicular_with_a_long_pr():
     open_ = decide("trifascicular_block", make(leads=RIGHT | LAFB, qrs_ms=140.0, kinds=["paced"] * 5, **axis(-60.0)))
     assert open_.met is None
     assert open_.reason
+
+
+def test_what_just_reaches_a_limit_is_met():
+    """Margins of 0: each decision that asks whether another criterion is met or missed."""
+    rr = [np.nan, 600, 900, 650, 1000, 700, 850, 560, 950, 800]
+    even = make(rr=rr[:7], pr=GONE[:7])
+    assert decide("atrial_fibrillation", even).met  # six RR
+    assert decide("atrial_fibrillation", make(rr=rr[:6], pr=GONE[:6])).met is None
+    assert decide("sinus_arrhythmia", make(rr=[np.nan, 700, 900, 800])).met
+    assert decide("sinus_arrhythmia", make(rr=[np.nan, 700, 900])).met is None
+    low = {"V4": {"t_mv": -0.1, "t_form": "biphasic"}}
+    assert decide("t_inversion", make(leads=low), ("V4",)).met is None
+    assert decide("t_inversion", make(leads={"V4": {"t_mv": 0.0, "t_form": "biphasic"}}), ("V4",)).met is None
+    plain = {"t_mv": -0.3, "r_mv": 1.0, "s_mv": 0.1, "r2_mv": None, "q_mv": None}
+    assert decide("t_inversion", make(leads=QUIET | every(("V1", "V2"), **plain))).met is False  # V1 does not count
+    tall = {"r_mv": 0.2, "r2_mv": 0.6, "s_mv": 0.5, "q_mv": None}
+    assert decide("rsr_prime", make(leads=every(("V1", "V2"), **tall), qrs_ms=100.0)).met is None  # no late S wave
+
+
+def test_kinds_of_doubt_about_urgency():
+    def kind(**changes):
+        return doubt(make(**{"st": FLAT, "leads": QUIET} | changes))[0]
+
+    assert kind() == ""
+    assert kind(leads=QUIET | BIG_T) == "possible"
+    assert kind(rr=[np.nan, 800, 2996, 800]) == "borderline"
+    assert kind(rr=[np.nan, 800, 2995, 800]) == ""
+    assert kind(**qtc(494.0)) == ""  # long, but not urgent
+    assert [kind(heart_rate_bpm=rate) for rate in (39.5, 40.0, 150.0, 150.5)] == ["rate", "", "", "rate"]
+    assert kind(pr=GONE, rhythm=Rhythm(regular=False, rr_cv=0.2), heart_rate_bpm=70.0) == "rhythm"
+    assert kind(leads=QUIET | LEFT, qrs_ms=150.0) == "masked"
+    assert kind(st=FLAT | {"II": 0.2, "III": 0.2}) == "recent"
+    assert kind(st=FLAT | {"V4": -0.1, "V5": -0.1}) == "recent"
+    old = every(("II", "aVF"), q_ms=50.0, q_mv=0.5, r_mv=0.5, s_mv=0.0, r2_mv=None, t_mv=0.2)
+    assert kind(leads=QUIET | old) == "recent"
+    assert kind(st=FLAT | {"II": 0.09, "III": 0.09}) == "borderline"
+    inverted = {"t_mv": -0.3, "r_mv": 1.0, "s_mv": 0.1, "r2_mv": None, "q_mv": None}
+    assert kind(leads=QUIET | every(("V3", "V4"), **inverted)) == "recent"
+    assert kind(leads=QUIET | every(("V4", "V5"), **inverted)) == ""
+    assert [kind(scale_error=error) for error in (0.05, 0.051)] == ["", "scale"]
+    assert kind(notes=("flutter_waves",), rr=[np.nan] + [800] * 5) in ("borderline", "unreadable")
+
+
+def test_infarction_anywhere_is_the_first_that_is_met_or_open():
+    assert decide("mi", make(leads=QUIET, st=FLAT)).margin == -FORM
+    open_ = decide("mi", make(leads=QUIET, st=FLAT | {"II": 0.2, "III": 0.2}))
+    assert (open_.met, "inferior" in open_.reason) == (None, True)
+    both = FLAT | {"II": 0.2, "III": 0.2, "aVL": -0.1, "V4": 0.2, "V3": 0.25}
+    assert decide("mi", make(leads=QUIET, st=both)).leads == ("II", "III")
+
+
+def test_a_normal_ecg_is_as_far_off_as_its_clearest_abnormal_finding():
+    features = make(leads=QUIET, st=FLAT, **qtc(476.0))
+    assert decide("normal_ecg", features).margin == -2.0
+    assert decide("normal_ecg", features).evidence["abnormal"] == ["long_qtc"]
+    assert decide("abnormal_ecg", features).margin == 2.0
+    ectopic = make(leads=LOW_P, st=FLAT, heart_rate_bpm=None)
+    assert decide("normal_ecg", ectopic).met is None
+    for benign in ("rsr_prime", "sinus_arrhythmia"):
+        assert benign in BENIGN
+    uneven = make(leads=QUIET, st=FLAT, rr=[np.nan, 700, 800, 870, 760, 800])
+    assert decide("sinus_arrhythmia", uneven).met
+    assert decide("normal_ecg", uneven).margin == FORM
+    assert decide("urgent", uneven).margin == -FORM
+    assert decide("not_urgent", uneven).margin == FORM
+
+
+LOW_P = QUIET | {"II": {"p_form": "inverted", "q_mv": None}}
+
+
+def test_unread_leads_leave_urgency_open():
+    def reason(trust):
+        return decide("urgent", make(leads=QUIET | {"V4": {"trust": trust}}, st=FLAT)).reason
+
+    assert reason(0.3) == ""
+    assert reason(0.29).endswith("every lead")
+
+
+def test_a_lead_without_trust_has_no_repeated_p_wave():
+    base = sinus()
+    table = np.full((12, 10), np.nan)
+    table[0] = 0.1
+    rr = [np.nan, 600, 900, 650, 1000, 700, 850, 560, 950, 800]
+    features = make(rr=rr, pr=GONE)
+    beats = features.beats
+    shown = replace(features, beats=BeatTable(beats.time_s, beats.beat_class, beats.whole, {"p_mv": table}, LEADS))
+    assert decide("atrial_fibrillation", shown).met is False
+    silent = replace(shown, leads=shown.leads | {"I": replace(base.leads["I"], trust=0.0)})
+    assert decide("atrial_fibrillation", silent).met

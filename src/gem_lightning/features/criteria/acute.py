@@ -27,7 +27,9 @@ from gem_lightning.features.criteria.base import (
     level_of,
     limits,
     met,
+    missed,
     negated,
+    reached,
     undecided,
     upward,
     value,
@@ -40,7 +42,7 @@ from gem_lightning.features.schema import EcgFeatures
 
 
 def _shown(margins: dict[str, Margin]) -> tuple[str, ...]:
-    return tuple(name for name, margin in margins.items() if margin is not None and margin >= 0)
+    return tuple(name for name, margin in margins.items() if reached(margin))
 
 
 def _levels(features: EcgFeatures, names: tuple[str, ...]) -> dict[str, float | None]:
@@ -58,7 +60,7 @@ def ischaemia(features: EcgFeatures) -> Decision:
     margin = all_of(count_of(down.values(), rule["leads"]), any_of(*up.values()))
     signs = ("st_depression", "st_elevation", "t_inversion", "reciprocal_change")
     open_ = suspended(features, *SECONDARY, "atrial_flutter")
-    if open_ is None and (margin is None or margin < 0) and any(decide(c, features).met is not False for c in signs):
+    if open_ is None and not reached(margin) and any(decide(c, features).met is not False for c in signs):
         open_ = undecided("ST-T changes may or may not be ischaemic")
     leads = (*_shown(up), *_shown(down))
     return open_ or decided(margin, _levels(features, leads or ("aVR",)), leads=leads, certainty="probable")
@@ -71,7 +73,7 @@ def posterior(features: EcgFeatures) -> Decision:
     down = {name: st_depression_in(features, name).margin for name in names}
     shown = _shown(down)
     margin = all_of(count_of(down.values(), limits("mi_posterior")["leads"]), without(features, "ischaemia", "rvh"))
-    if margin is not None and margin < 0 and shown:
+    if missed(margin) and shown:
         return undecided("ST depression in V1-V3 alone does not decide it", _levels(features, shown))
     mirror = any(upward(lead_of(features, n)) > downward(lead_of(features, n)) and value(lead_of(features, n).t_mv) > 0
                  for n in ("V1", "V2"))  # fmt: skip
@@ -200,7 +202,7 @@ def hyperkalaemia(features: EcgFeatures) -> Decision:
         decide("p_absent", features).margin,
     )
     margin = all_of(decide("t_peaked", features).margin, any_of(*(s for s in signs if s is not None)))
-    count = sum(sign is not None and sign >= 0 for sign in signs)
+    count = sum(reached(sign) for sign in signs)
     evidence = {"qrs_ms": features.qrs_ms, "pr_ms": features.pr_ms, "p_per_qrs": features.rhythm.p_per_qrs}
     sure = "probable" if count >= limits("hyperkalaemia")["signs"] else "possible"
     open_ = suspended(features, *SECONDARY)

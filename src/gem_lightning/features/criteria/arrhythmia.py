@@ -25,6 +25,7 @@ from gem_lightning.features.criteria.base import (
     limits,
     met,
     negated,
+    reached,
     remembered,
     without,
 )
@@ -207,8 +208,10 @@ def _ventricular_runs(features: EcgFeatures) -> list[int]:
     for i, name in enumerate(table.beat_class):
         if name != "premature_ventricular":
             continue
-        follows = i > 0 and table.beat_class[i - 1] == name and table.whole["rr_ms"][i] < longest
-        runs[-1:] = [runs[-1] + 1] if follows else [*runs[-1:], 1]
+        if runs and table.beat_class[i - 1] == name and table.whole["rr_ms"][i] < longest:
+            runs[-1] += 1
+        else:
+            runs.append(1)
     return runs
 
 
@@ -246,9 +249,8 @@ def pause(features: EcgFeatures) -> Decision:
     rr, times = features.beats.whole["rr_ms"], features.beats.time_s
     between = float(np.nanmax(rr)) if np.isfinite(rr).any() else None
     edge = 1000.0 * float(max(times[0], features.seconds - times[-1]))
-    limit, scale = limits("pause")["ms"], error("ms")
-    inside, outside = above(between, limit, scale), above(edge, limit, scale)
-    if outside is not None and outside >= 0 and (inside is None or inside < 0):
+    inside, outside = (above(length, limits("pause")["ms"], error("ms")) for length in (between, edge))
+    if reached(outside) and not reached(inside):
         # a lost contact silences the leads as well
         return decided(outside, {"longest_edge_ms": edge}, certainty="probable")
     return decided(inside, {"longest_rr_ms": between})

@@ -27,6 +27,8 @@ from gem_lightning.features.criteria.base import (
     level_of,
     limits,
     met,
+    missed,
+    reached,
     remembered,
     undecided,
     upward,
@@ -50,7 +52,7 @@ def contiguous(margin_of: Callable[[str], Margin], count: int) -> tuple[Margin, 
         The margin of the clearest territory, and every territory that qualifies with its leads.
     """
     margins = {name: margin_of(name) for names in criteria()["territories"].values() for name in names}
-    shows = {name for name, margin in margins.items() if margin is not None and margin >= 0}
+    shows = {name for name, margin in margins.items() if reached(margin)}
     found, every = {}, []
     for territory, names in criteria()["territories"].items():
         every.append(count_of((margins[n] for n in names), count))
@@ -145,7 +147,7 @@ def st_depression_in(features: EcgFeatures, name: str) -> Decision:
     margins = [at_most(level_of(features, name, point), limit, error("mv")) for point in ("J", "J80")]
     evidence = {f"st_j_{name}_mv": level}
     margin = all_of(*margins)
-    if margins[0] is not None and margins[0] >= 0 and (margin is None or margin < 0):
+    if reached(margins[0]) and not reached(margin):
         return undecided(f"the depressed J point of lead {name} is followed by an upsloping ST segment", evidence)
     return decided(margin, evidence, reason=f"the ST level of lead {name} was not measured")
 
@@ -169,7 +171,7 @@ def st_elevation(features: EcgFeatures) -> Decision:
 def st_depression(features: EcgFeatures) -> Decision:
     """Decide on ST depression in contiguous leads; one lead opposite to an elevation leaves it open."""
     margin, found = contiguous(lambda n: st_depression_in(features, n).margin, limits("st_depression")["leads"])
-    if margin is not None and margin < 0 and met(features, "reciprocal_change"):
+    if missed(margin) and met(features, "reciprocal_change"):
         return undecided("ST depression is reciprocal, in less than two contiguous leads")
     return by_territory(
         features, margin, found, partial(st_depression_in, features), "ST depression", certainty=secondary(features)
@@ -248,11 +250,11 @@ def _infarct(features: EcgFeatures, territory: str) -> Decision:
     q, st = decide("pathological_q", features), decide("st_elevation", features)
     named = f" in {territory} leads"
     mirror = any_of(*(d.margin for d in _mirrors(features).get(territory, {}).values()))
-    mirrored = mirror is not None and mirror >= 0
+    mirrored = reached(mirror)
     q_leads = next((part.leads for part in q.parts if named in part.statement), ())
     st_leads = next((part.leads for part in st.parts if named in part.statement), ())
     alone = _alone(features, ("V2", "V3", "V4")) if territory == "anterior" and st_leads else None
-    high = alone is not None and alone >= 0
+    high = reached(alone)
     if q_leads:
         # likelier where ST or T is abnormal in the same leads (universal definition, prior infarction)
         changed = [n for n in q_leads if decide("t_inversion", features, (n,)).met or st_elevation_in(features, n).met]

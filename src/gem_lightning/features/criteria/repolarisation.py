@@ -27,7 +27,9 @@ from gem_lightning.features.criteria.base import (
     lead_of,
     level_of,
     limits,
+    missed,
     negated,
+    reached,
     undecided,
     upward,
     value,
@@ -97,7 +99,7 @@ def t_inversion_in(features: EcgFeatures, name: str) -> Decision:
     lead = lead_of(features, name)
     margin = below(lead.t_mv, -limits("t_inversion")["level"], error("t_mv"))
     evidence = {f"t_{name}_mv": lead.t_mv}
-    if lead.t_form == "biphasic" and margin is not None and margin < 0:
+    if lead.t_form == "biphasic" and missed(margin):
         return undecided(f"the T wave of lead {name} is biphasic", evidence)
     return decided(margin, evidence, reason=f"the T wave of lead {name} was not measured")
 
@@ -125,7 +127,7 @@ def t_inversion(features: EcgFeatures) -> Decision:
 
     margin, found = contiguous(prominent, rule["leads"])
     anywhere = contiguous(shows, rule["leads"])[0]
-    if margin is not None and margin < 0 and anywhere is not None and anywhere >= 0:
+    if missed(margin) and reached(anywhere):
         return undecided("T waves are inverted in leads without a prominent R wave only")
     return by_territory(
         features, margin, found, partial(t_inversion_in, features), "T wave inversion", certainty=secondary(features)
@@ -148,7 +150,7 @@ def t_flat(features: EcgFeatures) -> Decision:
         n: all_of(t_flat_in(features, n).margin, at_least(upward(lead_of(features, n)), rule["r"], error("mv")))
         for n in names
     }
-    flat = tuple(n for n, margin in margins.items() if margin is not None and margin >= 0)
+    flat = tuple(n for n, margin in margins.items() if reached(margin))
     evidence = {f"t_{n}_mv": lead_of(features, n).t_mv for n in flat or names}
     return decided(count_of(margins.values(), rule["leads"]), evidence, leads=flat)
 
@@ -185,7 +187,7 @@ def pericarditis(features: EcgFeatures) -> Decision:
     """Decide on ST elevation all over without ST depression but in aVR and V1."""
     rule = limits("pericarditis")
     margins = {name: st_elevation_in(features, name).margin for name in features.st_mv if name not in ("aVR", "V1")}
-    raised = tuple(name for name, margin in margins.items() if margin is not None and margin >= 0)
+    raised = tuple(name for name, margin in margins.items() if reached(margin))
     groups = [g for g in ("inferior", "lateral", "anterior") if set(criteria()["territories"][g]) & set(raised)]
     down = any(st_depression_in(features, name).met for name in margins)
     margin = all_of(

@@ -22,7 +22,9 @@ from gem_lightning.features.criteria.base import (
     lead_of,
     limits,
     met,
+    missed,
     negated,
+    reached,
     remembered,
     undecided,
     without,
@@ -119,19 +121,19 @@ def atrial_fibrillation(features: EcgFeatures) -> Decision:
     """Decide on an irregularly irregular rhythm without P waves, where the recording would show them."""
     rr, share, rule = own_rr(features), p_share(features), limits("atrial_fibrillation")
     evidence = {"p_per_qrs": share, "rr_change": rr_change(rr), "rr_cv": features.rhythm.rr_cv}
-    uneven = irregularly_irregular(rr)
+    uneven, few = irregularly_irregular(rr), below(share, rule["p_share"], error("share"))
     margin = all_of(
         uneven,
-        below(share, rule["p_share"], error("share")),
+        few,
         below(repeated_p(features), rule["p_share"], error("share")),
         form(not free_p(features)),
         without(features, "atrial_flutter"),
     )
-    if margin is not None and margin >= 0 and (len(rr) < rule["beats"] or not visible_p(features)):
+    if reached(margin) and (len(rr) < rule["beats"] or not visible_p(features)):
         return undecided("irregular rhythm, P waves not identified: too few beats or too much noise", evidence)
-    if margin is not None and margin >= 0 and grouped(rr):
+    if reached(margin) and grouped(rr):
         return undecided("irregular rhythm, P waves not identified: the beats come in groups", evidence)
-    if share is not None and share < rule["p_share"] and (uneven is None or uneven < 0):
+    if reached(few) and not reached(uneven):
         # a pacemaker or a complete AV block makes the ventricles of a fibrillating heart beat evenly
         open_ = suspended(features, "paced_rhythm")
         if open_ is not None:
@@ -174,7 +176,7 @@ def sinus_rhythm(features: EcgFeatures) -> Decision:
     certainty = "definite" if seen and not block and not exchanged else "probable"
     # atria and ventricles beat on their own: "sinus rhythm" would describe the atria, the rate the ventricles
     open_ = suspended(features, "av_block_3")
-    if open_ is None and margin is not None and margin < 0:
+    if open_ is None and missed(margin):
         open_ = suspended(features, "paced_rhythm")  # the atria may beat on their own under ventricular pacing
     return open_ or decided(margin, evidence, certainty=certainty)
 

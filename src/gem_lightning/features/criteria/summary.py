@@ -12,6 +12,7 @@ from gem_lightning.features.criteria.base import (
     decide,
     decided,
     form,
+    just_missed,
     met,
     negated,
     undecided,
@@ -56,8 +57,8 @@ def is_urgent(code: str, decision: Decision) -> bool:
 def borderline(features: EcgFeatures, codes: tuple[str, ...]) -> str:
     """Return the first of these findings that is open or misses its limit by less than its error, else empty."""
     for code in codes:
-        margin = decide(code, features).margin
-        if margin is None or -1.0 < margin < 0:
+        decision = decide(code, features)
+        if decision.met is None or just_missed(decision.margin, 1.0):
             return code
     return ""
 
@@ -116,7 +117,7 @@ def doubt(features: EcgFeatures) -> tuple[str, str]:
                 continue
             if decision.met and decision.certainty == "possible":
                 return "possible", f"{entry['statement']} is possible"
-            if not decision.met and decision.margin is not None and decision.margin > -NEAR:
+            if just_missed(decision.margin, NEAR):
                 return "borderline", f"{entry['statement']} is borderline"
     rate = features.heart_rate_bpm
     if rate is not None and not SLOW_BPM <= rate <= FAST_BPM:
