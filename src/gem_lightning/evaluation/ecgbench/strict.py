@@ -178,16 +178,17 @@ def _parts(true: np.ndarray, stated: np.ndarray, kept: np.ndarray) -> tuple[np.n
     """Return TP, FP, FN, TN per record and label (n, labels, 4), and the summands of :func:`_macro`."""
     cells = np.stack([true & stated, ~true & stated, true & ~stated, ~true & ~stated], 2)
     wrong = np.stack([(true != stated).mean(1), (true == stated).all(1), np.ones(len(true))], 1)
-    return cells, np.concatenate([cells[:, kept].reshape(len(true), -1), wrong], 1).astype(float)
+    counted = cells[:, kept].reshape(len(true), 4 * int(kept.sum()))
+    return cells, np.concatenate([counted, wrong], 1).astype(float)
 
 
 def _macro(sums: np.ndarray) -> np.ndarray:
     """Map sums (draws, 4·labels + 3) to macro F1, balanced accuracy, Hamming loss, exact share (draws, 4)."""
-    tp, fp, fn, tn = np.moveaxis(sums[:, :-3].reshape(len(sums), -1, 4), 2, 0)
+    tp, fp, fn, tn = np.moveaxis(sums[:, :-3].reshape(len(sums), sums.shape[1] // 4, 4), 2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = 2 * tp / (2 * tp + fp + fn)
+        f1 = 2 * tp / (2 * tp + fp + fn)  # NaN, and left out of the mean, where nothing has or states the label
         balanced = (tp / (tp + fn) + tn / (tn + fp)) / 2
-        macro = [np.nanmean(np.where(2 * tp + fp + fn > 0, f1, np.nan), 1), nanmean(balanced)]
+        macro = [np.nanmean(f1, 1), nanmean(balanced)]
         return np.stack([*macro, sums[:, -3] / sums[:, -1], sums[:, -2] / sums[:, -1]], 1)
 
 
