@@ -9,6 +9,7 @@ from gem_lightning.claims.parser.quantities import Value
 from gem_lightning.claims.parser.units import canonical, fits
 from gem_lightning.claims.report import ClaimReport, Verdict, mentions_of
 from gem_lightning.claims.tolerance import BORDERLINE, PAPER_MS, PAPER_MV, default_tolerance
+from gem_lightning.features import from_mimic_csv
 
 
 def written(value=None, unit=None, low=None, high=None):
@@ -93,6 +94,9 @@ def test_counts_of_a_report_without_decided_claims():
     assert ClaimReport([open_, wrong]).count("unverifiable") == 1
     assert ClaimReport([]).count() == 0
     assert ClaimReport([]).unread == []
+    features = from_mimic_csv({"rr_interval": 800})
+    assert ClaimReport([], features=features) == ClaimReport([])
+    assert "EcgFeatures" not in repr(ClaimReport([], features=features))
 
 
 def test_a_sentence_is_read_where_a_claim_overlaps_it():

@@ -172,6 +172,7 @@ EDGES = [
     ("sa_block", {"rr": [np.nan, 1000, 1000, 2000, 1500, 1000]}, False, -3.75, None),
     ("sa_block", {"rr": [np.nan, 1000, 1000, 1300, 1000, 1000]}, False, -8.75, None),
     ("sa_block", {"rr": [np.nan, 1000, 1000, 1000, 1000, 1000]}, False, None, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 1300, 2000, 1000, 1000]}, False, -FORM, None),
     ("sa_block", {"rr": [np.nan, 1000, 2000, 1000]}, False, -FORM, None),
     ("sa_block", {"rr": [np.nan, 1000, 2000, 1000, 1000]}, True, 1.0, None),
     ("sa_block", {"rr": [np.nan, 900, 1000, 2000, 1100, 1000]}, True, 1.0, None),

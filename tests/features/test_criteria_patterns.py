@@ -162,7 +162,7 @@ def multifocal(counts=(3, 3, 3), rate=120.0, noise=0.025, rr=IRREGULAR, silent=0
             table[:, beat] = 0.0
             table[kind, beat] = 0.15
     rr = (rr * 2)[: len(kinds)]
-    features = make(rr=[np.nan, *rr[1:]], pr=[160.0] * len(kinds), heart_rate_bpm=rate,
+    features = make(rr=[np.nan, *rr[1:]], pr=[160.0 if k >= 0 else np.nan for k in kinds], heart_rate_bpm=rate,
                     rhythm=replace(base.rhythm, noise_mv=noise, rr_cv=0.15))  # fmt: skip
     beats = features.beats
     return replace(features, beats=BeatTable(beats.time_s, beats.beat_class, beats.whole, {"p_mv": table}, beats.leads))
@@ -181,6 +181,8 @@ def test_multifocal_atrial_tachycardia():
     assert not met(counts=(4, 4, 1))
     assert met(counts=(4, 2, 2))  # half of the beats
     assert not met(counts=(5, 2, 2))
+    assert met(counts=(3, 2, 2), silent=3)  # P in seven of ten beats
+    assert not met(counts=(3, 2, 2), silent=4)
     assert not met(rate=100.0)
     assert met(rate=100.5)
     assert not met(noise=0.026)
