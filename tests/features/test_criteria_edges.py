@@ -200,6 +200,8 @@ EDGES = [
      True, 0.0, "possible"),
     ("left_atrial_enlargement", {"p_ms": 120.0, "leads": {"V1": {"p_form": "biphasic", "p_mv": 0.1, "p_ms": 80.0}}},
      True, 0.0, "probable"),
+    ("left_atrial_enlargement", {"p_ms": 100.0, "leads": {"V1": {"p_form": "notched", "p_mv": -0.2, "p_ms": 80.0}}},
+     False, -1.0, None),
     ("left_atrial_enlargement", {"p_ms": None, "leads": {"V1": {"p_form": "upright", "p_mv": 0.1, "p_ms": 80.0}}},
      None, None, None),
     # hypertrophy and right bundle branch

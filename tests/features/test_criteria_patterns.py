@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gem_lightning.ecg import LEADS
-from gem_lightning.features.criteria import decide
+from gem_lightning.features.criteria import by_lead, codes, criteria, decide
 from gem_lightning.features.criteria.acute import _shown
 from gem_lightning.features.criteria.arrhythmia import p_forms
 from gem_lightning.features.criteria.base import FORM, TINY
@@ -309,6 +309,26 @@ def test_kinds_of_doubt_about_urgency():
     assert kind(notes=("flutter_waves",), rr=[np.nan] + [800] * 5) in ("borderline", "unreadable")
 
 
+def test_why_a_rhythm_is_undetermined():
+    def why(pr, cv):
+        uneven = Rhythm(regular=False, rr_cv=cv, p_per_qrs=0.5)
+        one = {"I": {"p_form": "inverted"}, "II": {"p_form": "upright"}}
+        decision = decide("undetermined_rhythm", make(pr=pr, rhythm=uneven, leads=one, heart_rate_bpm=70.0))
+        return decision.evidence.get("why")
+
+    assert why([160.0] * 7 + [np.nan] * 3, 0.2) == "P waves of unclear origin"
+    assert why([160.0] * 6 + [np.nan] * 4, 0.2) == "P waves not identified, irregular RR intervals"
+    assert why([160.0] * 6 + [np.nan] * 4, 0.08) == "P waves not identified"
+    assert why([], 0.08) is None
+
+
+def test_codes_are_listed_once_in_the_order_of_the_criteria_file():
+    listed = [code for code in criteria()["findings"] if code in codes()]
+    assert list(codes()[: len(listed)]) == listed
+    assert set(codes()[len(listed) :]) == {"abnormal_ecg", "mi", "urgent", "not_urgent"}
+    assert len(set(codes())) == len(codes())
+
+
 def test_infarction_anywhere_is_the_first_that_is_met_or_open():
     assert decide("mi", make(leads=QUIET, st=FLAT)).margin == -FORM
     open_ = decide("mi", make(leads=QUIET, st=FLAT | {"II": 0.2, "III": 0.2}))
@@ -353,5 +373,10 @@ def test_a_lead_without_trust_has_no_repeated_p_wave():
     beats = features.beats
     shown = replace(features, beats=BeatTable(beats.time_s, beats.beat_class, beats.whole, {"p_mv": table}, LEADS))
     assert decide("atrial_fibrillation", shown).met is False
+    assert by_lead("t_inversion")
+    assert not by_lead("lbbb")
+    table[0, :7] = np.nan  # changed in place: P in three of ten beats
+    assert decide("atrial_fibrillation", shown).met
+    table[0] = 0.1
     silent = replace(shown, leads=shown.leads | {"I": replace(base.leads["I"], trust=0.0)})
     assert decide("atrial_fibrillation", silent).met

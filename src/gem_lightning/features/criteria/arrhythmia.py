@@ -15,7 +15,6 @@ from gem_lightning.features.criteria.base import (
     at_least,
     at_most,
     below,
-    criteria,
     criterion,
     decide,
     decided,
@@ -296,7 +295,7 @@ def undetermined_rhythm(features: EcgFeatures) -> Decision:
     if met(features, *RHYTHMS):
         return decided(-FORM, {})
     share = p_share(features)
-    if share is None or share < criteria()["findings"]["sinus_rhythm"]["limits"]["p_share"]:
+    if not reached(at_least(share, limits("sinus_rhythm")["p_share"], error("share"))):
         uneven = met(features, "irregular_rhythm")
         why = f"P waves not identified{', irregular RR intervals' if uneven else ''}"
     else:
