@@ -180,6 +180,8 @@ EDGES = [
     ("sa_block", {"rr": [np.nan, 1000, 1000, 2000, 1000, 1000], "notes": FREE}, False, -FORM, None),
     ("sa_block", {"rr": [np.nan, 1000, 500, 2000, 1000, 1000, 1000],
                   "kinds": ["normal"] * 2 + ["premature_ventricular"] + ["normal"] * 4}, False, -8.75, None),
+    ("sa_block", {"rr": [np.nan, 1000, 1000, 2000, 1000, 1000, 500, 1500],
+                  "kinds": ["normal"] * 6 + ["premature_supraventricular", "normal"]}, True, 1.0, "possible"),
     ("sa_block", {"rr": [np.nan] * 3}, None, None, None),
     ("sa_block", {"rr": [np.nan, 1000, 1000, 2000, 1000, 1000], "kinds": ["paced"] * 2 + ["normal"] * 4},
      None, None, None),

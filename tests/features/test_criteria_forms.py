@@ -52,6 +52,7 @@ def test_form_of_left_bundle_branch_block():
     assert not met(I={"r_peak_ms": 60.0})
     assert met(I={"r_peak_ms": 61.0})
     assert not met(I={"r_mv": 0.5, "s_mv": 0.5})
+    assert not met(V6={"r_mv": 0.3, "s_mv": 0.3})
     assert not met(V1={"r_mv": 0.5})
     assert met(V1={"r_mv": 0.49})
     narrow = make(leads=LEFT | {"V6": {"q_mv": 0.0, "r_mv": 0.3, "s_mv": 0.3}}, qrs_ms=115.0)

@@ -276,7 +276,9 @@ def sa_block(features: EcgFeatures) -> Decision:
         decide("sinus_rhythm", features).margin,
     )
     evidence |= {"pause_ms": float(max(pauses))} if len(pauses) else {}
-    return suspended(features, "paced_rhythm") or decided(margin, evidence, certainty="probable")
+    # the pause after a premature beat that was not seen measures two cycles as well
+    sure = "possible" if met(features, "pvc", "pac") else "probable"
+    return suspended(features, "paced_rhythm") or decided(margin, evidence, certainty=sure)
 
 
 @criterion("av_block_2_1")

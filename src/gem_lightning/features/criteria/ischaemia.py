@@ -89,10 +89,8 @@ def by_territory(
 
 
 def merged(in_lead: Callable[[str], Decision], leads: tuple[str, ...]) -> dict[str, Any]:
-    """Return the evidence of several leads, their first values first."""
-    rows = [in_lead(lead).evidence for lead in leads]
-    width = max((len(row) for row in rows), default=0)
-    return dict(pair for k in range(width) for row in rows for pair in list(row.items())[k : k + 1])
+    """Return the evidence of several leads, their first values first; all leads have as many."""
+    return dict(pair for column in zip(*(in_lead(lead).evidence.items() for lead in leads)) for pair in column)
 
 
 def secondary(features: EcgFeatures) -> str:
