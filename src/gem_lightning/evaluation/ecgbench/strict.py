@@ -28,7 +28,7 @@ CODE15_WHOLE = ("NORM", "ABNORMAL")
 
 
 def score(
-    task: Task, predictions: list[dict[str, Any]], gold: list[dict[str, Any]], draws: int = 1000, seed: int = 0
+    task: Task, predictions: list[dict[str, Any]], gold: list[dict[str, Any]], draws: int, seed: int
 ) -> dict[str, Any]:
     """Compute metrics with 95 % intervals (see :func:`gem_lightning.evaluation.ecgbench.score`).
 
