@@ -12,7 +12,7 @@ from gem_lightning.features.criteria import by_lead, codes, criteria, decide
 from gem_lightning.features.criteria.acute import _shown
 from gem_lightning.features.criteria.arrhythmia import p_forms
 from gem_lightning.features.criteria.base import FORM, TINY
-from gem_lightning.features.criteria.rhythm import grouped
+from gem_lightning.features.criteria.rhythm import grouped, irregularly_irregular
 from gem_lightning.features.criteria.summary import BENIGN, doubt
 from gem_lightning.features.schema import BeatTable, Rhythm
 from helpers_features import (
@@ -138,6 +138,19 @@ def test_grouped_beats():
     assert (decision.met, decision.reason.endswith("groups")) == (None, True)
     uneven = make(rr=rr, pr=[np.nan] * 14, rhythm=Rhythm(regular=False, rr_cv=0.3))
     assert decide("undetermined_rhythm", uneven).evidence["why"] == "P waves not identified, irregular RR intervals"
+
+
+def test_irregularity_at_its_limits():
+    assert irregularly_irregular(np.array([950.0, 1050.0] * 4)) == -TINY  # changes by a tenth of the mean
+    assert irregularly_irregular(np.array([1000.0] * 7 + [600.0, 1500.0, 600.0])) == -TINY  # 70 % near the median
+    assert irregularly_irregular(np.array([1000.0] * 6 + [1400.0, 600.0, 1500.0, 600.0])) > 0
+    assert irregularly_irregular(np.zeros(0)) is None
+    table = np.full((12, 20), np.nan)
+    table[0, :7] = 0.1  # P in 35 % of the beats in one lead
+    rr = [np.nan, 600, 900, 650, 1000, 700, 850, 560, 950, 800] * 2
+    features = make(rr=rr, pr=GONE * 2)
+    beats = BeatTable(features.beats.time_s, features.beats.beat_class, features.beats.whole, {"p_mv": table}, LEADS)
+    assert decide("atrial_fibrillation", replace(features, beats=beats)).margin == -TINY
 
 
 def test_definite_fibrillation_shows_waves():
