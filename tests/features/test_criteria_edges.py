@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gem_lightning.ecg import LEADS
 from gem_lightning.features.criteria import decide
 from gem_lightning.features.criteria.base import FORM, TINY
-from gem_lightning.features.schema import Rhythm
+from gem_lightning.features.schema import BeatTable, Rhythm
 from helpers_features import (
     BIG_T,
     DEEP,
@@ -242,3 +244,38 @@ def test_edge(code, changes, met, margin, certainty):
         assert decision.margin == pytest.approx(margin, abs=1e-12 if abs(margin) == TINY else 1e-6), decision
     if certainty is not None:
         assert decision.certainty == certainty, decision
+
+
+def alternating(step, beats=6, leads=("V3", "V4"), **changes):
+    """Beats whose T waves differ by this much, mV, from one to the next in these leads."""
+    features = make(rr=[np.nan] + [800.0] * (beats - 1), **changes)
+    heights = np.full((12, beats), 0.5)
+    for name in leads:
+        heights[LEADS.index(name), 1::2] += step
+    columns = (features.beats.time_s, features.beats.beat_class, features.beats.whole)
+    return replace(features, beats=BeatTable(*columns, {"t_mv": heights}, LEADS))
+
+
+def test_t_alternans():
+    def margin(*args, **changes):
+        return decide("t_alternans", alternating(*args, **changes)).margin
+
+    assert margin(0.125) == margin(-0.125) == pytest.approx(0.5)
+    assert margin(0.09) == pytest.approx(-0.2)
+    assert decide("t_alternans", alternating(0.125)).leads == ("V3", "V4")
+    assert decide("t_alternans", alternating(0.125)).evidence["t_step_V3_mv"] == pytest.approx(0.125)
+    assert margin(0.3, leads=("V3",)) < 0
+    assert margin(0.3, beats=5) is None
+    assert decide("t_alternans", make(rr=[np.nan] + [800.0] * 9)).met is None  # no heights by beat
+    assert margin(0.3, leads=("V3", "V4"), notes=("flutter_waves",)) is None
+    broken = alternating(0.3)
+    broken.beats.by_lead["t_mv"][LEADS.index("V4"), 2] = 0.8  # as tall as its neighbours
+    assert decide("t_alternans", broken).met is False
+    broken.beats.by_lead["t_mv"][LEADS.index("V4"), 2] = np.nan
+    assert decide("t_alternans", broken).met is False
+    mixed = alternating(0.3)
+    mixed.beats.beat_class[2] = "premature_ventricular"
+    assert decide("t_alternans", mixed).margin == -FORM
+    hidden = alternating(0.3, leads=("V3", "V4"))
+    silent = replace(hidden, leads=hidden.leads | {"V4": replace(hidden.leads["V4"], trust=0.0)})
+    assert decide("t_alternans", silent).met is None

@@ -307,7 +307,7 @@ def refresh(features: EcgFeatures) -> dict[str, Decision]:
         [*features.leads.values()],
         beats.beat_class.tolist(),
         [beats.whole[name].tobytes() for name in ("rr_ms", "pr_ms")],
-        [column.tobytes() for name, column in beats.by_lead.items() if name == "p_mv"],
+        [column.tobytes() for name, column in beats.by_lead.items() if name in ("p_mv", "t_mv")],
     )
     if features.__dict__.get("_decided_on") != state:
         for name, content in (("_decided_on", state), ("_decisions", {})):

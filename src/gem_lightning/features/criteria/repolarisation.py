@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from gem_lightning.features.criteria.base import (
     CHEST,
     FORM,
@@ -175,6 +177,33 @@ def t_peaked(features: EcgFeatures) -> Decision:
     tall = tuple(name for name, decision in decisions.items() if decision.met)
     evidence = {key: number for name in tall for key, number in decisions[name].evidence.items()}
     return suspended(features, *SECONDARY) or decided(margin, evidence, leads=tall, certainty="possible")
+
+
+@criterion("t_alternans")
+def t_alternans(features: EcgFeatures) -> Decision:
+    """Decide on T waves that are taller in every second beat of one class, in contiguous leads."""
+    rule, table = limits("t_alternans"), features.beats
+    heights = table.by_lead.get("t_mv")
+    if heights is None or len(table) < rule["beats"]:
+        return undecided(f"T waves of fewer than {rule['beats']} beats were measured")
+    steps = np.diff(heights, axis=1)
+    steps[:, 1::2] *= -1.0  # of one sign where T alternates
+
+    def alternates(name: str) -> Margin:
+        if name not in table.leads or lead_of(features, name).trust == 0:
+            return None
+        row = steps[table.leads.index(name)]
+        if not np.isfinite(row).all():
+            return -FORM  # a T wave too small to be measured
+        return at_least(float(max(row.min(), -row.max())), rule["mv"], error("t_mv"))
+
+    margin, found = contiguous(alternates, rule["leads"])
+    shown = tuple(name for names in found.values() for name in names)
+    one_class = form(bool((table.beat_class == table.beat_class[0]).all()))
+    evidence = {f"t_step_{n}_mv": abs(float(np.median(steps[table.leads.index(n)]))) for n in shown}
+    return suspended(features, "atrial_fibrillation", "atrial_flutter") or decided(
+        all_of(margin, one_class), evidence, leads=shown, certainty="probable"
+    )
 
 
 # -- ST elevation without a mirror image ---------------------------------------------------------------------------
