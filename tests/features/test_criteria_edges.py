@@ -279,3 +279,30 @@ def test_t_alternans():
     hidden = alternating(0.3, leads=("V3", "V4"))
     silent = replace(hidden, leads=hidden.leads | {"V4": replace(hidden.leads["V4"], trust=0.0)})
     assert decide("t_alternans", silent).met is None
+
+
+def test_runs_of_ventricular_beats_at_their_limits():
+    def run(beats, rr=400.0):
+        kinds = ["normal"] * 3 + ["premature_ventricular"] * beats + ["normal"] * 3
+        return decide("ventricular_tachycardia", make(kinds=kinds, rr=[np.nan] + [rr] * (len(kinds) - 1)))
+
+    assert [run(beats).margin for beats in (0, 2, 3, 5)] == [-3.0, -1.0, 0.0, 2.0]
+    assert run(0).evidence["ventricular_run_beats"] == 0
+    assert run(3, rr=600.0).met is False  # 100 bpm
+    assert run(3, rr=599.0).met
+
+
+@pytest.mark.parametrize(
+    ("j", "late", "t", "margin"),
+    [
+        (0.2, 0.1, -0.2, 0.0), (0.3, 0.25, -0.2, 2.0), (0.3, 0.3, -0.2, -TINY), (0.3, 0.1, 0.0, -TINY),
+        (0.3, 0.1, 0.1, -4.0), (0.19, 0.1, -0.2, -0.4),
+    ],
+)  # fmt: skip
+def test_brugada_pattern_at_its_limits(j, late, t, margin):
+    features = make(leads=every(("V1", "V2"), t_mv=t), qrs_ms=80.0)
+    for name in ("V1", "V2"):
+        features.st_mv[name].update(J=j, J80=late)
+    decision = decide("brugada", features)
+    assert decision.margin == pytest.approx(margin, abs=1e-12 if margin == -TINY else 1e-6)
+    assert decision.leads == (("V1", "V2") if decision.met else ())
