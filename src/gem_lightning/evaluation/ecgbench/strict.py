@@ -91,6 +91,11 @@ def _accuracy(right: list[bool], groups: Any, draws: int, seed: int) -> tuple[fl
     return interval.value, {"accuracy": interval.to_dict()}
 
 
+def _unparsed(rows: list, hits: list[tuple[bool, bool, str | None, str]]) -> int:
+    """Count the answers that state nothing; missing ones are counted apart."""
+    return sum(row is not None and stated is None for row, (_, _, stated, _) in zip(rows, hits))
+
+
 def _choice(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: int) -> dict[str, Any]:
     hits = [hit(task, row, answer) for row, answer in zip(rows, gold)]
     value, intervals = _accuracy([h[0] for h in hits], groups, draws, seed)
@@ -102,7 +107,7 @@ def _choice(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: i
         "accuracy": value,
         "intervals": intervals,
         "chance": 1 / len(task.letters),
-        "unparsed": sum(row is not None and not h[1] for row, h in zip(rows, hits)),
+        "unparsed": _unparsed(rows, hits),
         "confusion": {"rows": list(task.letters), "columns": columns, "counts": table.tolist()},
     }
 
@@ -110,8 +115,7 @@ def _choice(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: i
 def _sets(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: int) -> dict[str, Any]:
     hits = [hit(task, row, answer) for row, answer in zip(rows, gold)]
     value, intervals = _accuracy([h[0] for h in hits], groups, draws, seed)
-    unparsed = sum(row is not None and not h[1] for row, h in zip(rows, hits))
-    return {"accuracy": value, "intervals": intervals, "unparsed": unparsed}
+    return {"accuracy": value, "intervals": intervals, "unparsed": _unparsed(rows, hits)}
 
 
 # -- label tasks ---------------------------------------------------------------------------------------------------
