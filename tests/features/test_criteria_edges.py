@@ -263,7 +263,7 @@ def test_t_alternans():
     assert margin(0.125) == margin(-0.125) == pytest.approx(0.5)
     assert margin(0.09) == pytest.approx(-0.2)
     assert decide("t_alternans", alternating(0.125)).leads == ("V3", "V4")
-    assert decide("t_alternans", alternating(0.125)).evidence["t_step_V3_mv"] == pytest.approx(0.125)
+    assert decide("t_alternans", alternating(0.125)).evidence["smallest_t_step_V3_mv"] == pytest.approx(0.125)
     assert margin(0.3, leads=("V3",)) < 0
     assert margin(0.3, beats=5) is None
     assert decide("t_alternans", make(rr=[np.nan] + [800.0] * 9)).met is None  # no heights by beat

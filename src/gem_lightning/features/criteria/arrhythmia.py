@@ -128,10 +128,12 @@ def p_forms(features: EcgFeatures) -> list[int]:
 @criterion("multifocal_atrial_tachycardia")
 def multifocal_atrial_tachycardia(features: EcgFeatures) -> Decision:
     """Decide on a fast uneven rhythm that P waves of at least three forms lead, none of them in most beats."""
-    rule, counts = limits("multifocal_atrial_tachycardia"), p_forms(features)
+    rule = limits("multifocal_atrial_tachycardia")
+    fast = above(features.heart_rate_bpm, rule["rate"], error("bpm"))
+    counts = p_forms(features) if reached(fast) else []  # of no interest in a slow rhythm
     repeated = [count for count in counts if count >= rule["repeats"]]
     margin = all_of(
-        above(features.heart_rate_bpm, rule["rate"], error("bpm")),
+        fast,
         at_least(p_share(features), limits("sinus_rhythm")["p_share"], error("share")),
         form(len(repeated) >= rule["forms"] and repeated[0] <= rule["most"] * sum(counts)),
         irregularly_irregular(own_rr(features)),

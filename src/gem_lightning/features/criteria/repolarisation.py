@@ -188,19 +188,18 @@ def t_alternans(features: EcgFeatures) -> Decision:
         return undecided(f"T waves of fewer than {rule['beats']} beats were measured")
     steps = np.diff(heights, axis=1)
     steps[:, 1::2] *= -1.0  # of one sign where T alternates
+    smallest = np.maximum(steps.min(axis=1), -steps.max(axis=1)).tolist()
 
     def alternates(name: str) -> Margin:
         if name not in table.leads or lead_of(features, name).trust == 0:
             return None
-        row = steps[table.leads.index(name)]
-        if not np.isfinite(row).all():
-            return -FORM  # a T wave too small to be measured
-        return at_least(float(max(row.min(), -row.max())), rule["mv"], error("t_mv"))
+        margin = at_least(smallest[table.leads.index(name)], rule["mv"], error("t_mv"))
+        return -FORM if margin is None else margin  # NaN: a T wave too small to be measured
 
     margin, found = contiguous(alternates, rule["leads"])
     shown = tuple(name for names in found.values() for name in names)
     one_class = form(bool((table.beat_class == table.beat_class[0]).all()))
-    evidence = {f"t_step_{n}_mv": abs(float(np.median(steps[table.leads.index(n)]))) for n in shown}
+    evidence = {f"smallest_t_step_{n}_mv": smallest[table.leads.index(n)] for n in shown}
     return suspended(features, "atrial_fibrillation", "atrial_flutter") or decided(
         all_of(margin, one_class), evidence, leads=shown, certainty="probable"
     )
