@@ -18,6 +18,7 @@ from helpers_features import (
     FLAT,
     FREE,
     GONE,
+    IRREGULAR,
     LAFB,
     LEFT,
     QUIET,
@@ -223,6 +224,16 @@ EDGES = [
     ("trifascicular_block", {"leads": RIGHT | LAFB, "qrs_ms": 140.0, "pr_ms": 205.0} | axis(-60.0), True, 0.5,
      "possible"),
     ("trifascicular_block", {"leads": RIGHT | LAFB, "qrs_ms": 140.0, "pr_ms": 200.0} | axis(-60.0), False, -TINY, None),
+    # an RR of 1.3 cycles is no pause yet
+    ("av_block_2_mobitz_1", {"rhythm": Rhythm(regular=False, notes=FREE), "rr": [np.nan, 1000, 1300, 1000, 1000],
+                             "pr": [160, 230, 160, 160, 160]}, False, -FORM, None),
+    ("av_block_2_mobitz_1", {"rhythm": Rhythm(regular=False, notes=FREE), "rr": [np.nan, 1000, 1301, 1000, 1000],
+                             "pr": [160, 230, 160, 160, 160]}, True, FORM, None),
+    # P in 35 % of the beats; pacing with P waves
+    ("atrial_fibrillation", {"rr": IRREGULAR * 2, "pr": [160.0] * 7 + [np.nan] * 13}, False, -TINY, None),
+    ("atrial_fibrillation", {"rr": IRREGULAR * 2, "pr": [160.0] * 6 + [np.nan] * 14}, True, 0.5, None),
+    ("atrial_fibrillation", {"kinds": ["paced"] * 3 + ["normal"] * 7, "pr": [160.0] * 10}, False, None, None),
+    ("atrial_fibrillation", {"kinds": ["paced"] * 3 + ["normal"] * 7, "pr": GONE}, None, None, None),
     # 2:1 block
     ("av_block_2_1", {"pr": [160, 185], "rhythm": Rhythm(regular=True, notes=FREE)}, True, 0.0, "probable"),
     ("av_block_2_1", {"pr": [160, 195], "rhythm": Rhythm(regular=True, notes=FREE)}, False, -1.0, None),

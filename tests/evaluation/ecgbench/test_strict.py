@@ -44,6 +44,7 @@ def test_labels_by_hand():
     )
     assert (empty["f1"], empty["sensitivity"], empty["specificity"], empty["precision"]) == (None, None, 1.0, None)
     assert result["per_label"]["MI"]["stated"] == 3
+    assert result["per_label"]["MI"]["f1"] == pytest.approx(4 / 5)
     assert result["per_label"]["MI"]["specificity"] == 0.5
     assert result["per_label"]["MI"]["precision"] == pytest.approx(2 / 3)
     assert (result["n"], result["unparsed"], result["missing"], result["unparsed_rate"]) == (4, 0, 0, 0.0)
