@@ -301,6 +301,10 @@ def test_runs_of_ventricular_beats_at_their_limits():
     assert run(0).evidence["ventricular_run_beats"] == 0
     assert run(3, rr=600.0).met is False  # 100 bpm
     assert run(3, rr=599.0).met
+    early, usual = "premature_ventricular", "normal"
+    mixed = make(kinds=[usual, early, usual, early, early, early, usual], rr=[np.nan] + [400.0] * 6)
+    assert decide("ventricular_tachycardia", mixed).evidence["ventricular_run_beats"] == 3
+    assert decide("couplet", mixed).met is False
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,7 @@ def test_leads_that_cannot_be_trusted_are_open():
     assert decide("st_elevation", features, ("V3", "V4")).met is None
     assert decide("st_elevation", features, ("V3", "V4")).reason == "lead V4 cannot be measured for this finding"
     assert decide("st_elevation", features, ("V6", "V4")).met is False
+    assert decide("poor_r_progression", make(leads={"V3": {"trust": 0.0}})).met is None
     assert decide("st_elevation", make(leads={"V4": {"trust": 0.01}}, st={"V3": 0.5, "V4": 0.5})).met
 
 

@@ -209,6 +209,8 @@ def test_multifocal_atrial_tachycardia():
     base = multifocal(counts=(4,))
     beats = BeatTable(*[getattr(base.beats, n) for n in ("time_s", "beat_class", "whole")], {"p_mv": table}, LEADS)
     assert p_forms(replace(base, beats=beats)) == [3, 1]  # cosine 0.45 to the first, and 0.89
+    table[:4, 1] = 0.1  # cosine 0.5
+    assert p_forms(replace(base, beats=beats)) == [4]
     three = multifocal(counts=(3, 3, 3))
     hidden = replace(three, leads=three.leads | {LEADS[2]: replace(three.leads[LEADS[2]], trust=0.0)})
     assert p_forms(hidden)[:3] == [3, 3, 1]  # the third form shows in a lead that is not trusted
