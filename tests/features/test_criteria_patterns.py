@@ -280,7 +280,7 @@ def test_bifascicular_block_is_stated_as_trifascicular_with_a_long_pr():
     assert decide("bifascicular_block", posterior).certainty == "possible"
     open_ = decide("trifascicular_block", make(leads=RIGHT | LAFB, qrs_ms=140.0, kinds=["paced"] * 5, **axis(-60.0)))
     assert open_.met is None
-    assert open_.reason
+    assert open_.reason == "not decided in the presence of paced rhythm"
 
 
 def test_what_just_reaches_a_limit_is_met():
