@@ -28,11 +28,17 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "tests/features/test_criteria_limits.py",
         "tests/features/test_criteria_forms.py",
         "tests/features/test_criteria_acute.py",
+        "tests/features/test_criteria_edges.py",
+        "tests/features/test_criteria_patterns.py",
         "tests/features/test_findings.py",
     ),
-    "claims/parser/units.py": ("tests/claims/test_units.py", "tests/claims/test_extract.py"),
-    "claims/tolerance.py": ("tests/claims/test_scores.py", "tests/claims/test_verify.py"),
-    "claims/report.py": ("tests/claims/test_scores.py", "tests/claims/test_verify.py"),
+    "claims/parser/units.py": (
+        "tests/claims/test_edges.py",
+        "tests/claims/test_units.py",
+        "tests/claims/test_extract.py",
+    ),
+    "claims/tolerance.py": ("tests/claims/test_edges.py", "tests/claims/test_scores.py", "tests/claims/test_verify.py"),
+    "claims/report.py": ("tests/claims/test_edges.py", "tests/claims/test_scores.py", "tests/claims/test_verify.py"),
     "evaluation/ecgbench/strict.py": ("tests/evaluation/ecgbench",),
 }
 _COMPARED = {

@@ -33,6 +33,7 @@ def make(leads=None, st=None, rr=None, pr=None, kinds=None, notes=None, **fields
         whole["pr_ms"] = np.array([160.0] * count if pr is None else pr, float)
         classes = np.array(["normal"] * count if kinds is None else kinds, object)
         beats = BeatTable(np.arange(count) * 0.8, classes, whole, {}, beats.leads)
+        fields.setdefault("seconds", count * 0.8)
     if notes is not None:
         fields.setdefault("rhythm", replace(features.rhythm, notes=notes))
     return replace(features, leads=table, st_mv=levels, beats=beats, **fields)
@@ -63,3 +64,11 @@ LPFB = {
 FREE = ("p_free_of_qrs",)
 SMALL = every(("III", "aVL", "V1", "V2"), p_mv=0.05)
 QUIET = every(LEADS, q_mv=None, q_ms=None)
+GONE = [np.nan] * 10
+FLAT = dict.fromkeys(LEADS, 0.0)
+DOWN = dict.fromkeys(("I", "II", "V3", "V4", "V5", "V6"), -0.1)
+DEEP = every(("V1", "V2", "V3"), t_mv=-0.2, t_form="inverted")
+S1Q3T3 = {"I": {"s_mv": 0.15}, "III": {"q_mv": 0.15, "t_mv": -0.2}}
+TALL_T = every(("V3", "V4"), t_mv=0.5)
+BIG_T = every(("V3", "V4"), t_mv=1.0, qrs_mv=1.0)
+IRREGULAR = [np.nan, 500, 420, 600, 480, 560, 410, 590, 450, 520]

@@ -108,7 +108,7 @@ LIMITS = [
      {"st": {"II": 0.2, "III": 0.2, "aVF": 0.2}}, -2.0),
     ("t_inversion", {"leads": every(("V4", "V5"), t_mv=-0.15, r_mv=1.0)}, 1.0,
      {"leads": every(("V4", "V5"), t_mv=-0.1, r_mv=1.0)}, -TINY),
-    ("t_inversion", {"leads": every(("V4", "V5"), t_mv=-0.3, r_mv=0.3, s_mv=2.0, r2_mv=None)}, 0.0,
+    ("t_inversion", {"leads": QUIET | every(("III", "aVF"), t_mv=-0.3, r_mv=0.3, s_mv=2.0, r2_mv=None)}, 0.0,
      {"leads": every(("V1", "aVR"), t_mv=-0.3, r_mv=1.0)}, None),
     ("t_flat", {"leads": every(("V4", "V5", "V6"), t_mv=0.025, r_mv=1.0)}, 1.0,
      {"leads": every(("V4", "V5", "V6"), t_mv=0.05, r_mv=1.0)}, -TINY),
@@ -123,7 +123,9 @@ LIMITS = [
     ("pathological_q", {"leads": QUIET | every(("V2", "V3"), q_ms=20.0, q_mv=0.02)}, 0.0,
      {"leads": QUIET | every(("V2", "V3"), q_ms=10.0, q_mv=0.02)}, -1.0),
     ("pathological_q", {"leads": QUIET | every(("V1", "V2"), qrs_form="QS")}, FORM,
-     {"leads": QUIET | {"V1": {"q_ms": 50.0, "q_mv": 0.5}, "V2": {"qrs_form": "QS"}}}, -FORM),
+     {"leads": QUIET | {"V1": {"q_ms": 25.0, "q_mv": 0.5}, "V2": {"qrs_form": "QS"}}}, -0.5),
+    ("pathological_q", {"leads": QUIET | {"V1": {"q_ms": 35.0, "q_mv": 0.5}, "V2": {"qrs_form": "QS"}}}, 0.5,
+     {"leads": QUIET | {"V1": {"q_ms": 35.0, "q_mv": 0.05}, "V2": {"qrs_form": "QS"}}}, -FORM),
     ("early_repolarization",
      {"st": {"V4": 0.1, "V5": 0.15}, "leads": every(("V4", "V5"), s_mv=None, st_form="concave")}, 0.0,
      {"st": {"V4": 0.075, "V5": 0.15}, "leads": every(("V4", "V5"), s_mv=None, st_form="concave")}, -1.0),
@@ -133,9 +135,9 @@ LIMITS = [
     ("early_repolarization",
      {"st": {"V4": 0.2, "V5": 0.2}, "leads": every(("V4", "V5"), s_mv=0.0, st_form="concave")}, 1.0,
      {"st": {"V4": 0.2, "V5": 0.2}, "leads": every(("V4", "V5"), s_mv=0.3, st_form="concave")}, -FORM),
-    ("pericarditis", {"st": dict.fromkeys(("II", "aVF", "V4", "V5", "V6"), 0.08)}, 0.0,
-     {"st": dict.fromkeys(("II", "aVF", "V5", "V6"), 0.08)}, None),
-    ("pericarditis", {"st": dict.fromkeys(("II", "III", "aVF", "I", "V3", "V5"), 0.13)}, FORM,
+    ("pericarditis", {"st": dict.fromkeys(("II", "aVF", "V4", "V5", "V6"), 0.1)}, 0.0,
+     {"st": dict.fromkeys(("II", "aVF", "V4", "V5", "V6"), 0.09)}, -FORM),
+    ("pericarditis", {"st": dict.fromkeys(("II", "III", "aVF", "I", "V4", "V5"), 0.13)}, FORM,
      {"st": dict.fromkeys(("II", "III", "aVF", "I", "V5"), 0.13)}, -FORM),
     ("pericarditis", {"st": dict.fromkeys(("II", "aVF", "I", "V4", "V5"), 0.13)}, FORM,
      {"st": dict.fromkeys(("II", "aVF", "I", "V4", "V5"), 0.13) | {"V2": -0.2}}, None),
@@ -198,6 +200,7 @@ def test_a_limit_that_depends_on_an_unknown_patient():
     assert at_least(24.0, 15.0, 4.0, limits) == 1.0  # beyond every limit
     assert at_least(16.0, 15.0, 4.0, limits) == 0.0  # another limit would miss it
     assert at_least(14.0, 15.0, 4.0, limits) == -TINY
+    assert at_least(15.0, 15.0, 4.0, limits) == 0.0
     assert at_least(6.0, 15.0, 4.0, limits) == -1.0
 
 
@@ -237,6 +240,7 @@ def test_leads_that_cannot_be_trusted_are_open():
     assert decide("st_elevation", features, ("V3", "V4")).met is None
     assert decide("st_elevation", features, ("V3", "V4")).reason == "lead V4 cannot be measured for this finding"
     assert decide("st_elevation", features, ("V6", "V4")).met is False
+    assert decide("poor_r_progression", make(leads={"V3": {"trust": 0.0}})).met is None
     assert decide("st_elevation", make(leads={"V4": {"trust": 0.01}}, st={"V3": 0.5, "V4": 0.5})).met
 
 

@@ -195,6 +195,8 @@ _IMPLIED: dict[str, tuple[str, ...]] = {
     "wide_complex_tachycardia": ("wide_qrs", "ventricular_tachycardia"),
     "ventricular_tachycardia": ("wide_complex_tachycardia",),
     "junctional_rhythm": ("p_absent",),
+    "trifascicular_block": ("bifascicular_block",),
+    "multifocal_atrial_tachycardia": ("irregular_rhythm",),
     "rbbb": ("wide_qrs",),
     "lbbb": ("wide_qrs",),
     "ivcd": ("wide_qrs",),

@@ -29,7 +29,7 @@ _IMPLIED = {
     "p_absent": ("atrial_fibrillation", "junctional_rhythm", "escape_rhythm", "paced_rhythm",
                  "wide_complex_tachycardia"),
     "irregular_rhythm": ("atrial_fibrillation", "sinus_arrhythmia", "pac", "pvc", "av_block_2_mobitz_1",
-                         "av_block_2_mobitz_2", "bigeminy"),
+                         "av_block_2_mobitz_2", "bigeminy", "multifocal_atrial_tachycardia", "sa_block"),
     "ventricular_tachycardia": ("wide_complex_tachycardia",),
     "prolonged_pr": ("av_block_1",),
     "left_axis_deviation": ("lafb",),
@@ -44,6 +44,7 @@ _DOUBTS = {
     "rate": "the rate is extreme",
     "rhythm": "the origin of the rhythm is unclear",
     "scale": "the leads are not to one scale",
+    "masked": "abnormal activation can hide an infarct",
     "unreadable": "not every lead can be assessed",
 }
 

@@ -43,6 +43,8 @@ def test_labels_by_hand():
         1.0,
     )
     assert (empty["f1"], empty["sensitivity"], empty["specificity"], empty["precision"]) == (None, None, 1.0, None)
+    assert result["per_label"]["MI"]["stated"] == 3
+    assert result["per_label"]["MI"]["f1"] == pytest.approx(4 / 5)
     assert result["per_label"]["MI"]["specificity"] == 0.5
     assert result["per_label"]["MI"]["precision"] == pytest.approx(2 / 3)
     assert (result["n"], result["unparsed"], result["missing"], result["unparsed_rate"]) == (4, 0, 0, 0.0)
@@ -68,6 +70,7 @@ def test_the_general_label_of_code15_adds_nothing_to_a_specific_one():
     assert "ABNORMAL" not in strict.label_space(TASKS["ptb-test"])
     result = ecgbench.score("code15-test", stated("ABNORMAL, AF", "ABNORMAL"), gold("AF", "ABNORMAL"), draws=0)
     assert result["exact"] == 1.0
+    assert result["per_label"]["ABNORMAL"]["counts"] == [1, 0, 0, 1]
 
 
 def test_one_hit_per_record():
@@ -106,6 +109,8 @@ def test_sets_by_hand():
 def test_patients_group_the_bootstrap():
     answers = gold("A", "B", patient_id=1)
     assert ecgbench.score("mmmu-ecg", stated("A", "B"), answers, draws=5)["by_patient"] is True
+    del answers[0]["patient_id"]  # known of some records only
+    assert ecgbench.score("mmmu-ecg", stated("A", "B"), answers, draws=5)["by_patient"] is True
 
 
 def test_area_needs_likelihoods_of_every_label_with_a_case():
@@ -139,10 +144,10 @@ def test_the_bootstrap_draws_a_thousand_times_from_seed_0_by_default():
 
 def test_unparsed_counts_answers_and_missing_counts_rows():
     for task, question in (("mmmu-ecg", "?"), ("ecgqa-test", "Options: A, B, C.")):
-        answers = gold("A", "B", "C", question=question)
-        result = ecgbench.score(task, stated("A", None, "??"), answers, draws=0)
-        assert (result["unparsed"], result["missing"]) == (1, 1), task
-        assert result["unparsed_rate"] == pytest.approx(2 / 3)
+        answers = gold("A", "B", "C", "C", question=question)
+        result = ecgbench.score(task, stated("A", None, "??", None), answers, draws=0)
+        assert (result["unparsed"], result["missing"]) == (1, 2), task
+        assert result["unparsed_rate"] == pytest.approx(3 / 4)
     result = ecgbench.score("ptb-test", stated("NORM", None, "??"), gold("NORM", "MI", "MI"), draws=0)
     assert (result["unparsed"], result["missing"]) == (1, 1)
 

@@ -28,7 +28,7 @@ CODE15_WHOLE = ("NORM", "ABNORMAL")
 
 
 def score(
-    task: Task, predictions: list[dict[str, Any]], gold: list[dict[str, Any]], draws: int = 1000, seed: int = 0
+    task: Task, predictions: list[dict[str, Any]], gold: list[dict[str, Any]], draws: int, seed: int
 ) -> dict[str, Any]:
     """Compute metrics with 95 % intervals (see :func:`gem_lightning.evaluation.ecgbench.score`).
 
@@ -91,6 +91,11 @@ def _accuracy(right: list[bool], groups: Any, draws: int, seed: int) -> tuple[fl
     return interval.value, {"accuracy": interval.to_dict()}
 
 
+def _unparsed(rows: list, hits: list[tuple[bool, bool, str | None, str]]) -> int:
+    """Count the answers that state nothing; missing ones are counted apart."""
+    return sum(row is not None and stated is None for row, (_, _, stated, _) in zip(rows, hits))
+
+
 def _choice(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: int) -> dict[str, Any]:
     hits = [hit(task, row, answer) for row, answer in zip(rows, gold)]
     value, intervals = _accuracy([h[0] for h in hits], groups, draws, seed)
@@ -102,7 +107,7 @@ def _choice(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: i
         "accuracy": value,
         "intervals": intervals,
         "chance": 1 / len(task.letters),
-        "unparsed": sum(row is not None and not h[1] for row, h in zip(rows, hits)),
+        "unparsed": _unparsed(rows, hits),
         "confusion": {"rows": list(task.letters), "columns": columns, "counts": table.tolist()},
     }
 
@@ -110,8 +115,7 @@ def _choice(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: i
 def _sets(task: Task, rows: list, gold: list, groups: Any, draws: int, seed: int) -> dict[str, Any]:
     hits = [hit(task, row, answer) for row, answer in zip(rows, gold)]
     value, intervals = _accuracy([h[0] for h in hits], groups, draws, seed)
-    unparsed = sum(row is not None and not h[1] for row, h in zip(rows, hits))
-    return {"accuracy": value, "intervals": intervals, "unparsed": unparsed}
+    return {"accuracy": value, "intervals": intervals, "unparsed": _unparsed(rows, hits)}
 
 
 # -- label tasks ---------------------------------------------------------------------------------------------------
@@ -178,16 +182,17 @@ def _parts(true: np.ndarray, stated: np.ndarray, kept: np.ndarray) -> tuple[np.n
     """Return TP, FP, FN, TN per record and label (n, labels, 4), and the summands of :func:`_macro`."""
     cells = np.stack([true & stated, ~true & stated, true & ~stated, ~true & ~stated], 2)
     wrong = np.stack([(true != stated).mean(1), (true == stated).all(1), np.ones(len(true))], 1)
-    return cells, np.concatenate([cells[:, kept].reshape(len(true), -1), wrong], 1).astype(float)
+    counted = cells[:, kept].reshape(len(true), 4 * int(kept.sum()))
+    return cells, np.concatenate([counted, wrong], 1).astype(float)
 
 
 def _macro(sums: np.ndarray) -> np.ndarray:
     """Map sums (draws, 4·labels + 3) to macro F1, balanced accuracy, Hamming loss, exact share (draws, 4)."""
-    tp, fp, fn, tn = np.moveaxis(sums[:, :-3].reshape(len(sums), -1, 4), 2, 0)
+    tp, fp, fn, tn = np.moveaxis(sums[:, :-3].reshape(len(sums), sums.shape[1] // 4, 4), 2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = 2 * tp / (2 * tp + fp + fn)
+        f1 = 2 * tp / (2 * tp + fp + fn)  # NaN, and left out of the mean, where nothing has or states the label
         balanced = (tp / (tp + fn) + tn / (tn + fp)) / 2
-        macro = [np.nanmean(np.where(2 * tp + fp + fn > 0, f1, np.nan), 1), nanmean(balanced)]
+        macro = [np.nanmean(f1, 1), nanmean(balanced)]
         return np.stack([*macro, sums[:, -3] / sums[:, -1], sums[:, -2] / sums[:, -1]], 1)
 
 

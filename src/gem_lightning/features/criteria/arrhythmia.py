@@ -6,6 +6,7 @@ import numpy as np
 
 from gem_lightning.features.criteria.base import (
     FORM,
+    TINY,
     Decision,
     Margin,
     above,
@@ -14,7 +15,6 @@ from gem_lightning.features.criteria.base import (
     at_least,
     at_most,
     below,
-    criteria,
     criterion,
     decide,
     decided,
@@ -24,11 +24,21 @@ from gem_lightning.features.criteria.base import (
     limits,
     met,
     negated,
+    reached,
     remembered,
     without,
 )
 from gem_lightning.features.criteria.pacing import suspended
-from gem_lightning.features.criteria.rhythm import NO_CONDUCTION, free_p, p_share, pr_spread, visible_p
+from gem_lightning.features.criteria.rhythm import (
+    PAUSE,
+    free_p,
+    irregularly_irregular,
+    own_rr,
+    p_share,
+    pr_spread,
+    unjudged,
+    visible_p,
+)
 from gem_lightning.features.schema import EcgFeatures
 
 #: Findings that name the rhythm, the first that is met first.
@@ -41,6 +51,7 @@ RHYTHMS = (
     "av_block_2_1",
     "atrial_fibrillation",
     "atrial_flutter",
+    "multifocal_atrial_tachycardia",
     "sinus_bradycardia",
     "sinus_tachycardia",
     "sinus_rhythm",
@@ -94,6 +105,43 @@ def atrial_tachycardia(features: EcgFeatures) -> Decision:
     fast = above(features.heart_rate_bpm, limits("atrial_tachycardia")["rate"], error("bpm"))
     open_ = suspended(features, "paced_rhythm", "av_block_3")
     return open_ or decided(all_of(_atrial(features), fast), _evidence(features), certainty="probable")
+
+
+def p_forms(features: EcgFeatures) -> list[int]:
+    """Return in how many beats each form of P wave occurs, by its direction over the trusted leads; largest first."""
+    table, alike = features.beats, limits("multifocal_atrial_tachycardia")["alike"]
+    if "p_mv" not in table.by_lead:
+        return []
+    trusted = np.array([lead_of(features, name).trust > 0 for name in table.leads], dtype=bool)
+    rows = table.by_lead["p_mv"][trusted].T
+    forms: list[list[np.ndarray]] = []
+    for row in np.nan_to_num(rows[np.isfinite(rows).any(axis=1)]):
+        direction = row / max(float(np.linalg.norm(row)), TINY)
+        same = next((form for form in forms if float(direction @ form[0]) >= alike), None)
+        if same is None:
+            forms.append([direction])
+        else:
+            same.append(direction)
+    return sorted((len(form) for form in forms), reverse=True)
+
+
+@criterion("multifocal_atrial_tachycardia")
+def multifocal_atrial_tachycardia(features: EcgFeatures) -> Decision:
+    """Decide on a fast uneven rhythm that P waves of at least three forms lead, none of them in most beats."""
+    rule = limits("multifocal_atrial_tachycardia")
+    fast = above(features.heart_rate_bpm, rule["rate"], error("bpm"))
+    counts = p_forms(features) if reached(fast) else []  # of no interest in a slow rhythm
+    repeated = [count for count in counts if count >= rule["repeats"]]
+    margin = all_of(
+        fast,
+        at_least(p_share(features), limits("sinus_rhythm")["p_share"], error("share")),
+        form(len(repeated) >= rule["forms"] and repeated[0] <= rule["most"] * sum(counts)),
+        irregularly_irregular(own_rr(features)),
+        # the form of a P wave in noise of more than an amplitude's error is the noise's
+        at_most(features.rhythm.noise_mv, error("mv"), error("mv")),
+    )
+    evidence = _evidence(features) | {"p_forms": len(repeated)}
+    return suspended(features, "paced_rhythm") or decided(margin, evidence, certainty="possible")
 
 
 @criterion("junctional_rhythm")
@@ -161,8 +209,10 @@ def _ventricular_runs(features: EcgFeatures) -> list[int]:
     for i, name in enumerate(table.beat_class):
         if name != "premature_ventricular":
             continue
-        follows = i > 0 and table.beat_class[i - 1] == name and table.whole["rr_ms"][i] < longest
-        runs[-1:] = [runs[-1] + 1] if follows else [*runs[-1:], 1]
+        if runs and table.beat_class[i - 1] == name and table.whole["rr_ms"][i] < longest:
+            runs[-1] += 1
+        else:
+            runs.append(1)
     return runs
 
 
@@ -196,10 +246,41 @@ def trigeminy(features: EcgFeatures) -> Decision:
 
 @criterion("pause")
 def pause(features: EcgFeatures) -> Decision:
-    """Decide on a pause between two beats."""
-    rr = features.beats.whole["rr_ms"]
-    longest = float(np.nanmax(rr)) if np.isfinite(rr).any() else None
-    return decided(above(longest, limits("pause")["ms"], error("ms")), {"longest_rr_ms": longest})
+    """Decide on a pause between two beats, or before the first or after the last beat of the recording."""
+    rr, times = features.beats.whole["rr_ms"], features.beats.time_s
+    between = float(np.nanmax(rr)) if np.isfinite(rr).any() else None
+    edge = 1000.0 * float(max(times[0], features.seconds - times[-1]))
+    inside, outside = (above(length, limits("pause")["ms"], error("ms")) for length in (between, edge))
+    if reached(outside) and not reached(inside):
+        # a lost contact silences the leads as well
+        return decided(outside, {"longest_edge_ms": edge}, certainty="probable")
+    return decided(inside, {"longest_rr_ms": between})
+
+
+@criterion("sa_block")
+def sa_block(features: EcgFeatures) -> Decision:
+    """Decide on a pause of two or three cycles of an otherwise even sinus rhythm, without a P wave in it."""
+    rule, table = limits("sa_block"), features.beats
+    normal = table.beat_class == "normal"
+    rr = np.where(np.append(False, normal[1:] & normal[:-1]), table.whole["rr_ms"], np.nan)
+    cycle = float(np.nanmedian(rr)) if np.isfinite(rr).any() else None
+    evidence: dict[str, float | None] = {"cycle_ms": cycle}
+    if cycle is None:
+        return decided(None, evidence, reason="no two normal beats follow each other")
+    pauses, usual = rr[rr > PAUSE * cycle], rr[rr <= PAUSE * cycle]
+    # rounded to the whole multiple that lies nearest
+    away = [abs(length / cycle - max(round(length / cycle), 2)) for length in pauses.tolist()]
+    margin = all_of(
+        form(len(usual) >= rule["cycles"] and float(np.ptp(usual)) <= rule["spread"] * cycle),
+        at_most(max(away, default=1.0), rule["miss"], error("share")),
+        form(not free_p(features)),
+        without(features, "av_block_3"),
+        decide("sinus_rhythm", features).margin,
+    )
+    evidence |= {"pause_ms": float(max(pauses))} if len(pauses) else {}
+    # the pause after a premature beat that was not seen measures two cycles as well
+    sure = "possible" if met(features, "pvc", "pac") else "probable"
+    return suspended(features, "paced_rhythm") or decided(margin, evidence, certainty=sure)
 
 
 @criterion("av_block_2_1")
@@ -209,7 +290,7 @@ def av_block_2_1(features: EcgFeatures) -> Decision:
     even = None if spread is None else at_most(spread, limits("av_block_2_1")["spread"], error("ms"))
     margin = all_of(form(free_p(features)), form(bool(features.rhythm.regular)), even)
     evidence = {"pr_range_ms": spread, "heart_rate_bpm": features.heart_rate_bpm}
-    return suspended(features, *NO_CONDUCTION) or decided(margin, evidence, certainty="probable")
+    return unjudged(features) or decided(margin, evidence, certainty="probable")
 
 
 @criterion("undetermined_rhythm")
@@ -218,7 +299,7 @@ def undetermined_rhythm(features: EcgFeatures) -> Decision:
     if met(features, *RHYTHMS):
         return decided(-FORM, {})
     share = p_share(features)
-    if share is None or share < criteria()["findings"]["sinus_rhythm"]["limits"]["p_share"]:
+    if not reached(at_least(share, limits("sinus_rhythm")["p_share"], error("share"))):
         uneven = met(features, "irregular_rhythm")
         why = f"P waves not identified{', irregular RR intervals' if uneven else ''}"
     else:

@@ -143,6 +143,21 @@ def form(shown: bool) -> Margin:
     return FORM if shown else -FORM
 
 
+def reached(margin: Margin) -> bool:
+    """Return whether a margin is that of a criterion that is met."""
+    return margin is not None and margin >= 0
+
+
+def missed(margin: Margin) -> bool:
+    """Return whether a margin is that of a criterion that is not met; neither holds of an undecided one."""
+    return margin is not None and margin < 0
+
+
+def just_missed(margin: Margin, within: float) -> bool:
+    """Return whether a margin misses by less than so many measurement errors."""
+    return margin is not None and -within < margin < 0
+
+
 def negated(margin: Margin) -> Margin:
     """Return the margin of the opposite; a value on the limit stays on one side only."""
     return None if margin is None else -margin if margin else -TINY
@@ -152,14 +167,14 @@ def all_of(*margins: Margin) -> Margin:
     """Return the margin of a conjunction: missed if any is missed, else undecided if any is."""
     known = [m for m in margins if m is not None]
     least = min(known, default=None)
-    return least if len(known) == len(margins) or (least is not None and least < 0) else None
+    return least if len(known) == len(margins) or missed(least) else None
 
 
 def any_of(*margins: Margin) -> Margin:
     """Return the margin of a disjunction: met if any is met, else undecided if any is."""
     known = [m for m in margins if m is not None]
     most = max(known, default=None)
-    return most if len(known) == len(margins) or (most is not None and most >= 0) else None
+    return most if len(known) == len(margins) or reached(most) else None
 
 
 def count_of(margins: Iterable[Margin], count: int) -> Margin:
@@ -205,7 +220,7 @@ def downward(lead: LeadFeatures) -> float:
 
 def decided(margin: Margin, evidence: Mapping[str, Any], certainty: str = "definite", **more: Any) -> Decision:
     """Build a decision from a margin; ``certainty`` is that of a criterion that is met, ``more`` are further fields."""
-    met = None if margin is None else margin >= 0
+    met = None if margin is None else reached(margin)
     return Decision(met, margin, evidence, certainty=certainty if met else "definite", **more)
 
 
@@ -292,7 +307,7 @@ def refresh(features: EcgFeatures) -> dict[str, Decision]:
         [*features.leads.values()],
         beats.beat_class.tolist(),
         [beats.whole[name].tobytes() for name in ("rr_ms", "pr_ms")],
-        [column.tobytes() for name, column in beats.by_lead.items() if name == "p_mv"],
+        [column.tobytes() for name, column in beats.by_lead.items() if name in ("p_mv", "t_mv")],
     )
     if features.__dict__.get("_decided_on") != state:
         for name, content in (("_decided_on", state), ("_decisions", {})):
@@ -341,16 +356,24 @@ def _in_leads(code: str, features: EcgFeatures, leads: tuple[str, ...]) -> Decis
     return decided(margin, evidence, leads=leads, reason=reason)
 
 
+#: Findings that put in doubt what the leads' voltages mean.
+_DOUBTFUL = {
+    "electrode_misplacement": "arm electrodes seem exchanged",
+    "dextrocardia": "the leads look at a heart on the right from the left",
+}
+
+
 def _in_doubt(code: str, features: EcgFeatures, decision: Decision) -> Decision:
-    """Lower the certainty of what amplitudes decide where the limb leads are not to scale or seem exchanged."""
+    """Lower the certainty of what amplitudes decide where leads are not to scale or not in their usual places."""
     entry = criteria()["findings"].get(code, {})
     if not entry.get("voltage") or not decision.met:
         return decision
     doubt: dict[str, Any] = {}
     if value(features.scale_error) > TO_SCALE:
         doubt["limb_leads_scale_error"] = features.scale_error
-    if met(features, "electrode_misplacement"):
-        doubt["electrodes"] = "arm electrodes seem exchanged"
+    for code, reason in _DOUBTFUL.items():
+        if met(features, code):
+            doubt["electrodes"] = reason
     if not doubt:
         return decision
     parts = tuple(part._replace(evidence={**part.evidence, **doubt}) for part in decision.parts)

@@ -26,6 +26,7 @@ from gem_lightning.features.criteria.base import (
     lead_of,
     limits,
     met,
+    reached,
     undecided,
     upward,
     value,
@@ -49,10 +50,25 @@ def _atrium(features: EcgFeatures, margin: Margin, evidence: dict, **more: Any) 
 
 @criterion("left_atrial_enlargement")
 def left_atrial_enlargement(features: EcgFeatures) -> Decision:
-    """Decide on a long P wave."""
-    long = at_least(features.p_ms, limits("left_atrial_enlargement")["p"], error("ms"))
-    biphasic = lead_of(features, "V1").p_form in ("biphasic", "inverted")
-    return _atrium(features, long, {"p_ms": features.p_ms}, certainty="probable" if biphasic else "possible")
+    """Decide on a long P wave or a large terminal force in V1; both make it probable."""
+    rule, first, force = limits("left_atrial_enlargement"), lead_of(features, "V1"), terminal_force(features)
+    long = at_least(features.p_ms, rule["p"], error("ms"))
+    scale = error("mv") * value(first.p_ms) + error("ms") * abs(value(first.p_mv))  # errors of both factors
+    large = at_least(force, rule["force"], scale) if force else form(False)
+    late = first.p_form in ("biphasic", "inverted")
+    both = reached(long) and (late or reached(large))
+    evidence = {"p_ms": features.p_ms, "p_terminal_force_mv_ms": force or None}
+    return _atrium(features, any_of(long, large), evidence, certainty="probable" if both else "possible")
+
+
+def terminal_force(features: EcgFeatures) -> float:
+    """Return depth times duration of the negative part of P in V1, mV ms: of the whole P wave, or half a biphasic one.
+
+    0 where the P wave is not mainly negative.
+    """
+    first = lead_of(features, "V1")
+    share = {"inverted": 1.0, "biphasic": 0.5}.get(first.p_form or "", 0.0)
+    return max(-share * value(first.p_mv) * value(first.p_ms), 0.0)
 
 
 @criterion("right_atrial_enlargement")
@@ -62,7 +78,7 @@ def right_atrial_enlargement(features: EcgFeatures) -> Decision:
     limit = dict.fromkeys(("II", "III", "aVF"), rule["p_ii"]) | dict.fromkeys(("V1", "V2"), rule["p_v1"])
     heights = {name: lead_of(features, name).p_mv for name in limit}
     margins = {name: above(heights[name], limit[name], error("mv")) for name in limit}
-    tall = tuple(name for name, margin in margins.items() if margin is not None and margin >= 0)
+    tall = tuple(name for name, margin in margins.items() if reached(margin))
     known = {name: height for name, height in heights.items() if height is not None}
     shown = tall or tuple(sorted(known, key=lambda name: known[name], reverse=True)[:1])
     # a lead whose P wave is too small to be measured has no tall one
@@ -114,14 +130,14 @@ def lvh(features: EcgFeatures) -> Decision:
         "peguero_mv": (sums.get("peguero"), at_least(sums.get("peguero"), rule[f"peguero_{sex}"], 2 * mv, deepest)),
         "romhilt_estes_points": (float(points), at_least(points, rule["points"], error("points"))),
     }
-    reached = {name: number for name, (number, margin) in margins.items() if margin is not None and margin >= 0}
-    shown = reached or {name: margins[name][0] for name in ("sokolow_lyon_mv", "cornell_mv")}
+    over = {name: number for name, (number, margin) in margins.items() if reached(margin)}
+    shown = over or {name: margins[name][0] for name in ("sokolow_lyon_mv", "cornell_mv")}
     open_ = suspended(features, *ABNORMAL_ACTIVATION)
     if open_ is None and features.age is not None and features.age < ADULT:
         open_ = undecided(f"the voltage criteria are made for adults, and the patient is {features.age:g}")
     margin = any_of(*(margin for _, margin in margins.values()))
     # points also count strain, P waves and the axis; the rest is voltage only
-    sure = "probable" if "romhilt_estes_points" in reached and len(reached) > 1 else "possible"
+    sure = "probable" if "romhilt_estes_points" in over and len(over) > 1 else "possible"
     return open_ or decided(margin, shown, certainty=sure)
 
 
@@ -174,7 +190,7 @@ def low_voltage(features: EcgFeatures) -> Decision:
         evidence = {f"largest_{group}_mv": max((s for s in sizes if s is not None), default=None)}
         margins.append(margin)
         largest |= evidence
-        if margin is not None and margin >= 0:
+        if reached(margin):
             parts.append(Part(f"low QRS voltage in {group} leads", names, evidence))
     leads = tuple(name for part in parts for name in part.leads)
     decision = decided(any_of(*margins), largest, leads=leads, parts=tuple(parts))

@@ -14,6 +14,7 @@ from gem_lightning.features.criteria.base import (
     at_most,
     below,
     criterion,
+    decide,
     decided,
     downward,
     error,
@@ -22,7 +23,9 @@ from gem_lightning.features.criteria.base import (
     lead_of,
     limits,
     met,
+    missed,
     negated,
+    reached,
     remembered,
     undecided,
     upward,
@@ -221,11 +224,11 @@ def incomplete_rbbb(features: EcgFeatures) -> Decision:
     usual, narrow = _partial_right(features), minnesota_form(features)
     others = without(features, "lbbb", "rbbb", "incomplete_lbbb", "ivcd")
     known = None if features.qrs_ms is None else form(bool(narrow))
-    firm = usual is not None and usual >= 0
+    firm = reached(usual)
     leads = right_form(features) if firm else narrow
     margin = any_of(usual, all_of(known, others))
     second = max(value(lead_of(features, name).r2_mv) for name in ("V1", "V2"))
-    if margin is not None and margin < 0 and second >= limits("incomplete_rbbb")["open"]:
+    if missed(margin) and second >= limits("incomplete_rbbb")["open"]:
         # experts name it from a small R' at any width (8 of 14 in LUDB), the AHA does not
         return _branch(features, None, reason="an R' in V1 or V2 without the width or the S waves of the block")
     return _branch(features, margin, leads=leads, certainty="definite" if firm else "possible")
@@ -248,7 +251,7 @@ def rsr_prime(features: EcgFeatures) -> Decision:
     blocks = ("lbbb", "rbbb", "incomplete_rbbb", "incomplete_lbbb", "ivcd")
     margin = all_of(known, without(features, *blocks))
     second = any(value(lead_of(features, name).r2_mv) > 0 for name in ("V1", "V2"))
-    if second and margin is not None and margin < 0:
+    if second and missed(margin):
         return undecided("there is an R' in V1 or V2, but not of a pattern on its own")
     return _branch(features, margin, leads=right)
 
@@ -290,3 +293,21 @@ def lpfb(features: EcgFeatures) -> Decision:
     dominant = upward(first) > downward(first) and not met(features, "rbbb")  # right ventricular hypertrophy
     evidence = {"qrs_axis_deg": angle, "qrs_ms": features.qrs_ms}
     return _fascicle(features, all_of(within, form(shape and not dominant)), evidence, certainty="possible")
+
+
+@criterion("bifascicular_block")
+def bifascicular_block(features: EcgFeatures) -> Decision:
+    """Decide on right bundle branch block with block of one left fascicle."""
+    left = [decide(code, features) for code in ("lafb", "lpfb")]
+    margin = all_of(decide("rbbb", features).margin, any_of(*(d.margin for d in left)))
+    sure = "definite" if left[0].met else "possible"  # as sure as the fascicle
+    return _branch(features, margin, certainty=sure, reason="a bundle branch or fascicle is not decided")
+
+
+@criterion("trifascicular_block")
+def trifascicular_block(features: EcgFeatures) -> Decision:
+    """Decide on a bifascicular block with a long PR, which the AV node explains as well as the third fascicle."""
+    two, long = decide("bifascicular_block", features), decide("av_block_1", features)
+    margin = all_of(two.margin, long.margin)
+    evidence = {**two.evidence, **long.evidence}
+    return decided(margin, evidence, certainty="possible", reason=two.reason if two.met is None else long.reason)

@@ -27,8 +27,11 @@ from gem_lightning.features.criteria.base import (
     level_of,
     limits,
     met,
+    missed,
+    reached,
     remembered,
     undecided,
+    upward,
 )
 from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
 from gem_lightning.features.schema import EcgFeatures
@@ -49,7 +52,7 @@ def contiguous(margin_of: Callable[[str], Margin], count: int) -> tuple[Margin, 
         The margin of the clearest territory, and every territory that qualifies with its leads.
     """
     margins = {name: margin_of(name) for names in criteria()["territories"].values() for name in names}
-    shows = {name for name, margin in margins.items() if margin is not None and margin >= 0}
+    shows = {name for name, margin in margins.items() if reached(margin)}
     found, every = {}, []
     for territory, names in criteria()["territories"].items():
         every.append(count_of((margins[n] for n in names), count))
@@ -86,10 +89,8 @@ def by_territory(
 
 
 def merged(in_lead: Callable[[str], Decision], leads: tuple[str, ...]) -> dict[str, Any]:
-    """Return the evidence of several leads, their first values first."""
-    rows = [in_lead(lead).evidence for lead in leads]
-    width = max((len(row) for row in rows), default=0)
-    return dict(pair for k in range(width) for row in rows for pair in list(row.items())[k : k + 1])
+    """Return the evidence of several leads, their first values first; all leads have as many."""
+    return dict(pair for column in zip(*(in_lead(lead).evidence.items() for lead in leads)) for pair in column)
 
 
 def secondary(features: EcgFeatures) -> str:
@@ -144,7 +145,7 @@ def st_depression_in(features: EcgFeatures, name: str) -> Decision:
     margins = [at_most(level_of(features, name, point), limit, error("mv")) for point in ("J", "J80")]
     evidence = {f"st_j_{name}_mv": level}
     margin = all_of(*margins)
-    if margins[0] is not None and margins[0] >= 0 and (margin is None or margin < 0):
+    if reached(margins[0]) and not reached(margin):
         return undecided(f"the depressed J point of lead {name} is followed by an upsloping ST segment", evidence)
     return decided(margin, evidence, reason=f"the ST level of lead {name} was not measured")
 
@@ -168,7 +169,7 @@ def st_elevation(features: EcgFeatures) -> Decision:
 def st_depression(features: EcgFeatures) -> Decision:
     """Decide on ST depression in contiguous leads; one lead opposite to an elevation leaves it open."""
     margin, found = contiguous(lambda n: st_depression_in(features, n).margin, limits("st_depression")["leads"])
-    if margin is not None and margin < 0 and met(features, "reciprocal_change"):
+    if missed(margin) and met(features, "reciprocal_change"):
         return undecided("ST depression is reciprocal, in less than two contiguous leads")
     return by_territory(
         features, margin, found, partial(st_depression_in, features), "ST depression", certainty=secondary(features)
@@ -203,7 +204,10 @@ def reciprocal_change(features: EcgFeatures) -> Decision:
 
 @lead_criterion("pathological_q")
 def pathological_q_in(features: EcgFeatures, name: str) -> Decision:
-    """Decide on a pathological Q wave in one lead; the source covers V1 only where it is QS, and aVR not at all."""
+    """Decide on a pathological Q wave in one lead; the source's groups of leads leave out aVR.
+
+    A shorter one counts where the T wave of the lead is inverted too, unless it is as small as a healthy septum's.
+    """
     rule, lead = limits("pathological_q"), lead_of(features, name)
     evidence = {f"q_{name}_ms": lead.q_ms, f"q_{name}_mv": lead.q_mv}
     if lead.qrs_form is None and lead.qrs_mv is None and not lead.q_mv:
@@ -212,23 +216,20 @@ def pathological_q_in(features: EcgFeatures, name: str) -> Decision:
         return decided(FORM, evidence)
     if not lead.q_mv or not lead.q_ms:
         return decided(-FORM, evidence)
-    if name in ("V1", "aVR"):
-        return undecided(f"the criterion leaves out the Q wave of lead {name}", evidence)
+    if name == "aVR":
+        return undecided("the criterion leaves out the Q wave of lead aVR", evidence)
     if name in ("V2", "V3"):
         return decided(at_least(lead.q_ms, rule["v23"], error("ms")), evidence)
-    long, deep = at_least(lead.q_ms, rule["ms"], error("ms")), at_least(lead.q_mv, rule["mv"], error("mv"))
+    septal = lead.q_mv < rule["share"] * upward(lead)
+    shortest = rule["minor"] if decide("t_inversion", features, (name,)).met and not septal else rule["ms"]
+    long, deep = at_least(lead.q_ms, shortest, error("ms")), at_least(lead.q_mv, rule["mv"], error("mv"))
     return decided(all_of(long, deep), evidence)
 
 
 @criterion("pathological_q")
 def pathological_q(features: EcgFeatures) -> Decision:
     """Decide on pathological Q waves in contiguous leads."""
-
-    def counted(name: str) -> Margin:
-        decision = pathological_q_in(features, name)
-        return -FORM if name == "V1" and decision.met is None and lead_of(features, name).q_mv else decision.margin
-
-    margin, found = contiguous(counted, limits("pathological_q")["leads"])
+    margin, found = contiguous(lambda n: pathological_q_in(features, n).margin, limits("pathological_q")["leads"])
     decision = by_territory(features, margin, found, partial(pathological_q_in, features), "pathological Q waves")
     return suspended(features, *ABNORMAL_ACTIVATION) or decision
 
@@ -247,13 +248,18 @@ def _infarct(features: EcgFeatures, territory: str) -> Decision:
     q, st = decide("pathological_q", features), decide("st_elevation", features)
     named = f" in {territory} leads"
     mirror = any_of(*(d.margin for d in _mirrors(features).get(territory, {}).values()))
-    mirrored = mirror is not None and mirror >= 0
+    mirrored = reached(mirror)
     q_leads = next((part.leads for part in q.parts if named in part.statement), ())
     st_leads = next((part.leads for part in st.parts if named in part.statement), ())
     alone = _alone(features, ("V2", "V3", "V4")) if territory == "anterior" and st_leads else None
-    high = alone is not None and alone >= 0
+    high = reached(alone)
     if q_leads:
-        certainty = "probable" if st_leads else "possible"
+        # likelier where ST or T is abnormal in the same leads (universal definition, prior infarction)
+        changed = [n for n in q_leads if decide("t_inversion", features, (n,)).met or st_elevation_in(features, n).met]
+        thick = decide("lvh", features)  # has Q waves and ST-T changes of its own
+        strain = thick.met and thick.certainty != "possible"
+        enough = len(changed) >= limits("pathological_q")["leads"] and not strain
+        certainty = "probable" if st_leads or enough else "possible"
         acute = bool(st_leads) and (mirrored or high)
         return decided(q.margin, {"q_leads": list(q_leads)}, leads=q_leads, certainty=certainty, urgent=acute)
     if st_leads and (mirrored or high):

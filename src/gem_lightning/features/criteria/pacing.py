@@ -25,8 +25,11 @@ SECONDARY = (*ABNORMAL_ACTIVATION, "rbbb")
 @criterion("paced_rhythm")
 def paced_rhythm(features: EcgFeatures) -> Decision:
     """Decide whether a pacemaker starts beats; pacing of some beats suspends what their form would mean."""
-    share = float((features.beats.beat_class == "paced").mean())
-    return decided(at_least(share, limits("paced_rhythm")["share"], error("share")), {"paced_share": share})
+    share, rule = float((features.beats.beat_class == "paced").mean()), limits("paced_rhythm")
+    # the stimulus of a narrow complex may have gone to the atrium or the His bundle
+    wide = features.qrs_ms is not None and features.qrs_ms >= rule["qrs"]
+    evidence = {"paced_share": share, "paced_chamber": "ventricle" if wide else "not determined"}
+    return decided(at_least(share, rule["share"], error("share")), evidence)
 
 
 def suspended(features: EcgFeatures, *codes: str) -> Decision | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from gem_lightning.features.criteria.base import (
     CHEST,
     FORM,
@@ -27,7 +29,9 @@ from gem_lightning.features.criteria.base import (
     lead_of,
     level_of,
     limits,
+    missed,
     negated,
+    reached,
     undecided,
     upward,
     value,
@@ -38,8 +42,10 @@ from gem_lightning.features.criteria.ischaemia import (
     by_territory,
     contiguous,
     in_flutter,
+    pathological_q_in,
     secondary,
     st_depression_in,
+    st_elevation_in,
 )
 from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
 from gem_lightning.features.schema import EcgFeatures
@@ -95,15 +101,20 @@ def t_inversion_in(features: EcgFeatures, name: str) -> Decision:
     lead = lead_of(features, name)
     margin = below(lead.t_mv, -limits("t_inversion")["level"], error("t_mv"))
     evidence = {f"t_{name}_mv": lead.t_mv}
-    if lead.t_form == "biphasic" and margin is not None and margin < 0:
+    if lead.t_form == "biphasic" and missed(margin):
         return undecided(f"the T wave of lead {name} is biphasic", evidence)
     return decided(margin, evidence, reason=f"the T wave of lead {name} was not measured")
 
 
 @criterion("t_inversion")
 def t_inversion(features: EcgFeatures) -> Decision:
-    """Decide on T inversion in contiguous leads with an R wave that lets one expect an upright T wave."""
+    """Decide on T inversion in contiguous leads whose T wave is expected to be upright.
+
+    That is with a prominent R wave, with a Q wave that took its place, or in a lead where every adult's is.
+    """
     rule = limits("t_inversion")
+    adult = features.age is None or features.age >= rule["adult"]
+    always = ("I", "II", "V3", "V4", "V5", "V6") if adult else ()
 
     def shows(name: str) -> Margin:
         if name in ("aVR", "V1"):  # inverted in health
@@ -113,11 +124,12 @@ def t_inversion(features: EcgFeatures) -> Decision:
     def prominent(name: str) -> Margin:
         lead = lead_of(features, name)
         tall = any_of(at_least(upward(lead), rule["r"], error("mv")), above(upward(lead), downward(lead), error("mv")))
-        return all_of(shows(name), tall)
+        lost = pathological_q_in(features, name).met is True
+        return shows(name) if lost or name in always else all_of(shows(name), tall)
 
     margin, found = contiguous(prominent, rule["leads"])
     anywhere = contiguous(shows, rule["leads"])[0]
-    if margin is not None and margin < 0 and anywhere is not None and anywhere >= 0:
+    if missed(margin) and reached(anywhere):
         return undecided("T waves are inverted in leads without a prominent R wave only")
     return by_territory(
         features, margin, found, partial(t_inversion_in, features), "T wave inversion", certainty=secondary(features)
@@ -140,7 +152,7 @@ def t_flat(features: EcgFeatures) -> Decision:
         n: all_of(t_flat_in(features, n).margin, at_least(upward(lead_of(features, n)), rule["r"], error("mv")))
         for n in names
     }
-    flat = tuple(n for n, margin in margins.items() if margin is not None and margin >= 0)
+    flat = tuple(n for n, margin in margins.items() if reached(margin))
     evidence = {f"t_{n}_mv": lead_of(features, n).t_mv for n in flat or names}
     return decided(count_of(margins.values(), rule["leads"]), evidence, leads=flat)
 
@@ -167,6 +179,32 @@ def t_peaked(features: EcgFeatures) -> Decision:
     return suspended(features, *SECONDARY) or decided(margin, evidence, leads=tall, certainty="possible")
 
 
+@criterion("t_alternans")
+def t_alternans(features: EcgFeatures) -> Decision:
+    """Decide on T waves that are taller in every second beat of one class, in contiguous leads."""
+    rule, table = limits("t_alternans"), features.beats
+    heights = table.by_lead.get("t_mv")
+    if heights is None or len(table) < rule["beats"]:
+        return undecided(f"T waves of fewer than {rule['beats']} beats were measured")
+    steps = np.diff(heights, axis=1)
+    steps[:, 1::2] *= -1.0  # of one sign where T alternates
+    smallest = np.maximum(steps.min(axis=1), -steps.max(axis=1)).tolist()
+
+    def alternates(name: str) -> Margin:
+        if name not in table.leads or lead_of(features, name).trust == 0:
+            return None
+        margin = at_least(smallest[table.leads.index(name)], rule["mv"], error("t_mv"))
+        return -FORM if margin is None else margin  # NaN: a T wave too small to be measured
+
+    margin, found = contiguous(alternates, rule["leads"])
+    shown = tuple(name for names in found.values() for name in names)
+    one_class = form(bool((table.beat_class == table.beat_class[0]).all()))
+    evidence = {f"smallest_t_step_{n}_mv": smallest[table.leads.index(n)] for n in shown}
+    return suspended(features, "atrial_fibrillation", "atrial_flutter") or decided(
+        all_of(margin, one_class), evidence, leads=shown, certainty="probable"
+    )
+
+
 # -- ST elevation without a mirror image ---------------------------------------------------------------------------
 
 _INFARCTS = tuple(f"mi_{territory}" for territory in TERRITORIES)
@@ -176,12 +214,8 @@ _INFARCTS = tuple(f"mi_{territory}" for territory in TERRITORIES)
 def pericarditis(features: EcgFeatures) -> Decision:
     """Decide on ST elevation all over without ST depression but in aVR and V1."""
     rule = limits("pericarditis")
-    margins = {
-        name: at_least(level_of(features, name), rule["level"], error("mv"))
-        for name in features.st_mv
-        if name not in ("aVR", "V1")
-    }
-    raised = tuple(name for name, margin in margins.items() if margin is not None and margin >= 0)
+    margins = {name: st_elevation_in(features, name).margin for name in features.st_mv if name not in ("aVR", "V1")}
+    raised = tuple(name for name, margin in margins.items() if reached(margin))
     groups = [g for g in ("inferior", "lateral", "anterior") if set(criteria()["territories"][g]) & set(raised)]
     down = any(st_depression_in(features, name).met for name in margins)
     margin = all_of(

@@ -22,7 +22,9 @@ from gem_lightning.features.criteria.base import (
     lead_of,
     limits,
     met,
+    missed,
     negated,
+    reached,
     remembered,
     undecided,
     without,
@@ -55,6 +57,23 @@ def irregularly_irregular(rr: np.ndarray) -> Margin:
         return None
     even = float((np.abs(rr / np.median(rr) - 1) < rule["even"]).mean())
     return all_of(above(rr_change(rr), rule["rr_change"], error("cv")), below(even, rule["most"], error("share")))
+
+
+def grouped(rr: np.ndarray) -> bool:
+    """Return whether RR intervals (n,) are of two lengths, as in grouped beats, which fibrillation hardly makes."""
+    rule, ordered = limits("atrial_fibrillation"), np.sort(rr)
+    cut = int(np.argmax(np.diff(ordered))) + 1
+    short, long = ordered[:cut], ordered[cut:]
+    if min(len(short), len(long)) < rule["group"]:
+        return False
+    within = np.sqrt((short.var() * len(short) + long.var() * len(long)) / len(rr))
+    return bool(long.mean() - short.mean() > rule["apart"] * within)
+
+
+def f_waves(features: EcgFeatures) -> bool:
+    """Return whether what oscillates between the beats stands out from the noise."""
+    atrial, noise = features.rhythm.atrial_mv, features.rhythm.noise_mv
+    return atrial is not None and noise is not None and atrial >= limits("atrial_fibrillation")["f_waves"] * noise
 
 
 @remembered
@@ -102,30 +121,32 @@ def atrial_fibrillation(features: EcgFeatures) -> Decision:
     """Decide on an irregularly irregular rhythm without P waves, where the recording would show them."""
     rr, share, rule = own_rr(features), p_share(features), limits("atrial_fibrillation")
     evidence = {"p_per_qrs": share, "rr_change": rr_change(rr), "rr_cv": features.rhythm.rr_cv}
-    uneven = irregularly_irregular(rr)
+    uneven, few = irregularly_irregular(rr), below(share, rule["p_share"], error("share"))
     margin = all_of(
         uneven,
-        below(share, rule["p_share"], error("share")),
+        few,
         below(repeated_p(features), rule["p_share"], error("share")),
         form(not free_p(features)),
         without(features, "atrial_flutter"),
     )
-    if margin is not None and margin >= 0 and (len(rr) < rule["beats"] or not visible_p(features)):
+    if reached(margin) and (len(rr) < rule["beats"] or not visible_p(features)):
         return undecided("irregular rhythm, P waves not identified: too few beats or too much noise", evidence)
-    if share is not None and share < rule["p_share"] and (uneven is None or uneven < 0):
+    if reached(margin) and grouped(rr):
+        return undecided("irregular rhythm, P waves not identified: the beats come in groups", evidence)
+    if reached(few) and not reached(uneven):
         # a pacemaker or a complete AV block makes the ventricles of a fibrillating heart beat evenly
         open_ = suspended(features, "paced_rhythm")
         if open_ is not None:
             return open_
-    return decided(margin, evidence)
+    return decided(margin, evidence, certainty="definite" if f_waves(features) else "probable")
 
 
 @criterion("p_absent")
 def p_absent(features: EcgFeatures) -> Decision:
-    """Decide whether P waves are missing; flutter waves take their place and leave it open."""
+    """Decide whether P waves are missing; flutter waves take their place, and pacing hides what leads the beats."""
     share = p_share(features)
     margin = all_of(below(share, limits("p_absent")["p_share"], error("share")), form(not free_p(features)))
-    return suspended(features, "atrial_flutter") or decided(margin, {"p_per_qrs": share})
+    return suspended(features, "atrial_flutter", "paced_rhythm") or decided(margin, {"p_per_qrs": share})
 
 
 # -- sinus node ----------------------------------------------------------------------------------------------------
@@ -142,20 +163,20 @@ def sinus_rhythm(features: EcgFeatures) -> Decision:
     share, rate = p_share(features), features.heart_rate_bpm
     evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": features.axis_deg.get("P"),
                 "pr_ms": features.pr_ms}  # fmt: skip
-    block, exchanged = block_of(features), met(features, "electrode_misplacement")
+    block, exchanged = block_of(features), met(features, "electrode_misplacement", "dextrocardia")
     if block and features.rr_ms:  # the sinus node's rate is that of the usual RR, without the pauses
         evidence["sinus_rate_bpm"] = 60_000 / features.rr_ms
     seen = [p for name in ("I", "II") if (p := lead_of(features, name).p_form) not in (None, "absent")]
     margin = all_of(
         at_least(share, limits("sinus_rhythm")["p_share"], error("share")),
         form("inverted" not in seen or exchanged),
-        without(features, "atrial_fibrillation", "atrial_flutter"),
+        without(features, "atrial_fibrillation", "atrial_flutter", "multifocal_atrial_tachycardia"),
         None if rate is None else FORM,
     )
     certainty = "definite" if seen and not block and not exchanged else "probable"
     # atria and ventricles beat on their own: "sinus rhythm" would describe the atria, the rate the ventricles
     open_ = suspended(features, "av_block_3")
-    if open_ is None and margin is not None and margin < 0:
+    if open_ is None and missed(margin):
         open_ = suspended(features, "paced_rhythm")  # the atria may beat on their own under ventricular pacing
     return open_ or decided(margin, evidence, certainty=certainty)
 
@@ -254,6 +275,12 @@ def bigeminy(features: EcgFeatures) -> Decision:
 NO_CONDUCTION = ("paced_rhythm", "atrial_fibrillation", "atrial_flutter")  # P waves do not show what the node conducts
 
 
+def unjudged(features: EcgFeatures) -> Decision | None:
+    """Return an open decision on AV conduction where the atria or a pacemaker hide it, else None."""
+    open_ = suspended(features, *NO_CONDUCTION)
+    return open_ and open_._replace(reason=f"AV conduction cannot be judged: {open_.reason}")
+
+
 def pr_spread(features: EcgFeatures) -> float | None:
     """Return the range of PR over beats, ms."""
     pr = features.beats.whole["pr_ms"]
@@ -276,7 +303,7 @@ def av_block_3(features: EcgFeatures) -> Decision:
     fibrillation = decide("atrial_fibrillation", features)
     if fibrillation.met:  # complete block would make the ventricles of a fibrillating heart beat evenly
         return decided(negated(max(fibrillation.margin or 0.0, FORM)), _block_evidence(features))
-    return suspended(features, *NO_CONDUCTION) or decided(margin, _block_evidence(features))
+    return unjudged(features) or decided(margin, _block_evidence(features))
 
 
 @remembered
@@ -301,7 +328,7 @@ def _second_degree(features: EcgFeatures, type_1: bool) -> Decision:
     kind = grows if type_1 else negated(grows)
     margin = all_of(form(free_p(features)), without(features, "av_block_3", "av_block_2_1"), kind)
     evidence = _block_evidence(features) | {"pr_growth_ms": typical}
-    return suspended(features, *NO_CONDUCTION) or decided(margin, evidence, certainty="probable")
+    return unjudged(features) or decided(margin, evidence, certainty="probable")
 
 
 @criterion("av_block_2_mobitz_1")
@@ -322,6 +349,8 @@ def _pr(features: EcgFeatures, margin: Margin) -> Decision:
     if met(features, "p_absent", "atrial_fibrillation", "atrial_flutter"):
         return Decision(False, -FORM, {"p_per_qrs": p_share(features)})
     open_ = suspended(features, "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3")
+    if open_ is None and met(features, "paced_rhythm"):
+        open_ = unjudged(features)
     if open_ is None and not met(features, "sinus_rhythm"):
         return undecided("PR is decided in sinus rhythm only", evidence)
     return open_ or decided(margin, evidence)

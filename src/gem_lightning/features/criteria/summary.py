@@ -12,6 +12,7 @@ from gem_lightning.features.criteria.base import (
     decide,
     decided,
     form,
+    just_missed,
     met,
     negated,
     undecided,
@@ -26,7 +27,11 @@ NEAR = 0.5  # measurement errors below a limit within which a repeated measureme
 SLOW_BPM, FAST_BPM = 40.0, 150.0
 #: A single ECG does not date these: an infarct, or ST deviation without one, may be hours or years old.
 RECENT = ("st_elevation", "st_depression")
+ST_T = (*RECENT, "t_inversion")
 ANTERIOR = ("V2", "V3", "V4")  # inverted T waves there may be a narrowed left anterior descending artery (Wellens)
+#: Activation behind which an acute infarct need not show; with symptoms it is managed as one (ESC 2023, acute coronary
+#: syndromes, section on bundle branch block and pacing).
+MASKING = ("lbbb", "paced_rhythm")
 READABLE = 0.3  # trust below which a lead's ST segment is not read (ours)
 BENIGN = ("rsr_prime", "sinus_arrhythmia")  # variants that alone do not make an ECG abnormal
 
@@ -49,9 +54,21 @@ def is_urgent(code: str, decision: Decision) -> bool:
     return bool(known and decision.met and decision.urgent and decision.certainty != "possible")
 
 
+def borderline(features: EcgFeatures, codes: tuple[str, ...]) -> str:
+    """Return the first of these findings that is open or misses its limit by less than its error, else empty."""
+    for code in codes:
+        decision = decide(code, features)
+        if decision.met is None or just_missed(decision.margin, 1.0):
+            return code
+    return ""
+
+
 @criterion("normal_ecg")
 def normal_ecg(features: EcgFeatures) -> Decision:
-    """Decide on a normal ECG: sinus rhythm at a normal rate and no abnormal finding but benign variants."""
+    """Decide on a normal ECG: sinus rhythm at a normal rate and no abnormal finding but benign variants.
+
+    A borderline ST segment or T wave leaves it open.
+    """
     wrong = [code for code in abnormal(features) if code not in BENIGN]
     if wrong:
         # as clear as the clearest abnormal finding
@@ -59,6 +76,9 @@ def normal_ecg(features: EcgFeatures) -> Decision:
         return decided(negated(max(margins)), {"abnormal": wrong[:3]})
     if not met(features, "sinus_rhythm"):
         return undecided("no abnormal finding, but the rhythm is not decided")
+    near = borderline(features, ST_T)
+    if near:
+        return undecided(f"no abnormal finding, but {criteria()['findings'][near]['statement']} is borderline")
     return decided(FORM, {"heart_rate_bpm": features.heart_rate_bpm})
 
 
@@ -86,8 +106,9 @@ def infarction(features: EcgFeatures) -> Decision:
 def doubt(features: EcgFeatures) -> tuple[str, str]:
     """Return (kind, reason) why the absence of an urgent finding proves nothing here; empty where it is established.
 
-    Kinds: ``possible`` and ``borderline`` of an urgent finding, ``recent`` of a finding whose age an ECG does not show,
-    ``rate``, ``rhythm``, ``scale``, and ``unreadable`` leads.
+    Kinds: ``possible`` of an urgent finding, ``borderline`` of one or of ST elevation, ``recent`` of a
+    finding whose age an ECG does not show,
+    ``rate``, ``rhythm``, ``scale``, ``masked`` by abnormal activation, and ``unreadable`` leads.
     """
     for code, entry in criteria()["findings"].items():
         if "urgent" in entry:
@@ -96,16 +117,20 @@ def doubt(features: EcgFeatures) -> tuple[str, str]:
                 continue
             if decision.met and decision.certainty == "possible":
                 return "possible", f"{entry['statement']} is possible"
-            if not decision.met and decision.margin is not None and decision.margin > -NEAR:
+            if just_missed(decision.margin, NEAR):
                 return "borderline", f"{entry['statement']} is borderline"
     rate = features.heart_rate_bpm
     if rate is not None and not SLOW_BPM <= rate <= FAST_BPM:
         return "rate", f"the rate is {rate:.0f} bpm"
     if met(features, "undetermined_rhythm"):
         return "rhythm", "the rhythm is undetermined"
+    if met(features, *MASKING):
+        return "masked", "an infarct may be hidden by abnormal activation"
     for code in (*RECENT, *(code for code in criteria()["findings"] if code.startswith("mi_"))):
         if met(features, code):
             return "recent", f"{criteria()['findings'][code]['statement']} may be recent"
+    if borderline(features, ("st_elevation",)):
+        return "borderline", "ST elevation is borderline"
     if len(set(decide("t_inversion", features).leads) & set(ANTERIOR)) > 1:
         return "recent", "anterior T wave inversion may be recent"
     unread = [lead for lead in CHEST if (row := features.leads.get(lead)) is not None and row.trust < READABLE]
