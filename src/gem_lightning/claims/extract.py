@@ -9,11 +9,12 @@ from typing import NamedTuple
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.forms import Parsed, SentenceCache
 from gem_lightning.claims.parser.cleanup import clean, without_arteries
+from gem_lightning.claims.parser.ellipsis import DENIALS, complete_clauses
 from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.languages import languages
 from gem_lightning.claims.parser.layout import Statement, statements
 from gem_lightning.claims.parser.lexicon import Lexicon, lexicon
-from gem_lightning.claims.parser.linking import attach_places
+from gem_lightning.claims.parser.linking import LEAD_CODES, attach_places
 from gem_lightning.claims.parser.locations import PLACES, merge_places
 from gem_lightning.claims.parser.mentions import find_mentions
 from gem_lightning.claims.parser.negation import apply_scope
@@ -178,6 +179,8 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
         items = merge_numbers(items)
     if kinds & _CONSUMED:
         items = _without_consumed(items)
+    if "L" in kinds and not kinds.isdisjoint(DENIALS):
+        items = complete_clauses(items, LEAD_CODES)
     mentions: list[Mention] = []
     uncoded: list[tuple[int, int]] = []
     if kinds & _CLAIMING:

@@ -29,6 +29,9 @@ def apply_contexts(items: list[Item], mentions: list[Mention]) -> None:
             reach = (start if items[i].text == "would" else i, len(items))
         elif name == "off_norm":
             reach = (start, end if items[start - 1].kind == "(" and start else len(items))
+        elif name == "off_sex":  # "(men < 450 ms)"; a male patient is no norm
+            limit = i + 1 < len(items) and items[i + 1].kind in ("M", "equals")
+            reach = (i, end) if limit else None
         elif name == "off_limit":
             reach = _limit(items, i, start, end, mentions)
         elif name == "off_advice":
@@ -45,6 +48,8 @@ def apply_contexts(items: list[Item], mentions: list[Mention]) -> None:
                 if reach[0] <= _place(mention) < reach[1]:
                     mention.dropped = True
     _norms(items, mentions)
+    _generic(items, mentions)
+    _superseded(items, mentions)
     _compared_bounds(mentions)
 
 
@@ -92,6 +97,29 @@ def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Me
     if not inside and start == 0 and end < len(items) and items[0].kind == "in":
         return start, _clause(items, end + 1)[1] if end + 1 < len(items) else len(items)
     return start, end
+
+
+def _generic(items: list[Item], mentions: list[Mention]) -> None:
+    """ "In LBBB the QRS is at least 120 ms" speaks of every LBBB, "In sinus rhythm, PR 160 ms" of this record."""
+    named = len(items) > 2 and items[0].text == "in" and items[1].kind == "F" and not items[1].gap
+    if not named or not any(item.kind == "is" or item.text.startswith(("is ", "are ")) for item in items[2:]):
+        return
+    bounded = any(m.values and m.values[0][1] is None for m in mentions)
+    if items[2].kind != "," or bounded:
+        for mention in mentions:
+            mention.dropped = True
+
+
+def _superseded(items: list[Item], mentions: list[Mention]) -> None:
+    """Of "QTc was 510 ms and is 430 ms now" the value that was is recalled."""
+    now = next((i for i, item in enumerate(items) if item.kind == "off_now"), None)
+    was = next((i for i, item in enumerate(items) if item.kind == "is" and item.text in ("was", "were")), None)
+    if now is None or was is None:
+        return
+    valued = [m for m in mentions if m.values]
+    for mention in valued:
+        later = any(m.i1 > mention.i1 and m.values[0][0] == mention.values[0][0] for m in valued)
+        mention.dropped |= later and was < mention.i1
 
 
 _ONE_NUMBER = frozenset(("heart_rate", "rr", "pr", "qrs", "qt", "qtc", "axis_qrs"))

@@ -12,11 +12,12 @@ from gem_lightning.claims.parser.tokenize import sentences
 _HEADING_WORDS = 8
 _LISTED_HEADING_WORDS = 6  # without colon or markup: only what is shorter and stands over a list
 
-_STRUCTURE = re.compile(r"[\n|{<#&\t_`]|\*\*")
+_STRUCTURE = re.compile(r"[\n|{<#&\t_`]|\*\*|\.{4}")
 _TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]{0,9}(?:\s[^<>\n]{0,60})?/?>")
 _BREAK_TAG = re.compile(r"</?(?:br|p|li|ul|ol|tr|div|h[1-6])\b", re.IGNORECASE)
 _ENTITY = re.compile(r"&(nbsp|lt|gt|le|ge|deg|amp|micro|ndash|mdash|plusmn|#\d{1,5});")
 _ENTITIES = {"lt": "<", "gt": ">", "le": "≤", "ge": "≥", "deg": "°", "amp": "&", "micro": "µ", "plusmn": "±"}
+_LEADERS = re.compile(r"(?<=[\w)])[ \t]*\.{4,}[ \t]*(?=[\w<>≤≥-])")  # "PR ....... 168 ms"
 _KEY = re.compile(r"[\"'][\w .-]{1,40}[\"']\s*:")
 _JSON = str.maketrans('{}[],"', "\n\n\n\n\n ")
 _JOINED_WORD = re.compile(r"(?<=[^\W_])_(?=[^\W_])")
@@ -75,6 +76,8 @@ def plain(text: str) -> str:
         text = _ENTITY.sub(lambda m: _ENTITIES.get(m[1], " ").ljust(len(m.group())), text)
     if _KEY.search(text):
         text = text.replace("[]", "no").translate(_JSON)
+    if "..." in text:
+        text = _LEADERS.sub(lambda m: ":".ljust(len(m.group())), text)
     if "_" in text:
         text = _JOINED_WORD.sub(" ", text)
     return text
@@ -205,7 +208,9 @@ def _paragraph(lines: list[Line], i: int, governed: bool) -> int:
 
 def _table(text: str, lines: list[Line], i: int) -> int:
     """Index after the rows of a table that starts here; ``i`` where none does."""
-    mark = "|" if "|" in lines[i].text else "\t"
+    mark = _separator(lines[i])
+    if mark in _LISTED:
+        return _listed(lines, i, mark)
     j = i
     while j < len(lines) and lines[j].text.strip(" \t|").count(mark) >= (1 if mark == "|" else 2):
         j += 1
@@ -215,9 +220,30 @@ def _table(text: str, lines: list[Line], i: int) -> int:
     return j if j - i > 1 or (bare.startswith("|") and j > i) else i
 
 
+#: Separators of exported tables; in prose a blank follows them.
+_LISTED = {";": re.compile(r"[^;\n]{1,40}(?:;[^;\n]{0,40})+"), ",": re.compile(r"[^,\n]{1,40}(?:,(?! )[^,\n]{0,40})+")}
+
+
+def _separator(line: Line) -> str:
+    """The mark between the cells of a row: ``|``, a tab, or a semicolon or comma without blanks."""
+    for mark in ("|", "\t", ";", ","):
+        if mark in line.text:
+            return mark
+    return "\t"
+
+
+def _listed(lines: list[Line], i: int, mark: str) -> int:
+    """Index after the rows ``PR;164`` and ``QRS;90``: two or more lines with equally many cells."""
+    count = lines[i].text.count(mark)
+    j = i
+    while j < len(lines) and lines[j].text.count(mark) == count and _LISTED[mark].fullmatch(lines[j].text.strip()):
+        j += 1
+    return j if j - i > 1 else i
+
+
 def _cells(line: Line) -> list[tuple[int, str]]:
     """Place and text of every cell of a row."""
-    mark = "|" if "|" in line.text else "\t"
+    mark = _separator(line)
     cells, place = [], line.start
     for part in line.text.split(mark):
         bare = part.strip()

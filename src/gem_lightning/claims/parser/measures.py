@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gem_lightning.claims.parser.heads import JOINS, Head, Mention
+from gem_lightning.claims.parser.heads import JOINS, Head, Mention, canonical, fits
 from gem_lightning.claims.parser.tokenize import Item
-from gem_lightning.claims.parser.units import canonical, fits
 
 
 def find_measures(items: list[Item], heads: list[Head], series: dict[int, int]) -> list[Mention]:

@@ -129,7 +129,7 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon, uncoded: l
         if _is_dimension(items, a):
             continue
         target = _target(items, heads, a, words)
-        if target is None:
+        if target is None or _otherwise(items, a):
             continue
         targets, near = target
         if item.data[0] in _FIRM and len(targets) == 1 and not near and targets[0].props:
@@ -157,6 +157,12 @@ def _is_dimension(items: list[Item], a: int) -> bool:
     if not a or items[a - 1].kind != "M" or items[a].gap or not sizes & set(items[a].data):
         return False
     return not (a + 1 < len(items) and items[a + 1].kind == "Q")
+
+
+def _otherwise(items: list[Item], a: int) -> bool:
+    """ "..., otherwise unremarkable": of everything else, which names no quantity."""
+    ends = a + 1 == len(items) or items[a + 1].kind in (",", ")", "but")
+    return ends and a > 0 and items[a - 1].text == "otherwise" and "normal" in items[a].data
 
 
 def _suits(head: Head, item: Item, words: Lexicon) -> bool:
@@ -265,11 +271,12 @@ def _with_partners(items: list[Item], heads: list[Head], head: Head, a: int, wor
     while k > 0:
         other, last = heads[k - 1], found[0]
         between = [items[i].kind for i in range(other.i1 + 1, last.i0)]
+        nor = last.i0 > 0 and items[last.i0 - 1].text == "nor"  # "neither the PR nor the QTc is prolonged"
         if between[:1] == ["("] and ")" in between:  # "PR (162 ms) and QRS (94 ms) are normal"
             between = between[between.index(")") + 1 :]
         if (
             not between
-            or any(kind not in JOINS for kind in between)
+            or any(kind not in JOINS and not (kind == "no_pre" and nor) for kind in between)
             or other.props
             or not _suits(other, items[a], words)
             or not words.meanings[other.q][next(w for w in items[a].data if w in words.meanings[other.q])]
@@ -298,7 +305,8 @@ def _bare(items: list[Item], heads: list[Head]) -> list[Mention]:
     for head in heads:
         if head.props or head.measured is not None or head.implied or head.dim is not None:
             continue
-        spelled_out = items[head.i0].text not in ("p", "q")  # a lone letter may be anything
+        named = items[head.i0].text not in ("p", "q")  # a lone letter may be anything but a Q "in III"
+        spelled_out = named or (head.q == "q" and [item.kind for item in items[head.i1 + 1 :][:2]] == ["in", "L"])
         if head.q == "p" and spelled_out:
             found.append(Mention(head.i0, head.i1, codes=("~p_absent",), head=head, bare=True))
         elif head.q == "q" and spelled_out:

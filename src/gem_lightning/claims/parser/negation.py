@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from gem_lightning.claims.parser.contexts import CLAUSE, apply_contexts
 from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
@@ -18,6 +20,7 @@ _FAMILIES = (
 
 
 #: Kinds that answer the question before them.
+_EXCLUDES = re.compile("exclu|ruled")
 _ANSWERS = frozenset(
     ("answer_yes", "answer_no", "answer_open", "no_pre", "no_post", "A", "may_pre", "may_unlikely_pre", "may_post")
 )
@@ -80,11 +83,12 @@ _VERBS = frozenset(
 
 
 class _State:
-    __slots__ = ("far", "fixed", "hedged", "listed", "negated", "one", "seen")
+    __slots__ = ("far", "fixed", "hedged", "listed", "negated", "one", "opened", "seen")
 
     def __init__(self) -> None:
         self.negated = self.hedged = self.far = self.fixed = self.one = self.listed = False
         self.seen: Mention | None = None
+        self.opened: int | None = None
 
 
 def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
@@ -95,10 +99,12 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
     state, stack = _State(), []
     for i, item in enumerate(items):
         kind = item.kind
+        if kind == "," and state.seen is None and state.opened is not None and _is_spent(items, state.opened, i):
+            state = _State()  # "the PR never varies, first-degree AV block is present"
         if kind == "no_pre":
-            state.negated, state.one, state.seen = True, False, None
+            state.negated, state.one, state.seen, state.opened = True, False, None, i
         elif kind == "no_pre_one":
-            state.negated, state.one, state.seen = True, True, None
+            state.negated, state.one, state.seen, state.opened = True, True, None, i
         elif kind == "no_gone" and not any(m.i1 < i for m in mentions):  # "no longer seen are"
             state.negated, state.seen = True, None
         elif kind == "no_replaces":
@@ -146,6 +152,12 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
                 state.seen = mention
             if state.one:
                 state.negated = state.one = False
+
+
+def _is_spent(items: list[Item], opened: int, comma: int) -> bool:
+    """A denial that denied a verb or a word without a code before the comma: "is not conducted, ..."."""
+    after = items[opened + 1 : comma + 1]
+    return bool(after) and (len(after) > 1 or bool(after[-1].gap)) and not any(k.kind in ("or", "L") for k in after)
 
 
 def _sets_polarity(item: Item) -> bool:
@@ -271,7 +283,7 @@ def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
             kind = "may_post" if kind == "may_pre" else "may_unlikely_post"
         elif kind == "?" and not (i + 1 < len(items) and _prefixes(items, i)):
             kind = "may_post"
-        elif kind == "no_pre" and i + 1 == len(items):
+        elif kind == "no_pre" and (i + 1 == len(items) or (items[i - 1].kind == "?" and items[i + 1].kind == ",")):
             kind = "no_post"
         elif kind == "may_versus":
             kind = "may_post"
@@ -285,6 +297,9 @@ def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
         else:
             continue
         for mention in _before(items, mentions, i):
+            if mention.negated and item.kind == "no_post" and _EXCLUDES.search(item.text):
+                mention.negated, mention.uncertain = False, True  # "does not allow LVH to be excluded"
+                continue
             mention.negated = mention.negated or kind in ("no_post", "may_unlikely_post")
             mention.uncertain = mention.uncertain or kind in ("may_post", "may_unlikely_post")
 
@@ -303,7 +318,7 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
         last = found[-1].i0 if found else i
         between = [items[k].kind for k in range(mention.i1 + 1, last)]
         if not found:
-            if "but" in between or "with" in between:
+            if "but" in between or "with" in between or _has_subject(items, mention.i1 + 1, last):
                 break
         elif mention.i0 != found[-1].i0 and (
             not between or not set(between) <= {"and", "or", "/", "no_pre", "L", "in"}
@@ -311,6 +326,12 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
             break
         found.append(mention)
     return found
+
+
+def _has_subject(items: list[Item], start: int, end: int) -> bool:
+    """A comma and unknown words stand between: "the QRS is narrow, a ventricular origin is improbable"."""
+    comma = next((k for k in range(end - 1, start - 1, -1) if items[k].kind == ","), None)
+    return comma is not None and sum(items[k].gap for k in range(comma + 1, min(end + 1, len(items)))) > 1
 
 
 def _predicates(items: list[Item], mention: Mention) -> bool:

@@ -49,6 +49,8 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
             continue
         if text[end - 1] == "?" and (answer := _ANSWER.match(text, end)) is not None:
             end = answer.end()
+            if _AMOUNT.match(text, end):  # "Is the QRS wide? Yes, 140 ms."
+                continue
         if end - start > 1:
             yield start, text[start:end]
         start = end
@@ -62,16 +64,23 @@ _ANSWER = re.compile(
     r"|definitely|certainly|indeed|absolutely|clearly|obviously|(?:un)?likely|possibl[ey]|probabl[ey])\s*(?:[.!,;\n]|$)",
     re.IGNORECASE,
 )
+_AMOUNT = re.compile(r"(?<=,) (?:about |around |at |of )?\d")
 #: "V2: 3 mm ST elevation; V3: 4 mm" and "it was 92 ms; now it is 134 ms": a number of the quantity before.
 _NEXT_NUMBER = re.compile(
     r"\s*(?:it )?now (?:it )?(?:is|measures|reads|stands at) \d"
     r"|\s*(?:lead )?(?:I{1,3}|aV[RLF]|V[1-6])\s*[:=]?\s*[-+−]?\d+(?:\.\d+)?\s*(?:mm|mV)\b",
     re.IGNORECASE,
 )
+#: "T waves negative in V1; those in V2 positive", "... in III; I and aVL are free of them": leads and no topic.
+_LEANS = re.compile(
+    r"(?=[^.;:!?\n]*\b(?:I{1,3}|aV[RLF]|V[1-6])\b)(?=[^.;:!?\n]*\b(?:it|they|them|those|that|not|none|neither|absent)\b)"
+    r"(?![^.;:!?\n]*\b(?:waves?|segments?|complex(?:es)?|intervals?|ST|QRS|QTc?|PR|elevations?|depressions?|axis)\b)"
+    r"(?:[^.;:!?\s]+\s*){2,10}[.;\n]"
+)
 _INITIALS = re.compile(r"(?:^|[^A-Za-z])(?:[A-Za-z]\.)+$")
 _FIRST_INITIAL = re.compile(r"[A-Z]\.")
 _CONNECTS = re.compile(
-    r"(?:,|\b(?:in|and|of|or|the|to|with|lead|leads|no|than|about|is|are|at|from))\s*$", re.IGNORECASE
+    r"(?:,|\b(?:in|and|of|or|the|to|with|in leads?|no|than|about|is|are|at|from))\s*$", re.IGNORECASE
 )
 _ANSWERED = re.compile(r"[:?=]\s*no\s*$", re.IGNORECASE)
 _NEW_ENTRY = re.compile(r"(?:aV[RLF]\b|[a-z][\w ]{0,24}[:=])")
@@ -83,7 +92,7 @@ def _goes_on(text: str, start: int, end: int) -> bool:
     if mark == "\n":
         return _is_wrapped(text, start, end - 1)
     if mark == ";":
-        return _NEXT_NUMBER.match(text, end) is not None
+        return _NEXT_NUMBER.match(text, end) is not None or _leans(text, end)
     if mark == "?":
         return not (end > 1 and (text[end - 2].isalnum() or text[end - 2] == ")"))
     if mark == "." and text[end - 2 : end - 1].isalpha():
@@ -96,6 +105,11 @@ def _goes_on(text: str, start: int, end: int) -> bool:
                 initials.group().count(".") > 1 and following[:1].islower()
             )
     return False
+
+
+def _leans(text: str, end: int) -> bool:
+    """What follows names leads and a pronoun or denial but no topic: it continues the statement before."""
+    return _LEANS.match(text, end + 1 if text[end : end + 1] == " " else end) is not None
 
 
 def _is_wrapped(text: str, start: int, newline: int) -> bool:
