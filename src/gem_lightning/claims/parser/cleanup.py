@@ -12,9 +12,10 @@ _VESSELS = frozenset(("lad", "rad"))
 #: Larger bare numbers are values ("sinus tachycardia (124)"); footnotes and citations are small.
 _LARGEST_NOTE = 30
 _LARGEST_CITATION = 99
-_SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point", "up", "down", "sum"))
+_SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point", "up", "down", "sum", "range"))
 _DEVIATIONS = frozenset(("elevation", "depression"))
 _TRENDS = frozenset(("prolonged", "short", "wide", "narrow"))
+_LENGTHENED = ("prolonged", "lengthened", "shortened")  # "QTc prolonged by 60 ms" is no long QTc
 _NUMERIC = frozenset(("numeral", "hundred"))
 
 
@@ -310,6 +311,13 @@ def _without_changes(items: list[Item]) -> list[Item]:
             continue
         if items[i].kind == "from" and _spans(items, i):
             _mark_change(out)
+            if items[i].gap and out and out[-1].kind == "Q":  # "doubled from 60 to 120 bpm", not "ranges from"
+                out.append(items[i]._replace(kind="change"))
+        placed = items[i].kind == "with" and out and out[-1].kind == "L" and not items[i].gap
+        if placed and _amount(items, i + 1):  # "most in V3 with 4 mm"
+            out.append(items[i]._replace(kind="of"))
+            i += 1
+            continue
         if out and items[i].kind == "of" and _falls(out) and (after := _amount(items, i + 1)):  # "a fall in rate of 20"
             i = after
             continue
@@ -324,7 +332,8 @@ def _without_changes(items: list[Item]) -> list[Item]:
 
 def _mark_change(out: list[Item]) -> None:
     """Turn a property before an amount of change into that change: "widened from 96 to 142 ms"."""
-    if out and out[-1].kind == "A" and not _TRENDS.isdisjoint(out[-1].data):
+    trend = out and out[-1].kind == "A" and not _TRENDS.isdisjoint(out[-1].data)
+    if trend or (out and out[-1].kind == "F" and out[-1].text.endswith(_LENGTHENED)):
         out[-1] = out[-1]._replace(kind="change", data=None)
 
 

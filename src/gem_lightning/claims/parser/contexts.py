@@ -20,6 +20,8 @@ def apply_contexts(items: list[Item], mentions: list[Mention]) -> None:
             _is_gone(items, i, end, mentions) or any(k.kind == "no_replaces" for k in items[:i])
         ):
             continue
+        if name == "off_comparison" and item.text.startswith("since"):
+            continue  # a time, not what is compared with
         if name == "off_comparison":
             start = i
             end = next((k for k in range(i, len(items)) if items[k].kind in (",", "but", ")", "off_now")), len(items))

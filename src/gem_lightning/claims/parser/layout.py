@@ -23,6 +23,7 @@ _JSON = str.maketrans('{}[],"', "\n\n\n\n\n ")
 _JOINED_WORD = re.compile(r"(?<=[^\W_])_(?=[^\W_])")
 _BULLET = re.compile(r"[ \t]*(?:[-*•‣◦▪·–—+]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t]+")
 _NORM_COLUMN = re.compile(r"(?:normal|norm|ref|reference|range|limits?|expected|usual)\b", re.IGNORECASE)
+_LABEL_UNIT = re.compile(r"([^()]+?) ?(\([^()]+\))")
 _RULE_ROW = re.compile(r"[\s|:+=-]+")
 
 
@@ -155,12 +156,14 @@ class _Reader:
         roles = [self.classify(cell) for _, cell in head]
         unit = next((j for j, (_, cell) in enumerate(head) if cell.lower().startswith("unit")), None)
         for row in rows[1 if head else 0 :]:
-            label = row[0][1]
             for j in range(1, len(row)):
+                label = row[0][1]
                 if j == unit or (j < len(head) and (roles[j] == "off" or _NORM_COLUMN.match(head[j][1]))):
                     continue
                 title = head[j][1] + " " if j < len(roles) and roles[j] else ""
                 suffix = f"({row[unit][1]})" if unit is not None and unit < len(row) else ""
+                if title and (bracket := _LABEL_UNIT.fullmatch(label)):  # "ST (mm)" under "V1" is "ST V1 (mm)"
+                    label, suffix = bracket[1], bracket[2]
                 context = f"{label} {title}{suffix}: "
                 yield Statement(row[j][0], context + row[j][1], len(context), row[0][0])
 

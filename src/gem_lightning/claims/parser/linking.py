@@ -175,6 +175,8 @@ def _first(mentions: list[Mention], mention: Mention) -> int:
 
 def _taken(items: list[Item], mentions: list[Mention], place: int) -> bool:
     """The place belongs to something that makes no claim ("P waves upright in II", "transition in V4")."""
+    if place and items[place - 1].kind in (",", "but") and _describes(items, mentions, place + 1):
+        return True
     if not place or items[place - 1].kind not in ("in", "of", "A", "Q"):
         return False
     k = place - 1
@@ -191,6 +193,15 @@ def _taken(items: list[Item], mentions: list[Mention], place: int) -> bool:
     if not named and place + 1 < len(items) and items[place + 1].kind == "is":
         return False  # "QRS complexes in V1 show rsR'"
     return not any(m.i0 <= k <= m.i1 or (m.head is not None and m.head.i0 <= k <= m.head.i1) for m in mentions)
+
+
+def _describes(items: list[Item], mentions: list[Mention], i: int) -> bool:
+    """A wave that makes no claim follows its lead: "..., V6 a broad S"."""
+    j = i
+    while j < len(items) and items[j].kind in ("is", "A"):
+        j += 1
+    ends = j + 1 >= len(items) or items[j + 1].kind in (",", "but")
+    return j < len(items) and items[j].kind == "Q" and ends and not any(i <= m.i0 <= j or i <= m.i1 <= j for m in mentions)
 
 
 def _joined_adjective(after: list[str]) -> bool:

@@ -198,7 +198,7 @@ def _next_lead(items: list[Item], i: int, groups: list[str], count: int) -> tupl
             return j + 1, True
         return None
     dash = j < len(items) and items[j].kind == "-"
-    while j < len(items) and j < i + 2 and items[j].kind in _JOINS and not items[j].gap:
+    while j < len(items) and j < i + 2 and items[j].kind in _JOINS and not items[j].gap and items[j].text != ";":
         j += 1
     while j < len(items) and items[j].kind == "lead":
         j += 1

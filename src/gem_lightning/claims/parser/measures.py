@@ -58,9 +58,10 @@ def lead_series(items: list[Item]) -> dict[int, int]:
             pairs.append((i, m, after))
     series: dict[int, int] = {}
     for k, (lead, m, after) in enumerate(pairs):
+        bracketed = items[m - 1].kind in ("(", "of")
         joined = k + 1 < len(pairs) and _joins(items, after, pairs[k + 1][0])
         follows = k > 0 and _joins(items, pairs[k - 1][2], lead)
-        if joined or follows or items[m].text == "=" or (items[m - 1].kind == "(" and _has_place(items, lead)):
+        if joined or follows or items[m].text == "=" or (bracketed and _has_place(items, lead)):
             series[m] = lead
     return series
 

@@ -55,6 +55,10 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
             for mention in mentions:
                 if mention.i1 < i:
                     mention.negated = not mention.negated
+        if item.kind == "no_cannot_claim":  # "one cannot claim that LVH is absent": it may be present
+            for mention in mentions:
+                if mention.i0 > i or any(items[k].kind == "no_cannot_claim" for k in range(mention.i0, mention.i1)):
+                    mention.negated, mention.uncertain = not mention.negated, True
         if item.kind == "no_flip":  # "it is wrong to say that ... is missing"
             for mention in mentions:
                 if mention.i0 > i:

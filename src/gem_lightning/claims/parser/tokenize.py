@@ -186,7 +186,7 @@ def scan(sentence: str, words: Lexicon) -> Scan:
                 items.append(Item("N", float(token), *spans[i], gap, token))
                 gap = 0
         elif token == ";" and i + 1 < count:
-            items.append(Item(",", None, *spans[i], gap))
+            items.append(Item(",", None, *spans[i], gap, ";"))
             gap = 0
         elif (mark := _MARKS.get(token[0])) is not None and (len(token) == 1 or token[0] == "-"):
             items.append(Item(mark, None, *spans[i], gap, token if mark == "(" else ""))
