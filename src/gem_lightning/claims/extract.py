@@ -180,7 +180,7 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
     if kinds & _CONSUMED:
         items = _without_consumed(items)
     if "L" in kinds and not kinds.isdisjoint(DENIALS):
-        items = complete_clauses(items, LEAD_CODES)
+        items = complete_clauses(items, LEAD_CODES, words)
     mentions: list[Mention] = []
     uncoded: list[tuple[int, int]] = []
     if kinds & _CLAIMING:

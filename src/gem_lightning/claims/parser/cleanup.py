@@ -14,7 +14,7 @@ _LARGEST_NOTE = 30
 _LARGEST_CITATION = 99
 _SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point", "up", "down", "sum", "range"))
 _DEVIATIONS = frozenset(("elevation", "depression"))
-_TRENDS = frozenset(("prolonged", "short", "wide", "narrow"))
+_TRENDS = frozenset(("prolonged", "short", "wide", "narrow", "varying"))
 _LENGTHENED = ("prolonged", "lengthened", "shortened")  # "QTc prolonged by 60 ms" is no long QTc
 _NUMERIC = frozenset(("numeral", "hundred"))
 
@@ -309,7 +309,8 @@ def _without_changes(items: list[Item]) -> list[Item]:
             out.append(items[i]._replace(kind="off_history", data=None))
             i += 1
             continue
-        if items[i].kind == "from" and _spans(items, i):
+        varies = bool(out) and out[-1].kind == "A" and "varying" in out[-1].data
+        if items[i].kind == "from" and not varies and _spans(items, i):
             _mark_change(out)
             if items[i].gap and out and out[-1].kind == "Q":  # "doubled from 60 to 120 bpm", not "ranges from"
                 out.append(items[i]._replace(kind="change"))

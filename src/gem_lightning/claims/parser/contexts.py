@@ -103,10 +103,13 @@ def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Me
 
 def _generic(items: list[Item], mentions: list[Mention]) -> None:
     """ "In LBBB the QRS is at least 120 ms" speaks of every LBBB, "In sinus rhythm, PR 160 ms" of this record."""
+    bounded = any(m.values and m.values[0][1] is None for m in mentions)
+    if bounded and len(items) > 2 and items[0].kind == "F" and items[1].text == "means":
+        for mention in mentions:
+            mention.dropped = True
     named = len(items) > 2 and items[0].text == "in" and items[1].kind == "F" and not items[1].gap
     if not named or not any(item.kind == "is" or item.text.startswith(("is ", "are ")) for item in items[2:]):
         return
-    bounded = any(m.values and m.values[0][1] is None for m in mentions)
     if items[2].kind != "," or bounded:
         for mention in mentions:
             mention.dropped = True

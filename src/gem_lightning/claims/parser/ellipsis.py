@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gem_lightning.claims.parser.lexicon import Lexicon
 from gem_lightning.claims.parser.tokenize import Item
 
 _BOUNDARIES = frozenset((",", "but", "and", "with"))
@@ -13,12 +14,13 @@ _TOPICS = frozenset(("q", "r", "s", "t", "p", "st"))
 _STEADY = frozenset(("absent", "present"))
 
 
-def complete_clauses(items: list[Item], lead_codes: frozenset[str]) -> list[Item]:
+def complete_clauses(items: list[Item], lead_codes: frozenset[str], words: Lexicon) -> list[Item]:
     """Repeat the topic in clauses that only deny or affirm it for other leads, in order.
 
     Args:
         items: The sentence, with merged places and numbers.
         lead_codes: Findings that may hold in a lead.
+        words: Says which property a quantity can have.
     """
     if sum(item.kind == "L" for item in items) < 2 and not _opens_with_place(items):
         return items
@@ -26,7 +28,7 @@ def complete_clauses(items: list[Item], lead_codes: frozenset[str]) -> list[Item
     i = 0
     while i < len(items):
         end = _clause_end(items, i + 1)
-        if items[i].kind in _BOUNDARIES and (topic := _topic(out, lead_codes)):
+        if items[i].kind in _BOUNDARIES and (topic := _topic(out, lead_codes, words)):
             clause = items[i + 1 : end]
             denied = _polarity(clause)
             if denied is not None:
@@ -51,8 +53,10 @@ def _clause_end(items: list[Item], i: int) -> int:
 def _polarity(clause: list[Item]) -> bool | None:
     """Whether a clause of leads, verbs and one word of polarity denies; None for any other clause."""
     words = [k for k in clause if k.kind not in _FILLERS and k.kind != "L"]
-    if sum(k.kind == "L" for k in clause) != 1 or len(words) != 1 or clause[0].gap > 2:
+    if sum(k.kind == "L" for k in clause) != 1 or len(words) > 1 or clause[0].gap > 2:
         return None
+    if not words:  # "and also present in V2"
+        return False if any(k.text.startswith("present") for k in clause) else None
     word = words[0]
     if word.kind in DENIALS and word.kind != "A":
         return True
@@ -61,10 +65,16 @@ def _polarity(clause: list[Item]) -> bool | None:
     return None
 
 
-def _topic(before: list[Item], lead_codes: frozenset[str]) -> list[Item]:
+def _topic(before: list[Item], lead_codes: frozenset[str], words: Lexicon) -> list[Item]:
     """The last quantity with its property, or the last finding, that may hold in a lead."""
+    closed = False
     for k in range(len(before) - 1, -1, -1):
         item = before[k]
+        if item.kind == ")":
+            closed = True
+        if closed:  # what brackets add is no topic
+            closed = item.kind != "("
+            continue
         if item.kind == "M":
             return []
         if item.kind == "F":
@@ -73,6 +83,8 @@ def _topic(before: list[Item], lead_codes: frozenset[str]) -> list[Item]:
             head = next((q for q in reversed(before[:k]) if q.kind == "Q"), None)
             if head is None:
                 head = next((q for q in before[k + 1 : k + 2] if q.kind == "Q"), None)
+            if head is not None and words.meanings.get(head.data, {}).keys().isdisjoint(item.data):
+                continue  # "ST elevation is most prominent in V3"
             return [head, item] if head is not None and head.data in _TOPICS else [item]
         if item.kind == "Q":
             if item.data not in _TOPICS:

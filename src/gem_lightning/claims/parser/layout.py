@@ -75,8 +75,10 @@ def plain(text: str) -> str:
         text = _TAG.sub(lambda m: ("\n" if _BREAK_TAG.match(m.group()) else " ") + " " * (len(m.group()) - 1), text)
     if "&" in text:
         text = _ENTITY.sub(lambda m: _ENTITIES.get(m[1], " ").ljust(len(m.group())), text)
+    if "[]" in text:
+        text = text.replace("[]", "no")
     if _KEY.search(text):
-        text = text.replace("[]", "no").translate(_JSON)
+        text = text.translate(_JSON)
     if "..." in text:
         text = _LEADERS.sub(lambda m: ":".ljust(len(m.group())), text)
     if "_" in text:
@@ -195,7 +197,9 @@ def _is_heading(lines: list[Line], i: int) -> bool:
         return count <= _HEADING_WORDS and not bare.rstrip(":").endswith((".", ";", "!"))
     if line.bullet or bare[-1] in ".;!?," or ":" in bare or count > _LISTED_HEADING_WORDS:
         return False
-    return i + 1 < len(lines) and lines[i + 1].bullet and bool(lines[i + 1].text.strip())
+    if i + 1 >= len(lines) or not lines[i + 1].text.strip():
+        return False
+    return lines[i + 1].bullet or (lines[i + 1].text.startswith("  ") and not line.text.startswith(" "))
 
 
 def _paragraph(lines: list[Line], i: int, governed: bool) -> int:

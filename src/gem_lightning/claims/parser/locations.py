@@ -235,7 +235,8 @@ def _exception(items: list[Item], i: int) -> tuple[tuple[str, ...], int]:
     if j >= len(items) or items[j].kind != "L" or items[j].gap:
         return (), i
     inner, after = _leads(items, j)
-    if items[i].kind == "but" and after < len(items) and items[after].kind in ("Q", "is", "M"):
+    whole = items[i - 1].kind in ("L", "lead") and items[i - 1].end + 1 >= items[i].start  # "every lead but aVR"
+    if items[i].kind == "but" and not whole and after < len(items) and items[after].kind in ("Q", "is", "M"):
         return (), i
     if after < len(items) and items[after].kind == ")" and items[i - 1].kind == "(":
         after += 1

@@ -63,9 +63,19 @@ def _heads(items: list[Item], words: Lexicon) -> list[Head]:
             heads[-1].i1, heads[-1].dim = i, item.data
         elif item.kind == "F" and "wave" not in item.text:  # flutter waves have a rate of their own
             q = next((words.implied[code] for code in item.data if code in words.implied), None)
+            if q == "qrs" and item.text.endswith(_RHYTHMS) and not _has_unit(items, i + 1):
+                q = "rate"  # "narrow-complex rhythm at 150"
             if q is not None:
                 heads.append(Head(q, i, i, implied=True))
     return heads
+
+
+_RHYTHMS = ("rhythm", "tachycardia", "bradycardia")
+
+
+def _has_unit(items: list[Item], i: int) -> bool:
+    number = next((item for item in items[i : i + 3] if item.kind == "M"), None)
+    return number is not None and number.data[0].unit is not None
 
 
 _AXIS_OF = {"p": "axis_p", "qrs": "axis_qrs", "t": "axis_t"}  # "axes P 45 QRS 12 T 30"
@@ -129,7 +139,7 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon, uncoded: l
         if _is_dimension(items, a):
             continue
         target = _target(items, heads, a, words)
-        if target is None or _otherwise(items, a):
+        if target is None or _otherwise(items, a) or _of_finding(items, a):
             continue
         targets, near = target
         if item.data[0] in _FIRM and len(targets) == 1 and not near and targets[0].props:
@@ -140,6 +150,9 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon, uncoded: l
             if head.q == "axis" and any(items[k].kind == "change" for k in range(head.i1 + 1, a)):
                 continue  # "the axis has shifted to the right": a change, no value
             word = next(w for w in item.data if w in words.meanings[head.q])
+            following = items[a + 1] if a + 1 < len(items) else None
+            if following is not None and _is_said_later(head, word, following):
+                continue
             head.props.append((word, a))
             codes = tuple(words.meanings[head.q][word])
             if not codes and word in words.uncoded.get(head.q, ()):
@@ -163,6 +176,18 @@ def _otherwise(items: list[Item], a: int) -> bool:
     """ "..., otherwise unremarkable": of everything else, which names no quantity."""
     ends = a + 1 == len(items) or items[a + 1].kind in (",", ")", "but")
     return ends and a > 0 and items[a - 1].text == "otherwise" and "normal" in items[a].data
+
+
+def _of_finding(items: list[Item], a: int) -> bool:
+    """ "... and atrial fibrillation is present" speaks of no wave."""
+    return "present" in items[a].data and a > 1 and items[a - 1].kind == "is" and items[a - 2].kind in ("F", "I")
+
+
+def _is_said_later(head: Head, word: str, following: Item) -> bool:
+    """What follows says it: "deviated to the left", "RR intervals vary between 780 and 820 ms"."""
+    if head.q == "axis" and word == "deviation":
+        return following.kind == "A" and following.data[0] in ("left", "right")
+    return word == "varying" and following.kind == "M"
 
 
 def _suits(head: Head, item: Item, words: Lexicon) -> bool:

@@ -57,7 +57,8 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
                     mention.negated = not mention.negated
         if item.kind == "no_cannot_claim":  # "one cannot claim that LVH is absent": it may be present
             for mention in mentions:
-                if mention.i0 > i or any(items[k].kind == "no_cannot_claim" for k in range(mention.i0, mention.i1)):
+                if mention.i0 > i or mention.i0 <= i < mention.i1:
+                    mention.codes = tuple("!" + c[1:] if c[0] == "~" else c for c in mention.codes)  # P waves may be there
                     mention.negated, mention.uncertain = not mention.negated, True
         if item.kind == "no_flip":  # "it is wrong to say that ... is missing"
             for mention in mentions:
@@ -334,8 +335,12 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
 
 def _has_subject(items: list[Item], start: int, end: int) -> bool:
     """A comma and unknown words stand between: "the QRS is narrow, a ventricular origin is improbable"."""
-    comma = next((k for k in range(end - 1, start - 1, -1) if items[k].kind == ","), None)
-    return comma is not None and sum(items[k].gap for k in range(comma + 1, min(end + 1, len(items)))) > 1
+    mark = next((k for k in range(end - 1, start - 1, -1) if items[k].kind in (",", "-")), None)
+    if mark is None:
+        return False
+    unknown = sum(items[k].gap for k in range(mark + 1, min(end + 1, len(items))))
+    dashed = items[mark].kind == "-" and items[mark].start > items[mark - 1].end  # "... - lead placement?"
+    return unknown > (0 if dashed else 1)
 
 
 def _predicates(items: list[Item], mention: Mention) -> bool:

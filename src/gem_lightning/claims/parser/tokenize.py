@@ -157,6 +157,8 @@ def scan(sentence: str, words: Lexicon) -> Scan:
         root = words[token]
         if root is not None:
             entry, after = _longest(root, tokens, i + 1, words)
+            if entry is not None and entry.kind == "F" and after > i + 2 and after < count:
+                entry, after = _yielding(entry, root, tokens, i, after, words)
             if entry is not None and entry.kind == "Q" and token in _SINGLES and after == i + 1:
                 entry = entry if _is_wave_letter(plain[spans[i][0]], tokens, i) else _SECOND if token == "s" else None
             if entry is not None and token == "i" and after == i + 1 and not _is_lead_one(tokens, i, words):
@@ -220,6 +222,19 @@ def _longest(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) ->
         if END in node:
             entry, after = node[END], i
     return entry, after
+
+
+def _yielding(
+    entry: Any, root: dict[str, Any], tokens: list[str], i: int, after: int, words: Lexicon
+) -> tuple[Any, int]:
+    """A finding whose last word opens a longer one yields to it: "the rhythm is atrial | fibrillation"."""
+    last = words[tokens[after - 1]]
+    if last is None:
+        return entry, after
+    other, end = _longest(last, tokens, after, words)
+    if other is None or other.kind != "F" or end <= after or other.data == entry.data:
+        return entry, after
+    return _longest(root, tokens[: after - 1], i + 1, words)
 
 
 def _over_gloss(node: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> int | None:
