@@ -49,6 +49,9 @@ def apply_contexts(items: list[Item], mentions: list[Mention]) -> None:
             for mention in mentions:
                 if reach[0] <= _place(mention) < reach[1]:
                     mention.dropped = True
+    for mention in mentions:  # "normal except for a first-degree AV block"
+        exception = items[mention.i1 + 1 : mention.i1 + 2]
+        mention.dropped |= mention.codes == ("normal_ecg",) and [item.kind for item in exception] == ["except"]
     _norms(items, mentions)
     _generic(items, mentions)
     _superseded(items, mentions)
@@ -92,6 +95,8 @@ def _recalled(items: list[Item], i: int, start: int, end: int, mentions: list[Me
     """Reach of a look back; "prior infarct" is an old infarct, and a comparison leaves what stands before it."""
     if any(m.i0 <= i + 1 <= m.i1 and any(code.startswith("mi") for code in m.codes) for m in mentions):
         return None
+    if i == start == 0 and items[i].text.startswith(("history", "past", "known", "h")) and items[i].text.endswith("of"):
+        return 0, next((k for k in range(i, len(items)) if items[k].kind in ("but", "off_now")), len(items))
     inside = [m for m in mentions if start <= _place(m) < end]
     after = [m for m in inside if m.i0 > i]
     if after and any(m.i1 < i for m in inside):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gem_lightning.claims.claim import UNITS
 from gem_lightning.claims.parser.quantities import Value
+from gem_lightning.claims.parser.tokenize import Item
 
 #: At 25 mm/s and 10 mm/mV.
 _TO_MS = {"ms": 1.0, "s": 1000.0, "mm": 40.0, "small_box": 40.0, "large_box": 200.0}
@@ -96,6 +97,11 @@ def _kind(q: str, dim: str | None, value: Value) -> tuple[str | None, float]:
 
 #: Items that join two things of one kind.
 JOINS = frozenset((",", "and", "or", "/", "-"))
+
+
+def has_own_rate(item: Item) -> bool:
+    """Flutter waves and atria that flutter have another rate than the ventricles."""
+    return "wave" in item.text or item.text.startswith(("atria ", "atrium "))
 
 
 @dataclass(slots=True)

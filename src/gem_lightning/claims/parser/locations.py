@@ -197,6 +197,8 @@ def _next_lead(items: list[Item], i: int, groups: list[str], count: int) -> tupl
         if j + 1 < len(items) and _is_lead(items[j + 1]) and items[j + 1].data not in GROUPS:
             return j + 1, True
         return None
+    if j + 1 < len(items) and items[j].text == "nor":  # "neither in V1 nor in V2"
+        j += 2 if items[j + 1].kind == "in" else 1
     dash = j < len(items) and items[j].kind == "-"
     while j < len(items) and j < i + 2 and items[j].kind in _JOINS and not items[j].gap and items[j].text != ";":
         j += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gem_lightning.claims.parser.heads import JOINS, Head, Mention, canonical, fits
+from gem_lightning.claims.parser.heads import JOINS, Head, Mention, canonical, fits, has_own_rate
 from gem_lightning.claims.parser.tokenize import Item
 
 
@@ -104,7 +104,7 @@ def _is_atrial(items: list[Item], m: int) -> bool:
     before = next((items[k] for k in range(m - 1, -1, -1) if items[k].kind in ("Q", "F")), None)
     if before is None:
         return False
-    return before.data in ("p", "-") if before.kind == "Q" else "wave" in before.text
+    return before.data in ("p", "-") if before.kind == "Q" else has_own_rate(before)
 
 
 def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple) -> None:

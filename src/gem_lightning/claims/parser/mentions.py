@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gem_lightning.claims.parser.heads import JOINS, Head, Mention
+from gem_lightning.claims.parser.heads import JOINS, Head, Mention, has_own_rate
 from gem_lightning.claims.parser.lexicon import Lexicon
 from gem_lightning.claims.parser.locations import GROUPS, Leads
 from gem_lightning.claims.parser.measures import find_measures, lead_series, without_implied
@@ -61,7 +61,7 @@ def _heads(items: list[Item], words: Lexicon) -> list[Head]:
             heads.append(Head(item.data, i, i, dim))
         elif item.kind == "D" and heads and heads[-1].i1 == i - 1 and not heads[-1].implied:
             heads[-1].i1, heads[-1].dim = i, item.data
-        elif item.kind == "F" and "wave" not in item.text:  # flutter waves have a rate of their own
+        elif item.kind == "F" and not has_own_rate(item):
             q = next((words.implied[code] for code in item.data if code in words.implied), None)
             if q == "qrs" and item.text.endswith(_RHYTHMS) and not _has_unit(items, i + 1):
                 q = "rate"  # "narrow-complex rhythm at 150"

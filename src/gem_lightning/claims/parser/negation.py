@@ -45,7 +45,7 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
         return
     kinds = {item.kind for item in items}
     if any(kind.startswith(_POLARITY) for kind in kinds) or any(
-        item.kind == "A" and ("absent" in item.data or item.text == "negative") for item in items
+        item.kind == "A" and ("absent" in item.data or item.text in ("negative", "neg")) for item in items
     ):
         _forward(items, mentions, tail)
         _backward(items, mentions, tail)
@@ -311,7 +311,7 @@ def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
 
 def _answers_negative(items: list[Item], i: int) -> bool:
     """``LVH: negative``."""
-    return i > 1 and items[i].text == "negative" and items[i - 1].kind == "equals" and items[i - 2].kind == "F"
+    return i > 1 and items[i].text in ("negative", "neg") and items[i - 1].kind == "equals" and items[i - 2].kind == "F"
 
 
 def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]:

@@ -13,6 +13,8 @@ MAX_TOKENS = 1_500
 
 _SENTENCE_END = re.compile(r"[.;!?\n](?:(?<=\.)(?=\s|$|[A-Z\"')])|(?<=[;!\n])|(?<=\?)(?=\s|$))")
 _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|vs|ca|approx|incl|resp|max|min|vent|Dr|freq))$", re.IGNORECASE)
+#: Abbreviations that also end sentences: "ST elev. 2 mm" goes on, "No ST elev. LBBB" does not.
+_SHORTENED = re.compile(r"\b(?:elev|depr|inv|dev|neg|pos|deg|prob|poss|abn|inf|ant|lat|sec)$", re.IGNORECASE)
 _SINGLES = frozenset("pqrst")
 _SECOND = Entry("U", "s")
 _MARKS = {"(": "(", "[": "(", "{": "(", ")": ")", "]": ")", "}": ")", ",": ",", "/": "/", "-": "-", "+": "+", "?": "?"}
@@ -97,6 +99,9 @@ def _goes_on(text: str, start: int, end: int) -> bool:
         return not (end > 1 and (text[end - 2].isalnum() or text[end - 2] == ")"))
     if mark == "." and text[end - 2 : end - 1].isalpha():
         if _SHORT_FORM.search(text, max(0, end - 8), end - 1):
+            return True
+        after = text[end : end + 3].lstrip()[:1]
+        if (after.isdigit() or after.islower() or after == ",") and _SHORTENED.search(text, max(0, end - 8), end - 1):
             return True
         initials = _INITIALS.search(text, max(start, end - 8), end)
         if initials is not None:  # "M.I. of the inferior wall"
