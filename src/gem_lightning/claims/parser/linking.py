@@ -162,7 +162,8 @@ def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str
 
 def _interprets(items: list[Item], before: list[str], place: int) -> bool:
     """The territory of an interpretation ("..., so the inferior wall is at risk"), or what is compared with."""
-    return "off_comparison" in before or (items[place].data.wall and bool(_SO & set(before)))
+    suspected = before[-1:] in (["may_pre_far"], ["may_pre"]) and items[place].data.pure
+    return suspected or "off_comparison" in before or (items[place].data.wall and bool(_SO & set(before)))
 
 
 def _first(mentions: list[Mention], mention: Mention) -> int:

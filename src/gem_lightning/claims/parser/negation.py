@@ -323,7 +323,8 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
         last = found[-1].i0 if found else i
         between = [items[k].kind for k in range(mention.i1 + 1, last)]
         if not found:
-            if "but" in between or "with" in between or _has_subject(items, mention.i1 + 1, last):
+            turned = "but" in between and items[i].kind != "no_gone"  # "was seen in V2, but it has resolved"
+            if turned or "with" in between or _has_subject(items, mention.i1 + 1, last):
                 break
         elif mention.i0 != found[-1].i0 and (
             not between or not set(between) <= {"and", "or", "/", "no_pre", "L", "in"}
