@@ -1,4 +1,4 @@
-"""Sentences in the style of device statements, model prose, tables and reports, judged by the conventions of docs/claims.md.
+"""Sentences like device statements, model prose, tables and reports, judged by the conventions of docs/claims.md.
 
 ``sentences_kinds.jsonl``: what each text claims was written down before the parser read it. ``half`` says whether its
 output was looked at while rules were written (``looked_at``) or never (``kept_apart``). ``optional`` claims may be

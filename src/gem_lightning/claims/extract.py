@@ -184,20 +184,19 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
     mentions: list[Mention] = []
     uncoded: list[tuple[int, int]] = []
     if kinds & _CLAIMING:
+        kinds = {item.kind for item in items}
         question = _is_open_question(sentence, items)
         if "tag" in kinds:  # "..., isn't it?"
             items = [item for item in items if item.kind not in ("tag", "?")]
-        mentions, used, uncoded = find_mentions(items, words)
+        mentions, used, uncoded = find_mentions(items, kinds, words)
         if mentions:
-            if kinds & PLACES:
+            if "L" in kinds or "B" in kinds:
                 attach_places(items, mentions, used)
-            apply_scope(items, mentions, question, scanned.tail)
+            apply_scope(items, mentions, kinds, question, scanned.tail)
     claims = _stated(items, mentions)
-    uncoded += [
-        (items[m.i0].start, items[m.i1].end)  # "heart block" alone: a group that only its denial states
-        for m in mentions
-        if m.codes and not (m.negated or m.dropped) and all(code[0] == "=" for code in m.codes)
-    ]
+    for m in mentions:
+        if m.codes and m.codes[0][0] == "=" and not (m.negated or m.dropped):
+            uncoded.append((items[m.i0].start, items[m.i1].end))  # "heart block" alone: only its denial states it
     return Parsed(claims, unread_spans(sentence, scanned, mentions, uncoded, claims), None)
 
 

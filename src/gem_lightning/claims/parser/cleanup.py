@@ -12,7 +12,12 @@ _VESSELS = frozenset(("lad", "rad"))
 #: Larger bare numbers are values ("sinus tachycardia (124)"); footnotes and citations are small.
 _LARGEST_NOTE = 30
 _LARGEST_CITATION = 99
-_SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point", "up", "down", "sum", "range"))
+_SPENT = frozenset(
+    ("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point", "up", "down", "sum", "range")
+)
+#: Kinds without one of which no unit stands in a key, and no number measures a change.
+_KEYS = frozenset(("equals", "("))
+_CHANGES = frozenset(("by", "delta", "was_from", "from", "comparative", "low", "high", "with", "delta_in"))
 _DEVIATIONS = frozenset(("elevation", "depression"))
 _TRENDS = frozenset(("prolonged", "short", "wide", "narrow", "varying"))
 _LENGTHENED = ("prolonged", "lengthened", "shortened")  # "QTc prolonged by 60 ms" is no long QTc
@@ -46,13 +51,17 @@ def clean(items: list[Item], kinds: set[str]) -> list[Item]:
         items = _sums(items)
     if not kinds.isdisjoint(("up", "down")):
         items = _directions(items)
-    if "N" in kinds or kinds & _NUMERIC:
-        items = _without_numbering(items)
-        items = _years(items)
-        items = _without_notes(items)
-        if "U" in kinds:
+    if "N" in kinds:
+        if ")" in kinds:
+            items = _without_numbering(items)
+        if any(item.kind == "N" and len(item.text) == 4 for item in items):
+            items = _years(items)
+        if any(item.kind == "N" and item.data <= _LARGEST_CITATION for item in items):
+            items = _without_notes(items)
+        if "U" in kinds and not kinds.isdisjoint(_KEYS):
             items = _key_units(items)
-        items = _without_changes(items)
+        if not kinds.isdisjoint(_CHANGES) or ("is" in kinds and "(" in kinds):
+            items = _without_changes(items)
     if "(" in kinds:
         items = _without_glosses(items)
     if "equals" in kinds and ("N" in kinds or "answer_yes" in kinds):
@@ -147,8 +156,6 @@ def _directions(items: list[Item]) -> list[Item]:
 
 def _without_numbering(items: list[Item]) -> list[Item]:
     """Drop ``1)`` and ``2)`` of a list that runs on in one line."""
-    if not any(item.kind == ")" for item in items):
-        return items
     out: list[Item] = []
     depth = 0
     for item in items:

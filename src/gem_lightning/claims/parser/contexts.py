@@ -9,8 +9,33 @@ from gem_lightning.claims.parser.tokenize import Item
 CLAUSE = frozenset((",", "but", "(", ")", "with", "off_comparison"))
 
 
-def apply_contexts(items: list[Item], mentions: list[Mention]) -> None:
-    """Drop what is recalled, conditional, a norm, advice, unmeasurable or the reason for the test."""
+def apply_contexts(items: list[Item], mentions: list[Mention], kinds: set[str]) -> None:
+    """Drop what is recalled, conditional, a norm, advice, unmeasurable or the reason for the test.
+
+    Args:
+        items: The sentence.
+        mentions: Its mentions; ``dropped`` is set in place.
+        kinds: Kinds of the items.
+    """
+    if any(kind.startswith("off_") for kind in kinds):
+        _apply_spoken(items, mentions)
+    if "except" in kinds:
+        for mention in mentions:  # "normal except for a first-degree AV block"
+            exception = items[mention.i1 + 1 : mention.i1 + 2]
+            mention.dropped |= mention.codes == ("normal_ecg",) and [item.kind for item in exception] == ["except"]
+    if "M" in kinds:
+        if "A" in kinds:
+            _norms(items, mentions)
+        if len(mentions) > 1:
+            _compared_bounds(mentions)
+    if "F" in kinds and items[0].kind in ("in", "F"):
+        _generic(items, mentions)
+    if "off_now" in kinds:
+        _superseded(items, mentions)
+
+
+def _apply_spoken(items: list[Item], mentions: list[Mention]) -> None:
+    """Apply the phrases that open a context."""
     for i, item in enumerate(items):
         if not item.kind.startswith("off_") or item.kind == "off_now":
             continue
@@ -49,13 +74,6 @@ def apply_contexts(items: list[Item], mentions: list[Mention]) -> None:
             for mention in mentions:
                 if reach[0] <= _place(mention) < reach[1]:
                     mention.dropped = True
-    for mention in mentions:  # "normal except for a first-degree AV block"
-        exception = items[mention.i1 + 1 : mention.i1 + 2]
-        mention.dropped |= mention.codes == ("normal_ecg",) and [item.kind for item in exception] == ["except"]
-    _norms(items, mentions)
-    _generic(items, mentions)
-    _superseded(items, mentions)
-    _compared_bounds(mentions)
 
 
 def _is_gone(items: list[Item], i: int, end: int, mentions: list[Mention]) -> bool:

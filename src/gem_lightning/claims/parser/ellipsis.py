@@ -6,7 +6,7 @@ from gem_lightning.claims.parser.lexicon import Lexicon
 from gem_lightning.claims.parser.tokenize import Item
 
 _BOUNDARIES = frozenset((",", "but", "and", "with"))
-#: Kinds of words that deny; a sentence without one or a property has nothing to complete.
+#: Kinds of items that deny; a sentence without one or a property has nothing to complete.
 DENIALS = frozenset(("no_pre", "no_post", "no_pre_one", "A"))
 _FILLERS = frozenset(("in", "is", "of"))
 #: Findings and waves that have leads; a topic without them ("sinus rhythm, not in V2") is no topic of a lead.

@@ -93,7 +93,7 @@ def _kind(q: str, dim: str | None, value: Value) -> tuple[str | None, float]:
     return None, 1.0
 
 
-# -- heads and mentions -------------------------------------------------------------------------------------------------
+# -- heads and mentions ----------------------------------------------------------------------------------------------
 
 #: Items that join two things of one kind.
 JOINS = frozenset((",", "and", "or", "/", "-"))

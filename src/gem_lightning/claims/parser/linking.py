@@ -202,7 +202,9 @@ def _describes(items: list[Item], mentions: list[Mention], i: int) -> bool:
     while j < len(items) and items[j].kind in ("is", "A"):
         j += 1
     ends = j + 1 >= len(items) or items[j + 1].kind in (",", "but")
-    return j < len(items) and items[j].kind == "Q" and ends and not any(i <= m.i0 <= j or i <= m.i1 <= j for m in mentions)
+    return (
+        j < len(items) and items[j].kind == "Q" and ends and not any(i <= m.i0 <= j or i <= m.i1 <= j for m in mentions)
+    )
 
 
 def _joined_adjective(after: list[str]) -> bool:

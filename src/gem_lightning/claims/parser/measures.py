@@ -38,9 +38,6 @@ def lead_series(items: list[Item]) -> dict[int, int]:
 
     A lone pair counts only with a colon between; "in V2 3 mm" may close one statement and open the next.
     """
-    kinds = {item.kind for item in items}
-    if not {"L", "M"} <= kinds or "+" in kinds:  # "SV1 + RV5 = 38 mm" is a sum
-        return {}
     pairs: list[tuple[int, int, int]] = []  # lead, number, index after
     for i, item in enumerate(items):
         if item.kind != "L" or item.data.foreign:

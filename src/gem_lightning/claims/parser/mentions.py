@@ -10,6 +10,7 @@ from gem_lightning.claims.parser.locations import GROUPS, Leads
 from gem_lightning.claims.parser.measures import find_measures, lead_series, without_implied
 from gem_lightning.claims.parser.tokenize import Item
 
+_NAMES = frozenset(("F", "I"))  # kinds that are mentions by themselves
 _FIRM = frozenset(("elevation", "depression", "deviation"))
 
 #: Abbreviations that name wave and property at once; other properties of ST and T need a lead next to them.
@@ -30,14 +31,21 @@ class Found(NamedTuple):
     uncoded: list[tuple[int, int]]
 
 
-def find_mentions(items: list[Item], words: Lexicon) -> Found:
-    """Find the mentions of one sentence."""
+def find_mentions(items: list[Item], kinds: set[str], words: Lexicon) -> Found:
+    """Find the mentions of one sentence.
+
+    Args:
+        items: The sentence.
+        kinds: Kinds of the items.
+        words: Lexicon.
+    """
     heads = _heads(items, words)
-    mentions, used = _named(items, words)
+    mentions, used = _named(items, words) if not kinds.isdisjoint(_NAMES) else ([], set())
     uncoded: list[tuple[int, int]] = []
-    mentions += _properties(items, heads, words, uncoded)
-    if any(item.kind == "M" for item in items):
-        series = lead_series(items)
+    if "A" in kinds:
+        mentions += _properties(items, heads, words, uncoded)
+    if "M" in kinds:
+        series = lead_series(items) if "L" in kinds and "+" not in kinds else {}  # "SV1 + RV5 = 38 mm" is a sum
         measures = find_measures(items, heads, series)
         mentions = without_implied(mentions, items, series) + measures
         used |= set(series.values())

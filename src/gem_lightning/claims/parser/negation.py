@@ -30,12 +30,13 @@ _ANSWERS = frozenset(
 _POLARITY = ("no_", "may_", "answer_", "?")
 
 
-def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail: int = 0) -> None:
+def apply_scope(items: list[Item], mentions: list[Mention], kinds: set[str], question: bool, tail: int) -> None:
     """Mark mentions as negated, uncertain or dropped, in place.
 
     Args:
         items: The sentence.
         mentions: Its mentions in order, with places.
+        kinds: Kinds of the items.
         question: It is a question that nothing answers.
         tail: Unknown words after the last item.
     """
@@ -43,13 +44,21 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
         for mention in mentions:
             mention.dropped = True
         return
-    kinds = {item.kind for item in items}
-    if any(kind.startswith(_POLARITY) for kind in kinds) or any(
-        item.kind == "A" and ("absent" in item.data or item.text in ("negative", "neg")) for item in items
+    if any(kind.startswith(_POLARITY) for kind in kinds) or (
+        "A" in kinds and any(k.kind == "A" and ("absent" in k.data or k.text in ("negative", "neg")) for k in items)
     ):
         _forward(items, mentions, tail)
         _backward(items, mentions, tail)
-    apply_contexts(items, mentions)
+    apply_contexts(items, mentions, kinds)
+    if not kinds.isdisjoint(_FLIPS):
+        _flip(items, mentions)
+
+
+_FLIPS = frozenset(("no_flip_post", "no_flip", "no_cannot_claim"))
+
+
+def _flip(items: list[Item], mentions: list[Mention]) -> None:
+    """Turn what a statement about the statement denies."""
     for i, item in enumerate(items):
         if item.kind == "no_flip_post":  # "the claim that LBBB is present is wrong"
             for mention in mentions:
@@ -58,7 +67,9 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
         if item.kind == "no_cannot_claim":  # "one cannot claim that LVH is absent": it may be present
             for mention in mentions:
                 if mention.i0 > i or mention.i0 <= i < mention.i1:
-                    mention.codes = tuple("!" + c[1:] if c[0] == "~" else c for c in mention.codes)  # P waves may be there
+                    mention.codes = tuple(
+                        "!" + c[1:] if c[0] == "~" else c for c in mention.codes
+                    )  # P waves may be there
                     mention.negated, mention.uncertain = not mention.negated, True
         if item.kind == "no_flip":  # "it is wrong to say that ... is missing"
             for mention in mentions:
@@ -106,10 +117,8 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
         kind = item.kind
         if kind == "," and state.seen is None and state.opened is not None and _is_spent(items, state.opened, i):
             state = _State()  # "the PR never varies, first-degree AV block is present"
-        if kind == "no_pre":
-            state.negated, state.one, state.seen, state.opened = True, False, None, i
-        elif kind == "no_pre_one":
-            state.negated, state.one, state.seen, state.opened = True, True, None, i
+        if kind in ("no_pre", "no_pre_one"):
+            state.negated, state.one, state.seen, state.opened = True, kind == "no_pre_one", None, i
         elif kind == "no_gone" and not any(m.i1 < i for m in mentions):  # "no longer seen are"
             state.negated, state.seen = True, None
         elif kind == "no_replaces":

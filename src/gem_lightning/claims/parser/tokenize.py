@@ -12,6 +12,7 @@ from gem_lightning.claims.parser.lexicon import END, SPELLING, TOKEN, Entry, Lex
 MAX_TOKENS = 1_500
 
 _SENTENCE_END = re.compile(r"[.;!?\n](?:(?<=\.)(?=\s|$|[A-Z\"')])|(?<=[;!\n])|(?<=\?)(?=\s|$))")
+_LONGEST_SHORT = 8  # letters; longer than any short form below
 _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|vs|ca|approx|incl|resp|max|min|vent|Dr|freq))$", re.IGNORECASE)
 #: Abbreviations that also end sentences: "ST elev. 2 mm" goes on, "No ST elev. LBBB" does not.
 _SHORTENED = re.compile(r"\b(?:elev|depr|inv|dev|neg|pos|deg|prob|poss|abn|inf|ant|lat|sec)$", re.IGNORECASE)
@@ -98,6 +99,8 @@ def _goes_on(text: str, start: int, end: int) -> bool:
     if mark == "?":
         return not (end > 1 and (text[end - 2].isalnum() or text[end - 2] == ")"))
     if mark == "." and text[end - 2 : end - 1].isalpha():
+        if end > _LONGEST_SHORT and text[end - 1 - _LONGEST_SHORT : end - 1].isalpha():
+            return False  # a whole word
         if _SHORT_FORM.search(text, max(0, end - 8), end - 1):
             return True
         after = text[end : end + 3].lstrip()[:1]
@@ -161,9 +164,7 @@ def scan(sentence: str, words: Lexicon) -> Scan:
         token = tokens[i]
         root = words[token]
         if root is not None:
-            entry, after = _longest(root, tokens, i + 1, words)
-            if entry is not None and entry.kind == "F" and after > i + 2 and after < count:
-                entry, after = _yielding(entry, root, tokens, i, after, words)
+            entry, after = _entry(root, tokens, i, words)
             if entry is not None and entry.kind == "Q" and token in _SINGLES and after == i + 1:
                 entry = entry if _is_wave_letter(plain[spans[i][0]], tokens, i) else _SECOND if token == "s" else None
             if entry is not None and token == "i" and after == i + 1 and not _is_lead_one(tokens, i, words):
@@ -204,6 +205,16 @@ def scan(sentence: str, words: Lexicon) -> Scan:
                 clinical.append(spans[i])
         i += 1
     return Scan(items, clinical, tokens, gap)
+
+
+def _entry(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> tuple[Any, int]:
+    """The entry of the phrase that begins at ``i`` and the index after it."""
+    if len(root) == 1 and END in root:  # no phrase goes on from this word
+        return root[END], i + 1
+    entry, after = _longest(root, tokens, i + 1, words)
+    if entry is not None and entry.kind == "F" and i + 2 < after < len(tokens):
+        return _yielding(entry, root, tokens, i, after, words)
+    return entry, after
 
 
 def _longest(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> tuple[Any, int]:
