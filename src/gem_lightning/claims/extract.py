@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from gem_lightning.claims.claim import Claim
@@ -173,17 +174,17 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
         return Parsed([], ((start, start + len(stripped)),), language)
     kinds = {item.kind for item in scanned.items}
     items = clean(scanned.items, kinds)
-    if kinds & PLACES:
+    if not kinds.isdisjoint(PLACES):
         items = merge_places(items)
-    if kinds & NUMERIC:
+    if not kinds.isdisjoint(NUMERIC):
         items = merge_numbers(items)
-    if kinds & _CONSUMED:
+    if not kinds.isdisjoint(_CONSUMED):
         items = _without_consumed(items)
     if "L" in kinds and not kinds.isdisjoint(DENIALS):
         items = complete_clauses(items, LEAD_CODES, words)
     mentions: list[Mention] = []
     uncoded: list[tuple[int, int]] = []
-    if kinds & _CLAIMING:
+    if not kinds.isdisjoint(_CLAIMING):
         kinds = {item.kind for item in items}
         question = _is_open_question(sentence, items)
         if "tag" in kinds:  # "..., isn't it?"
@@ -218,15 +219,21 @@ def _stated(items: list[Item], mentions: list[Mention]) -> list[Claim]:
     claims: list[Claim] = []
     stated: set[tuple] = set()
     for mention in mentions:
-        if not mention.dropped and not mention.foreign:
-            for claim in _claims(items, mention):
-                # "Mobitz I (Wenckebach)" and "1.2 mV (12 mm)" are one claim each
-                again = claim.kind == "finding" or items[mention.i1 - 1].kind == "("
-                if again and claim[:10] in stated:
-                    continue
-                stated.add(claim[:10])
+        if mention.dropped or mention.foreign:
+            continue
+        # "Mobitz I (Wenckebach)" and "1.2 mV (12 mm)" are one claim each
+        once = not mention.values or items[mention.i1 - 1].kind == "("
+        for claim in _claims(items, mention):
+            meaning = claim[:10]
+            if not (once and meaning in stated):
+                stated.add(meaning)
                 claims.append(claim)
-    return sorted(claims, key=lambda claim: claim.span) if len(claims) > 1 else claims
+    if len(claims) > 1:
+        claims.sort(key=_place)
+    return claims
+
+
+_place = attrgetter("span")
 
 
 def _without_consumed(items: list[Item]) -> list[Item]:

@@ -157,7 +157,9 @@ def _shifted(spans: tuple[Span, ...], offset: int) -> tuple[Span, ...]:
 
 
 def _moved(claims: list[Claim], offset: int) -> list[Claim]:
-    return [Claim(*c[:10], (c[10][0] + offset, c[10][1] + offset)) for c in claims] if offset else list(claims)
+    if not offset:
+        return list(claims)
+    return [Claim._make((*c[:10], (c[10][0] + offset, c[10][1] + offset))) for c in claims]
 
 
 def _filled(template: Template, numbers: list[float], offset: int) -> list[Claim]:

@@ -27,6 +27,8 @@ _NUMERIC = frozenset(("numeral", "hundred"))
 def without_arteries(scanned: Scan, words: Lexicon) -> Scan:
     """``LAD`` and ``RAD`` among words of coronary arteries, or behind an article, name no axis but a vessel."""
     tokens = scanned.tokens
+    if "lad" not in tokens and "rad" not in tokens:
+        return scanned
     named = [item for item in scanned.items if item.kind == "F" and item.text in _VESSELS]
     if not named:
         return scanned

@@ -137,19 +137,26 @@ def _elsewhere(items: list[Item], head: Head, m: int) -> bool:
     return any(items[k].kind in (",", "with", "(") for k in range(leads[-2] + 1, leads[-1]))
 
 
+_SIGNS = {"elevation": 1, "depression": -1, "inverted": -1, "upright": 1}
+
+
 def _direction(head: Head, m: int) -> int:
     """Return the sign that the properties give: +1 elevation or upright, -1 depression or inversion, 0 none."""
-    signs = {"elevation": 1, "depression": -1, "inverted": -1, "upright": 1}
-    near = sorted((abs(a - m), signs[word]) for word, a in head.props if word in signs)
+    if not head.props:
+        return 0
+    near = sorted((abs(a - m), _SIGNS[word]) for word, a in head.props if word in _SIGNS)
     return near[0][1] if near else 0
 
 
 def _owner(items: list[Item], heads: list[Head], m: int) -> Head | None:
     value = items[m].data[0]
     suits = [h for h in heads if fits(h.q, h.dim, value)]
-    before = [h for h in suits if max([h.i1, *(a for _, a in h.props if a < m)]) < m and h.i1 < m]
-    prev = before[-1] if before else None
-    follow = next((h for h in suits if h.i0 > m and _adjoins(items, m, h)), None)
+    prev = follow = None
+    for head in suits:
+        if head.i1 < m:
+            prev = head
+        elif follow is None and head.i0 > m and _adjoins(items, m, head):
+            follow = head
     if prev is None or follow is None:
         return prev or follow
     anchor = max([prev.i1, *(a for _, a in prev.props if a < m)])
@@ -204,8 +211,10 @@ def _shared(items: list[Item], heads: list[Head], head: Head, m: int) -> list[He
 
 def _sum_of(items: list[Item], head: Head, m: int) -> str | None:
     """Name of the voltage sum when two waves are added before the number."""
+    if head.q not in ("r", "s") or not any(items[k].kind == "+" for k in range(m)):
+        return None
     lead_items = [items[k] for k in range(m) if items[k].kind == "L"]
-    if head.q not in ("r", "s") or not any(items[k].kind == "+" for k in range(m)) or len(lead_items) < 2:
+    if len(lead_items) < 2:
         return None
     leads = {lead for item in lead_items for lead in item.data.leads}
     return "cornell" if "aVL" in leads else "sokolow_lyon"

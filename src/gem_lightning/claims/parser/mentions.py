@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
 
 from gem_lightning.claims.parser.heads import JOINS, Head, Mention, has_own_rate
@@ -51,8 +52,11 @@ def find_mentions(items: list[Item], kinds: set[str], words: Lexicon) -> Found:
         used |= set(series.values())
     mentions += _bare(items, heads)
     if len(mentions) > 1:
-        mentions.sort(key=lambda m: (m.i0, m.i1))
+        mentions.sort(key=_span)
     return Found(mentions, used, uncoded)
+
+
+_span = attrgetter("i0", "i1")
 
 
 def _heads(items: list[Item], words: Lexicon) -> list[Head]:

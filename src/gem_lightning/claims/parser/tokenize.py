@@ -163,32 +163,27 @@ def scan(sentence: str, words: Lexicon) -> Scan:
     while i < count:
         token = tokens[i]
         root = words[token]
-        if root is not None:
-            entry, after = _entry(root, tokens, i, words)
-            if entry is not None and entry.kind == "Q" and token in _SINGLES and after == i + 1:
-                entry = entry if _is_wave_letter(plain[spans[i][0]], tokens, i) else _SECOND if token == "s" else None
-            if entry is not None and token == "i" and after == i + 1 and not _is_lead_one(tokens, i, words):
-                entry = None
-            if entry is not None:
-                if entry.kind == "foreign_lead":
-                    clinical.append((spans[i][0], spans[after - 1][1]))
-                elif entry.kind == "clinical":
-                    clinical.append((spans[i][0], spans[after - 1][1]))
-                    gap, i = gap + after - i, after
-                    continue
-                if entry.kind == "fused":
-                    a, b = spans[i]
-                    items += [
-                        Item("Q", entry.data[0], a, a + 1, gap, token[:1]),
-                        Item("L", entry.data[1], a + 1, b, 0, token[1:]),
-                    ]
-                elif entry.kind != "the":
-                    a, b = spans[i][0], spans[after - 1][1]
-                    items.append(Item(entry.kind, entry.data, a, b, gap, lower[a:b]))
-                elif items and items[-1].kind == "and":
-                    items[-1] = items[-1]._replace(data="the")
-                gap, i = 0, after
+        entry, after = (None, i) if root is None else _entry(root, tokens, i, words)
+        if entry is not None and after == i + 1 and len(token) == 1:
+            entry = _letter(entry, plain[spans[i][0]], tokens, i, words)
+        if entry is not None:
+            a, b = spans[i][0], spans[after - 1][1]
+            kind = entry.kind
+            if kind == "clinical":
+                clinical.append((a, b))
+                gap, i = gap + after - i, after
                 continue
+            if kind == "fused":
+                items.append(Item("Q", entry.data[0], a, a + 1, gap, token[:1]))
+                items.append(Item("L", entry.data[1], a + 1, b, 0, token[1:]))
+            elif kind != "the":
+                items.append(Item(kind, entry.data, a, b, gap, lower[a:b]))
+                if kind == "foreign_lead":
+                    clinical.append((a, b))
+            elif items and items[-1].kind == "and":
+                items[-1] = items[-1]._replace(data="the")
+            gap, i = 0, after
+            continue
         if token[0].isdecimal() or (token[0] == "." and len(token) > 1):
             if len(token) < 9 and token.replace(".", "", 1).isdecimal():
                 items.append(Item("N", float(token), *spans[i], gap, token))
@@ -205,6 +200,14 @@ def scan(sentence: str, words: Lexicon) -> Scan:
                 clinical.append(spans[i])
         i += 1
     return Scan(items, clinical, tokens, gap)
+
+
+def _letter(entry: Any, written: str, tokens: list[str], i: int, words: Lexicon) -> Any:
+    """What a single letter means here: a wave, the second, lead I, or nothing."""
+    token = tokens[i]
+    if entry.kind == "Q" and token in _SINGLES and not _is_wave_letter(written, tokens, i):
+        return _SECOND if token == "s" else None
+    return None if token == "i" and not _is_lead_one(tokens, i, words) else entry
 
 
 def _entry(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> tuple[Any, int]:

@@ -30,7 +30,9 @@ def unread_spans(
         claims: Its claims.
     """
     terms = [*scanned.clinical, *uncoded]
-    terms += [(scanned.items[0].start, scanned.items[-1].end) for m in mentions if m.foreign]
+    for mention in mentions:
+        if mention.foreign:
+            terms.append((scanned.items[0].start, scanned.items[-1].end))
     if not terms or _is_silent(scanned.items, terms, claims):
         return ()
     if not claims:
