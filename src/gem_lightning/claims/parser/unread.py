@@ -30,9 +30,7 @@ def unread_spans(
         claims: Its claims.
     """
     terms = [*scanned.clinical, *uncoded]
-    for mention in mentions:
-        if mention.foreign:
-            terms.append((scanned.items[0].start, scanned.items[-1].end))
+    terms.extend((scanned.items[0].start, scanned.items[-1].end) for mention in mentions if mention.foreign)
     if not terms or _is_silent(scanned.items, terms, claims):
         return ()
     if not claims:
