@@ -46,8 +46,8 @@ _P_QUANTITIES = frozenset(("pr", "p_duration", "p_amplitude", "axis_p"))
 _VARIANTS = frozenset((*BENIGN, "early_repolarization", "irregular_rhythm"))
 _NORMAL_LEADS = frozenset(("III", "aVR", "V1"))
 #: Findings that are urgent whenever they are stated; others only with more than a text says (age, QTc beyond 500 ms).
-_URGENT = ("ventricular_tachycardia", "ventricular_fibrillation", "torsades", "asystole", "pause",
-           "av_block_2_mobitz_2", "av_block_3")  # fmt: skip
+ALWAYS_URGENT = ("ventricular_tachycardia", "ventricular_fibrillation", "torsades", "asystole", "pause",
+                 "av_block_2_mobitz_2", "av_block_3")  # fmt: skip
 _WIDE = ("rbbb", "lbbb", "ivcd")
 _MI = ("mi_inferior", "mi_anterior", "mi_lateral", "mi_septal", "mi_posterior")
 
@@ -219,7 +219,7 @@ def implied(code: str) -> tuple[str, ...]:
         names.append("wide_qrs")
     if code in _MI:
         names.append("mi")
-    if code in _URGENT:
+    if code in ALWAYS_URGENT:
         names.append("!not_urgent")
     if criteria()["findings"].get(code, {"abnormal": code not in _STATES}).get("abnormal", True):
         names.append("!normal_ecg")
