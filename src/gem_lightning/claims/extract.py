@@ -11,7 +11,6 @@ from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.forms import Parsed, SentenceCache
 from gem_lightning.claims.parser.cleanup import clean, without_arteries
 from gem_lightning.claims.parser.ellipsis import DENIALS, complete_clauses
-from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.languages import languages
 from gem_lightning.claims.parser.layout import Statement, statements
 from gem_lightning.claims.parser.lexicon import Lexicon, lexicon
@@ -21,6 +20,7 @@ from gem_lightning.claims.parser.mentions import find_mentions
 from gem_lightning.claims.parser.negation import apply_scope
 from gem_lightning.claims.parser.quantities import NUMERIC, merge_numbers
 from gem_lightning.claims.parser.tokenize import Item, scan
+from gem_lightning.claims.parser.units import Mention
 from gem_lightning.claims.parser.unread import unread_spans
 from gem_lightning.errors import GemError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import Mention
 
 #: Kinds that end a clause.
 CLAUSE = frozenset((",", "but", "(", ")", "with", "off_comparison"))

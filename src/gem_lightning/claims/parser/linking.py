@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import Mention
 
 #: Findings that may hold in a lead; others are of the whole record.
 LEAD_CODES = frozenset(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gem_lightning.claims.parser.heads import JOINS, Head, Mention, canonical, fits, has_own_rate
 from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import JOINS, Head, Mention, canonical, fits, has_own_rate
 
 
 def find_measures(items: list[Item], heads: list[Head], series: dict[int, int]) -> list[Mention]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import NamedTuple
 
-from gem_lightning.claims.parser.heads import JOINS, Head, Mention, has_own_rate
 from gem_lightning.claims.parser.lexicon import Lexicon
 from gem_lightning.claims.parser.locations import GROUPS, Leads
 from gem_lightning.claims.parser.measures import find_measures, lead_series, without_implied
 from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import JOINS, Head, Mention, has_own_rate
 
 _NAMES = frozenset(("F", "I"))  # kinds that are mentions by themselves
 _FIRM = frozenset(("elevation", "depression", "deviation"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from gem_lightning.claims.parser.contexts import CLAUSE, apply_contexts
-from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import Mention
 
 #: Findings that one "no" covers across "and" ("no ST elevation and depression").
 _FAMILIES = (

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from gem_lightning.claims.claim import Claim
-from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item, Scan
+from gem_lightning.claims.parser.units import Mention
 
 Span = tuple[int, int]
 

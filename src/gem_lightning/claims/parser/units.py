@@ -1,4 +1,4 @@
-"""What the stages between items and claims pass on: values in canonical units, heads (quantities) and mentions."""
+"""Numbers as written to canonical claims, and what the stages pass on: quantities (heads) and claims in the making."""
 
 from __future__ import annotations
 
