@@ -51,9 +51,10 @@ def canonical(q: str, dim: str | None, value: Value, direction: int) -> Canonica
     """
     if q == "-" or dim == "form":
         return None
-    kind, factor = _kind(q, dim, value)
-    if kind is None:
+    measured = _kind(q, dim, value)
+    if measured is None:
         return None
+    kind, factor = measured
     point, low, high = (None if v is None else round(v * factor, 6) for v in (value.value, value.low, value.high))
     if direction < 0 and kind in ("st_level", "t_amplitude", "p_amplitude"):
         point, low, high = (None if v is None else -abs(v) for v in (point, low, high))
@@ -65,7 +66,8 @@ def canonical(q: str, dim: str | None, value: Value, direction: int) -> Canonica
     return kind, point, low, high, UNITS[kind], name
 
 
-def _kind(q: str, dim: str | None, value: Value) -> tuple[str | None, float]:
+def _kind(q: str, dim: str | None, value: Value) -> tuple[str, float] | None:
+    """Return the claim's kind and the factor from the written unit; None where the unit measures no such kind."""
     unit = value.unit
     if q == "rate":
         return "heart_rate", 1.0
@@ -89,8 +91,8 @@ def _kind(q: str, dim: str | None, value: Value) -> tuple[str | None, float]:
     if q in _WAVES:
         long = unit in ("ms", "s") or (dim == "duration" and unit in _TO_MS)
         kind, table = (f"{q}_duration", _TO_MS) if long else (f"{q}_amplitude", _TO_MV)
-        return (kind, table[str(unit)]) if str(unit) in table and kind in UNITS else (None, 1.0)
-    return None, 1.0
+        return (kind, table[str(unit)]) if str(unit) in table and kind in UNITS else None
+    return None
 
 
 # -- heads and mentions ----------------------------------------------------------------------------------------------
