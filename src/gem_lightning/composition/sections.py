@@ -34,13 +34,14 @@ def place(phrases: Phrases, leads: tuple[str, ...]) -> str:
     return phrases.pick("", "", "leads ") + join(leads)
 
 
-def amount(phrases: Phrases, kind: str, mv: float, leads: tuple[str, ...]) -> tuple[str, Claim]:
-    """Phrase a voltage in mV or mm, with its claim."""
-    if phrases.random.random() < 0.7:
-        value = round(mv, 2)
-        return f"{value:.2f} mV", value_claim(kind, value, leads)
-    value = round(mv * 10, 1)
-    return f"{value:.1f} mm", value_claim(kind, round(value * 0.1, 6), leads)
+def amount(
+    phrases: Phrases, kind: str, mv: float, leads: tuple[str, ...] = (), name: str | None = None
+) -> tuple[str, Claim]:
+    """Phrase a voltage in the unit of the text, with its claim."""
+    number = round(mv * 10, 1) if phrases.in_mm else round(mv, 2)
+    text = f"{abs(number):.1f} mm" if phrases.in_mm else f"{abs(number):.2f} mV"
+    value = round(number * 0.1, 6) if phrases.in_mm else number
+    return f"{'−' if number < 0 else ''}{text}", value_claim(kind, value, leads, name=name)
 
 
 def hedged(phrases: Phrases, stated: Stated, term: str) -> str:
@@ -266,8 +267,8 @@ def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:
     if not changed or not causes or any(code.startswith("mi_") or code == "sgarbossa" for code in facts.stated):
         return []
     stated = facts.stated[causes[0]]
-    term = hedged(phrases, stated, phrases.first(causes[0]))
-    text = f"These changes {'may be' if stated.uncertain else 'are'} secondary to {term}."
+    # one hedge: that of the link, which covers a cause that is itself uncertain
+    text = f"These changes {'may be' if stated.uncertain else 'are'} secondary to {phrases.first(causes[0])}."
     return [Statement(text, (finding_claim(causes[0], uncertain=stated.uncertain),))]
 
 
@@ -291,24 +292,17 @@ def _levels(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
     known = [(lead, level) for lead, level in levels if level is not None and facts.to_scale]
     if not known:
         return []
-    rounded = [(lead, round(level, 2)) for lead, level in known]
-    listed = join([f"{'−' if level < 0 else ''}{abs(level):.2f} mV in {lead}" for lead, level in rounded])
-    return [
-        Statement(
-            f"The ST level is {listed}.", tuple(value_claim("st_level", level, (lead,)) for lead, level in rounded)
-        )
-    ]
+    amounts = [(lead, *amount(phrases, "st_level", level, (lead,))) for lead, level in known]
+    listed = join([f"{text} in {lead}" for lead, text, _ in amounts])
+    return [Statement(f"The ST level is {listed}.", tuple(claim for _, _, claim in amounts))]
 
 
 def _t_amplitudes(facts: Facts, phrases: Phrases) -> list[Statement]:
     named = facts.stated["t_inversion"].leads[:2] if "t_inversion" in facts else (phrases.pick("II", "V3", "V5"),)
     rows = [(lead, facts.features.leads.get(lead)) for lead in named]
-    rounded = [(lead, round(row.t_mv, 2)) for lead, row in rows if row and row.t_mv is not None and row.trust > 0]
-    if not rounded or not facts.to_scale or "atrial_flutter" in facts:
+    known = [(lead, row.t_mv) for lead, row in rows if row and row.t_mv is not None and row.trust > 0]
+    if not known or not facts.to_scale or "atrial_flutter" in facts:
         return []
-    listed = join([f"{'−' if value < 0 else ''}{abs(value):.2f} mV in {lead}" for lead, value in rounded])
-    return [
-        Statement(
-            f"T wave amplitude {listed}.", tuple(value_claim("t_amplitude", value, (lead,)) for lead, value in rounded)
-        )
-    ]
+    amounts = [(lead, *amount(phrases, "t_amplitude", mv, (lead,))) for lead, mv in known]
+    listed = join([f"{text} in {lead}" for lead, text, _ in amounts])
+    return [Statement(f"T wave amplitude {listed}.", tuple(claim for _, _, claim in amounts))]
