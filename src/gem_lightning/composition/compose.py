@@ -86,14 +86,15 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
     if style == "brief":
         return _brief(facts, Phrases(seed=0))  # one phrasing for all seeds
     phrases = Phrases(seed)
+    lean = style == "interpretation"  # a paragraph names what bears on the conclusion, a report all that was measured
     parts = [
         conclusion.urgency(facts, phrases),
         sections.quality(facts, phrases),
-        sections.rhythm(facts, phrases),
+        sections.rhythm(facts, phrases, lean),
         sections.axis(facts, phrases),
         sections.intervals(facts, phrases),
-        sections.p_wave(facts, phrases),
-        sections.qrs(facts, phrases),
+        sections.p_wave(facts, phrases, lean),
+        sections.qrs(facts, phrases, lean),
         sections.st_t(facts, phrases),
         conclusion.undetermined(facts),
         conclusion.conclusion(facts, phrases, explain=style != "report", teach=style == "teaching"),

@@ -133,7 +133,8 @@ def conclusion(
         value = facts.number(kind) if kind and numbers else None
         if value is not None:
             unit = "°" if kind == "axis_qrs" else " ms"
-            term += f", {phrases.pick('with', 'shown by')} a {name} of {'−' if value < 0 else ''}{abs(value)}{unit}"
+            link = "with" if stated.uncertain else phrases.pick("with", "shown by")
+            term += f", {link} a {name} of {'−' if value < 0 else ''}{abs(value)}{unit}"
             claims.append(value_claim(kind, value))
         text = sentence(term) if statements else f"{lead_in}: {term}."
         statements.append(Statement(text, tuple(claims)))
@@ -142,12 +143,31 @@ def conclusion(
         if code == "pvc" and "atrial_fibrillation" in facts:
             statements.append(Statement("Look for aberrant conduction as the other cause of wide beats in this rhythm."))
         if teach:
-            rule = stated.finding.threshold.replace(";", ",").rstrip(".")
-            statements.append(Statement(f"By definition: {rule}."))
+            statements.append(Statement(_definition(stated.finding.threshold)))
     if facts.rhythm is None:
         text = "the origin of the rhythm is undetermined."
         statements.append(Statement(f"{lead_in}: {text}" if not statements else text.capitalize()))
     return statements or [Statement(f"{lead_in}: no finding that needs to be named.")]
+
+
+_LONGEST_RULE = 160  # characters of a definition; a longer one is a list of alternatives, of which the first ones do
+
+
+def _definition(threshold: str) -> str:
+    """Return the criterion of a finding as a sentence."""
+    rule = threshold.replace(";", ",").rstrip(".")
+    if len(rule) <= _LONGEST_RULE:
+        return f"By definition: {rule}."
+    return f"By definition, among others: {rule[: rule.rindex(', ', 0, _LONGEST_RULE)]}."
+
+
+#: Further evidence of left ventricular hypertrophy, in terms that make no claim.
+_LVH_SIGNS = {
+    "cornell_product_mv_ms": "the Cornell product",
+    "peguero_mv": "the Peguero-Lo Presti sum",
+    "lewis_mv": "the Lewis index",
+    "romhilt_estes_points": "the Romhilt-Estes score",
+}
 
 
 def _reason(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
@@ -168,6 +188,9 @@ def _reason(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
         if code == "lvh" and value is not None and facts.to_scale:
             text, claim = amount(phrases, "voltage_sum", value, name=sign)
             return [Statement(f"The {name} is {text}.", (claim,))]
+    signs = [name for key, name in _LVH_SIGNS.items() if code == "lvh" and key in decision.evidence]
+    if signs:
+        return [Statement(f"It rests on {join(signs)}.")]
     text = facts.table["reasons"].get(code)
     return [Statement(text)] if text else []
 

@@ -46,7 +46,10 @@ def amount(
 
 def hedged(phrases: Phrases, stated: Stated, term: str) -> str:
     """Return a term with the hedge that the certainty of its finding demands."""
-    only = " by voltage criteria only" if stated.code == "lvh" and stated.certainty == "possible" else ""
+    only = ""
+    if stated.code == "lvh" and stated.certainty == "possible":
+        scored = set(stated.finding.evidence) <= {"romhilt_estes_points"}
+        only = " by the Romhilt-Estes score only" if scored else " by voltage criteria only"
     return phrases.hedge(stated.code, stated.certainty) + term + only
 
 
@@ -58,8 +61,8 @@ def quality(facts: Facts, phrases: Phrases) -> list[Statement]:
     return [Statement(f"{join(poor)} cannot be read because of noise.")]
 
 
-def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """State rhythm, rate, regularity and P waves."""
+def rhythm(facts: Facts, phrases: Phrases, lean: bool = False) -> list[Statement]:
+    """State rhythm, rate, regularity and P waves; ``lean`` leaves out the RR interval, which repeats the rate."""
     rate, code = facts.number("heart_rate"), facts.rhythm
     assert rate is not None
     claims: tuple[Claim, ...] = (value_claim("heart_rate", rate),)
@@ -93,8 +96,8 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
     elif "irregular_rhythm" in facts:
         text = phrases.pick("The rhythm is irregular.", "The RR intervals are irregular.", "Irregular rhythm.")
         statements.append(Statement(text, (finding_claim("irregular_rhythm"),)))
-    steady = rr is not None and abs(60000.0 / rr - rate) < 3.0  # a median RR and a mean rate may differ
-    if rr is not None and steady and phrases.random.random() < 0.5:
+    steady = rr is not None and abs(60000.0 / rr - rate) < 1.0  # else a reader takes the two for a contradiction
+    if rr is not None and steady and not lean and phrases.random.random() < 0.5:
         text = phrases.pick(f"The RR interval is {rr} ms.", f"RR interval {rr} ms.")
         statements.append(Statement(text, (value_claim("rr", rr),)))
     if "p_absent" in facts:
@@ -156,8 +159,10 @@ def intervals(facts: Facts, phrases: Phrases) -> list[Statement]:
     return statements
 
 
-def p_wave(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """State P duration and the amplitude in lead II."""
+def p_wave(facts: Facts, phrases: Phrases, lean: bool = False) -> list[Statement]:
+    """State P duration and the amplitude in lead II; ``lean`` only where an atrium is abnormal."""
+    if lean and not ("left_atrial_enlargement" in facts or "right_atrial_enlargement" in facts):
+        return []
     statements = []
     duration, row = facts.number("p_duration"), facts.features.leads.get("II")
     if duration is not None:
@@ -196,13 +201,14 @@ def beats(facts: Facts, phrases: Phrases) -> list[Statement]:
     return statements
 
 
-def qrs(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """State R and S voltages, Q waves, R progression, R' and low voltage."""
+def qrs(facts: Facts, phrases: Phrases, lean: bool = False) -> list[Statement]:
+    """State R and S voltages, Q waves, R progression, R' and low voltage; ``lean`` voltages only where they matter."""
     statements = []
+    voltages = not lean or any(code in facts for code in ("lvh", "rvh", "low_voltage", "poor_r_progression"))
     for wave, lead in (("s", "V1"), ("r", "V5"), ("r", "aVL")):
         row = facts.features.leads.get(lead)
         value = getattr(row, f"{wave}_mv", None) if row is not None and row.trust > 0 else None
-        if not facts.to_scale or value is None or value < 0.1 or phrases.random.random() < 0.3:
+        if not (voltages and facts.to_scale) or value is None or value < 0.1 or phrases.random.random() < 0.3:
             continue
         text, claim = amount(phrases, f"{wave}_amplitude", value, (lead,))
         name = f"{wave.upper()} wave"
