@@ -141,7 +141,9 @@ def conclusion(
         if explain:
             statements += _reason(facts, phrases, code)
         if code == "pvc" and "atrial_fibrillation" in facts:
-            statements.append(Statement("Look for aberrant conduction as the other cause of wide beats in this rhythm."))
+            statements.append(
+                Statement("Look for aberrant conduction as the other cause of wide beats in this rhythm.")
+            )
         if teach:
             statements.append(Statement(_definition(stated.finding.threshold)))
     if facts.rhythm is None:

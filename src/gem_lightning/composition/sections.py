@@ -26,6 +26,9 @@ def place(phrases: Phrases, leads: tuple[str, ...]) -> str:
     """Name leads: a span, a group or a list."""
     spans = {("V1", "V2", "V3", "V4", "V5", "V6"): "all precordial leads", ("II", "III", "aVF"): "the inferior leads"}
     spans[("I", "aVL", "V5", "V6")] = "the lateral leads"
+    wide = {LEADS: "all leads", LEADS[:6]: "the limb leads"}
+    if leads in wide:
+        return wide[leads]
     if leads in spans and phrases.random.random() < 0.5:
         return spans[leads]
     first = LEADS.index(leads[0])

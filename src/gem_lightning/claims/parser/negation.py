@@ -151,7 +151,7 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
             state = stack.pop() if stack else _State()
         elif kind == "equals" and i and all(_sets_polarity(item) for item in items[:i]):
             state.fixed = True  # "Absent: LVH, RVH"
-        elif kind == "with" and i and items[i - 1].kind in ("may_pre", "may_pre_far"):  # "perhaps with LVH", "possibly due to"
+        elif kind == "with" and i and items[i - 1].kind in ("may_pre", "may_pre_far"):  # "perhaps with LVH"
             state = _State()
             state.hedged = True
         elif kind in ("but", "with", "equals", "off_now"):
