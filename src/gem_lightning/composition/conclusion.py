@@ -191,7 +191,7 @@ def _reason(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
             text, claim = amount(phrases, "voltage_sum", value, name=sign)
             return [Statement(f"The {name} is {text}.", (claim,))]
     signs = [name for key, name in _LVH_SIGNS.items() if code == "lvh" and key in decision.evidence]
-    if signs:
+    if signs and decision.certainty != "possible":  # a possible one names them with its hedge
         return [Statement(f"It rests on {join(signs)}.")]
     text = facts.table["reasons"].get(code)
     return [Statement(text)] if text else []

@@ -272,7 +272,8 @@ def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:
     """Name the activation or hypertrophy that ST-T changes may follow from."""
     changed = [code for code in ("st_elevation", "st_depression", "t_inversion") if code in facts]
     causes = [code for code in ("paced_rhythm", "lbbb", "pre_excitation", "rbbb", "lvh") if code in facts]
-    causes = [code for code in causes if _explains(facts, code, changed)]
+    # a mere possibility explains nothing away
+    causes = [c for c in causes if facts.stated[c].certainty != "possible" and _explains(facts, c, changed)]
     if not changed or not causes or any(code.startswith("mi_") or code == "sgarbossa" for code in facts.stated):
         return []
     stated = facts.stated[causes[0]]
