@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -70,7 +69,7 @@ class SentenceCache:
     def __init__(self, parse: Callable[[str], Parsed]) -> None:
         self.parse = parse
         self.templates: dict[str, tuple[Template, tuple[Span, ...], str | None]] = {}
-        self.seen: Counter[str] = Counter()
+        self.seen: dict[str, int] = {}
         self.unlearnable: set[str] = set()
         self.classes = _Classes()
 
@@ -89,9 +88,11 @@ class SentenceCache:
         if key not in self.unlearnable:
             if len(self.seen) > _SIZE:
                 self.seen.clear()
-            self.seen[key] += 1
-            if self.seen[key] >= _TIMES:
-                del self.seen[key]
+            times = self.seen.get(key, 0) + 1
+            if times < _TIMES:
+                self.seen[key] = times
+            else:
+                self.seen.pop(key, None)
                 self._learn(key, sentence, parsed)
         return Parsed(_moved(parsed.claims, offset), _shifted(parsed.unread, offset), parsed.language)
 

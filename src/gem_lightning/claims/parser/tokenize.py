@@ -163,7 +163,10 @@ def scan(sentence: str, words: Lexicon) -> Scan:
     while i < count:
         token = tokens[i]
         root = words[token]
-        entry, after = (None, i) if root is None else _entry(root, tokens, i, words)
+        if root is None or isinstance(root, Entry):
+            entry, after = root, i + 1
+        else:
+            entry, after = _entry(root, tokens, i, words)
         if entry is not None and after == i + 1 and len(token) == 1:
             entry = _letter(entry, plain[spans[i][0]], tokens, i, words)
         if entry is not None:
@@ -212,8 +215,6 @@ def _letter(entry: Any, written: str, tokens: list[str], i: int, words: Lexicon)
 
 def _entry(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> tuple[Any, int]:
     """The entry of the phrase that begins at ``i`` and the index after it."""
-    if len(root) == 1 and END in root:  # no phrase goes on from this word
-        return root[END], i + 1
     entry, after = _longest(root, tokens, i + 1, words)
     if entry is not None and entry.kind == "F" and i + 2 < after < len(tokens):
         return _yielding(entry, root, tokens, i, after, words)
@@ -248,7 +249,7 @@ def _yielding(
 ) -> tuple[Any, int]:
     """A finding whose last word opens a longer one yields to it: "the rhythm is atrial | fibrillation"."""
     last = words[tokens[after - 1]]
-    if last is None:
+    if last is None or isinstance(last, Entry):
         return entry, after
     other, end = _longest(last, tokens, after, words)
     if other is None or other.kind != "F" or end <= after or other.data == entry.data:
