@@ -228,7 +228,7 @@ def _table(text: str, lines: list[Line], i: int) -> int:
 
 
 #: Separators of exported tables; in prose a blank follows them.
-_LISTED = {";": re.compile(r"[^;\n]{1,40}(?:;[^;\n]{0,40})+"), ",": re.compile(r"[^,\n]{1,40}(?:,(?! )[^,\n]{0,40})+")}
+_LISTED = {mark: re.compile(f"[^{mark}\\n]{{1,40}}(?:{mark}(?! )[^{mark}\\n]{{0,40}})+") for mark in ";,"}
 
 
 def _separator(line: Line) -> str:
