@@ -133,7 +133,8 @@ def _generic(items: list[Item], mentions: list[Mention]) -> None:
     named = len(items) > 2 and items[0].text == "in" and items[1].kind == "F" and not items[1].gap
     if not named or not any(item.kind == "is" or item.text.startswith(("is ", "are ")) for item in items[2:]):
         return
-    if items[2].kind != "," or bounded:
+    measured = any(m.values and m.values[0][1] is not None for m in mentions)
+    if bounded or (items[2].kind != "," and not measured):
         for mention in mentions:
             mention.dropped = True
 
@@ -144,6 +145,9 @@ def _superseded(items: list[Item], mentions: list[Mention]) -> None:
     was = next((i for i, item in enumerate(items) if item.kind == "is" and item.text in ("was", "were")), None)
     if now is None or was is None:
         return
+    turn = next((i for i in range(now, was, -1) if items[i].kind == "but"), None)
+    for mention in mentions:  # "there was LBBB on Monday, but now conduction is normal"
+        mention.dropped |= bool(mention.codes) and turn is not None and was < mention.i0 < turn
     valued = [m for m in mentions if m.values]
     for mention in valued:
         later = any(m.i1 > mention.i1 and m.values[0][0] == mention.values[0][0] for m in valued)

@@ -27,6 +27,7 @@ LEAD_CODES = frozenset(
         "brugada",
         "u_wave",
         "nonspecific_st_t",
+        "reciprocal_change",
     )
 )
 _WHOLE = frozenset(("heart_rate", "axis_p", "axis_qrs", "axis_t", "voltage_sum"))
@@ -142,7 +143,7 @@ def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str
     if prev is None and following is None:
         return True, False, None
     before = [items[k].kind for k in range(mentions[prev].i1 + 1, place)] if prev is not None else []
-    if kind == "L" and following is None and _interprets(items, before, place):
+    if kind == "L" and following is None and (_interprets(items, before, place) or _contrasts(before)):
         return True, False, None
     after = [items[k].kind for k in range(place + 1, mentions[following].i0)] if following is not None else []
     loose = items[place].gap + (items[place - 1].gap if place and items[place - 1].kind == "in" else 0)
@@ -164,6 +165,11 @@ def _interprets(items: list[Item], before: list[str], place: int) -> bool:
     """The territory of an interpretation ("..., so the inferior wall is at risk"), or what is compared with."""
     suspected = before[-1:] in (["may_pre_far"], ["may_pre"]) and items[place].data.pure
     return suspected or "off_comparison" in before or (items[place].data.wall and bool(_SO & set(before)))
+
+
+def _contrasts(before: list[str]) -> bool:
+    """ "Low voltage in the limb leads but normal in the chest leads" says nothing abnormal of the latter."""
+    return "but" in before and "A" in before[before.index("but") :]
 
 
 def _first(mentions: list[Mention], mention: Mention) -> int:
