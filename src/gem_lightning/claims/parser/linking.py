@@ -251,7 +251,7 @@ def _give_back(items: list[Item], mentions: list[Mention], target: int, names: t
         paired = other.head is not None and other.head is mention.head and bool(other.values) != bool(mention.values)
         if paired and not _has(other, kind) and _first(mentions, other) < place:
             _give(other, names, kind)
-    if kind == "B":
+    if kind == "B" or mention.codes == ("reciprocal_change",):  # its leads lie opposite to those of the elevation
         return
     if place < mention.i1 and mention.head is not None:  # "the Q wave in III is 40 ms wide and 3 mm deep"
         for other in mentions[target + 1 :]:
