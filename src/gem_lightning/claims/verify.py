@@ -53,7 +53,8 @@ _FIRMLY_URGENT = 3.0  # of an emergency: suspected without need it does as much 
 _SUGGESTED = frozenset(
     ("lvh", "rvh", "left_atrial_enlargement", "right_atrial_enlargement", "mi", "mi_inferior", "mi_anterior",
      "mi_lateral", "mi_septal", "mi_posterior", "ischaemia", "pericarditis", "hyperkalaemia", "brugada",
-     "early_repolarization", "electrode_misplacement")
+     "early_repolarization", "electrode_misplacement", "wellens", "de_winter", "hyperacute_t", "rv_strain",
+     "dextrocardia")
 )  # fmt: skip
 _BAND_OF_HEDGED = 1.5  # "about" and "possibly" widen what is left open to three standard deviations (ours)
 _ROUNDING = 1e-9  # a value exactly at its tolerance is within it
