@@ -18,6 +18,46 @@ _SUMS = frozenset(("sokolow_lyon", "cornell"))
 #: kind, value, low, high, unit, name
 Canonical = tuple[str, float | None, float | None, float | None, str, str | None]
 
+#: Items that join two things of one kind.
+JOINS = frozenset((",", "and", "or", "/", "-"))
+
+
+def has_own_rate(item: Item) -> bool:
+    """Flutter waves and atria that flutter have another rate than the ventricles."""
+    return "wave" in item.text or item.text.startswith(("atria ", "atrium "))
+
+
+@dataclass(slots=True)
+class Head:
+    """A quantity in the sentence that properties and numbers may speak of."""
+
+    q: str
+    i0: int
+    i1: int
+    dim: str | None = None
+    implied: bool = False
+    props: list[tuple[str, int]] = field(default_factory=list)
+    measured: int | None = None
+
+
+@dataclass(slots=True)
+class Mention:
+    """A claim in the making: its codes or values, not yet where, in which beat and with which polarity."""
+
+    i0: int
+    i1: int
+    codes: tuple[str, ...] = ()
+    values: tuple[Canonical, ...] = ()
+    head: Head | None = None
+    leads: tuple[str, ...] = ()
+    beats: tuple[int, ...] = ()
+    own_place: bool = False
+    negated: bool = False
+    uncertain: bool = False
+    dropped: bool = False
+    bare: bool = False
+    foreign: bool = False
+
 
 def fits(q: str, dim: str | None, value: Value) -> bool:
     """Whether a number with this unit can measure the quantity."""
@@ -93,46 +133,3 @@ def _kind(q: str, dim: str | None, value: Value) -> tuple[str, float] | None:
         kind, table = (f"{q}_duration", _TO_MS) if long else (f"{q}_amplitude", _TO_MV)
         return (kind, table[str(unit)]) if str(unit) in table and kind in UNITS else None
     return None
-
-
-# -- heads and mentions ----------------------------------------------------------------------------------------------
-
-#: Items that join two things of one kind.
-JOINS = frozenset((",", "and", "or", "/", "-"))
-
-
-def has_own_rate(item: Item) -> bool:
-    """Flutter waves and atria that flutter have another rate than the ventricles."""
-    return "wave" in item.text or item.text.startswith(("atria ", "atrium "))
-
-
-@dataclass(slots=True)
-class Head:
-    """A quantity in the sentence that properties and numbers may speak of."""
-
-    q: str
-    i0: int
-    i1: int
-    dim: str | None = None
-    implied: bool = False
-    props: list[tuple[str, int]] = field(default_factory=list)
-    measured: int | None = None
-
-
-@dataclass(slots=True)
-class Mention:
-    """A claim in the making: its codes or values, not yet where, in which beat and with which polarity."""
-
-    i0: int
-    i1: int
-    codes: tuple[str, ...] = ()
-    values: tuple[Canonical, ...] = ()
-    head: Head | None = None
-    leads: tuple[str, ...] = ()
-    beats: tuple[int, ...] = ()
-    own_place: bool = False
-    negated: bool = False
-    uncertain: bool = False
-    dropped: bool = False
-    bare: bool = False
-    foreign: bool = False
