@@ -54,6 +54,9 @@ class _Classes(dict[str, str]):
         return kind
 
 
+_CLASSES = _Classes()  # the same for every cache
+
+
 class SentenceCache:
     """Claims of sentences by form: the same text with other numbers is not parsed again.
 
@@ -71,7 +74,7 @@ class SentenceCache:
         self.templates: dict[str, tuple[Template, tuple[Span, ...], str | None]] = {}
         self.seen: dict[str, int] = {}
         self.unlearnable: set[str] = set()
-        self.classes = _Classes()
+        self.classes = _CLASSES
 
     def read(self, sentence: str, offset: int) -> Parsed:
         """Return what a sentence states, spans moved by ``offset``."""
