@@ -80,3 +80,14 @@ def test_the_report_names_what_was_not_read():
     assert report.verdicts[-1].measured is not None
     assert report.to_dict()["languages"] == ["de"]
     json.loads(report.to_json())
+
+
+def test_semicolons_in_prose_make_no_table():
+    claims = extract("Probable LVH; LBBB\nNo RBBB; PR 160 ms")
+    assert [(c.finding or c.kind, c.negated, c.uncertain) for c in claims] == [
+        ("lvh", False, True),
+        ("lbbb", False, False),
+        ("rbbb", True, False),
+        ("pr", False, False),
+    ]
+    assert [c.value for c in extract("HR;72\nPR;164")] == [72.0, 164.0]

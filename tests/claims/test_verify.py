@@ -85,10 +85,19 @@ def test_a_denied_number_is_true_where_the_measurement_differs(normal):
 def test_a_hedged_statement_is_contradicted_only_where_firmly_excluded():
     features = measure(simulate("sinus", seed=1, sex="M", age=50).record)
     for qtc, firm, hedged in ((445, "unverifiable", "unverifiable"), (430, "contradicted", "unverifiable"),
-                              (415, "contradicted", "contradicted")):  # fmt: skip
+                              (400, "contradicted", "unverifiable"),
+                              (380, "contradicted", "contradicted")):  # fmt: skip
         features.qtc_ms["fridericia"] = float(qtc)
         claims = [Claim("finding", finding="long_qtc", uncertain=uncertain) for uncertain in (False, True)]
         assert [v.verdict for v in verify(claims, features).verdicts] == [firm, hedged]
+
+
+def test_a_missed_criterion_does_not_exclude_a_disease(normal):
+    _, features, _ = normal
+    assert only("Possible left ventricular hypertrophy.", features).verdict != "contradicted"
+    assert only("Possible inferior infarct.", features).verdict != "contradicted"
+    assert only("Left ventricular hypertrophy.", features).verdict != "supported"
+    assert only("Possible atrial fibrillation.", features).verdict == "contradicted"
 
 
 def test_bounds_and_ranges(normal):

@@ -132,6 +132,57 @@ def test_nothing_measured_nothing_said():
         assert extract(compose(features, style=style)) == []
 
 
+def test_what_cannot_be_measured_is_not_passed_over_in_silence():
+    import numpy as np
+
+    from gem_lightning.ecg import LEADS, EcgRecord
+
+    time = np.arange(5000) / 500
+    waves = sum(0.2 * np.sin(2 * np.pi * rate * time + rate) for rate in (4.1, 4.9, 5.6, 6.3))
+    chaotic = EcgRecord(np.tile(waves, (12, 1)).astype(np.float32), 500.0, LEADS)
+    for record in (chaotic, EcgRecord(np.zeros((12, 5000), np.float32), 500.0, LEADS)):
+        for style in STYLES:
+            text = compose(measure(record), style=style)
+            assert "Urgency is undetermined" in text
+            assert extract(text) == []
+
+
+def test_one_unit_for_amplitudes_in_a_text():
+    features = measure(simulate("st_elevation", seed=4).record)
+    units = set()
+    for seed in range(20):
+        for style in ("report", "interpretation", "teaching"):
+            text = compose(features, seed=seed, style=style).split("By definition")[0]
+            written = {unit for unit in ("mV", "mm") if f" {unit}" in text}
+            assert len(written) < 2, text
+            units |= written
+    assert units == {"mV", "mm"}
+
+
+def test_conduction_under_pacing_is_left_open():
+    features = measure(simulate("paced_rhythm", seed=3).record)
+    for style in STYLES:
+        assert "AV conduction cannot be judged." in compose(features, style=style)
+
+
+def test_premature_wide_beats_in_fibrillation_may_be_aberrant():
+    features = measure(simulate("atrial_fibrillation", seed=3).record)
+    early = next(f for f in findings(measure(simulate("pvc", seed=3).record)) if f.code == "pvc")
+    text = compose(features, [*findings(features), early])
+    assert "aberrant" in text
+    assert not verify(text, features).unread_clinical
+    assert "aberrant" not in compose(features)
+
+
+def test_the_hedge_of_a_cause_stands_once():
+    hedges = ("possible", "suspected", "probable", "likely", "may be")
+    for seed in range(8):
+        features = measure(simulate("lvh", seed=seed, snr_db=25).record)
+        for part in compose(features, seed=seed).split(". "):
+            if "secondary to" in part:
+                assert sum(hedge in part for hedge in hedges) < 2, part
+
+
 def test_unknown_style_is_named():
     with pytest.raises(GemError, match="sonnet"):
         compose(measure(simulate("sinus").record), style="sonnet")

@@ -35,7 +35,7 @@ def check(features, seed):
             assert not any(claim.finding in urgent and claim.negated for claim in claims), text
             assert "not_urgent" not in stated
         elif decide("not_urgent", features).met:
-            assert text.startswith("Nothing urgent.")
+            assert text.startswith("No urgent finding by these criteria.")
         else:
             assert not {"urgent", "not_urgent"} & stated, text
         hedges = {}

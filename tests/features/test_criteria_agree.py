@@ -262,7 +262,7 @@ def test_urgent_findings_are_the_clear_ones():
     for seed in range(4):
         text = compose(with_qtc(520, 50, "F"), seed=seed)
         assert text.startswith("This ECG is urgent because of prolonged QTc.")
-        assert compose(with_qtc(480, 50, "F"), seed=seed).startswith("Nothing urgent.")
+        assert compose(with_qtc(480, 50, "F"), seed=seed).startswith("No urgent finding by these criteria.")
 
 
 def test_leads_are_decided_where_the_criterion_allows_it():

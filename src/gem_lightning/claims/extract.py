@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.forms import Parsed, SentenceCache
 from gem_lightning.claims.parser.cleanup import clean, without_arteries
-from gem_lightning.claims.parser.heads import Mention
+from gem_lightning.claims.parser.ellipsis import DENIALS, complete_clauses
 from gem_lightning.claims.parser.languages import languages
 from gem_lightning.claims.parser.layout import Statement, statements
 from gem_lightning.claims.parser.lexicon import Lexicon, lexicon
-from gem_lightning.claims.parser.linking import attach_places
+from gem_lightning.claims.parser.linking import LEAD_CODES, attach_places
 from gem_lightning.claims.parser.locations import PLACES, merge_places
 from gem_lightning.claims.parser.mentions import find_mentions
 from gem_lightning.claims.parser.negation import apply_scope
 from gem_lightning.claims.parser.quantities import NUMERIC, merge_numbers
 from gem_lightning.claims.parser.tokenize import Item, scan
+from gem_lightning.claims.parser.units import Mention
 from gem_lightning.claims.parser.unread import unread_spans
 from gem_lightning.errors import GemError
 
@@ -172,29 +174,30 @@ def parse(sentence: str, words: Lexicon) -> Parsed:
         return Parsed([], ((start, start + len(stripped)),), language)
     kinds = {item.kind for item in scanned.items}
     items = clean(scanned.items, kinds)
-    if kinds & PLACES:
+    if not kinds.isdisjoint(PLACES):
         items = merge_places(items)
-    if kinds & NUMERIC:
+    if not kinds.isdisjoint(NUMERIC):
         items = merge_numbers(items)
-    if kinds & _CONSUMED:
+    if not kinds.isdisjoint(_CONSUMED):
         items = _without_consumed(items)
+    if "L" in kinds and not kinds.isdisjoint(DENIALS):
+        items = complete_clauses(items, LEAD_CODES, words)
     mentions: list[Mention] = []
     uncoded: list[tuple[int, int]] = []
-    if kinds & _CLAIMING:
+    if not kinds.isdisjoint(_CLAIMING):
+        kinds = {item.kind for item in items}
         question = _is_open_question(sentence, items)
         if "tag" in kinds:  # "..., isn't it?"
             items = [item for item in items if item.kind not in ("tag", "?")]
-        mentions, used, uncoded = find_mentions(items, words)
+        mentions, used, uncoded = find_mentions(items, kinds, words)
         if mentions:
-            if kinds & PLACES:
+            if "L" in kinds or "B" in kinds:
                 attach_places(items, mentions, used)
-            apply_scope(items, mentions, question, scanned.tail)
+            apply_scope(items, mentions, kinds, question, scanned.tail)
     claims = _stated(items, mentions)
-    uncoded += [
-        (items[m.i0].start, items[m.i1].end)  # "heart block" alone: a group that only its denial states
-        for m in mentions
-        if m.codes and not (m.negated or m.dropped) and all(code[0] == "=" for code in m.codes)
-    ]
+    for m in mentions:
+        if m.codes and m.codes[0][0] == "=" and not (m.negated or m.dropped):
+            uncoded.append((items[m.i0].start, items[m.i1].end))  # "heart block" alone: only its denial states it
     return Parsed(claims, unread_spans(sentence, scanned, mentions, uncoded, claims), None)
 
 
@@ -216,15 +219,21 @@ def _stated(items: list[Item], mentions: list[Mention]) -> list[Claim]:
     claims: list[Claim] = []
     stated: set[tuple] = set()
     for mention in mentions:
-        if not mention.dropped and not mention.foreign:
-            for claim in _claims(items, mention):
-                # "Mobitz I (Wenckebach)" and "1.2 mV (12 mm)" are one claim each
-                again = claim.kind == "finding" or items[mention.i1 - 1].kind == "("
-                if again and claim[:10] in stated:
-                    continue
-                stated.add(claim[:10])
+        if mention.dropped or mention.foreign:
+            continue
+        # "Mobitz I (Wenckebach)" and "1.2 mV (12 mm)" are one claim each
+        once = not mention.values or items[mention.i1 - 1].kind == "("
+        for claim in _claims(items, mention):
+            meaning = claim[:10]
+            if not (once and meaning in stated):
+                stated.add(meaning)
                 claims.append(claim)
-    return sorted(claims, key=lambda claim: claim.span) if len(claims) > 1 else claims
+    if len(claims) > 1:
+        claims.sort(key=_place)
+    return claims
+
+
+_place = attrgetter("span")
 
 
 def _without_consumed(items: list[Item]) -> list[Item]:

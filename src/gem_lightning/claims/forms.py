@@ -31,6 +31,7 @@ _NUMBER = re.compile(r"(?<![\w.,])(\d+(?:\.\d+)?)(?![\d]|[.,]\d)")
 _LIMITS = (0.03, 2.5, 15.0, 30.0, 60.0, 100.0, 270.5, 400.5, 1000.0, 2500.5)
 _SMALLEST_WHOLE = 60  # smaller whole numbers may count beats, leads or boxes
 _FACTORS = (1.0, -1.0, 0.1, -0.1, 0.001, -0.001, 0.5, -0.5, 1000.0, 40.0, 200.0, 60.0)
+_TIMES = 3  # occurrences before a form is learned: most occur once, and learning costs a second reading
 _SIZE = 50_000  # entries kept; then the cache starts from scratch
 
 Source = tuple[int, float] | None
@@ -53,6 +54,9 @@ class _Classes(dict[str, str]):
         return kind
 
 
+_CLASSES = _Classes()  # the same for every cache
+
+
 class SentenceCache:
     """Claims of sentences by form: the same text with other numbers is not parsed again.
 
@@ -68,9 +72,9 @@ class SentenceCache:
     def __init__(self, parse: Callable[[str], Parsed]) -> None:
         self.parse = parse
         self.templates: dict[str, tuple[Template, tuple[Span, ...], str | None]] = {}
-        self.seen: set[str] = set()
+        self.seen: dict[str, int] = {}
         self.unlearnable: set[str] = set()
-        self.classes = _Classes()
+        self.classes = _CLASSES
 
     def read(self, sentence: str, offset: int) -> Parsed:
         """Return what a sentence states, spans moved by ``offset``."""
@@ -84,15 +88,19 @@ class SentenceCache:
             claims = _filled(template, [float(d) for d in digits], offset) if template else []
             return Parsed(claims, _shifted(unread, offset), language)
         parsed = self.parse(sentence)
-        if key in self.seen:  # a form that occurs twice is likely to occur again; most occur once
-            self.seen.discard(key)
-            self._learn(key, sentence, parsed)
-        elif key not in self.unlearnable:
-            self.seen.add(key)
+        if key not in self.unlearnable:
+            if len(self.seen) > _SIZE:
+                self.seen.clear()
+            times = self.seen.get(key, 0) + 1
+            if times < _TIMES:
+                self.seen[key] = times
+            else:
+                self.seen.pop(key, None)
+                self._learn(key, sentence, parsed)
         return Parsed(_moved(parsed.claims, offset), _shifted(parsed.unread, offset), parsed.language)
 
     def _learn(self, key: str, sentence: str, parsed: Parsed) -> None:
-        for store in (self.templates, self.seen, self.unlearnable):
+        for store in (self.templates, self.unlearnable):
             if len(store) > _SIZE:
                 store.clear()
         template = self._template(sentence, parsed)
@@ -153,7 +161,9 @@ def _shifted(spans: tuple[Span, ...], offset: int) -> tuple[Span, ...]:
 
 
 def _moved(claims: list[Claim], offset: int) -> list[Claim]:
-    return [Claim(*c[:10], (c[10][0] + offset, c[10][1] + offset)) for c in claims] if offset else list(claims)
+    if not offset:
+        return list(claims)
+    return [Claim._make((*c[:10], (c[10][0] + offset, c[10][1] + offset))) for c in claims]
 
 
 def _filled(template: Template, numbers: list[float], offset: int) -> list[Claim]:

@@ -15,6 +15,7 @@ from gem_lightning.features.schema import EcgFeatures, Finding
 
 #: Distance from a limit, in measurement errors, beyond which no reader would call an altered statement true.
 _WRONG = 1.5
+_MAGNITUDES = ("q_amplitude", "r_amplitude", "s_amplitude")  # read without their sign
 _SWAPS = (
     ("right bundle branch block", "left bundle branch block", "lbbb"),
     ("left bundle branch block", "right bundle branch block", "rbbb"),
@@ -63,8 +64,13 @@ def _number(text: str, features: EcgFeatures, codes: set[str], rng: random.Rando
             scale = stated / written if written else 0.0
             if scale not in (1.0,) and abs(scale - 0.1) > 1e-6:
                 continue
-            moved = stated + rng.choice((-1, 1)) * rng.uniform(2.5, 5.0) * tolerance
-            if claim.kind == "heart_rate" and moved < 20:
+            sign = rng.choice((-1, 1))
+            start = stated
+            if claim.kind == "qtc":  # any formula will do, so leave all of them
+                known = [value for value in features.qtc_ms.values() if value]
+                start = max(known, default=stated) if sign > 0 else min(known, default=stated)
+            moved = start + sign * rng.uniform(2.5, 5.0) * tolerance
+            if (claim.kind == "heart_rate" and moved < 20) or (claim.kind in _MAGNITUDES and moved < 0):
                 moved = stated + 4 * tolerance
             decimals = len(match.group().partition(".")[2])
             number = f"{moved / scale:.{decimals}f}"
@@ -75,7 +81,7 @@ def _number(text: str, features: EcgFeatures, codes: set[str], rng: random.Rando
 
 def _lead(text: str, features: EcgFeatures, codes: set[str], rng: random.Random) -> str | None:
     for claim in _shuffled(extract(text), rng):
-        if not claim.leads or not by_lead(str(claim.finding)) or claim.finding == "low_voltage":
+        if not claim.leads or claim.uncertain or not by_lead(str(claim.finding)) or claim.finding == "low_voltage":
             continue
         for match in re.finditer(r"\b(?:aV[RLF]|V[1-6]|III|II)\b", text):
             if not claim.span[1] <= match.start() <= claim.span[1] + 30 or match.group() not in claim.leads:
@@ -109,7 +115,10 @@ def _finding(text: str, features: EcgFeatures, codes: set[str], rng: random.Rand
         decision = decide(code, features)
         place = re.search(rf"(?<!or )\b{old}", text, re.IGNORECASE)
         if place and decision.met is False and decision.clear:
-            return text[: place.start()] + new + text[place.end() :]
+            changed = text[: place.start()] + new + text[place.end() :]
+            # a finding that the text hedges ("possible ...") is not false while the measurement leaves it open
+            if any(c.finding == code and not c.uncertain and not c.negated for c in extract(changed)):
+                return changed
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import Claim
-from gem_lightning.claims.conflicts import conflicts
+from gem_lightning.claims.conflicts import ALWAYS_URGENT, conflicts
 from gem_lightning.claims.extract import TextReading, read_text
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict, mentions_of
 from gem_lightning.claims.tolerance import BORDERLINE, Tolerance, default_tolerance
@@ -42,9 +42,20 @@ _P_WAVE = ("pr", "p_duration", "p_amplitude", "axis_p")
 _AXES = {"axis_p": "P", "axis_qrs": "QRS", "axis_t": "T"}
 _BEAT_CLASSES = {"pvc": "premature_ventricular", "pac": "premature_supraventricular", "paced_rhythm": "paced"}
 _RANK = {SUPPORTED: 0, UNVERIFIABLE: 1, CONTRADICTED: 2}
-#: Measurement errors by which a criterion is missed (or met) before a hedged statement of the opposite is contradicted:
-#: two errors exclude by 95 % what a firm statement has to get right and "possible" leaves open.
-_FIRMLY = 2.0
+#: Measurement errors by which a criterion is missed (or met) before a hedged statement of the opposite is contradicted.
+#: Hedged numbers are left open up to three deviations of expert disagreement; those are 5 (QRS: 3 times 17 of 10 ms)
+#: to 6 (axis: 3 times 10 of 5 degrees) errors of a repeated measurement.
+_FIRMLY = 5.0
+_FIRMLY_URGENT = 3.0  # of an emergency: suspected without need it does as much harm as stated (ours)
+#: Diseases and anatomy that their ECG criteria detect in a part of the cases only (Hancock et al., Circulation
+#: 2009;119:e251, on hypertrophy; Thygesen et al., Circulation 2018;138:e618, on infarction and ischaemia): a criterion
+#: that is missed does not exclude them, so "possible X" stays open.
+_SUGGESTED = frozenset(
+    ("lvh", "rvh", "left_atrial_enlargement", "right_atrial_enlargement", "mi", "mi_inferior", "mi_anterior",
+     "mi_lateral", "mi_septal", "mi_posterior", "ischaemia", "pericarditis", "hyperkalaemia", "brugada",
+     "early_repolarization", "electrode_misplacement", "wellens", "de_winter", "hyperacute_t", "rv_strain",
+     "dextrocardia")
+)  # fmt: skip
 _BAND_OF_HEDGED = 1.5  # "about" and "possibly" widen what is left open to three standard deviations (ours)
 _ROUNDING = 1e-9  # a value exactly at its tolerance is within it
 
@@ -176,10 +187,17 @@ def _by_decision(claim: Claim, code: str, decision: Decision) -> Verdict:
     reason += f" ({threshold})" if threshold else ""
     if decision.met != claim.negated:
         return Verdict(claim, SUPPORTED, measured, None, reason, source)
-    firm = abs(decision.margin or 0.0) >= _FIRMLY or not claim.uncertain
-    if not decision.clear or not firm:
+    if not decision.clear or (claim.uncertain and not _is_firm(claim, code, decision)):
         return Verdict(claim, UNVERIFIABLE, measured, None, f"borderline: {reason}", source)
     return Verdict(claim, CONTRADICTED, measured, None, reason, source)
+
+
+def _is_firm(claim: Claim, code: str, decision: Decision) -> bool:
+    """Whether the measurement firmly excludes what a hedged claim states."""
+    if code in _SUGGESTED and not claim.negated:
+        return False
+    needed = _FIRMLY_URGENT if code in ALWAYS_URGENT else _FIRMLY
+    return abs(decision.margin or 0.0) >= needed
 
 
 def _distance(claim: Claim, reading: Reading) -> float:

@@ -21,6 +21,10 @@ _TERRITORIAL = ("st_elevation", "st_depression", "t_inversion")
 _INTERVALS = {"pr": "PR", "qrs": "QRS", "qt": "QT", "qtc": "QTc"}
 
 
+#: What cannot be measured may be chaotic or a flat line, so it is never passed over in silence.
+_UNMEASURED = "Urgency is undetermined, because a dangerous rhythm may look like this. See to the patient first."
+
+
 @dataclass(frozen=True)
 class Composition:
     """A composed text and its claims.
@@ -78,18 +82,19 @@ def compose_with_claims(
 def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
     """Return the statements of one text in a clinician's sequence."""
     if facts.features.heart_rate_bpm is None or facts.features.reason is not None:
-        return [Statement("This recording does not allow a measurement.")]
+        return [Statement("This recording does not allow a measurement."), Statement(_UNMEASURED)]
     if style == "brief":
         return _brief(facts, Phrases(seed=0))  # one phrasing for all seeds
     phrases = Phrases(seed)
+    lean = style == "interpretation"  # a paragraph names what bears on the conclusion, a report all that was measured
     parts = [
         conclusion.urgency(facts, phrases),
         sections.quality(facts, phrases),
-        sections.rhythm(facts, phrases),
+        sections.rhythm(facts, phrases, lean),
         sections.axis(facts, phrases),
         sections.intervals(facts, phrases),
-        sections.p_wave(facts, phrases),
-        sections.qrs(facts, phrases),
+        sections.p_wave(facts, phrases, lean),
+        sections.qrs(facts, phrases, lean),
         sections.st_t(facts, phrases),
         conclusion.undetermined(facts),
         conclusion.conclusion(facts, phrases, explain=style != "report", teach=style == "teaching"),

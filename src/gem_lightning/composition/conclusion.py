@@ -5,7 +5,7 @@ from __future__ import annotations
 from gem_lightning.claims.claim import Claim
 from gem_lightning.composition.facts import Facts, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join, sentence
-from gem_lightning.composition.sections import hedged, leads_of, place
+from gem_lightning.composition.sections import amount, hedged, leads_of, place
 from gem_lightning.features.criteria.base import criteria, decide
 from gem_lightning.features.criteria.summary import doubt
 
@@ -64,18 +64,23 @@ def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
         reason = hedged(phrases, facts.stated[code], phrases.first(code))
         text = f"This ECG is urgent because of {reason}."
         return [Statement(text, (finding_claim("urgent"), claimed(facts, code)._replace(leads=())))]
-    if decide("not_urgent", facts.features).met:
-        return [Statement("Nothing urgent.", (finding_claim("not_urgent"),))]
-    for code in importance(facts):
-        stated = facts.stated[code]
-        known = "urgent" in criteria()["findings"][code] and decide(code, facts.features).urgent
-        if stated.certainty == "possible" and known:
-            reason = hedged(phrases, stated, phrases.first(code))
-            text = f"Urgency is undetermined because of {reason}."
-            return [Statement(text, (claimed(facts, code)._replace(leads=()),))]
     kind, _ = doubt(facts.features)
+    if not kind:
+        return [Statement("No urgent finding by these criteria.", (finding_claim("not_urgent"),))]
+    suspected = next((code for code in importance(facts) if _is_suspected(facts, code)), None)
+    if kind == "possible" and suspected is not None:
+        reason = hedged(phrases, facts.stated[suspected], phrases.first(suspected))
+        text = f"Urgency is undetermined because of {reason}."
+        return [Statement(text, (claimed(facts, suspected)._replace(leads=()),))]
     why = _DOUBTS.get("rhythm" if facts.rhythm is None else kind, "a measurement lies too near its limit")
     return [Statement(f"Urgency is undetermined, because {why}.")]
+
+
+def _is_suspected(facts: Facts, code: str) -> bool:
+    """Return whether a finding would be urgent and is merely possible."""
+    if facts.stated[code].certainty != "possible" or "urgent" not in criteria()["findings"][code]:
+        return False
+    return decide(code, facts.features).urgent
 
 
 def importance(facts: Facts, brief: bool = False) -> list[str]:
@@ -129,19 +134,43 @@ def conclusion(
         value = facts.number(kind) if kind and numbers else None
         if value is not None:
             unit = "°" if kind == "axis_qrs" else " ms"
-            term += f", {phrases.pick('with', 'shown by')} a {name} of {'−' if value < 0 else ''}{abs(value)}{unit}"
+            link = "with" if stated.uncertain else phrases.pick("with", "shown by")
+            term += f", {link} a {name} of {'−' if value < 0 else ''}{abs(value)}{unit}"
             claims.append(value_claim(kind, value))
         text = sentence(term) if statements else f"{lead_in}: {term}."
         statements.append(Statement(text, tuple(claims)))
         if explain:
             statements += _reason(facts, phrases, code)
+        if code == "pvc" and "atrial_fibrillation" in facts:
+            statements.append(
+                Statement("Look for aberrant conduction as the other cause of wide beats in this rhythm.")
+            )
         if teach:
-            rule = stated.finding.threshold.replace(";", ",").rstrip(".")
-            statements.append(Statement(f"By definition: {rule}."))
+            statements.append(Statement(_definition(stated.finding.threshold)))
     if facts.rhythm is None:
         text = "the origin of the rhythm is undetermined."
         statements.append(Statement(f"{lead_in}: {text}" if not statements else text.capitalize()))
     return statements or [Statement(f"{lead_in}: no finding that needs to be named.")]
+
+
+_LONGEST_RULE = 160  # characters of a definition; a longer one is a list of alternatives, of which the first ones do
+
+
+def _definition(threshold: str) -> str:
+    """Return the criterion of a finding as a sentence."""
+    rule = threshold.replace(";", ",").rstrip(".")
+    if len(rule) <= _LONGEST_RULE:
+        return f"By definition: {rule}."
+    return f"By definition, among others: {rule[: rule.rindex(', ', 0, _LONGEST_RULE)]}."
+
+
+#: Further evidence of left ventricular hypertrophy, in terms that make no claim.
+_LVH_SIGNS = {
+    "cornell_product_mv_ms": "the Cornell product",
+    "peguero_mv": "the Peguero-Lo Presti sum",
+    "lewis_mv": "the Lewis index",
+    "romhilt_estes_points": "the Romhilt-Estes score",
+}
 
 
 def _reason(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
@@ -160,8 +189,11 @@ def _reason(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
     ):
         value = decision.evidence.get(key)
         if code == "lvh" and value is not None and facts.to_scale:
-            claim = value_claim("voltage_sum", round(value, 2), name=sign)
-            return [Statement(f"The {name} is {value:.2f} mV.", (claim,))]
+            text, claim = amount(phrases, "voltage_sum", value, name=sign)
+            return [Statement(f"The {name} is {text}.", (claim,))]
+    signs = [name for key, name in _LVH_SIGNS.items() if code == "lvh" and key in decision.evidence]
+    if signs and decision.certainty != "possible":  # a possible one names them with its hedge
+        return [Statement(f"It rests on {join(signs)}.")]
     text = facts.table["reasons"].get(code)
     return [Statement(text)] if text else []
 
@@ -170,6 +202,8 @@ def undetermined(facts: Facts) -> list[Statement]:
     """State what could not be measured or decided."""
     features, statements = facts.features, []
     names = {"qrs": "QRS duration", "qt": "QT interval", "axis_qrs": "QRS axis"}
+    if "paced_rhythm" in facts:
+        statements.append(Statement("AV conduction cannot be judged."))
     if "p_absent" not in facts and facts.p_expected:
         names = {"pr": "PR interval"} | names
     lost = [name for kind, name in names.items() if facts.number(kind) is None]

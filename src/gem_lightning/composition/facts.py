@@ -127,7 +127,13 @@ class Facts:
             "axis_t": f.axis_deg.get("T"),
         }
         value = values[kind]
-        return None if value is None or not math.isfinite(value) else round(value)
+        if value is None or not math.isfinite(value):
+            return None
+        if kind == "heart_rate" and "sinus_bradycardia" in self.stated:
+            return math.floor(value)  # "sinus bradycardia at 60 bpm" would contradict itself
+        if kind == "heart_rate" and "sinus_tachycardia" in self.stated:
+            return math.ceil(value)
+        return round(value)
 
     def missing(self, code: str, lead: str | None = None) -> bool:
         """Return whether a finding is not stated and its criterion clearly missed, so that the text may deny it."""

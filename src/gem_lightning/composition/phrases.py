@@ -20,8 +20,11 @@ def table(language: str) -> dict[str, Any]:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+_IN_MM = 0.3  # share of texts that state amplitudes in mm; never both units in one text
+
+
 class Phrases:
-    """Phrases of one language, chosen by a seed.
+    """Phrases of one language, chosen by a seed; amplitudes of one text are all in mV or all in mm.
 
     Args:
         seed: None draws a new one each time.
@@ -32,6 +35,7 @@ class Phrases:
         self.table = table(language)
         self.random = random.Random(seed)
         self.hedges: dict[str, str] = {}
+        self.in_mm = self.random.random() < _IN_MM
 
     def first(self, code: str) -> str:
         """Return the plain name of a finding."""

@@ -26,6 +26,9 @@ def place(phrases: Phrases, leads: tuple[str, ...]) -> str:
     """Name leads: a span, a group or a list."""
     spans = {("V1", "V2", "V3", "V4", "V5", "V6"): "all precordial leads", ("II", "III", "aVF"): "the inferior leads"}
     spans[("I", "aVL", "V5", "V6")] = "the lateral leads"
+    wide = {LEADS: "all leads", LEADS[:6]: "the limb leads"}
+    if leads in wide:
+        return wide[leads]
     if leads in spans and phrases.random.random() < 0.5:
         return spans[leads]
     first = LEADS.index(leads[0])
@@ -34,18 +37,22 @@ def place(phrases: Phrases, leads: tuple[str, ...]) -> str:
     return phrases.pick("", "", "leads ") + join(leads)
 
 
-def amount(phrases: Phrases, kind: str, mv: float, leads: tuple[str, ...]) -> tuple[str, Claim]:
-    """Phrase a voltage in mV or mm, with its claim."""
-    if phrases.random.random() < 0.7:
-        value = round(mv, 2)
-        return f"{value:.2f} mV", value_claim(kind, value, leads)
-    value = round(mv * 10, 1)
-    return f"{value:.1f} mm", value_claim(kind, round(value * 0.1, 6), leads)
+def amount(
+    phrases: Phrases, kind: str, mv: float, leads: tuple[str, ...] = (), name: str | None = None
+) -> tuple[str, Claim]:
+    """Phrase a voltage in the unit of the text, with its claim."""
+    number = round(mv * 10, 1) if phrases.in_mm else round(mv, 2)
+    text = f"{abs(number):.1f} mm" if phrases.in_mm else f"{abs(number):.2f} mV"
+    value = round(number * 0.1, 6) if phrases.in_mm else number
+    return f"{'−' if number < 0 else ''}{text}", value_claim(kind, value, leads, name=name)
 
 
 def hedged(phrases: Phrases, stated: Stated, term: str) -> str:
     """Return a term with the hedge that the certainty of its finding demands."""
-    only = " by voltage criteria only" if stated.code == "lvh" and stated.certainty == "possible" else ""
+    only = ""
+    if stated.code == "lvh" and stated.certainty == "possible":
+        scored = set(stated.finding.evidence) <= {"romhilt_estes_points"}
+        only = " by the Romhilt-Estes score only" if scored else " by voltage criteria only"
     return phrases.hedge(stated.code, stated.certainty) + term + only
 
 
@@ -57,8 +64,8 @@ def quality(facts: Facts, phrases: Phrases) -> list[Statement]:
     return [Statement(f"{join(poor)} cannot be read because of noise.")]
 
 
-def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """State rhythm, rate, regularity and P waves."""
+def rhythm(facts: Facts, phrases: Phrases, lean: bool = False) -> list[Statement]:
+    """State rhythm, rate, regularity and P waves; ``lean`` leaves out the RR interval, which repeats the rate."""
     rate, code = facts.number("heart_rate"), facts.rhythm
     assert rate is not None
     claims: tuple[Claim, ...] = (value_claim("heart_rate", rate),)
@@ -92,8 +99,8 @@ def rhythm(facts: Facts, phrases: Phrases) -> list[Statement]:
     elif "irregular_rhythm" in facts:
         text = phrases.pick("The rhythm is irregular.", "The RR intervals are irregular.", "Irregular rhythm.")
         statements.append(Statement(text, (finding_claim("irregular_rhythm"),)))
-    steady = rr is not None and abs(60000.0 / rr - rate) < 3.0  # a median RR and a mean rate may differ
-    if rr is not None and steady and phrases.random.random() < 0.5:
+    steady = rr is not None and abs(60000.0 / rr - rate) < 1.0  # else a reader takes the two for a contradiction
+    if rr is not None and steady and not lean and phrases.random.random() < 0.5:
         text = phrases.pick(f"The RR interval is {rr} ms.", f"RR interval {rr} ms.")
         statements.append(Statement(text, (value_claim("rr", rr),)))
     if "p_absent" in facts:
@@ -155,8 +162,10 @@ def intervals(facts: Facts, phrases: Phrases) -> list[Statement]:
     return statements
 
 
-def p_wave(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """State P duration and the amplitude in lead II."""
+def p_wave(facts: Facts, phrases: Phrases, lean: bool = False) -> list[Statement]:
+    """State P duration and the amplitude in lead II; ``lean`` only where an atrium is abnormal."""
+    if lean and not ("left_atrial_enlargement" in facts or "right_atrial_enlargement" in facts):
+        return []
     statements = []
     duration, row = facts.number("p_duration"), facts.features.leads.get("II")
     if duration is not None:
@@ -195,13 +204,14 @@ def beats(facts: Facts, phrases: Phrases) -> list[Statement]:
     return statements
 
 
-def qrs(facts: Facts, phrases: Phrases) -> list[Statement]:
-    """State R and S voltages, Q waves, R progression, R' and low voltage."""
+def qrs(facts: Facts, phrases: Phrases, lean: bool = False) -> list[Statement]:
+    """State R and S voltages, Q waves, R progression, R' and low voltage; ``lean`` voltages only where they matter."""
     statements = []
+    voltages = not lean or any(code in facts for code in ("lvh", "rvh", "low_voltage", "poor_r_progression"))
     for wave, lead in (("s", "V1"), ("r", "V5"), ("r", "aVL")):
         row = facts.features.leads.get(lead)
         value = getattr(row, f"{wave}_mv", None) if row is not None and row.trust > 0 else None
-        if not facts.to_scale or value is None or value < 0.1 or phrases.random.random() < 0.3:
+        if not (voltages and facts.to_scale) or value is None or value < 0.1 or phrases.random.random() < 0.3:
             continue
         text, claim = amount(phrases, f"{wave}_amplitude", value, (lead,))
         name = f"{wave.upper()} wave"
@@ -262,12 +272,13 @@ def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:
     """Name the activation or hypertrophy that ST-T changes may follow from."""
     changed = [code for code in ("st_elevation", "st_depression", "t_inversion") if code in facts]
     causes = [code for code in ("paced_rhythm", "lbbb", "pre_excitation", "rbbb", "lvh") if code in facts]
-    causes = [code for code in causes if _explains(facts, code, changed)]
+    # a mere possibility explains nothing away
+    causes = [c for c in causes if facts.stated[c].certainty != "possible" and _explains(facts, c, changed)]
     if not changed or not causes or any(code.startswith("mi_") or code == "sgarbossa" for code in facts.stated):
         return []
     stated = facts.stated[causes[0]]
-    term = hedged(phrases, stated, phrases.first(causes[0]))
-    text = f"These changes {'may be' if stated.uncertain else 'are'} secondary to {term}."
+    # one hedge: that of the link, which covers a cause that is itself uncertain
+    text = f"These changes {'may be' if stated.uncertain else 'are'} secondary to {phrases.first(causes[0])}."
     return [Statement(text, (finding_claim(causes[0], uncertain=stated.uncertain),))]
 
 
@@ -291,24 +302,17 @@ def _levels(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
     known = [(lead, level) for lead, level in levels if level is not None and facts.to_scale]
     if not known:
         return []
-    rounded = [(lead, round(level, 2)) for lead, level in known]
-    listed = join([f"{'−' if level < 0 else ''}{abs(level):.2f} mV in {lead}" for lead, level in rounded])
-    return [
-        Statement(
-            f"The ST level is {listed}.", tuple(value_claim("st_level", level, (lead,)) for lead, level in rounded)
-        )
-    ]
+    amounts = [(lead, *amount(phrases, "st_level", level, (lead,))) for lead, level in known]
+    listed = join([f"{text} in {lead}" for lead, text, _ in amounts])
+    return [Statement(f"The ST level is {listed}.", tuple(claim for _, _, claim in amounts))]
 
 
 def _t_amplitudes(facts: Facts, phrases: Phrases) -> list[Statement]:
     named = facts.stated["t_inversion"].leads[:2] if "t_inversion" in facts else (phrases.pick("II", "V3", "V5"),)
     rows = [(lead, facts.features.leads.get(lead)) for lead in named]
-    rounded = [(lead, round(row.t_mv, 2)) for lead, row in rows if row and row.t_mv is not None and row.trust > 0]
-    if not rounded or not facts.to_scale or "atrial_flutter" in facts:
+    known = [(lead, row.t_mv) for lead, row in rows if row and row.t_mv is not None and row.trust > 0]
+    if not known or not facts.to_scale or "atrial_flutter" in facts:
         return []
-    listed = join([f"{'−' if value < 0 else ''}{abs(value):.2f} mV in {lead}" for lead, value in rounded])
-    return [
-        Statement(
-            f"T wave amplitude {listed}.", tuple(value_claim("t_amplitude", value, (lead,)) for lead, value in rounded)
-        )
-    ]
+    amounts = [(lead, *amount(phrases, "t_amplitude", mv, (lead,))) for lead, mv in known]
+    listed = join([f"{text} in {lead}" for lead, text, _ in amounts])
+    return [Statement(f"T wave amplitude {listed}.", tuple(claim for _, _, claim in amounts))]

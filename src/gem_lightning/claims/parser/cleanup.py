@@ -12,15 +12,23 @@ _VESSELS = frozenset(("lad", "rad"))
 #: Larger bare numbers are values ("sinus tachycardia (124)"); footnotes and citations are small.
 _LARGEST_NOTE = 30
 _LARGEST_CITATION = 99
-_SPENT = frozenset(("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point"))
+_SPENT = frozenset(
+    ("was_from", "by", "delta", "delta_in", "comparative", "hundred", "point", "up", "down", "sum", "range")
+)
+#: Kinds without one of which no unit stands in a key, and no number measures a change.
+_KEYS = frozenset(("equals", "("))
+_CHANGES = frozenset(("by", "delta", "was_from", "from", "comparative", "low", "high", "with", "delta_in"))
 _DEVIATIONS = frozenset(("elevation", "depression"))
-_TRENDS = frozenset(("prolonged", "short", "wide", "narrow"))
+_TRENDS = frozenset(("prolonged", "short", "wide", "narrow", "varying"))
+_LENGTHENED = ("prolonged", "lengthened", "shortened")  # "QTc prolonged by 60 ms" is no long QTc
 _NUMERIC = frozenset(("numeral", "hundred"))
 
 
 def without_arteries(scanned: Scan, words: Lexicon) -> Scan:
     """``LAD`` and ``RAD`` among words of coronary arteries, or behind an article, name no axis but a vessel."""
     tokens = scanned.tokens
+    if "lad" not in tokens and "rad" not in tokens:
+        return scanned
     named = [item for item in scanned.items if item.kind == "F" and item.text in _VESSELS]
     if not named:
         return scanned
@@ -41,12 +49,21 @@ def clean(items: list[Item], kinds: set[str]) -> list[Item]:
     if kinds & _NUMERIC:
         items = _number_names(items)
         kinds.add("N")
-    if "N" in kinds or kinds & _NUMERIC:
-        items = _years(items)
-        items = _without_notes(items)
-        if "U" in kinds:
+    if "sum" in kinds:
+        items = _sums(items)
+    if not kinds.isdisjoint(("up", "down")):
+        items = _directions(items)
+    if "N" in kinds:
+        if ")" in kinds:
+            items = _without_numbering(items)
+        if any(item.kind == "N" and len(item.text) == 4 for item in items):
+            items = _years(items)
+        if any(item.kind == "N" and item.data <= _LARGEST_CITATION for item in items):
+            items = _without_notes(items)
+        if "U" in kinds and not kinds.isdisjoint(_KEYS):
             items = _key_units(items)
-        items = _without_changes(items)
+        if not kinds.isdisjoint(_CHANGES) or ("is" in kinds and "(" in kinds):
+            items = _without_changes(items)
     if "(" in kinds:
         items = _without_glosses(items)
     if "equals" in kinds and ("N" in kinds or "answer_yes" in kinds):
@@ -104,6 +121,8 @@ def _name(items: list[Item], i: int) -> tuple[float, int]:
         kind, value = items[j].kind, items[j].data
         if kind == "hundred":
             total = max(total, 1.0) * 100
+        elif kind == "numeral" and value >= 10 and 1 <= total < 10:
+            total = total * 100 + value  # "one sixty"
         elif kind == "numeral" and value >= 1 and (total % 100 == 0 or (value < 10 and total % 10 == 0)):
             total += value
         elif (kind == "and" and total >= 100 and total % 100 == 0) or (kind == "-" and total % 10 == 0):
@@ -116,6 +135,41 @@ def _name(items: list[Item], i: int) -> tuple[float, int]:
     if after + 1 < len(items) and items[after].kind == "point" and items[after + 1].kind == "numeral":
         return total + items[after + 1].data / 10, after + 2
     return total, after
+
+
+def _sums(items: list[Item]) -> list[Item]:
+    """``the sum of SV1 and RV5`` as ``SV1 + RV5``."""
+    first = next(k for k, item in enumerate(items) if item.kind == "sum")
+    join = next((k for k in range(first, len(items)) if items[k].kind in ("and", "/", ",")), None)
+    return [item._replace(kind="+", data=None) if k == join else item for k, item in enumerate(items)]
+
+
+def _directions(items: list[Item]) -> list[Item]:
+    """``ST up in V2, down in V5``: elevation and depression, next to the ST segment or to leads."""
+    out = list(items)
+    for k, item in enumerate(items):
+        if item.kind in ("up", "down") and any(before.kind == "Q" and before.data == "st" for before in items[:k]):
+            beside = items[k - 1].kind in ("Q", "is", ",", "and", "but") and not item.gap
+            if beside and (k + 1 == len(items) or items[k + 1].kind in ("in", "L", ",", "and")):
+                word = "elevation" if item.kind == "up" else "depression"
+                out[k] = item._replace(kind="A", data=(word,))
+    return out
+
+
+def _without_numbering(items: list[Item]) -> list[Item]:
+    """Drop ``1)`` and ``2)`` of a list that runs on in one line."""
+    out: list[Item] = []
+    depth = 0
+    for item in items:
+        depth += item.kind == "("
+        if item.kind == ")":
+            numbered = not depth and out and out[-1].kind == "N" and out[-1].end == item.start and out[-1].data < 20
+            depth = max(0, depth - 1)
+            if numbered:
+                out[-1] = out[-1]._replace(kind=",", data=None)
+                continue
+        out.append(item)
+    return out
 
 
 def _without_notes(items: list[Item]) -> list[Item]:
@@ -134,15 +188,37 @@ def _without_notes(items: list[Item]) -> list[Item]:
 
 
 def _years(items: list[Item]) -> list[Item]:
-    """``the tracing of 2019``: a year is a look back, not a value."""
+    """``the tracing of 2019`` and ``compared to 3/2021``: a date is a look back, not a value."""
     out: list[Item] = []
-    for k, item in enumerate(items):
-        year = item.kind == "N" and len(item.text) == 4 and item.text.isdecimal() and 1900 <= item.data <= 2100
-        if not year or (k + 1 < len(items) and items[k + 1].kind == "U"):
-            out.append(item)
+    i = 0
+    while i < len(items):
+        after = _date(items, i)
+        if not after:
+            out.append(items[i])
+            i += 1
+            continue
+        if after - i > 1 and out and out[-1].kind == "off_comparison":
+            out.pop()  # what is compared with is named whole: the statement follows
         elif out and out[-1].kind in ("in", "of", "from"):
-            out.append(item._replace(kind="off_history", data=None))
+            out.append(items[i]._replace(kind="off_history", data=None))
+        i = after
     return out
+
+
+def _date(items: list[Item], i: int) -> int:
+    """Index after a year, or a date of numbers that begins or ends with one; 0 where there is none."""
+    j = i
+    while j < min(i + 5, len(items)) and items[j].kind == ("N", "/")[(j - i) % 2]:
+        j += 1
+    j -= (j - i) % 2 == 0
+    if j - i > 1 and (_is_year(items[i]) or _is_year(items[j - 1])):
+        return j
+    alone = i < len(items) and _is_year(items[i]) and not (i + 1 < len(items) and items[i + 1].kind == "U")
+    return i + 1 if alone else 0
+
+
+def _is_year(item: Item) -> bool:
+    return item.kind == "N" and len(item.text) == 4 and item.text.isdecimal() and 1900 <= item.data <= 2100
 
 
 def _citation(items: list[Item], i: int) -> int:
@@ -227,7 +303,7 @@ def _without_changes(items: list[Item]) -> list[Item]:
             while j < len(items) and items[j].kind in ("of", "by", "approx", "in"):
                 j += 1
             after = _amount(items, j)
-            deviation = any(k.kind == "A" and not _DEVIATIONS.isdisjoint(k.data) for k in out[-3:])
+            deviation = any(k.kind == "A" and not _DEVIATIONS.isdisjoint(k.data) for k in out)
             if after and not (deviation and items[i].kind == "by"):  # "elevated by 2 mm" is the level itself
                 _mark_change(out)
                 i = after
@@ -242,8 +318,16 @@ def _without_changes(items: list[Item]) -> list[Item]:
             out.append(items[i]._replace(kind="off_history", data=None))
             i += 1
             continue
-        if items[i].kind == "from" and _spans(items, i):
+        varies = bool(out) and out[-1].kind == "A" and "varying" in out[-1].data
+        if items[i].kind == "from" and not varies and _spans(items, i):
             _mark_change(out)
+            if items[i].gap and out and out[-1].kind == "Q":  # "doubled from 60 to 120 bpm", not "ranges from"
+                out.append(items[i]._replace(kind="change"))
+        placed = items[i].kind == "with" and out and out[-1].kind == "L" and not items[i].gap
+        if placed and _amount(items, i + 1):  # "most in V3 with 4 mm"
+            out.append(items[i]._replace(kind="of"))
+            i += 1
+            continue
         if out and items[i].kind == "of" and _falls(out) and (after := _amount(items, i + 1)):  # "a fall in rate of 20"
             i = after
             continue
@@ -258,7 +342,8 @@ def _without_changes(items: list[Item]) -> list[Item]:
 
 def _mark_change(out: list[Item]) -> None:
     """Turn a property before an amount of change into that change: "widened from 96 to 142 ms"."""
-    if out and out[-1].kind == "A" and not _TRENDS.isdisjoint(out[-1].data):
+    trend = out and out[-1].kind == "A" and not _TRENDS.isdisjoint(out[-1].data)
+    if trend or (out and out[-1].kind == "F" and out[-1].text.endswith(_LENGTHENED)):
         out[-1] = out[-1]._replace(kind="change", data=None)
 
 

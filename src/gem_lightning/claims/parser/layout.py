@@ -12,16 +12,18 @@ from gem_lightning.claims.parser.tokenize import sentences
 _HEADING_WORDS = 8
 _LISTED_HEADING_WORDS = 6  # without colon or markup: only what is shorter and stands over a list
 
-_STRUCTURE = re.compile(r"[\n|{<#&\t_`]|\*\*")
+_STRUCTURE = re.compile(r"[\n|{<#&\t_`]|\*\*|\.{4}")
 _TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]{0,9}(?:\s[^<>\n]{0,60})?/?>")
 _BREAK_TAG = re.compile(r"</?(?:br|p|li|ul|ol|tr|div|h[1-6])\b", re.IGNORECASE)
 _ENTITY = re.compile(r"&(nbsp|lt|gt|le|ge|deg|amp|micro|ndash|mdash|plusmn|#\d{1,5});")
 _ENTITIES = {"lt": "<", "gt": ">", "le": "≤", "ge": "≥", "deg": "°", "amp": "&", "micro": "µ", "plusmn": "±"}
+_LEADERS = re.compile(r"(?<=[\w)])[ \t]*\.{4,}[ \t]*(?=[\w<>≤≥-])")  # "PR ....... 168 ms"
 _KEY = re.compile(r"[\"'][\w .-]{1,40}[\"']\s*:")
 _JSON = str.maketrans('{}[],"', "\n\n\n\n\n ")
 _JOINED_WORD = re.compile(r"(?<=[^\W_])_(?=[^\W_])")
 _BULLET = re.compile(r"[ \t]*(?:[-*•‣◦▪·–—+]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t]+")
 _NORM_COLUMN = re.compile(r"(?:normal|norm|ref|reference|range|limits?|expected|usual)\b", re.IGNORECASE)
+_LABEL_UNIT = re.compile(r"([^()]+?) ?(\([^()]+\))")
 _RULE_ROW = re.compile(r"[\s|:+=-]+")
 
 
@@ -73,8 +75,12 @@ def plain(text: str) -> str:
         text = _TAG.sub(lambda m: ("\n" if _BREAK_TAG.match(m.group()) else " ") + " " * (len(m.group()) - 1), text)
     if "&" in text:
         text = _ENTITY.sub(lambda m: _ENTITIES.get(m[1], " ").ljust(len(m.group())), text)
+    if "[]" in text:
+        text = text.replace("[]", "no")
     if _KEY.search(text):
-        text = text.replace("[]", "no").translate(_JSON)
+        text = text.translate(_JSON)
+    if "..." in text:
+        text = _LEADERS.sub(lambda m: ":".ljust(len(m.group())), text)
     if "_" in text:
         text = _JOINED_WORD.sub(" ", text)
     return text
@@ -152,12 +158,14 @@ class _Reader:
         roles = [self.classify(cell) for _, cell in head]
         unit = next((j for j, (_, cell) in enumerate(head) if cell.lower().startswith("unit")), None)
         for row in rows[1 if head else 0 :]:
-            label = row[0][1]
             for j in range(1, len(row)):
+                label = row[0][1]
                 if j == unit or (j < len(head) and (roles[j] == "off" or _NORM_COLUMN.match(head[j][1]))):
                     continue
                 title = head[j][1] + " " if j < len(roles) and roles[j] else ""
                 suffix = f"({row[unit][1]})" if unit is not None and unit < len(row) else ""
+                if title and (bracket := _LABEL_UNIT.fullmatch(label)):  # "ST (mm)" under "V1" is "ST V1 (mm)"
+                    label, suffix = bracket[1], bracket[2]
                 context = f"{label} {title}{suffix}: "
                 yield Statement(row[j][0], context + row[j][1], len(context), row[0][0])
 
@@ -189,7 +197,9 @@ def _is_heading(lines: list[Line], i: int) -> bool:
         return count <= _HEADING_WORDS and not bare.rstrip(":").endswith((".", ";", "!"))
     if line.bullet or bare[-1] in ".;!?," or ":" in bare or count > _LISTED_HEADING_WORDS:
         return False
-    return i + 1 < len(lines) and lines[i + 1].bullet and bool(lines[i + 1].text.strip())
+    if i + 1 >= len(lines) or not lines[i + 1].text.strip():
+        return False
+    return lines[i + 1].bullet or (lines[i + 1].text.startswith("  ") and not line.text.startswith(" "))
 
 
 def _paragraph(lines: list[Line], i: int, governed: bool) -> int:
@@ -205,7 +215,9 @@ def _paragraph(lines: list[Line], i: int, governed: bool) -> int:
 
 def _table(text: str, lines: list[Line], i: int) -> int:
     """Index after the rows of a table that starts here; ``i`` where none does."""
-    mark = "|" if "|" in lines[i].text else "\t"
+    mark = _separator(lines[i])
+    if mark in _LISTED:
+        return _listed(lines, i, mark)
     j = i
     while j < len(lines) and lines[j].text.strip(" \t|").count(mark) >= (1 if mark == "|" else 2):
         j += 1
@@ -215,9 +227,30 @@ def _table(text: str, lines: list[Line], i: int) -> int:
     return j if j - i > 1 or (bare.startswith("|") and j > i) else i
 
 
+#: Separators of exported tables; in prose a blank follows them.
+_LISTED = {mark: re.compile(f"[^{mark}\\n]{{1,40}}(?:{mark}(?! )[^{mark}\\n]{{0,40}})+") for mark in ";,"}
+
+
+def _separator(line: Line) -> str:
+    """The mark between the cells of a row: ``|``, a tab, or a semicolon or comma without blanks."""
+    for mark in ("|", "\t", ";", ","):
+        if mark in line.text:
+            return mark
+    return "\t"
+
+
+def _listed(lines: list[Line], i: int, mark: str) -> int:
+    """Index after the rows ``PR;164`` and ``QRS;90``: two or more lines with equally many cells."""
+    count = lines[i].text.count(mark)
+    j = i
+    while j < len(lines) and lines[j].text.count(mark) == count and _LISTED[mark].fullmatch(lines[j].text.strip()):
+        j += 1
+    return j if j - i > 1 else i
+
+
 def _cells(line: Line) -> list[tuple[int, str]]:
     """Place and text of every cell of a row."""
-    mark = "|" if "|" in line.text else "\t"
+    mark = _separator(line)
     cells, place = [], line.start
     for part in line.text.split(mark):
         bare = part.strip()

@@ -32,8 +32,10 @@ class Entry(NamedTuple):
 Node = dict[str, Any]
 
 
-class Lexicon(dict[str, "Node | None"]):
-    """Trie roots by first word; an unknown word is looked up once, corrected if one slip away, and remembered.
+class Lexicon(dict[str, "Node | Entry | None"]):
+    """Trie roots by first word, or the entry of a word that opens no phrase; looked up once and remembered.
+
+    An unknown word is corrected if it is one slip away from a known one.
 
     Args:
         language: Suffix of the data file ``lexicon_<language>.yaml``.
@@ -108,8 +110,10 @@ class Lexicon(dict[str, "Node | None"]):
         close = [(slip, w) for w in near if (w[0] in first or w[1:] == word) and (slip := _slip(w, word))]
         return min(close)[1] if close else None
 
-    def __missing__(self, word: str) -> Node | None:
+    def __missing__(self, word: str) -> Node | Entry | None:
         root = self.roots.get(word) or self.roots.get(self.correct(word))
+        if root is not None and len(root) == 1 and END in root:
+            root = root[END]
         if len(self) > _MAX_MEMO:
             self.clear()
         self[word] = root

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import Mention
 
 #: Findings that may hold in a lead; others are of the whole record.
 LEAD_CODES = frozenset(
@@ -27,6 +27,7 @@ LEAD_CODES = frozenset(
         "brugada",
         "u_wave",
         "nonspecific_st_t",
+        "reciprocal_change",
     )
 )
 _WHOLE = frozenset(("heart_rate", "axis_p", "axis_qrs", "axis_t", "voltage_sum"))
@@ -142,7 +143,7 @@ def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str
     if prev is None and following is None:
         return True, False, None
     before = [items[k].kind for k in range(mentions[prev].i1 + 1, place)] if prev is not None else []
-    if kind == "L" and following is None and _interprets(items, before, place):
+    if kind == "L" and following is None and (_interprets(items, before, place) or _contrasts(before)):
         return True, False, None
     after = [items[k].kind for k in range(place + 1, mentions[following].i0)] if following is not None else []
     loose = items[place].gap + (items[place - 1].gap if place and items[place - 1].kind == "in" else 0)
@@ -162,7 +163,13 @@ def _direction(items: list[Item], mentions: list[Mention], place: int, kind: str
 
 def _interprets(items: list[Item], before: list[str], place: int) -> bool:
     """The territory of an interpretation ("..., so the inferior wall is at risk"), or what is compared with."""
-    return "off_comparison" in before or (items[place].data.wall and bool(_SO & set(before)))
+    suspected = before[-1:] in (["may_pre_far"], ["may_pre"]) and items[place].data.pure
+    return suspected or "off_comparison" in before or (items[place].data.wall and bool(_SO & set(before)))
+
+
+def _contrasts(before: list[str]) -> bool:
+    """ "Low voltage in the limb leads but normal in the chest leads" says nothing abnormal of the latter."""
+    return "but" in before and "A" in before[before.index("but") :]
 
 
 def _first(mentions: list[Mention], mention: Mention) -> int:
@@ -175,6 +182,8 @@ def _first(mentions: list[Mention], mention: Mention) -> int:
 
 def _taken(items: list[Item], mentions: list[Mention], place: int) -> bool:
     """The place belongs to something that makes no claim ("P waves upright in II", "transition in V4")."""
+    if place and items[place - 1].kind in (",", "but") and _describes(items, mentions, place + 1):
+        return True
     if not place or items[place - 1].kind not in ("in", "of", "A", "Q"):
         return False
     k = place - 1
@@ -191,6 +200,17 @@ def _taken(items: list[Item], mentions: list[Mention], place: int) -> bool:
     if not named and place + 1 < len(items) and items[place + 1].kind == "is":
         return False  # "QRS complexes in V1 show rsR'"
     return not any(m.i0 <= k <= m.i1 or (m.head is not None and m.head.i0 <= k <= m.head.i1) for m in mentions)
+
+
+def _describes(items: list[Item], mentions: list[Mention], i: int) -> bool:
+    """A wave that makes no claim follows its lead: "..., V6 a broad S"."""
+    j = i
+    while j < len(items) and items[j].kind in ("is", "A"):
+        j += 1
+    ends = j + 1 >= len(items) or items[j + 1].kind in (",", "but")
+    return (
+        j < len(items) and items[j].kind == "Q" and ends and not any(i <= m.i0 <= j or i <= m.i1 <= j for m in mentions)
+    )
 
 
 def _joined_adjective(after: list[str]) -> bool:
@@ -231,7 +251,7 @@ def _give_back(items: list[Item], mentions: list[Mention], target: int, names: t
         paired = other.head is not None and other.head is mention.head and bool(other.values) != bool(mention.values)
         if paired and not _has(other, kind) and _first(mentions, other) < place:
             _give(other, names, kind)
-    if kind == "B":
+    if kind == "B" or mention.codes == ("reciprocal_change",):  # its leads lie opposite to those of the elevation
         return
     if place < mention.i1 and mention.head is not None:  # "the Q wave in III is 40 ms wide and 3 mm deep"
         for other in mentions[target + 1 :]:

@@ -197,8 +197,10 @@ def _next_lead(items: list[Item], i: int, groups: list[str], count: int) -> tupl
         if j + 1 < len(items) and _is_lead(items[j + 1]) and items[j + 1].data not in GROUPS:
             return j + 1, True
         return None
+    if j + 1 < len(items) and items[j].text == "nor":  # "neither in V1 nor in V2"
+        j += 2 if items[j + 1].kind == "in" else 1
     dash = j < len(items) and items[j].kind == "-"
-    while j < len(items) and j < i + 2 and items[j].kind in _JOINS and not items[j].gap:
+    while j < len(items) and j < i + 2 and items[j].kind in _JOINS and not items[j].gap and items[j].text != ";":
         j += 1
     while j < len(items) and items[j].kind == "lead":
         j += 1
@@ -235,7 +237,8 @@ def _exception(items: list[Item], i: int) -> tuple[tuple[str, ...], int]:
     if j >= len(items) or items[j].kind != "L" or items[j].gap:
         return (), i
     inner, after = _leads(items, j)
-    if items[i].kind == "but" and after < len(items) and items[after].kind in ("Q", "is", "M"):
+    whole = items[i - 1].kind in ("L", "lead") and items[i - 1].end + 1 >= items[i].start  # "every lead but aVR"
+    if items[i].kind == "but" and not whole and after < len(items) and items[after].kind in ("Q", "is", "M"):
         return (), i
     if after < len(items) and items[after].kind == ")" and items[i - 1].kind == "(":
         after += 1

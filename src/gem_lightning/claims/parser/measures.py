@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gem_lightning.claims.parser.heads import JOINS, Head, Mention
 from gem_lightning.claims.parser.tokenize import Item
-from gem_lightning.claims.parser.units import canonical, fits
+from gem_lightning.claims.parser.units import JOINS, Head, Mention, canonical, fits, has_own_rate
 
 
 def find_measures(items: list[Item], heads: list[Head], series: dict[int, int]) -> list[Mention]:
@@ -39,9 +38,6 @@ def lead_series(items: list[Item]) -> dict[int, int]:
 
     A lone pair counts only with a colon between; "in V2 3 mm" may close one statement and open the next.
     """
-    kinds = {item.kind for item in items}
-    if not {"L", "M"} <= kinds or "+" in kinds:  # "SV1 + RV5 = 38 mm" is a sum
-        return {}
     pairs: list[tuple[int, int, int]] = []  # lead, number, index after
     for i, item in enumerate(items):
         if item.kind != "L" or item.data.foreign:
@@ -59,9 +55,10 @@ def lead_series(items: list[Item]) -> dict[int, int]:
             pairs.append((i, m, after))
     series: dict[int, int] = {}
     for k, (lead, m, after) in enumerate(pairs):
+        bracketed = items[m - 1].kind in ("(", "of")
         joined = k + 1 < len(pairs) and _joins(items, after, pairs[k + 1][0])
         follows = k > 0 and _joins(items, pairs[k - 1][2], lead)
-        if joined or follows or items[m].text == "=" or (items[m - 1].kind == "(" and _has_place(items, lead)):
+        if joined or follows or items[m].text == "=" or (bracketed and _has_place(items, lead)):
             series[m] = lead
     return series
 
@@ -104,7 +101,7 @@ def _is_atrial(items: list[Item], m: int) -> bool:
     before = next((items[k] for k in range(m - 1, -1, -1) if items[k].kind in ("Q", "F")), None)
     if before is None:
         return False
-    return before.data in ("p", "-") if before.kind == "Q" else "wave" in before.text
+    return before.data in ("p", "-") if before.kind == "Q" else has_own_rate(before)
 
 
 def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple) -> None:
@@ -140,19 +137,26 @@ def _elsewhere(items: list[Item], head: Head, m: int) -> bool:
     return any(items[k].kind in (",", "with", "(") for k in range(leads[-2] + 1, leads[-1]))
 
 
+_SIGNS = {"elevation": 1, "depression": -1, "inverted": -1, "upright": 1}
+
+
 def _direction(head: Head, m: int) -> int:
     """Return the sign that the properties give: +1 elevation or upright, -1 depression or inversion, 0 none."""
-    signs = {"elevation": 1, "depression": -1, "inverted": -1, "upright": 1}
-    near = sorted((abs(a - m), signs[word]) for word, a in head.props if word in signs)
+    if not head.props:
+        return 0
+    near = sorted((abs(a - m), _SIGNS[word]) for word, a in head.props if word in _SIGNS)
     return near[0][1] if near else 0
 
 
 def _owner(items: list[Item], heads: list[Head], m: int) -> Head | None:
     value = items[m].data[0]
     suits = [h for h in heads if fits(h.q, h.dim, value)]
-    before = [h for h in suits if max([h.i1, *(a for _, a in h.props if a < m)]) < m and h.i1 < m]
-    prev = before[-1] if before else None
-    follow = next((h for h in suits if h.i0 > m and _adjoins(items, m, h)), None)
+    prev = follow = None
+    for head in suits:
+        if head.i1 < m:
+            prev = head
+        elif follow is None and head.i0 > m and _adjoins(items, m, head):
+            follow = head
     if prev is None or follow is None:
         return prev or follow
     anchor = max([prev.i1, *(a for _, a in prev.props if a < m)])
@@ -207,8 +211,10 @@ def _shared(items: list[Item], heads: list[Head], head: Head, m: int) -> list[He
 
 def _sum_of(items: list[Item], head: Head, m: int) -> str | None:
     """Name of the voltage sum when two waves are added before the number."""
+    if head.q not in ("r", "s") or not any(items[k].kind == "+" for k in range(m)):
+        return None
     lead_items = [items[k] for k in range(m) if items[k].kind == "L"]
-    if head.q not in ("r", "s") or not any(items[k].kind == "+" for k in range(m)) or len(lead_items) < 2:
+    if len(lead_items) < 2:
         return None
     leads = {lead for item in lead_items for lead in item.data.leads}
     return "cornell" if "aVL" in leads else "sokolow_lyon"

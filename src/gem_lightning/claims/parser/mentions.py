@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
 
-from gem_lightning.claims.parser.heads import JOINS, Head, Mention
 from gem_lightning.claims.parser.lexicon import Lexicon
 from gem_lightning.claims.parser.locations import GROUPS, Leads
 from gem_lightning.claims.parser.measures import find_measures, lead_series, without_implied
 from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import JOINS, Head, Mention, has_own_rate
 
+_NAMES = frozenset(("F", "I"))  # kinds that are mentions by themselves
 _FIRM = frozenset(("elevation", "depression", "deviation"))
 
 #: Abbreviations that name wave and property at once; other properties of ST and T need a lead next to them.
@@ -30,21 +32,31 @@ class Found(NamedTuple):
     uncoded: list[tuple[int, int]]
 
 
-def find_mentions(items: list[Item], words: Lexicon) -> Found:
-    """Find the mentions of one sentence."""
+def find_mentions(items: list[Item], kinds: set[str], words: Lexicon) -> Found:
+    """Find the mentions of one sentence.
+
+    Args:
+        items: The sentence.
+        kinds: Kinds of the items.
+        words: Lexicon.
+    """
     heads = _heads(items, words)
-    mentions, used = _named(items, words)
+    mentions, used = _named(items, words) if not kinds.isdisjoint(_NAMES) else ([], set())
     uncoded: list[tuple[int, int]] = []
-    mentions += _properties(items, heads, words, uncoded)
-    if any(item.kind == "M" for item in items):
-        series = lead_series(items)
+    if "A" in kinds:
+        mentions += _properties(items, heads, words, uncoded)
+    if "M" in kinds:
+        series = lead_series(items) if "L" in kinds and "+" not in kinds else {}  # "SV1 + RV5 = 38 mm" is a sum
         measures = find_measures(items, heads, series)
         mentions = without_implied(mentions, items, series) + measures
         used |= set(series.values())
     mentions += _bare(items, heads)
     if len(mentions) > 1:
-        mentions.sort(key=lambda m: (m.i0, m.i1))
+        mentions.sort(key=_span)
     return Found(mentions, used, uncoded)
+
+
+_span = attrgetter("i0", "i1")
 
 
 def _heads(items: list[Item], words: Lexicon) -> list[Head]:
@@ -61,11 +73,21 @@ def _heads(items: list[Item], words: Lexicon) -> list[Head]:
             heads.append(Head(item.data, i, i, dim))
         elif item.kind == "D" and heads and heads[-1].i1 == i - 1 and not heads[-1].implied:
             heads[-1].i1, heads[-1].dim = i, item.data
-        elif item.kind == "F" and "wave" not in item.text:  # flutter waves have a rate of their own
+        elif item.kind == "F" and not has_own_rate(item):
             q = next((words.implied[code] for code in item.data if code in words.implied), None)
+            if q == "qrs" and item.text.endswith(_RHYTHMS) and not _has_unit(items, i + 1):
+                q = "rate"  # "narrow-complex rhythm at 150"
             if q is not None:
                 heads.append(Head(q, i, i, implied=True))
     return heads
+
+
+_RHYTHMS = ("rhythm", "tachycardia", "bradycardia")
+
+
+def _has_unit(items: list[Item], i: int) -> bool:
+    number = next((item for item in items[i : i + 3] if item.kind == "M"), None)
+    return number is not None and number.data[0].unit is not None
 
 
 _AXIS_OF = {"p": "axis_p", "qrs": "axis_qrs", "t": "axis_t"}  # "axes P 45 QRS 12 T 30"
@@ -129,7 +151,7 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon, uncoded: l
         if _is_dimension(items, a):
             continue
         target = _target(items, heads, a, words)
-        if target is None:
+        if target is None or _otherwise(items, a) or _of_finding(items, a):
             continue
         targets, near = target
         if item.data[0] in _FIRM and len(targets) == 1 and not near and targets[0].props:
@@ -140,6 +162,9 @@ def _properties(items: list[Item], heads: list[Head], words: Lexicon, uncoded: l
             if head.q == "axis" and any(items[k].kind == "change" for k in range(head.i1 + 1, a)):
                 continue  # "the axis has shifted to the right": a change, no value
             word = next(w for w in item.data if w in words.meanings[head.q])
+            following = items[a + 1] if a + 1 < len(items) else None
+            if following is not None and _is_said_later(head, word, following):
+                continue
             head.props.append((word, a))
             codes = tuple(words.meanings[head.q][word])
             if not codes and word in words.uncoded.get(head.q, ()):
@@ -157,6 +182,24 @@ def _is_dimension(items: list[Item], a: int) -> bool:
     if not a or items[a - 1].kind != "M" or items[a].gap or not sizes & set(items[a].data):
         return False
     return not (a + 1 < len(items) and items[a + 1].kind == "Q")
+
+
+def _otherwise(items: list[Item], a: int) -> bool:
+    """ "..., otherwise unremarkable": of everything else, which names no quantity."""
+    ends = a + 1 == len(items) or items[a + 1].kind in (",", ")", "but")
+    return ends and a > 0 and items[a - 1].text == "otherwise" and "normal" in items[a].data
+
+
+def _of_finding(items: list[Item], a: int) -> bool:
+    """ "... and atrial fibrillation is present" speaks of no wave."""
+    return "present" in items[a].data and a > 1 and items[a - 1].kind == "is" and items[a - 2].kind in ("F", "I")
+
+
+def _is_said_later(head: Head, word: str, following: Item) -> bool:
+    """What follows says it: "deviated to the left", "RR intervals vary between 780 and 820 ms"."""
+    if head.q == "axis" and word == "deviation":
+        return following.kind == "A" and following.data[0] in ("left", "right")
+    return word == "varying" and following.kind == "M"
 
 
 def _suits(head: Head, item: Item, words: Lexicon) -> bool:
@@ -265,11 +308,12 @@ def _with_partners(items: list[Item], heads: list[Head], head: Head, a: int, wor
     while k > 0:
         other, last = heads[k - 1], found[0]
         between = [items[i].kind for i in range(other.i1 + 1, last.i0)]
+        nor = last.i0 > 0 and items[last.i0 - 1].text == "nor"  # "neither the PR nor the QTc is prolonged"
         if between[:1] == ["("] and ")" in between:  # "PR (162 ms) and QRS (94 ms) are normal"
             between = between[between.index(")") + 1 :]
         if (
             not between
-            or any(kind not in JOINS for kind in between)
+            or any(kind not in JOINS and not (kind == "no_pre" and nor) for kind in between)
             or other.props
             or not _suits(other, items[a], words)
             or not words.meanings[other.q][next(w for w in items[a].data if w in words.meanings[other.q])]
@@ -298,7 +342,8 @@ def _bare(items: list[Item], heads: list[Head]) -> list[Mention]:
     for head in heads:
         if head.props or head.measured is not None or head.implied or head.dim is not None:
             continue
-        spelled_out = items[head.i0].text not in ("p", "q")  # a lone letter may be anything
+        named = items[head.i0].text not in ("p", "q")  # a lone letter may be anything but a Q "in III"
+        spelled_out = named or (head.q == "q" and [item.kind for item in items[head.i1 + 1 :][:2]] == ["in", "L"])
         if head.q == "p" and spelled_out:
             found.append(Mention(head.i0, head.i1, codes=("~p_absent",), head=head, bare=True))
         elif head.q == "q" and spelled_out:

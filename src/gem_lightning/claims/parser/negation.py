@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from gem_lightning.claims.parser.contexts import CLAUSE, apply_contexts
-from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item
+from gem_lightning.claims.parser.units import Mention
 
 #: Findings that one "no" covers across "and" ("no ST elevation and depression").
 _FAMILIES = (
@@ -18,6 +20,7 @@ _FAMILIES = (
 
 
 #: Kinds that answer the question before them.
+_EXCLUDES = re.compile("exclu|ruled")
 _ANSWERS = frozenset(
     ("answer_yes", "answer_no", "answer_open", "no_pre", "no_post", "A", "may_pre", "may_unlikely_pre", "may_post")
 )
@@ -27,12 +30,13 @@ _ANSWERS = frozenset(
 _POLARITY = ("no_", "may_", "answer_", "?")
 
 
-def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail: int = 0) -> None:
+def apply_scope(items: list[Item], mentions: list[Mention], kinds: set[str], question: bool, tail: int) -> None:
     """Mark mentions as negated, uncertain or dropped, in place.
 
     Args:
         items: The sentence.
         mentions: Its mentions in order, with places.
+        kinds: Kinds of the items.
         question: It is a question that nothing answers.
         tail: Unknown words after the last item.
     """
@@ -40,18 +44,33 @@ def apply_scope(items: list[Item], mentions: list[Mention], question: bool, tail
         for mention in mentions:
             mention.dropped = True
         return
-    kinds = {item.kind for item in items}
-    if any(kind.startswith(_POLARITY) for kind in kinds) or any(
-        item.kind == "A" and ("absent" in item.data or item.text == "negative") for item in items
+    if any(kind.startswith(_POLARITY) for kind in kinds) or (
+        "A" in kinds and any(k.kind == "A" and ("absent" in k.data or k.text in ("negative", "neg")) for k in items)
     ):
         _forward(items, mentions, tail)
         _backward(items, mentions, tail)
-    apply_contexts(items, mentions)
+    apply_contexts(items, mentions, kinds)
+    if not kinds.isdisjoint(_FLIPS):
+        _flip(items, mentions)
+
+
+_FLIPS = frozenset(("no_flip_post", "no_flip", "no_cannot_claim"))
+
+
+def _flip(items: list[Item], mentions: list[Mention]) -> None:
+    """Turn what a statement about the statement denies."""
     for i, item in enumerate(items):
         if item.kind == "no_flip_post":  # "the claim that LBBB is present is wrong"
             for mention in mentions:
                 if mention.i1 < i:
                     mention.negated = not mention.negated
+        if item.kind == "no_cannot_claim":  # "one cannot claim that LVH is absent": it may be present
+            for mention in mentions:
+                if mention.i0 > i or mention.i0 <= i < mention.i1:
+                    mention.codes = tuple(
+                        "!" + c[1:] if c[0] == "~" else c for c in mention.codes
+                    )  # P waves may be there
+                    mention.negated, mention.uncertain = not mention.negated, True
         if item.kind == "no_flip":  # "it is wrong to say that ... is missing"
             for mention in mentions:
                 if mention.i0 > i:
@@ -80,11 +99,12 @@ _VERBS = frozenset(
 
 
 class _State:
-    __slots__ = ("far", "fixed", "hedged", "listed", "negated", "one", "seen")
+    __slots__ = ("far", "fixed", "hedged", "listed", "negated", "one", "opened", "seen")
 
     def __init__(self) -> None:
         self.negated = self.hedged = self.far = self.fixed = self.one = self.listed = False
         self.seen: Mention | None = None
+        self.opened: int | None = None
 
 
 def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
@@ -95,10 +115,10 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
     state, stack = _State(), []
     for i, item in enumerate(items):
         kind = item.kind
-        if kind == "no_pre":
-            state.negated, state.one, state.seen = True, False, None
-        elif kind == "no_pre_one":
-            state.negated, state.one, state.seen = True, True, None
+        if kind == "," and state.seen is None and state.opened is not None and _is_spent(items, state.opened, i):
+            state = _State()  # "the PR never varies, first-degree AV block is present"
+        if kind in ("no_pre", "no_pre_one"):
+            state.negated, state.one, state.seen, state.opened = True, kind == "no_pre_one", None, i
         elif kind == "no_gone" and not any(m.i1 < i for m in mentions):  # "no longer seen are"
             state.negated, state.seen = True, None
         elif kind == "no_replaces":
@@ -131,7 +151,7 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
             state = stack.pop() if stack else _State()
         elif kind == "equals" and i and all(_sets_polarity(item) for item in items[:i]):
             state.fixed = True  # "Absent: LVH, RVH"
-        elif kind == "with" and i and items[i - 1].kind == "may_pre":  # "perhaps with LVH", "possibly due to"
+        elif kind == "with" and i and items[i - 1].kind in ("may_pre", "may_pre_far"):  # "perhaps with LVH"
             state = _State()
             state.hedged = True
         elif kind in ("but", "with", "equals", "off_now"):
@@ -146,6 +166,12 @@ def _forward(items: list[Item], mentions: list[Mention], tail: int) -> None:
                 state.seen = mention
             if state.one:
                 state.negated = state.one = False
+
+
+def _is_spent(items: list[Item], opened: int, comma: int) -> bool:
+    """A denial that denied a verb or a word without a code before the comma: "is not conducted, ..."."""
+    after = items[opened + 1 : comma + 1]
+    return bool(after) and (len(after) > 1 or bool(after[-1].gap)) and not any(k.kind in ("or", "L") for k in after)
 
 
 def _sets_polarity(item: Item) -> bool:
@@ -271,7 +297,7 @@ def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
             kind = "may_post" if kind == "may_pre" else "may_unlikely_post"
         elif kind == "?" and not (i + 1 < len(items) and _prefixes(items, i)):
             kind = "may_post"
-        elif kind == "no_pre" and i + 1 == len(items):
+        elif kind == "no_pre" and (i + 1 == len(items) or (items[i - 1].kind == "?" and items[i + 1].kind == ",")):
             kind = "no_post"
         elif kind == "may_versus":
             kind = "may_post"
@@ -285,13 +311,16 @@ def _backward(items: list[Item], mentions: list[Mention], tail: int) -> None:
         else:
             continue
         for mention in _before(items, mentions, i):
+            if mention.negated and item.kind == "no_post" and _EXCLUDES.search(item.text):
+                mention.negated, mention.uncertain = False, True  # "does not allow LVH to be excluded"
+                continue
             mention.negated = mention.negated or kind in ("no_post", "may_unlikely_post")
             mention.uncertain = mention.uncertain or kind in ("may_post", "may_unlikely_post")
 
 
 def _answers_negative(items: list[Item], i: int) -> bool:
     """``LVH: negative``."""
-    return i > 1 and items[i].text == "negative" and items[i - 1].kind == "equals" and items[i - 2].kind == "F"
+    return i > 1 and items[i].text in ("negative", "neg") and items[i - 1].kind == "equals" and items[i - 2].kind == "F"
 
 
 def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]:
@@ -303,7 +332,8 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
         last = found[-1].i0 if found else i
         between = [items[k].kind for k in range(mention.i1 + 1, last)]
         if not found:
-            if "but" in between or "with" in between:
+            turned = "but" in between and items[i].kind != "no_gone"  # "was seen in V2, but it has resolved"
+            if turned or "with" in between or _has_subject(items, mention.i1 + 1, last):
                 break
         elif mention.i0 != found[-1].i0 and (
             not between or not set(between) <= {"and", "or", "/", "no_pre", "L", "in"}
@@ -311,6 +341,16 @@ def _before(items: list[Item], mentions: list[Mention], i: int) -> list[Mention]
             break
         found.append(mention)
     return found
+
+
+def _has_subject(items: list[Item], start: int, end: int) -> bool:
+    """A comma and unknown words stand between: "the QRS is narrow, a ventricular origin is improbable"."""
+    mark = next((k for k in range(end - 1, start - 1, -1) if items[k].kind in (",", "-")), None)
+    if mark is None:
+        return False
+    unknown = sum(items[k].gap for k in range(mark + 1, min(end + 1, len(items))))
+    dashed = items[mark].kind == "-" and items[mark].start > items[mark - 1].end  # "... - lead placement?"
+    return unknown > (0 if dashed else 1)
 
 
 def _predicates(items: list[Item], mention: Mention) -> bool:

@@ -29,7 +29,7 @@ def merge_numbers(items: list[Item]) -> list[Item]:
     i = 0
     while i < len(items):
         kind = items[i].kind
-        if kind in _STARTS:
+        if kind in _STARTS and (kind != "A" or items[i].data == ("inverted",)):  # "negative 60 degrees"
             found = _measure(items, i, out)
             if found is not None:
                 item, i = found
@@ -243,7 +243,7 @@ def _list(items: list[Item], i: int, values: list[Value]) -> tuple[list[Value], 
             break
         values.append(other[0])
         i = other[1]
-    units = [v.unit for v in values if v.unit]
+    units = [v.unit for v in values if v.unit] if len(values) > 1 else []
     if units:
         values = [v._replace(unit=v.unit or units[-1]) for v in values]
     return values, i

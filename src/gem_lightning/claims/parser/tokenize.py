@@ -12,7 +12,10 @@ from gem_lightning.claims.parser.lexicon import END, SPELLING, TOKEN, Entry, Lex
 MAX_TOKENS = 1_500
 
 _SENTENCE_END = re.compile(r"[.;!?\n](?:(?<=\.)(?=\s|$|[A-Z\"')])|(?<=[;!\n])|(?<=\?)(?=\s|$))")
+_LONGEST_SHORT = 8  # letters; longer than any short form below
 _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|vs|ca|approx|incl|resp|max|min|vent|Dr|freq))$", re.IGNORECASE)
+#: Abbreviations that also end sentences: "ST elev. 2 mm" goes on, "No ST elev. LBBB" does not.
+_SHORTENED = re.compile(r"\b(?:elev|depr|inv|dev|neg|pos|deg|prob|poss|abn|inf|ant|lat|sec)$", re.IGNORECASE)
 _SINGLES = frozenset("pqrst")
 _SECOND = Entry("U", "s")
 _MARKS = {"(": "(", "[": "(", "{": "(", ")": ")", "]": ")", "}": ")", ",": ",", "/": "/", "-": "-", "+": "+", "?": "?"}
@@ -49,6 +52,8 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
             continue
         if text[end - 1] == "?" and (answer := _ANSWER.match(text, end)) is not None:
             end = answer.end()
+            if _AMOUNT.match(text, end):  # "Is the QRS wide? Yes, 140 ms."
+                continue
         if end - start > 1:
             yield start, text[start:end]
         start = end
@@ -62,16 +67,23 @@ _ANSWER = re.compile(
     r"|definitely|certainly|indeed|absolutely|clearly|obviously|(?:un)?likely|possibl[ey]|probabl[ey])\s*(?:[.!,;\n]|$)",
     re.IGNORECASE,
 )
+_AMOUNT = re.compile(r"(?<=,) (?:about |around |at |of )?\d")
 #: "V2: 3 mm ST elevation; V3: 4 mm" and "it was 92 ms; now it is 134 ms": a number of the quantity before.
 _NEXT_NUMBER = re.compile(
     r"\s*(?:it )?now (?:it )?(?:is|measures|reads|stands at) \d"
     r"|\s*(?:lead )?(?:I{1,3}|aV[RLF]|V[1-6])\s*[:=]?\s*[-+−]?\d+(?:\.\d+)?\s*(?:mm|mV)\b",
     re.IGNORECASE,
 )
+#: "T waves negative in V1; those in V2 positive", "... in III; I and aVL are free of them": leads and no topic.
+_LEANS = re.compile(
+    r"(?=[^.;:!?\n]*\b(?:I{1,3}|aV[RLF]|V[1-6])\b)(?=[^.;:!?\n]*\b(?:it|they|them|those|that|not|none|neither|absent)\b)"
+    r"(?![^.;:!?\n]*\b(?:waves?|segments?|complex(?:es)?|intervals?|ST|QRS|QTc?|PR|elevations?|depressions?|axis)\b)"
+    r"(?:[^.;:!?\s]+\s*){2,10}[.;\n]"
+)
 _INITIALS = re.compile(r"(?:^|[^A-Za-z])(?:[A-Za-z]\.)+$")
 _FIRST_INITIAL = re.compile(r"[A-Z]\.")
 _CONNECTS = re.compile(
-    r"(?:,|\b(?:in|and|of|or|the|to|with|lead|leads|no|than|about|is|are|at|from))\s*$", re.IGNORECASE
+    r"(?:,|\b(?:in|and|of|or|the|to|with|in leads?|no|than|about|is|are|at|from))\s*$", re.IGNORECASE
 )
 _ANSWERED = re.compile(r"[:?=]\s*no\s*$", re.IGNORECASE)
 _NEW_ENTRY = re.compile(r"(?:aV[RLF]\b|[a-z][\w ]{0,24}[:=])")
@@ -83,11 +95,16 @@ def _goes_on(text: str, start: int, end: int) -> bool:
     if mark == "\n":
         return _is_wrapped(text, start, end - 1)
     if mark == ";":
-        return _NEXT_NUMBER.match(text, end) is not None
+        return _NEXT_NUMBER.match(text, end) is not None or _leans(text, end)
     if mark == "?":
         return not (end > 1 and (text[end - 2].isalnum() or text[end - 2] == ")"))
     if mark == "." and text[end - 2 : end - 1].isalpha():
+        if end > _LONGEST_SHORT and text[end - 1 - _LONGEST_SHORT : end - 1].isalpha():
+            return False  # a whole word
         if _SHORT_FORM.search(text, max(0, end - 8), end - 1):
+            return True
+        after = text[end : end + 3].lstrip()[:1]
+        if (after.isdigit() or after.islower() or after == ",") and _SHORTENED.search(text, max(0, end - 8), end - 1):
             return True
         initials = _INITIALS.search(text, max(start, end - 8), end)
         if initials is not None:  # "M.I. of the inferior wall"
@@ -96,6 +113,11 @@ def _goes_on(text: str, start: int, end: int) -> bool:
                 initials.group().count(".") > 1 and following[:1].islower()
             )
     return False
+
+
+def _leans(text: str, end: int) -> bool:
+    """What follows names leads and a pronoun or denial but no topic: it continues the statement before."""
+    return _LEANS.match(text, end + 1 if text[end : end + 1] == " " else end) is not None
 
 
 def _is_wrapped(text: str, start: int, newline: int) -> bool:
@@ -141,38 +163,36 @@ def scan(sentence: str, words: Lexicon) -> Scan:
     while i < count:
         token = tokens[i]
         root = words[token]
-        if root is not None:
-            entry, after = _longest(root, tokens, i + 1, words)
-            if entry is not None and entry.kind == "Q" and token in _SINGLES and after == i + 1:
-                entry = entry if _is_wave_letter(plain[spans[i][0]], tokens, i) else _SECOND if token == "s" else None
-            if entry is not None and token == "i" and after == i + 1 and not _is_lead_one(tokens, i, words):
-                entry = None
-            if entry is not None:
-                if entry.kind == "foreign_lead":
-                    clinical.append((spans[i][0], spans[after - 1][1]))
-                elif entry.kind == "clinical":
-                    clinical.append((spans[i][0], spans[after - 1][1]))
-                    gap, i = gap + after - i, after
-                    continue
-                if entry.kind == "fused":
-                    a, b = spans[i]
-                    items += [
-                        Item("Q", entry.data[0], a, a + 1, gap, token[:1]),
-                        Item("L", entry.data[1], a + 1, b, 0, token[1:]),
-                    ]
-                elif entry.kind != "the":
-                    a, b = spans[i][0], spans[after - 1][1]
-                    items.append(Item(entry.kind, entry.data, a, b, gap, lower[a:b]))
-                elif items and items[-1].kind == "and":
-                    items[-1] = items[-1]._replace(data="the")
-                gap, i = 0, after
+        if root is None or isinstance(root, Entry):
+            entry, after = root, i + 1
+        else:
+            entry, after = _entry(root, tokens, i, words)
+        if entry is not None and after == i + 1 and len(token) == 1:
+            entry = _letter(entry, plain[spans[i][0]], tokens, i, words)
+        if entry is not None:
+            a, b = spans[i][0], spans[after - 1][1]
+            kind = entry.kind
+            if kind == "clinical":
+                clinical.append((a, b))
+                gap, i = gap + after - i, after
                 continue
+            if kind == "fused":
+                items.append(Item("Q", entry.data[0], a, a + 1, gap, token[:1]))
+                items.append(Item("L", entry.data[1], a + 1, b, 0, token[1:]))
+            elif kind != "the":
+                items.append(Item(kind, entry.data, a, b, gap, lower[a:b]))
+                if kind == "foreign_lead":
+                    clinical.append((a, b))
+            elif items and items[-1].kind == "and":
+                items[-1] = items[-1]._replace(data="the")
+            gap, i = 0, after
+            continue
         if token[0].isdecimal() or (token[0] == "." and len(token) > 1):
             if len(token) < 9 and token.replace(".", "", 1).isdecimal():
                 items.append(Item("N", float(token), *spans[i], gap, token))
                 gap = 0
         elif token == ";" and i + 1 < count:
-            items.append(Item(",", None, *spans[i], gap))
+            items.append(Item(",", None, *spans[i], gap, ";"))
             gap = 0
         elif (mark := _MARKS.get(token[0])) is not None and (len(token) == 1 or token[0] == "-"):
             items.append(Item(mark, None, *spans[i], gap, token if mark == "(" else ""))
@@ -183,6 +203,22 @@ def scan(sentence: str, words: Lexicon) -> Scan:
                 clinical.append(spans[i])
         i += 1
     return Scan(items, clinical, tokens, gap)
+
+
+def _letter(entry: Any, written: str, tokens: list[str], i: int, words: Lexicon) -> Any:
+    """What a single letter means here: a wave, the second, lead I, or nothing."""
+    token = tokens[i]
+    if entry.kind == "Q" and token in _SINGLES and not _is_wave_letter(written, tokens, i):
+        return _SECOND if token == "s" else None
+    return None if token == "i" and not _is_lead_one(tokens, i, words) else entry
+
+
+def _entry(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> tuple[Any, int]:
+    """The entry of the phrase that begins at ``i`` and the index after it."""
+    entry, after = _longest(root, tokens, i + 1, words)
+    if entry is not None and entry.kind == "F" and i + 2 < after < len(tokens):
+        return _yielding(entry, root, tokens, i, after, words)
+    return entry, after
 
 
 def _longest(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> tuple[Any, int]:
@@ -206,6 +242,19 @@ def _longest(root: dict[str, Any], tokens: list[str], i: int, words: Lexicon) ->
         if END in node:
             entry, after = node[END], i
     return entry, after
+
+
+def _yielding(
+    entry: Any, root: dict[str, Any], tokens: list[str], i: int, after: int, words: Lexicon
+) -> tuple[Any, int]:
+    """A finding whose last word opens a longer one yields to it: "the rhythm is atrial | fibrillation"."""
+    last = words[tokens[after - 1]]
+    if last is None or isinstance(last, Entry):
+        return entry, after
+    other, end = _longest(last, tokens, after, words)
+    if other is None or other.kind != "F" or end <= after or other.data == entry.data:
+        return entry, after
+    return _longest(root, tokens[: after - 1], i + 1, words)
 
 
 def _over_gloss(node: dict[str, Any], tokens: list[str], i: int, words: Lexicon) -> int | None:

@@ -1,9 +1,12 @@
-"""Numbers as written to canonical claims: ms, mV, bpm and degrees."""
+"""Numbers as written to canonical claims, and what the stages pass on: quantities (heads) and claims in the making."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from gem_lightning.claims.claim import UNITS
 from gem_lightning.claims.parser.quantities import Value
+from gem_lightning.claims.parser.tokenize import Item
 
 #: At 25 mm/s and 10 mm/mV.
 _TO_MS = {"ms": 1.0, "s": 1000.0, "mm": 40.0, "small_box": 40.0, "large_box": 200.0}
@@ -15,11 +18,53 @@ _SUMS = frozenset(("sokolow_lyon", "cornell"))
 #: kind, value, low, high, unit, name
 Canonical = tuple[str, float | None, float | None, float | None, str, str | None]
 
+#: Items that join two things of one kind.
+JOINS = frozenset((",", "and", "or", "/", "-"))
+
+
+def has_own_rate(item: Item) -> bool:
+    """Flutter waves and atria that flutter have another rate than the ventricles."""
+    return "wave" in item.text or item.text.startswith(("atria ", "atrium "))
+
+
+@dataclass(slots=True)
+class Head:
+    """A quantity in the sentence that properties and numbers may speak of."""
+
+    q: str
+    i0: int
+    i1: int
+    dim: str | None = None
+    implied: bool = False
+    props: list[tuple[str, int]] = field(default_factory=list)
+    measured: int | None = None
+
+
+@dataclass(slots=True)
+class Mention:
+    """A claim in the making: its codes or values, not yet where, in which beat and with which polarity."""
+
+    i0: int
+    i1: int
+    codes: tuple[str, ...] = ()
+    values: tuple[Canonical, ...] = ()
+    head: Head | None = None
+    leads: tuple[str, ...] = ()
+    beats: tuple[int, ...] = ()
+    own_place: bool = False
+    negated: bool = False
+    uncertain: bool = False
+    dropped: bool = False
+    bare: bool = False
+    foreign: bool = False
+
 
 def fits(q: str, dim: str | None, value: Value) -> bool:
     """Whether a number with this unit can measure the quantity."""
     unit = value.unit
     size = abs(next((v for v in (value.value, value.low, value.high) if v is not None), 0.0))
+    if q == "qrs" and (unit in ("mV", "uV") or (dim == "amplitude" and unit in _TO_MV)):
+        return True  # the amplitude of the complex
     if q in _INTERVALS:
         return unit in _TO_MS if unit is not None else 30 <= size <= 2500 or 0.03 <= size <= 2.5
     if q == "rate":
@@ -66,6 +111,8 @@ def _kind(q: str, dim: str | None, value: Value) -> tuple[str, float] | None:
     unit = value.unit
     if q == "rate":
         return "heart_rate", 1.0
+    if q == "qrs" and (unit in ("mV", "uV") or (dim == "amplitude" and unit in _TO_MV)):
+        return "qrs_amplitude", _TO_MV[str(unit)]
     if q in _INTERVALS:
         if unit is None:
             size = next(v for v in (value.value, value.low, value.high) if v is not None)

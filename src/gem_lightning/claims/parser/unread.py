@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from gem_lightning.claims.claim import Claim
-from gem_lightning.claims.parser.heads import Mention
 from gem_lightning.claims.parser.tokenize import Item, Scan
+from gem_lightning.claims.parser.units import Mention
 
 Span = tuple[int, int]
 
@@ -30,7 +30,7 @@ def unread_spans(
         claims: Its claims.
     """
     terms = [*scanned.clinical, *uncoded]
-    terms += [(scanned.items[0].start, scanned.items[-1].end) for m in mentions if m.foreign]
+    terms.extend((scanned.items[0].start, scanned.items[-1].end) for mention in mentions if mention.foreign)
     if not terms or _is_silent(scanned.items, terms, claims):
         return ()
     if not claims:
