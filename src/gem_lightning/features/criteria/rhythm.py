@@ -108,6 +108,7 @@ def atrial_fibrillation(features: EcgFeatures) -> Decision:
         below(share, rule["p_share"], error("share")),
         below(repeated_p(features), rule["p_share"], error("share")),
         form(not free_p(features)),
+        form("grouped_rr" not in features.rhythm.notes),
         without(features, "atrial_flutter"),
     )
     if margin is not None and margin >= 0 and (len(rr) < rule["beats"] or not visible_p(features)):
