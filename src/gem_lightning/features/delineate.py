@@ -19,7 +19,7 @@ from gem_lightning.features.schema import MARKS, Delineation
 
 MIN_SECONDS = 1.0
 MIN_BEATS_FLUTTER = 5
-MIN_BLOCKED, BLOCKED_PER_EARLY = 2, 0.5  # so many P waves without a QRS complex show a block; one may be chance
+MIN_BLOCKED, BLOCKED_SHARE = 2, 0.5  # so many early beats are followed by a P wave that is not conducted, in a block
 FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
 BEAT_LIMIT = ms(12)  # a lead's QRS and T marks stray no further from their usual distance to the beat ...
 P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(18), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
@@ -68,7 +68,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     beat_class = classify(view, beats, qrs, alike)
     t = find_t(view, trusted, beats, qrs)
     p, atria = find_p(view, trusted, beats, qrs, t.off, beat_class)
-    beat_class = conducted(beat_class, atria)
+    beat_class = conducted(beats, beat_class, atria)
     if not atria.flutter and not len(atria.extra) and may_flutter(beats, beat_class, p):
         atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
     if atria.flutter:
@@ -93,14 +93,16 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     )
 
 
-def conducted(beat_class: np.ndarray, atria: Atria) -> np.ndarray:
-    """Return the classes (beats,) without early atrial beats where P waves without a QRS complex explain the pauses.
+def conducted(beats: np.ndarray, beat_class: np.ndarray, atria: Atria) -> np.ndarray:
+    """Return the classes (beats,) without early atrial beats, if a P wave without a QRS complex follows most of them.
 
     In a Wenckebach block of 3:2 every second beat appears early, because the next P wave is not conducted.
     """
     early = beat_class == "premature_supraventricular"
-    blocked = len(atria.extra) >= max(MIN_BLOCKED, BLOCKED_PER_EARLY * np.count_nonzero(early))
-    return np.where(early & blocked, "normal", beat_class)
+    blocked = early & np.isin(np.arange(len(beats)), np.searchsorted(beats, atria.extra) - 1)
+    if np.count_nonzero(blocked) < max(MIN_BLOCKED, BLOCKED_SHARE * np.count_nonzero(early)):
+        return beat_class
+    return np.where(early, "normal", beat_class)
 
 
 def may_flutter(beats: np.ndarray, beat_class: np.ndarray, p: Wave) -> bool:
