@@ -24,11 +24,10 @@ FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
 BEAT_LIMIT = ms(12)  # a lead's QRS and T marks stray no further from their usual distance to the beat ...
 P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(18), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
 P_NEAR = ms(8)  # P marks nearer than this to that median mostly differ by chance
-# How many of twelve leads are left out at either end for the marks of the whole beat; those of QRS differ most.
-LEFT_OUT = {"P_on": 2, "P_off": 1, "QRS_on": 2, "QRS_off": 2, "T_on": 3, "T_off": 1}
+# How many of twelve leads are left out at either end for the marks of the whole beat, between two of them as a
+# quantile is; those of QRS differ most.
+LEFT_OUT = {"P_on": 2, "P_off": 1, "QRS_on": 2, "QRS_off": 2, "T_on": 3, "T_off": 0.8}
 P_EARLIER_MS = 2.0  # experts see the first P wave over leads begin that much earlier (LUDB, odd records)
-T_LATER_MS = 2.0  # experts and simulated truth see the last T wave over leads end that much later
-FLAT_T_MV = 0.03  # lower T waves are of the height of noise and have no end
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
 
@@ -198,15 +197,6 @@ def to_record(marks: np.ndarray, view: Views, record: EcgRecord) -> np.ndarray:
     return np.where((samples >= 0) & (samples <= record.samples - 1), samples, np.nan)
 
 
-def flat_t(marks: dict[str, np.ndarray], record: EcgRecord) -> np.ndarray:
-    """Return in which leads (leads,) the T wave is so flat that noise decides where it ends; in none if in most."""
-    place = [np.where(np.isfinite(marks[name]), marks[name], 0).round().astype(int) for name in ("T", "T_off")]
-    peak, end = (record.signal[np.arange(len(index))[:, None], index] for index in place)
-    height = nanmedian(np.where(np.isfinite(marks["T"]), np.abs(peak - end), np.nan), axis=1)
-    flat = height < FLAT_T_MV
-    return flat & (flat.mean() < 0.5)
-
-
 def global_marks(
     marks: dict[str, np.ndarray], edges: np.ndarray, trusted: np.ndarray, beat_class: np.ndarray, record: EcgRecord
 ) -> dict[str, np.ndarray]:
@@ -222,19 +212,16 @@ def global_marks(
         out[peak] = nanmedian(marks[peak][trusted])
         for name in (onset, offset):
             apart = marks[name][trusted] - out[peak]
-            if name == "T_off":
-                apart[flat_t(marks, record)[trusted]] = np.nan
             out[name] = np.full(len(beat_class), np.nan)
             for kind in set(beat_class.tolist()):
                 here = beat_class == kind
                 usual = nanmedian(apart[:, here], axis=1)  # (leads,)
-                known = np.sort(usual[np.isfinite(usual)])
+                known = usual[np.isfinite(usual)]
                 if len(known):
-                    rank = min(round(len(known) * LEFT_OUT[name] / 12), len(known) - 1)
-                    edge = known[-1 - rank] if name == offset else known[rank]
+                    outer = min(LEFT_OUT[name], len(known) // 2) / 11
+                    edge = quantile(known, 1 - outer if name == offset else outer)
                     out[name][here] = out[peak][here] + edge + nanmedian(apart[:, here] - usual[:, None])
     for name, edge in zip(("QRS_on", "QRS_off"), edges):
         out[name] = np.where(np.isfinite(edge), (out[name] + edge) / 2, out[name])
     out["P_on"] = out["P_on"] - P_EARLIER_MS * record.fs / 1000
-    out["T_off"] = out["T_off"] + T_LATER_MS * record.fs / 1000
     return {name: np.clip(out[name], 0, record.samples - 1) for name in MARKS}
