@@ -59,14 +59,18 @@ def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, befor
 
 def activity(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> float:
     """Return what oscillates between T end and the next QRS complex, mV (root mean square over leads); NaN unknown."""
-    levels = []
-    for start, stop in pauses(views, qrs, t_off, trusted, ms(20)):
-        if stop - start >= MIN_PAUSE:
-            y = views.p[trusted][:, start:stop:STEP]
-            t = np.linspace(-1, 1, y.shape[1])
-            y = y - y.mean(1, keepdims=True)
-            levels.append(float(rms(rms(y - (y @ t / (t @ t))[:, None] * t))))
-    return float(np.median(levels)) if levels else float("nan")
+    gaps = np.array(pauses(views, qrs, t_off, trusted, ms(20))).reshape(-1, 2)
+    gaps = -(-gaps[gaps[:, 1] - gaps[:, 0] >= MIN_PAUSE] // STEP)
+    if not len(gaps):
+        return float("nan")
+    start, stop = gaps.T
+    x = views.p[trusted][:, ::STEP].astype(np.float64)
+    t = np.arange(x.shape[1])
+    total, moment, square = (s[:, stop] - s[:, start] for s in (sums(x), sums(t * x), sums(x * x)))  # (leads, gaps)
+    count, middle = stop - start, (start + stop - 1) / 2
+    slope = moment - middle * total  # of a line, taken away as baseline wander, times the spread of its places
+    rest = square / count - (total / count) ** 2 - slope**2 / (count * count * (count**2 - 1) / 12)
+    return float(np.median(np.sqrt(np.maximum(rest.mean(0), 0))))
 
 
 def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
