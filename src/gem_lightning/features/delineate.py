@@ -91,6 +91,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         flutter=atria.flutter,
         atrial_mv=activity(view, trusted, qrs, t.off),
         noise_mv=noise_mv(view, trusted),
+        mains_hz=view.mains_hz,
     )
 
 
