@@ -255,6 +255,7 @@ def test_noise_of_a_flat_lead_does_not_end_the_t_wave():
 
 
 def test_amplitudes_are_measured_without_mains():
+    compared = 0
     for seed in range(4):
         sim = simulate("sinus", seed=seed)
         record = sim.record
@@ -264,7 +265,8 @@ def test_amplitudes_are_measured_without_mains():
             for measured, wave in ((leads[name].p_mv, "P"), (leads[name].t_mv, "T")):
                 if measured is not None:
                     assert measured == pytest.approx(truth[wave], abs=0.03)
-            assert leads[name].r_mv is not None
+                    compared += 1
+    assert compared > 80
 
 
 def test_qt_is_unknown_where_t_ends_on_the_next_p_wave(shared_data):

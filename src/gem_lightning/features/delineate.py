@@ -62,8 +62,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     if not len(beats):
         return empty(record, trust, "no QRS complex was found")
     alike = likeness(view, trusted, beats)
-    reason = doubt(view, trusted, beats, energy, alike)
-    if reason:
+    if reason := doubt(view, trusted, beats, energy, alike):
         return empty(record, trust, reason)
     qrs = find_qrs(view, trusted, beats)
     beat_class = classify(view, beats, qrs, alike)
@@ -72,8 +71,7 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     beat_class = conducted(beats, beat_class, atria)
     if not atria.flutter and not len(atria.extra) and may_flutter(beats, beat_class, p):
         atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
-    if atria.flutter:
-        p = Wave(*(np.full_like(p.peak, np.nan) for _ in range(3)))
+    p = p.absent() if atria.flutter else p
     marks = in_order(whole_waves(lead_marks(trusted, beat_class, p, qrs, t), view, record))
     edges = np.stack([to_record(edge, view, record) for edge in average_edges(view, trusted, beats, beat_class)])
     real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end or its neighbour cuts off is none

@@ -41,6 +41,10 @@ class Wave:
     peak: np.ndarray
     off: np.ndarray
 
+    def absent(self) -> Wave:
+        """Return a wave of the same shape that is absent everywhere."""
+        return Wave(*(np.full_like(self.peak, np.nan) for _ in range(3)))
+
 
 def trapezium_end(y: np.ndarray, steepest: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Return the end of a descending flank: the point that spans the largest trapezium with the steepest point.
