@@ -3,7 +3,7 @@
     python benchmarks/cross_validation.py LUDB_FOLDER QTDB_FOLDER [--patients 50] [--folds 5]
 
 Patients of LUDB, of QTDB and of the simulator are dealt out over the folds. For each fold every constant takes the
-value of its grid that serves the other folds best (all else as in use), by one loss over the three sources, each error
+value of its grid that serves the other folds best, one after the other, by one loss over the three sources, each error
 as a share of its bar. The fold is then measured with these values, so no patient takes part in his own choice.
 """
 
@@ -159,15 +159,25 @@ def loss(rows: Iterable[Errors]) -> float:
 
 
 def choose(patients: list[Callable[[], Errors]], fold: np.ndarray) -> list[Choice]:
-    """Return for each fold the values that serve the others best."""
+    """Return for each fold the values that serve the others best, one constant after the other.
+
+    Several constants can correct one bias: each is chosen with those before it at the value that the fold has chosen.
+    """
+    measured: dict[tuple[tuple[tuple[str, str], float], ...], list[Errors]] = {}
+
+    def run(choice: Choice) -> list[Errors]:
+        """Measure all patients, once for every choice."""
+        key = tuple(choice.items())
+        if key not in measured:
+            with constants(choice):
+                measured[key] = [errors() for errors in patients]
+        return measured[key]
+
     chosen: list[Choice] = [{} for _ in range(fold.max() + 1)]
     for place, grid in GRID.items():
-        runs = {}
-        for value in grid:
-            with constants({place: value}):
-                runs[value] = [errors() for errors in patients]
         for k, choice in enumerate(chosen):
-            scores = {v: loss(run[i] for i in np.flatnonzero(fold != k)) for v, run in runs.items()}
+            others = np.flatnonzero(fold != k)
+            scores = {value: loss([run(choice | {place: value})[i] for i in others]) for value in grid}
             choice[place] = min(scores, key=scores.__getitem__)
         print(f"{place[0].rsplit('.', 1)[1]}.{place[1]}: {[c[place] for c in chosen]} of {grid}", flush=True)
     return chosen

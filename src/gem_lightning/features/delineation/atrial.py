@@ -64,7 +64,7 @@ def activity(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> 
     if not len(gaps):
         return float("nan")
     start, stop = gaps.T
-    x = views.p[trusted][:, ::STEP].astype(np.float64)
+    x = views.p[:, ::STEP][trusted].astype(np.float64)
     t = np.arange(x.shape[1])
     total, moment, square = (s[:, stop] - s[:, start] for s in (sums(x), sums(t * x), sums(x * x)))  # (leads, gaps)
     count, middle = stop - start, (start + stop - 1) / 2
@@ -84,7 +84,7 @@ def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.n
     Returns:
         Correlation (places,), zero where the size does not fit, and the padded working sample of each centre (places,).
     """
-    x = views.p[trusted][:, ::STEP]
+    x = views.p[:, ::STEP][trusted]
     width = pattern.shape[1]
     pattern = pattern - pattern.mean(1, keepdims=True)
     places = x.shape[1] - width + 1

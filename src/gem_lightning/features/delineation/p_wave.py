@@ -143,9 +143,7 @@ def _places(deviation: np.ndarray, usual: np.ndarray, unrest: np.ndarray) -> np.
         return none
     shifts = np.arange(-SHIFT, SHIFT + 1, SHIFT_STEP)
     shifts = shifts[(centre + shifts >= HALF) & (centre + shifts <= SPAN - HALF)]
-    like = np.stack(
-        [_unit(_flat(deviation, weight, centre + int(s))) @ _unit(total) for s in shifts]
-    )  # (shifts, beats)
+    like = _shifted(deviation, weight, centre + shifts, total)
     best = like.argmax(0)
     return np.where(like.max(0) > LIKE, centre + shifts[best], -1)
 
@@ -226,6 +224,17 @@ def _flat(deviation: np.ndarray, weight: np.ndarray, centre: int) -> np.ndarray:
     cut = deviation[..., centre - HALF : centre + HALF] * weight[:, None, None].astype(np.float32)
     cut = cut - cut.mean(-1, keepdims=True)
     return cut.transpose(1, 0, 2).reshape(cut.shape[1], -1)
+
+
+def _shifted(deviation: np.ndarray, weight: np.ndarray, centres: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return the correlation (centres, beats) of every beat's stretch around each centre with :func:`_flat`'s sum."""
+    scaled = deviation * weight[:, None, None].astype(np.float32)
+    cut = np.lib.stride_tricks.sliding_window_view(scaled, 2 * HALF, axis=-1)[:, :, centres - HALF]
+    pattern = total.reshape(len(weight), 2 * HALF)  # level taken away, so that a stretch's own level does not count
+    product = np.einsum("lbcw,lw->cb", cut, pattern, optimize=True)
+    level = cut.sum(-1)
+    energy = np.einsum("lbcw,lbcw->cb", cut, cut) - np.einsum("lbc,lbc->cb", level, level) / (2 * HALF)
+    return product / (np.sqrt(np.maximum(energy, 0)) * np.linalg.norm(pattern) + 1e-12)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
