@@ -62,3 +62,10 @@ def test_fibrillation_keeps_to_no_values_and_group_beating_does():
 def test_fibrillation_and_flutter_are_still_found(snr_db):
     for diagnosis in ("atrial_fibrillation", "atrial_flutter"):
         assert all(diagnosis in codes(diagnosis, seed, snr_db=snr_db) for seed in range(10))
+
+
+@pytest.mark.parametrize("rate", [135, 155, 165])
+def test_sinus_tachycardia_is_stated_where_p_stands_on_t(rate):
+    found = [codes("sinus_tachycardia", seed, heart_rate=rate, snr_db=25) for seed in range(12)]
+    assert sum("sinus_tachycardia" in f for f in found) >= 11
+    assert not any("p_absent" in f for f in found)

@@ -29,6 +29,7 @@ AS_HIGH = 0.6  # waves of this share of the height are of one kind
 RISE = 0.05  # a wave on the flank of another turns back by this share of its higher side
 FAST = ms(500)  # below this RR (120 bpm) a P wave may stand on the flank of a T wave
 BEND, ON_T = steps(28), steps(72)  # half the span of a P wave's top, and so long before it the T wave still falls
+AGAINST = -0.5  # what bends less against the T wave is no foot of it, whether it turns back or not
 SAME_FORM, FEW_LEADS = 0.97, 6  # what is distributed over leads, so many at least, more like the T wave is part of it
 NO_P = ("premature_ventricular", "paced")  # beats that no P wave leads, or not at a fixed distance
 SECOND_PHASE = 0.45  # a second phase of at least this share of the first makes a P wave biphasic
@@ -167,7 +168,7 @@ def _on_flank(
     alike = _t_likeness(level, centre)
     if len(level) < FEW_LEADS:
         return not _rises(level, centre)
-    return not (0 < alike < SAME_FORM or (-SAME_FORM < alike <= 0 and _rises(level, centre)))
+    return not (AGAINST < alike < SAME_FORM or (-SAME_FORM < alike <= AGAINST and _rises(level, centre)))
 
 
 def _rises(level: np.ndarray, centre: int) -> bool:
