@@ -33,21 +33,21 @@ BARS = {
 }  # fmt: skip
 INTERVALS = {"PR": ("P_on", "QRS_on"), "QRS": ("QRS_on", "QRS_off"), "QT": ("QRS_on", "T_off")}
 ROOM = "gem_lightning.features.delineation."
-GRID = {
-    (ROOM + "average", "BIAS_ON"): (-0.6, 0.4, 1.4),
-    (ROOM + "average", "BIAS_OFF"): (-3.1, -2.1, -1.1),
-    (ROOM + "average", "SLOW_MV"): (0.025, 0.05, 0.1),
-    (ROOM + "average", "FURTHER"): (8, 12, 16),
-    (ROOM + "average", "REST_OFF"): (1.0, 1.5, 2.0),
-    (ROOM + "qrs", "BIAS_ON"): (-1.3, -0.3, 0.7),
-    (ROOM + "qrs", "BIAS_OFF"): (-5.4, -4.4, -3.4),
-    (ROOM + "qrs", "PULL_OFF"): (0.6, 0.86, 1.0),
-    (ROOM + "t_wave", "BIAS_OFF"): (-6, -4, -2),
-    (ROOM + "t_wave", "FOOT"): (0.0, 0.1, 0.2),
-    (ROOM + "p_wave", "BIAS_ON"): (-1, 0, 1),
-    (ROOM + "p_wave", "REPEATS"): (0.5, 0.55, 0.6),
-    ("gem_lightning.features.delineate", "LEFT_OUT.T_off"): (0.5, 0.8, 1.0),
-    ("gem_lightning.features.delineate", "P_EARLIER_MS"): (0.0, 2.0, 4.0),
+GRID = {  # the value in use first: it is taken where others serve as well
+    (ROOM + "average", "BIAS_ON"): (0.4, -0.6, 1.4),
+    (ROOM + "average", "BIAS_OFF"): (-2.1, -3.1, -1.1),
+    (ROOM + "average", "SLOW_MV"): (0.05, 0.025, 0.1),
+    (ROOM + "average", "FURTHER"): (12, 8, 16),
+    (ROOM + "average", "REST_OFF"): (1.5, 1.0, 2.0),
+    (ROOM + "qrs", "BIAS_ON"): (-0.3, -1.3, 0.7),
+    (ROOM + "qrs", "BIAS_OFF"): (-4.4, -5.4, -3.4),
+    (ROOM + "qrs", "PULL_OFF"): (0.86, 0.6, 1.0),
+    (ROOM + "t_wave", "BIAS_OFF"): (-4, -6, -2),
+    (ROOM + "t_wave", "FOOT"): (0.1, 0.0, 0.2),
+    (ROOM + "p_wave", "BIAS_ON"): (0, -1, 1),
+    (ROOM + "p_wave", "REPEATS"): (0.55, 0.5, 0.6),
+    ("gem_lightning.features.delineate", "LEFT_OUT.T_off"): (0.8, 0.5, 1.0),
+    ("gem_lightning.features.delineate", "P_EARLIER_MS"): (2.0, 0.0, 4.0),
 }
 Choice = dict[tuple[str, str], float]
 
