@@ -149,7 +149,8 @@ class Rhythm:
             waves that is f waves and noise. None where no pause is long enough.
         noise_mv: Noise of the leads, mV. P waves lower than a few times this cannot be seen, and f waves are those only
             where ``atrial_mv`` is well above it.
-        notes: Named observations, such as ``f_waves``, ``flutter_waves``, ``p_free_of_qrs``, ``paced_spikes``.
+        notes: Named observations: ``flutter_waves``, ``p_free_of_qrs``, ``grouped_rr`` (RR of two or three values),
+            ``paced_spikes``.
     """
 
     regular: bool | None = None
