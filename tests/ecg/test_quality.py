@@ -55,6 +55,25 @@ def test_saturation():
     assert quality(base).leads["V4"].reasons == ()
 
 
+@pytest.mark.parametrize(("step_mv", "flagged"), [(0.05, True), (0.025, True), (0.01, False), (0.005, False)])
+def test_coarse_steps(step_mv, flagged):
+    base = record()
+    judged = quality(base.with_signal((np.round(base.signal / step_mv) * step_mv).astype(np.float32)))
+    assert ("coarse" in faults(judged)) == flagged
+    assert all(("coarse" in lead.reasons) == flagged for lead in judged.leads.values())
+    if flagged:
+        assert judged.verdict == "care"
+        assert all(lead.step_mv == pytest.approx(step_mv, abs=0.001) for lead in judged.leads.values())
+
+
+def test_coarse_steps_of_real_recordings(shared_data):
+    for path in sorted((shared_data / "cinc2021").glob("*.hea"))[::4]:
+        real = read_ecg(path)
+        assert "coarse" not in faults(quality(real)), path.stem
+        rounded = real.with_signal((np.round(real.signal / 0.05) * 0.05).astype(np.float32))
+        assert "coarse" in faults(quality(rounded)), path.stem
+
+
 @pytest.mark.parametrize("mains_hz", [50, 60])
 def test_mains(mains_hz):
     base = record(snr_db=35)

@@ -334,7 +334,7 @@ def test_strong_mains_change_neither_p_waves_nor_rhythm(hertz):
         assert np.isfinite(found.global_marks["P"]).sum() == np.isfinite(clean.global_marks["P"]).sum()
 
 
-@pytest.mark.parametrize(("rate", "least"), [(135, 12), (155, 9), (165, 7)])  # of 12; 3 and 0 before
+@pytest.mark.parametrize(("rate", "least"), [(135, 12), (155, 12), (165, 12)])  # of 12
 def test_fast_sinus_rhythm_keeps_its_p_waves(rate, least):
     share = [
         np.isfinite(
@@ -345,12 +345,11 @@ def test_fast_sinus_rhythm_keeps_its_p_waves(rate, least):
     assert sum(s > 0.7 for s in share) >= least
 
 
-def test_the_flank_of_a_t_wave_is_no_p_wave():
-    shown = 0
+@pytest.mark.parametrize("rate", [130, 138, 155, 165])
+def test_the_flank_of_a_t_wave_is_no_p_wave(rate):
     for seed in range(8):
-        record = simulate("sinus_tachycardia", seed=seed, heart_rate=155, snr_db=25, p_mv=0.002).record
-        shown += np.isfinite(delineate(record).global_marks["P"]).any()
-    assert shown <= 1
+        record = simulate("sinus_tachycardia", seed=seed, heart_rate=rate, snr_db=25, p_mv=0.002).record
+        assert not np.isfinite(delineate(record).global_marks["P"]).any(), seed
 
 
 def test_a_clean_trace_at_30_a_minute_is_not_flat():

@@ -24,6 +24,8 @@ WANDER_CARE_MV = 1.0
 """Range of the baseline (averaged over 1 s)."""
 SATURATED_SHARE = 0.01
 """Share of samples that stand still at the largest or smallest value."""
+COARSE_MV = 0.02
+"""Step between two values of the signal above which small waves are a few steps high; recorders have 0.001 to 0.01."""
 # any unknown sample is worth knowing; with half of a lead gone nothing of it can be trusted
 MISSING_CARE, MISSING_LOST = 0.0, 0.5
 # below 5 s a slow rhythm has too few beats to judge; below 2 s there may be none
@@ -42,8 +44,8 @@ class LeadQuality:
 
     Attributes:
         verdict: ``usable``, ``care`` or ``unusable``.
-        reasons: Names of faults: missing, flat, saturated, noise, mains, wander.
-        noise_mv, mains_mv, wander_mv: As the constants of this module define them.
+        reasons: Names of faults: missing, flat, saturated, noise, mains, wander, coarse.
+        noise_mv, mains_mv, wander_mv, step_mv: As the constants of this module define them.
         missing: Share of unknown samples.
         trust: 1 for usable, 0.5 for care, 0 for unusable.
     """
@@ -54,6 +56,7 @@ class LeadQuality:
     mains_mv: float
     wander_mv: float
     missing: float
+    step_mv: float = 0.0
 
     @property
     def trust(self) -> float:
@@ -94,10 +97,10 @@ def quality(record: EcgRecord) -> Quality:
     wander = _moving_average(some, round(fs / step))
     level = some - wander
     noise, mains, spread, saturated = _noise(x, fs, step), _mains(x, fs), _spread(level), _saturation(x)
-    ranges = np.ptp(wander, axis=1)
+    ranges, steps = np.ptp(wander, axis=1), _value_step(some)
     leads = {}
     for i, name in enumerate(record.leads):
-        leads[name] = _judge_lead(missing[i], spread[i], saturated[i], noise[i], mains[i], float(ranges[i]))
+        leads[name] = _judge_lead(missing[i], spread[i], saturated[i], noise[i], mains[i], float(ranges[i]), steps[i])
     reasons = [f"scale: {slip}"] if (slip := scale_slip(spread)) else []
     reasons += _lead_reasons(leads)
     if record.seconds < SHORT_CARE_S:
@@ -127,7 +130,7 @@ def _lost(missing: float) -> LeadQuality:
 
 
 def _judge_lead(
-    missing: float, spread: float, saturated: float, noise: float, mains: float, wander: float
+    missing: float, spread: float, saturated: float, noise: float, mains: float, wander: float, step: float
 ) -> LeadQuality:
     """Collect the faults of one lead and its verdict."""
     faults = {
@@ -137,11 +140,12 @@ def _judge_lead(
         "noise": (noise > NOISE_CARE_MV, noise > NOISE_LOST_MV),
         "mains": (mains > MAINS_CARE_MV, mains > 20 * MAINS_CARE_MV),
         "wander": (wander > WANDER_CARE_MV, wander > 10 * WANDER_CARE_MV),
+        "coarse": (step > COARSE_MV, False),
     }
     reasons = tuple(name for name, (care, _) in faults.items() if care)
     lost = any(lost for _, lost in faults.values())
     verdict = "unusable" if lost else "care" if reasons else "usable"
-    return LeadQuality(verdict, reasons, float(noise), float(mains), float(wander), float(missing))
+    return LeadQuality(verdict, reasons, float(noise), float(mains), float(wander), float(missing), float(step))
 
 
 def _lead_reasons(leads: dict[str, LeadQuality]) -> list[str]:
@@ -153,6 +157,7 @@ def _lead_reasons(leads: dict[str, LeadQuality]) -> list[str]:
         "noise": lambda q: f"{q.noise_mv:.2f} mV",
         "mains": lambda q: f"{q.mains_mv:.2f} mV of 50 or 60 Hz",
         "wander": lambda q: f"{q.wander_mv:.1f} mV",
+        "coarse": lambda q: f"steps of {q.step_mv:.3f} mV",
     }
     found = []
     for fault, describe in descriptions.items():
@@ -187,6 +192,14 @@ def _noise(x: np.ndarray, fs: float, step: int) -> np.ndarray:
     middle = fast.shape[1] // 2
     # 0.6745: the median of the absolute values of normal noise, in standard deviations
     return np.partition(fast, middle, axis=1)[:, middle] / 0.6745
+
+
+def _value_step(x: np.ndarray) -> np.ndarray:
+    """Smallest distance (leads,) between two different values of a lead, mV; 0 where it has one value only."""
+    gaps = np.diff(np.sort(x, axis=1), axis=1)
+    # values that differ by rounding of single precision are the same
+    smallest = np.where(gaps > 1e-5, gaps, np.inf).min(axis=1, initial=np.inf)
+    return np.where(np.isfinite(smallest), smallest, 0.0)
 
 
 def _spread(level: np.ndarray) -> np.ndarray:

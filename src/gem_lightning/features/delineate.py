@@ -19,12 +19,14 @@ from gem_lightning.features.schema import MARKS, Delineation
 
 MIN_SECONDS = 1.0
 MIN_BEATS_FLUTTER = 5
+MIN_BLOCKED, BLOCKED_SHARE = 2, 0.5  # so many early beats are followed by a P wave that is not conducted, in a block
 FLUTTER_LEADS = ("II", "III", "aVF", "V1")  # where flutter waves show best
 BEAT_LIMIT = ms(12)  # a lead's QRS and T marks stray no further from their usual distance to the beat ...
 P_LIMIT, T_ON_LIMIT, T_OFF_LIMIT = ms(18), ms(32), ms(24)  # ... P and T marks from the median of all leads, P from both
 P_NEAR = ms(8)  # P marks nearer than this to that median mostly differ by chance
-# How many of twelve leads are left out at either end for the marks of the whole beat; those of QRS differ most.
-LEFT_OUT = {"P_on": 2, "P_off": 1, "QRS_on": 2, "QRS_off": 2, "T_on": 3, "T_off": 1}
+# How many of twelve leads are left out at either end for the marks of the whole beat, between two of them as a
+# quantile is; those of QRS differ most.
+LEFT_OUT = {"P_on": 2, "P_off": 1, "QRS_on": 2, "QRS_off": 2, "T_on": 3, "T_off": 0.8}
 P_EARLIER_MS = 2.0  # experts see the first P wave over leads begin that much earlier (LUDB, odd records)
 WAVES = (MARKS[:3], MARKS[3:6], MARKS[6:])
 
@@ -60,17 +62,16 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     if not len(beats):
         return empty(record, trust, "no QRS complex was found")
     alike = likeness(view, trusted, beats)
-    reason = doubt(view, trusted, beats, energy, alike)
-    if reason:
+    if reason := doubt(view, trusted, beats, energy, alike):
         return empty(record, trust, reason)
     qrs = find_qrs(view, trusted, beats)
     beat_class = classify(view, beats, qrs, alike)
     t = find_t(view, trusted, beats, qrs)
     p, atria = find_p(view, trusted, beats, qrs, t.off, beat_class)
+    beat_class = conducted(beats, beat_class, atria)
     if not atria.flutter and not len(atria.extra) and may_flutter(beats, beat_class, p):
         atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
-    if atria.flutter:
-        p = Wave(*(np.full_like(p.peak, np.nan) for _ in range(3)))
+    p = p.absent() if atria.flutter else p
     marks = in_order(whole_waves(lead_marks(trusted, beat_class, p, qrs, t), view, record))
     edges = np.stack([to_record(edge, view, record) for edge in average_edges(view, trusted, beats, beat_class)])
     real = np.isfinite(marks["R"]).any(0)  # a beat that the record's end or its neighbour cuts off is none
@@ -88,7 +89,20 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
         flutter=atria.flutter,
         atrial_mv=activity(view, trusted, qrs, t.off),
         noise_mv=noise_mv(view, trusted),
+        mains_hz=view.mains_hz,
     )
+
+
+def conducted(beats: np.ndarray, beat_class: np.ndarray, atria: Atria) -> np.ndarray:
+    """Return the classes (beats,) without early atrial beats, if a P wave without a QRS complex follows most of them.
+
+    In a Wenckebach block of 3:2 every second beat appears early, because the next P wave is not conducted.
+    """
+    early = beat_class == "premature_supraventricular"
+    blocked = early & np.isin(np.arange(len(beats)), np.searchsorted(beats, atria.extra) - 1)
+    if np.count_nonzero(blocked) < max(MIN_BLOCKED, BLOCKED_SHARE * np.count_nonzero(early)):
+        return beat_class
+    return np.where(early, "normal", beat_class)
 
 
 def may_flutter(beats: np.ndarray, beat_class: np.ndarray, p: Wave) -> bool:
@@ -110,7 +124,7 @@ def flutters(
     """Return whether the atria flutter in a record without P waves; a paced rhythm does not show it."""
     rows = np.array([i for i, name in enumerate(record.leads) if trusted[i] and name in FLUTTER_LEADS], int)
     enough = len(rows) and len(beats) >= MIN_BEATS_FLUTTER and "paced" not in beat_class
-    return bool(enough and organised(view, rows, beats, qrs))
+    return bool(enough and organised(view, rows, beats, qrs, beat_class != "premature_ventricular"))
 
 
 def lead_marks(trusted: np.ndarray, beat_class: np.ndarray, p: Wave, qrs: Qrs, t: Wave) -> dict[str, np.ndarray]:
@@ -201,10 +215,10 @@ def global_marks(
             for kind in set(beat_class.tolist()):
                 here = beat_class == kind
                 usual = nanmedian(apart[:, here], axis=1)  # (leads,)
-                known = np.sort(usual[np.isfinite(usual)])
+                known = usual[np.isfinite(usual)]
                 if len(known):
-                    rank = len(known) * LEFT_OUT[name] // 12
-                    edge = known[-1 - rank] if name == offset else known[rank]
+                    outer = min(LEFT_OUT[name], len(known) // 2) / 11
+                    edge = quantile(known, 1 - outer if name == offset else outer)
                     out[name][here] = out[peak][here] + edge + nanmedian(apart[:, here] - usual[:, None])
     for name, edge in zip(("QRS_on", "QRS_off"), edges):
         out[name] = np.where(np.isfinite(edge), (out[name] + edge) / 2, out[name])

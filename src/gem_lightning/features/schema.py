@@ -35,6 +35,7 @@ class Delineation:
         atrial_mv: What oscillates between T end and the next QRS complex, P wave included, mV (root mean square over
             trusted leads); NaN where no pause is long enough.
         noise_mv: Noise of the trusted leads (what bends within 10 ms at rest), mV (root mean square).
+        mains_hz: Frequencies of mains, 50 or 60 Hz, that were found and taken away before anything was looked for.
     """
 
     marks: dict[str, np.ndarray]
@@ -48,6 +49,7 @@ class Delineation:
     flutter: bool = False
     atrial_mv: float = float("nan")
     noise_mv: float = float("nan")
+    mains_hz: tuple[float, ...] = ()
 
     @property
     def beats(self) -> int:
@@ -147,7 +149,8 @@ class Rhythm:
             waves that is f waves and noise. None where no pause is long enough.
         noise_mv: Noise of the leads, mV. P waves lower than a few times this cannot be seen, and f waves are those only
             where ``atrial_mv`` is well above it.
-        notes: Named observations, such as ``f_waves``, ``flutter_waves``, ``p_free_of_qrs``, ``paced_spikes``.
+        notes: Named observations: ``flutter_waves``, ``p_free_of_qrs``, ``grouped_rr`` (RR of two or three values),
+            ``paced_spikes``.
     """
 
     regular: bool | None = None

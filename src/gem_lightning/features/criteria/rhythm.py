@@ -127,6 +127,7 @@ def atrial_fibrillation(features: EcgFeatures) -> Decision:
         few,
         below(repeated_p(features), rule["p_share"], error("share")),
         form(not free_p(features)),
+        form("grouped_rr" not in features.rhythm.notes),
         without(features, "atrial_flutter"),
     )
     if reached(margin) and (len(rr) < rule["beats"] or not visible_p(features)):

@@ -81,7 +81,9 @@ def quantile(x: np.ndarray, share: float) -> np.ndarray:
     """Return ``np.quantile`` along the last axis of an array without NaN; by partition, faster on small ones."""
     place = share * (x.shape[-1] - 1)
     low = int(place)
-    high = min(low + 1, x.shape[-1] - 1)
+    if low == place:
+        return np.partition(x, low, axis=-1)[..., low]
+    high = low + 1
     part = np.partition(x, (low, high), axis=-1)
     return part[..., low] + (place - low) * (part[..., high] - part[..., low])
 
@@ -98,7 +100,7 @@ def nanmedian(x: np.ndarray, axis: int = 0) -> np.ndarray:
     """
     if x.shape[axis] == 0:
         return np.full(np.delete(x.shape, axis), np.nan)
-    x = np.moveaxis(x, axis, -1)
+    x = x.swapaxes(axis, -1) if x.ndim == 2 else np.moveaxis(x, axis, -1)  # of two axes the same, but faster
     if not np.isnan(x).any():
         return median(x)
     ordered = np.sort(x, axis=-1)

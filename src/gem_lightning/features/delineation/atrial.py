@@ -20,9 +20,11 @@ BEFORE_P = ms(60)  # ... and ends this long before the P wave's usual place
 FLUTTER_PER_S = 1.5  # more waves a second of pause than this are flutter ...
 FLUTTER_MIN = 3  # ... if there are this many
 FLUTTER_HZ = (3.8, 5.4)  # atrial rate of typical flutter, 230 to 320 a minute
-FLUTTER_SHARE = 0.2  # of the power between 3 and 10 Hz lies within 0.35 Hz of the peak
+FLUTTER_SHARE = 0.2  # of the power between 3 and 10 Hz lies within 0.35 Hz of the peak ...
+FLUTTER_SHARE_UNEVEN = 0.3  # ... or this much, where RR is uneven: a few values are soon multiples of something
 STEADY_RR = 0.05  # in flutter most RR intervals equal the one before, within this share ...
 MULTIPLE_RR = 0.15  # ... or all are multiples of the atrial cycle, within this share of it (root mean square)
+MIN_RR = 4  # fewer RR intervals show neither
 MIN_MV = 0.03  # free P waves, root mean square over leads
 FREE_PER_BEAT = 0.8  # fewer free P waves than this per beat are chance resemblances, as in fibrillation
 UNEVEN = 0.08  # distances of free P waves are multiples of one cycle, within this share of it
@@ -57,14 +59,18 @@ def pauses(views: Views, qrs: Qrs, t_off: np.ndarray, trusted: np.ndarray, befor
 
 def activity(views: Views, trusted: np.ndarray, qrs: Qrs, t_off: np.ndarray) -> float:
     """Return what oscillates between T end and the next QRS complex, mV (root mean square over leads); NaN unknown."""
-    levels = []
-    for start, stop in pauses(views, qrs, t_off, trusted, ms(20)):
-        if stop - start >= MIN_PAUSE:
-            y = views.p[trusted][:, start:stop:STEP]
-            t = np.linspace(-1, 1, y.shape[1])
-            y = y - y.mean(1, keepdims=True)
-            levels.append(float(rms(rms(y - (y @ t / (t @ t))[:, None] * t))))
-    return float(np.median(levels)) if levels else float("nan")
+    gaps = np.array(pauses(views, qrs, t_off, trusted, ms(20))).reshape(-1, 2)
+    gaps = -(-gaps[gaps[:, 1] - gaps[:, 0] >= MIN_PAUSE] // STEP)
+    if not len(gaps):
+        return float("nan")
+    start, stop = gaps.T
+    x = views.p[:, ::STEP][trusted].astype(np.float64)
+    t = np.arange(x.shape[1])
+    total, moment, square = (s[:, stop] - s[:, start] for s in (sums(x), sums(t * x), sums(x * x)))  # (leads, gaps)
+    count, middle = stop - start, (start + stop - 1) / 2
+    slope = moment - middle * total  # of a line, taken away as baseline wander, times the spread of its places
+    rest = square / count - (total / count) ** 2 - slope**2 / (count * count * (count**2 - 1) / 12)
+    return float(np.median(np.sqrt(np.maximum(rest.mean(0), 0))))
 
 
 def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +84,7 @@ def search(views: Views, trusted: np.ndarray, pattern: np.ndarray) -> tuple[np.n
     Returns:
         Correlation (places,), zero where the size does not fit, and the padded working sample of each centre (places,).
     """
-    x = views.p[trusted][:, ::STEP]
+    x = views.p[:, ::STEP][trusted]
     width = pattern.shape[1]
     pattern = pattern - pattern.mean(1, keepdims=True)
     places = x.shape[1] - width + 1
@@ -181,7 +187,7 @@ def _peaks(like: np.ndarray, place: np.ndarray, gaps: list[tuple[int, int]]) -> 
     return place[keep].astype(float)
 
 
-def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs) -> bool:
+def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs, own: np.ndarray) -> bool:
     """Return whether what is left after taking the usual beat away is one steady oscillation at a flutter's rate.
 
     Coarse fibrillation can look like that for ten seconds, but conducts at random; flutter conducts each n-th wave.
@@ -191,6 +197,7 @@ def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs) -> b
         leads: Rows to look at, best II, III, aVF and V1.
         beats: (beats,) padded working samples.
         qrs: QRS complexes.
+        own: (beats,) bool, which are conducted from the atria: not those of the ventricles.
     """
     x = views.p[leads, ::STEP].astype(np.float64)
     centre, count = beats // STEP, x.shape[1]
@@ -213,13 +220,19 @@ def organised(views: Views, leads: np.ndarray, beats: np.ndarray, qrs: Qrs) -> b
     atrial = (hertz > 3) & (hertz < 10)
     peak = hertz[atrial][power[atrial].argmax()]
     share_at_peak = power[np.abs(hertz - peak) < 0.35].sum() / (power[atrial].sum() + 1e-12)
-    at_rate = FLUTTER_HZ[0] <= peak <= FLUTTER_HZ[1] and share_at_peak > FLUTTER_SHARE
-    return bool(at_rate and conducted_in_ratio(np.diff(beats), RATE / peak))
+    rr = np.diff(beats)[own[1:] & own[:-1]]
+    if len(rr) < MIN_RR or not FLUTTER_HZ[0] <= peak <= FLUTTER_HZ[1]:
+        return False
+    least = FLUTTER_SHARE if steady(rr) else FLUTTER_SHARE_UNEVEN
+    return bool(share_at_peak > least) and conducted_in_ratio(rr, RATE / peak)
+
+
+def steady(rr: np.ndarray) -> bool:
+    """Return whether RR (n,) mostly equal the one before."""
+    return bool(np.median(np.abs(np.diff(rr))) < STEADY_RR * np.median(rr))
 
 
 def conducted_in_ratio(rr: np.ndarray, cycle: float) -> bool:
     """Return whether RR (n,) are mostly equal, or multiples of a cycle within a tenth of ``cycle``; samples."""
-    if np.median(np.abs(np.diff(rr))) < STEADY_RR * np.median(rr):
-        return True
     waves = rr / (cycle * np.linspace(0.9, 1.1, 21))[:, None]
-    return bool(rms(waves - np.round(waves), axis=1).min() < MULTIPLE_RR)
+    return steady(rr) or bool(rms(waves - np.round(waves), axis=1).min() < MULTIPLE_RR)

@@ -17,6 +17,8 @@ SMOOTH = 0.6  # slopes above 6 Hz against slopes below 14 Hz (root mean square);
 QUIET_SMOOTH = 0.2  # and then already this much energy between beats is too much
 FAST = ms(430)  # RR, 140 bpm
 EARLY = 0.87  # a premature beat's RR is below this share of the usual one
+STEADY = 0.06  # RR of one kind differ by less than this share
+ALTERNATE = 6  # fewer RR are long and short in turn by chance
 WIDER = ms(16)  # a ventricular beat's QRS complex is longer than the usual one by this, at least
 WIDE = ms(110)
 SPIKE_BEFORE, SPIKE_AFTER = ms(160), ms(40)  # where a pacemaker spike lies, against the steepest part of its beat
@@ -105,6 +107,16 @@ def _usual_group(alike: np.ndarray, width: np.ndarray) -> np.ndarray:
     return same[candidates[int(np.argmin(typical))]]
 
 
+def _longer_of_two(rr: np.ndarray) -> float:
+    """Return the longer RR of a rhythm in which every second RR (n,) is short, 0 in any other rhythm."""
+    if len(rr) < ALTERNATE:
+        return 0.0
+    halves = rr[::2], rr[1::2]
+    middle = [float(median(half)) for half in halves]
+    steady = all(np.abs(half - m).max() < STEADY * m for half, m in zip(halves, middle))
+    return max(middle) if steady and min(middle) < EARLY * max(middle) else 0.0
+
+
 def _early(beats: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """Return (beats,) which come early in the rhythm of the usual beats; none where that is irregular by itself."""
     early = np.zeros(len(beats), bool)
@@ -113,9 +125,11 @@ def _early(beats: np.ndarray, usual: np.ndarray) -> np.ndarray:
         return early
     plain = rr[usual[1:] & usual[:-1]]
     reference = float(median(plain)) if len(plain) >= 3 else float(np.mean(rr))
+    if usual.all():
+        reference = max(reference, _longer_of_two(rr))
     early[1:] = rr < EARLY * reference
     steady = rr[~early[1:] & ~np.r_[False, early[1:-1]]]
-    if len(steady) >= 3 and median(np.abs(steady - median(steady))) > 0.06 * median(steady):
+    if len(steady) >= 3 and median(np.abs(steady - median(steady))) > STEADY * median(steady):
         return np.zeros(len(beats), bool)
     # Two early beats in a row of the usual form are a faster rhythm, not two premature beats.
     run = early & (np.r_[False, early[:-1]] | np.r_[early[1:], False]) & usual

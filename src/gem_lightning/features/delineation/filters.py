@@ -40,6 +40,7 @@ class Views:
         spikes: (n, 2) first and last sample of pacemaker spikes, padded working samples; the views are without them.
         samples: Real samples, without padding, at :data:`RATE`.
         scale: Working samples per sample of the record.
+        mains_hz: Frequencies of mains that the views are without.
     """
 
     clean: np.ndarray
@@ -50,6 +51,7 @@ class Views:
     spikes: np.ndarray
     samples: int
     scale: float
+    mains_hz: tuple[float, ...] = ()
 
 
 def ms(milliseconds: float) -> int:
@@ -114,10 +116,9 @@ def views(record: EcgRecord) -> Views:
     length, total = RATE * seconds, round(fs * seconds)
     before = round(PAD * fs / RATE)
     spectrum = fft.rfft(_mirror(x, before, total - n - before), axis=1)  # (leads, total // 2 + 1)
-    lines = [hertz for hertz in MAINS_HZ if _has_line(spectrum, hertz, fs / total)]
+    lines = tuple(hertz for hertz in MAINS_HZ if _has_line(spectrum, hertz, fs / total))
     if lines:
-        for hertz in lines:
-            x = _without_line(x, fs, hertz)
+        x = without_mains(x, fs, lines)
         spectrum = fft.rfft(_mirror(x, before, total - n - before), axis=1)
     bins = length // 2 + 1
     if spectrum.shape[1] < bins:
@@ -131,7 +132,7 @@ def views(record: EcgRecord) -> Views:
     for first, last in spikes:  # what a spike leaves behind is no slope of the heart's
         stack[[BEAT, SLOPE], :, first - SPIKE_MARGIN : last + SPIKE_MARGIN] = 0
     clean, beat, slope, t, p = stack
-    return Views(clean, beat, slope, t, p, spikes=spikes, samples=samples, scale=scale)
+    return Views(clean, beat, slope, t, p, spikes=spikes, samples=samples, scale=scale, mains_hz=lines)
 
 
 # -- mains ------------------------------------------------------------------------------------------------------------
@@ -155,15 +156,17 @@ def _has_line(spectrum: np.ndarray, hertz: float, step: float) -> bool:
     return bool(((line.mean(1) > LINE_RATIO * rest) & (amplitude > LINE_MV)).any())
 
 
-def _without_line(x: np.ndarray, fs: float, hertz: float) -> np.ndarray:
-    """Return leads (leads, samples) without their oscillation at a frequency, followed over time."""
-    turn = np.exp(-2j * np.pi * hertz / fs * np.arange(x.shape[1]))
-    width = min(round(LINE_S * fs), x.shape[1])
-    total = np.cumsum(np.concatenate([np.zeros((len(x), 1)), x * turn], axis=1), axis=1)
-    mean = (total[:, width:] - total[:, :-width]) / width
-    left = width // 2
-    mean = np.pad(mean, ((0, 0), (left, x.shape[1] - mean.shape[1] - left)), mode="edge")
-    return (x - 2 * (mean * turn.conj()).real).astype(x.dtype)
+def without_mains(x: np.ndarray, fs: float, lines: tuple[float, ...]) -> np.ndarray:
+    """Return leads (leads, samples) without their oscillation at each frequency of ``lines``, followed over time."""
+    for hertz in lines:
+        turn = np.exp(-2j * np.pi * hertz / fs * np.arange(x.shape[1]))
+        width = min(round(LINE_S * fs), x.shape[1])
+        total = np.cumsum(np.concatenate([np.zeros((len(x), 1)), x * turn], axis=1), axis=1)
+        mean = (total[:, width:] - total[:, :-width]) / width
+        left = width // 2
+        mean = np.pad(mean, ((0, 0), (left, x.shape[1] - mean.shape[1] - left)), mode="edge")
+        x = (x - 2 * (mean * turn.conj()).real).astype(x.dtype)
+    return x
 
 
 # -- pacemaker spikes -------------------------------------------------------------------------------------------------

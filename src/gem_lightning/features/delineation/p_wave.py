@@ -6,8 +6,8 @@ import numpy as np
 
 from gem_lightning.features.delineation.arrays import at, gradient, median, nanmedian, rms, sign_of, windows
 from gem_lightning.features.delineation.atrial import Atria, between_beats, free_p
-from gem_lightning.features.delineation.beats import FAST, rr_change
-from gem_lightning.features.delineation.filters import PAD, Views
+from gem_lightning.features.delineation.beats import rr_change
+from gem_lightning.features.delineation.filters import PAD, Views, ms
 from gem_lightning.features.delineation.qrs import Qrs, rr_samples
 from gem_lightning.features.delineation.t_wave import STEP, Wave, steps, trapezium_end
 
@@ -27,6 +27,10 @@ UNEVEN_RR = 0.1  # where RR changes by more than this share from beat to beat, a
 ALONE, NEXT = 0.5, steps(76)  # ... and what is this share as high before (further from the peak) is no P wave
 AS_HIGH = 0.6  # waves of this share of the height are of one kind
 RISE = 0.05  # a wave on the flank of another turns back by this share of its higher side
+FAST = ms(500)  # below this RR (120 bpm) a P wave may stand on the flank of a T wave
+BEND, ON_T = steps(28), steps(72)  # half the span of a P wave's top, and so long before it the T wave still falls
+AGAINST = -0.5  # what bends less against the T wave is no foot of it, whether it turns back or not
+SAME_FORM, FEW_LEADS = 0.97, 6  # what is distributed over leads, so many at least, more like the T wave is part of it
 NO_P = ("premature_ventricular", "paced")  # beats that no P wave leads, or not at a fixed distance
 SECOND_PHASE = 0.45  # a second phase of at least this share of the first makes a P wave biphasic
 MIN_LEAD_MV = 0.015  # a lead shows no P wave where the usual beat does not exceed this ...
@@ -140,9 +144,7 @@ def _places(deviation: np.ndarray, usual: np.ndarray, unrest: np.ndarray) -> np.
         return none
     shifts = np.arange(-SHIFT, SHIFT + 1, SHIFT_STEP)
     shifts = shifts[(centre + shifts >= HALF) & (centre + shifts <= SPAN - HALF)]
-    like = np.stack(
-        [_unit(_flat(deviation, weight, centre + int(s))) @ _unit(total) for s in shifts]
-    )  # (shifts, beats)
+    like = _shifted(deviation, weight, centre + shifts, total)
     best = like.argmax(0)
     return np.where(like.max(0) > LIKE, centre + shifts[best], -1)
 
@@ -161,7 +163,12 @@ def _on_flank(
     if early >= 0 and allowed[members, early].mean() >= 0.5:  # those T waves have ended
         return False
     level = median(windows(views.p[trusted], qrs.on[members], STEP * SPAN, 0, STEP).swapaxes(1, 2))
-    return rr_change(beats, members) > UNEVEN_RR or not _rises(level, centre)
+    if rr_change(beats, members) > UNEVEN_RR:
+        return True
+    alike = _t_likeness(level, centre)
+    if len(level) < FEW_LEADS:
+        return not _rises(level, centre)
+    return not (AGAINST < alike < SAME_FORM or (-SAME_FORM < alike <= AGAINST and _rises(level, centre)))
 
 
 def _rises(level: np.ndarray, centre: int) -> bool:
@@ -177,6 +184,19 @@ def _rises(level: np.ndarray, centre: int) -> bool:
     top = near + int(along[near : centre + steps(24)].argmax())
     depth = along[top] - np.array([along[low : top + 1].min(), along[top : high + 1].min()])
     return bool(depth.min() > max(RISE * depth.max(), MIN_MV))
+
+
+def _t_likeness(level: np.ndarray, centre: int) -> float:
+    """Return how much what bends at a centre is distributed over the leads (leads, SPAN) like the T wave before it.
+
+    The foot of a T wave bends against the T wave in every lead (-1), its shoulder bends as the T wave itself (1); a P
+    wave has its own distribution. NaN where nothing bends or too few leads show it.
+    """
+    if len(level) < FEW_LEADS or not BEND <= centre < SPAN - BEND:
+        return float("nan")
+    bend = level[:, centre] - (level[:, centre - BEND] + level[:, centre + BEND]) / 2
+    t = level[:, max(centre - ON_T, 0)] - level[:, SPAN - GUARD :].mean(1)
+    return float(bend @ t / (np.linalg.norm(bend) * np.linalg.norm(t) + 1e-12)) if rms(bend) > MIN_MV else float("nan")
 
 
 def _last_wave(usual: np.ndarray, centre: int) -> int:
@@ -205,6 +225,17 @@ def _flat(deviation: np.ndarray, weight: np.ndarray, centre: int) -> np.ndarray:
     cut = deviation[..., centre - HALF : centre + HALF] * weight[:, None, None].astype(np.float32)
     cut = cut - cut.mean(-1, keepdims=True)
     return cut.transpose(1, 0, 2).reshape(cut.shape[1], -1)
+
+
+def _shifted(deviation: np.ndarray, weight: np.ndarray, centres: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return the correlation (centres, beats) of every beat's stretch around each centre with :func:`_flat`'s sum."""
+    scaled = deviation * weight[:, None, None].astype(np.float32)
+    cut = np.lib.stride_tricks.sliding_window_view(scaled, 2 * HALF, axis=-1)[:, :, centres - HALF]
+    pattern = total.reshape(len(weight), 2 * HALF)  # level taken away, so that a stretch's own level does not count
+    product = np.einsum("lbcw,lw->cb", cut, pattern, optimize=True)
+    level = cut.sum(-1)
+    energy = np.einsum("lbcw,lbcw->cb", cut, cut) - np.einsum("lbc,lbc->cb", level, level) / (2 * HALF)
+    return product / (np.sqrt(np.maximum(energy, 0)) * np.linalg.norm(pattern) + 1e-12)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

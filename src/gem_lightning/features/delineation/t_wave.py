@@ -24,6 +24,7 @@ START = steps(70)  # a T peak is never earlier after the QRS complex
 BEFORE_QRS = ms(150)  # nearer before a QRS complex what stands out is rather a P wave ...
 P_RISES = steps(50)  # so much later, in fast rhythms, the P wave rises out of the T wave's end
 OVER_P = 0.3  # ... than a T wave, if this share of its height stands out earlier
+FOOT = 0.1  # a lead's T wave is of this share of what deviates most at least: the foot of a wave bends, but is none
 RIGHT, LEFT = steps(100), steps(85)  # length of the trapezium after (before) the steepest point
 ON_SLOPE, ON_SHIFT = 0.77, steps(52)  # experts' T onset: this share of the way from J to the T peak, less the shift ...
 ON_SPREAD = steps(16)  # ... and never further from there than this (LUDB, odd records) ...
@@ -39,6 +40,10 @@ class Wave:
     on: np.ndarray
     peak: np.ndarray
     off: np.ndarray
+
+    def absent(self) -> Wave:
+        """Return a wave of the same shape that is absent everywhere."""
+        return Wave(*(np.full_like(self.peak, np.nan) for _ in range(3)))
 
 
 def trapezium_end(y: np.ndarray, steepest: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -112,7 +117,9 @@ def _peak(
     low = np.maximum(centre - steps(90), START)
     high = np.maximum(np.minimum(centre + steps(90), limit - steps(30)), low + 2)
     near = (index >= low[:, None]) & (index <= high[:, None])
-    sharpest = np.where(near, np.abs(bend), -1).argmax(-1)
+    size = np.where(near, np.abs(deviation), 0)
+    own = near & (bend * deviation > 0) & (size > FOOT * size.max(-1, keepdims=True))
+    sharpest = np.where(np.where(own.any(-1)[..., None], own, near), np.abs(bend), -1).argmax(-1)
     most = at(bend, sharpest)
     close = near & (np.abs(index - sharpest[..., None]) <= steps(40))
     peak = np.where(close, deviation * sign_of(most), -np.inf).argmax(-1)

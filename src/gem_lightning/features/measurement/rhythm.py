@@ -10,6 +10,8 @@ from gem_lightning.features.schema import Delineation, Rhythm
 REGULAR_CV = 0.06  # RR varies less than this share of its mean
 PR_SPREAD_MS = 25.0  # interquartile range of PR below which it is constant
 PAUSE = 1.3  # an RR above this multiple of the usual one is a pause
+GROUPS, MIN_RR = 3, 6  # RR of group beating have at most three values (short, long, pause); fewer RR show no groups ...
+GROUPED = 0.8  # ... and the gaps between these make up this share of their range (simulated fibrillation: 0.76 at most)
 PATTERNS = {2: "bigeminy", 3: "trigeminy", 4: "quadrigeminy"}
 
 
@@ -35,6 +37,9 @@ def rhythm(marks: Delineation, rr_ms: np.ndarray, pr_ms: np.ndarray) -> Rhythm:
         notes.append("p_free_of_qrs")
     if marks.flutter:
         notes.append("flutter_waves")
+    own = marks.beat_class != "premature_ventricular"
+    if in_groups(rr_ms[1:][own[1:] & own[:-1]]):
+        notes.append("grouped_rr")
     if (marks.beat_class == "paced").any():
         notes.append("paced_spikes")
     return Rhythm(
@@ -56,6 +61,20 @@ def _blocked(marks: Delineation, rr_ms: np.ndarray) -> bool:
     count = len(marks.extra_p)
     pause = len(rr_ms) > 0 and rr_ms.max() > PAUSE * np.median(rr_ms)
     return count >= 2 and bool(pause or count >= marks.beats / 2)
+
+
+def in_groups(rr_ms: np.ndarray) -> bool:
+    """Return whether RR (n,) keep to two or three values, each met at least twice: not irregularly irregular."""
+    rr = np.sort(rr_ms[np.isfinite(rr_ms)])
+    if len(rr) < MIN_RR:
+        return False
+    gaps = np.diff(rr)
+    for count in range(1, GROUPS):
+        largest = np.sort(np.argsort(gaps)[-count:])
+        size = np.diff(np.r_[-1, largest, len(gaps)])
+        if size.min() >= 2 and gaps[largest].sum() > GROUPED * (rr[-1] - rr[0]):
+            return True
+    return False
 
 
 def _pattern(beat_class: np.ndarray) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features.delineation.arrays import at, first_true, last_true, median, nanmedian
-from gem_lightning.features.delineation.filters import fill_gaps
+from gem_lightning.features.delineation.filters import fill_gaps, without_mains
 from gem_lightning.features.schema import ST_POINTS, Delineation
 
 DEFLECTION_MV = 0.025  # a smaller Q, R, S or R' cannot be distinguished from noise
@@ -19,7 +19,7 @@ ST_SPAN_MS = 80.0  # the ST slope is taken over this stretch after the J point
 
 
 class BeatSignal:
-    """The record's samples against the isoelectric line, cut per beat.
+    """The record's samples, without mains, against the isoelectric line, cut per beat.
 
     The isoelectric reference is the PQ level: the median of the 20 to 4 ms before the global QRS onset. Between two
     beats the reference runs straight from one PQ level to the next, which takes a wandering baseline away; the first
@@ -32,7 +32,7 @@ class BeatSignal:
 
     def __init__(self, record: EcgRecord, marks: Delineation) -> None:
         self.fs = record.fs
-        signal = fill_gaps(record.signal)
+        signal = without_mains(fill_gaps(record.signal), record.fs, marks.mains_hz)
         onset = marks.global_marks["QRS_on"]
         known = np.isfinite(onset)
         index = np.arange(-self.ms(20), -self.ms(4) + 1)
