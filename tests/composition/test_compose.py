@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -186,3 +187,42 @@ def test_the_hedge_of_a_cause_stands_once():
 def test_unknown_style_is_named():
     with pytest.raises(GemError, match="sonnet"):
         compose(measure(simulate("sinus").record), style="sonnet")
+
+
+def test_a_raised_st_segment_below_the_criteria_is_measured_not_denied():
+    features = measure(simulate("sinus", seed=3).record, age=60, sex="M")
+    points = ("J", "J40", "J60", "J80")
+    low = {lead: dict.fromkeys(points, 0.14 if lead == "V3" else 0.0) for lead in features.st_mv}
+    for seed in range(4):
+        text = compose(replace(features, st_mv=low), seed=seed)
+        assert "by these criteria. The ST level is 0.14 mV in V3." in text or "1.4 mm in V3." in text
+        flat = {lead: dict.fromkeys(points, 0.0) for lead in features.st_mv}
+        assert "The ST level is" not in compose(replace(features, st_mv=flat), seed=seed)
+
+
+def test_no_t_wave_is_called_upright_that_is_flat():
+    features = measure(simulate("sinus", seed=3).record, age=60, sex="M")
+    leads = {name: replace(lead, t_mv=0.02, t_form="upright") if name in ("V5", "V6") else lead
+             for name, lead in features.leads.items()}  # fmt: skip
+    for seed in range(12):
+        for sentence in compose(replace(features, leads=leads), seed=seed).split(". "):
+            if "upright" in sentence:
+                assert "V6" not in sentence
+                assert "all" not in sentence
+
+
+def test_some_paced_beats_are_not_all():
+    record = simulate("paced_rhythm", seed=1).record
+    features = measure(record)
+    table = replace(features.beats, beat_class=features.beats.beat_class.copy())
+    table.beat_class[: len(table) // 2] = "normal"
+    text = compose(replace(features, beats=table), seed=0)
+    assert "Spikes precede some of the complexes only." in text
+    assert "Spikes precede the complexes." in compose(features, seed=0)
+    assert "arrow QRS" not in text
+
+
+def test_regular_and_sinus_arrhythmia_exclude_each_other():
+    for seed in range(6):
+        found = {f.code for f in findings(measure(simulate("sinus_arrhythmia", seed=seed).record))}
+        assert not {"regular_rhythm", "sinus_arrhythmia"} <= found

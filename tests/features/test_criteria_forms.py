@@ -231,7 +231,9 @@ def test_blocks_suspend_hypertrophy():
     assert decide("lvh", left).met is None
     assert decide("lafb", left).met is None
     assert decide("rvh", right).met is None
-    assert decide("lvh", right).met is not None
+    assert decide("lvh", right).met is not None  # the terminal forces of the block turn the axis
+    for degrees, open_ in ((90.0, False), (91.0, True), (-120.0, True)):
+        assert (decide("lvh", make(leads=LEFT, **axis(degrees))).met is None) is open_
     assert decide("t_peaked", right).met is None
     assert decide("long_qtc", make(qrs_ms=120.0, **qtc(520.0))).certainty == "possible"
     assert decide("long_qtc", make(qrs_ms=119.0, **qtc(520.0))).certainty == "definite"

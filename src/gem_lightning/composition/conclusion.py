@@ -153,6 +153,7 @@ def conclusion(
     return statements or [Statement(f"{lead_in}: no finding that needs to be named.")]
 
 
+ALWAYS_PACED = 0.9  # share of beats with a spike; one of ten beats may hide its spike in noise (ours)
 _LONGEST_RULE = 160  # characters of a definition; a longer one is a list of alternatives, of which the first ones do
 
 
@@ -195,6 +196,8 @@ def _reason(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
     if signs and decision.certainty != "possible":  # a possible one names them with its hedge
         return [Statement(f"It rests on {join(signs)}.")]
     text = facts.table["reasons"].get(code)
+    if code == "paced_rhythm" and decision.evidence["paced_share"] < ALWAYS_PACED:
+        text = "Spikes precede some of the complexes only."
     return [Statement(text)] if text else []
 
 

@@ -113,6 +113,8 @@ class Facts:
         f = self.features
         if kind == "pr" and not self.p_waves:
             return None
+        if kind in ("qt", "qtc", "jt") and "atrial_flutter" in self.stated:
+            return None  # flutter waves hide where T ends
         values = {
             "heart_rate": f.heart_rate_bpm,
             "rr": f.rr_ms,

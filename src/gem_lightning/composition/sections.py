@@ -104,9 +104,9 @@ def rhythm(facts: Facts, phrases: Phrases, lean: bool = False) -> list[Statement
         text = phrases.pick(f"The RR interval is {rr} ms.", f"RR interval {rr} ms.")
         statements.append(Statement(text, (value_claim("rr", rr),)))
     if "p_absent" in facts:
-        text = phrases.pick(
-            "No P waves are seen.", "P waves are absent.", "No P waves.", "P waves cannot be identified."
-        )
+        unseen = "P waves cannot be identified."  # where the rhythm is not known, no more is known of the atria
+        named = code not in (None, "undetermined_rhythm")
+        text = phrases.pick("No P waves are seen.", "P waves are absent.", "No P waves.", unseen) if named else unseen
         statements.append(Statement(text, (finding_claim("p_absent"),)))
     elif facts.p_waves and facts.holds("sinus_rhythm") and facts.missing("p_absent") and phrases.random.random() < 0.5:
         text = phrases.pick("P waves precede every QRS complex.", "A P wave is visible before each QRS complex.")
@@ -143,7 +143,9 @@ def intervals(facts: Facts, phrases: Phrases) -> list[Statement]:
         statements.append(Statement(text + ".", tuple(claims)))
     if qrs is not None:
         text, claims = phrases.pick(f"The QRS duration is {qrs} ms", f"QRS {qrs} ms"), [value_claim("qrs", qrs)]
-        if facts.holds("narrow_qrs"):
+        if "paced_rhythm" in facts:
+            pass  # beats of two kinds may be there: the duration alone is stated
+        elif facts.holds("narrow_qrs"):
             text = phrases.pick(f"The QRS is narrow, {qrs} ms", f"Narrow QRS complexes ({qrs} ms)")
             claims = [finding_claim("narrow_qrs"), value_claim("qrs", qrs)]
         elif facts.holds("wide_qrs"):
@@ -244,14 +246,18 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
     for code in ("st_elevation", "st_depression"):
         if code in facts:
             statements += [_located(facts, phrases, code), *_levels(facts, phrases, code)]
+    near = _near_elevation(facts) if "st_elevation" in absent else None
+    limit = " by these criteria" if near else ""  # a raised ST segment below the criteria is not denied, but measured
     if len(absent) == 2:
-        text = phrases.pick(
-            "No ST elevation or depression.",
-            "Neither ST elevation nor ST depression.",
-        )
-        statements.append(Statement(text, tuple(finding_claim(code, negated=True) for code in absent)))
+        text = phrases.pick("No ST elevation or depression", "Neither ST elevation nor ST depression")
+        claims = tuple(finding_claim(code, negated=True) for code in absent)
+        statements.append(Statement(f"{text}{limit}.", claims))
     elif absent:
-        statements.append(Statement(f"No {phrases.name(absent[0])}.", (finding_claim(absent[0], negated=True),)))
+        text = f"No {phrases.name(absent[0])}{limit}."
+        statements.append(Statement(text, (finding_claim(absent[0], negated=True),)))
+    if near:
+        level, claim = amount(phrases, "st_level", near[1], (near[0],))
+        statements.append(Statement(f"The ST level is {level} in {near[0]}.", (claim,)))
     for code in ("t_inversion", "t_flat", "t_peaked"):
         if code in facts:
             statements.append(_located(facts, phrases, code))
@@ -259,13 +265,34 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
     statements += _t_amplitudes(facts, phrases)
     if facts.missing("t_inversion"):
         # upright T waves in aVR, and often in V1, are not what health shows
-        clear = tuple(lead for lead in LEADS if lead not in ("aVR", "V1") and facts.missing("t_inversion", lead))
+        clear = tuple(lead for lead in LEADS if lead not in ("aVR", "V1") and _is_upright(facts, lead))
         if len(clear) > 3 and phrases.random.random() < 0.6:
             text = f"T waves are upright in {place(phrases, clear)}."
             statements.append(Statement(text, (finding_claim("t_inversion", clear, negated=True),)))
         else:
             statements.append(Statement("No T wave inversion.", (finding_claim("t_inversion", negated=True),)))
     return statements
+
+
+RAISED_MV = 0.1  # limb leads' limit of ST elevation (UDMI, table 2): from here on a reader sees a raised ST segment
+
+
+def _near_elevation(facts: Facts) -> tuple[str, float] | None:
+    """Return the lead with the highest ST level at J, mV, where a reader would see it raised."""
+    levels = {lead: points.get("J") or 0.0 for lead, points in facts.features.st_mv.items() if lead != "aVR"}
+    readable = {lead: mv for lead, mv in levels.items() if facts.features.leads[lead].trust > 0}
+    lead = max(readable, key=lambda name: readable[name], default=None)
+    if lead is None or not facts.to_scale or readable[lead] < RAISED_MV:
+        return None
+    return lead, readable[lead]
+
+
+def _is_upright(facts: Facts, lead: str) -> bool:
+    """Return whether a T wave is upright and too large to be called flat."""
+    row = facts.features.leads.get(lead)
+    flat = "t_flat" in facts and lead in facts.stated["t_flat"].leads
+    shown = row is not None and row.t_form == "upright" and (row.t_mv or 0.0) >= limits("t_flat")["level"]
+    return shown and not flat and facts.missing("t_inversion", lead)
 
 
 def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:

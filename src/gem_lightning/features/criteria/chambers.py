@@ -132,7 +132,10 @@ def lvh(features: EcgFeatures) -> Decision:
     }
     over = {name: number for name, (number, margin) in margins.items() if reached(margin)}
     shown = over or {name: margins[name][0] for name in ("sokolow_lyon_mv", "cornell_mv")}
-    open_ = suspended(features, *ABNORMAL_ACTIVATION)
+    open_ = suspended(features, *ABNORMAL_ACTIVATION, "extreme_axis_deviation")
+    turned = value(features.axis_deg.get("QRS")) > limits("rvh")["axis"] and not met(features, "rbbb")
+    if open_ is None and turned:
+        open_ = undecided("the axis points to the right ventricle, whose voltages the criteria would take for the left")
     if open_ is None and features.age is not None and features.age < ADULT:
         open_ = undecided(f"the voltage criteria are made for adults, and the patient is {features.age:g}")
     margin = any_of(*(margin for _, margin in margins.values()))

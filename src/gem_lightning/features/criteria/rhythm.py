@@ -231,7 +231,9 @@ def variation(features: EcgFeatures) -> float | None:
 def regular_rhythm(features: EcgFeatures) -> Decision:
     """Decide whether RR is even."""
     cv = variation(features)
-    return decided(below(cv, limits("regular_rhythm")["cv"], error("cv")), {"rr_cv": cv})
+    even = below(cv, limits("regular_rhythm")["cv"], error("cv"))
+    # an uneven sinus rhythm may vary little for its slow rate
+    return decided(all_of(even, without(features, "sinus_arrhythmia")), {"rr_cv": cv})
 
 
 @criterion("irregular_rhythm")
