@@ -64,7 +64,7 @@ def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
         reason = hedged(phrases, facts.stated[code], phrases.first(code))
         text = f"This ECG is urgent because of {reason}."
         return [Statement(text, (finding_claim("urgent"), claimed(facts, code)._replace(leads=())))]
-    kind, _ = doubt(facts.features)
+    kind, _, cause = doubt(facts.features)
     if not kind:
         return [Statement("No urgent finding by these criteria.", (finding_claim("not_urgent"),))]
     suspected = next((code for code in importance(facts) if _is_suspected(facts, code)), None)
@@ -72,7 +72,12 @@ def urgency(facts: Facts, phrases: Phrases) -> list[Statement]:
         reason = hedged(phrases, facts.stated[suspected], phrases.first(suspected))
         text = f"Urgency is undetermined because of {reason}."
         return [Statement(text, (claimed(facts, suspected)._replace(leads=()),))]
-    why = _DOUBTS.get("rhythm" if facts.rhythm is None else kind, "a measurement lies too near its limit")
+    if kind == "recent" and cause in facts and facts.rhythm is not None:
+        name = hedged(phrases, facts.stated[cause], phrases.first(cause))
+        text = f"Urgency is undetermined: it depends on how recent the {name} is."
+        return [Statement(text, (claimed(facts, cause)._replace(leads=()),))]
+    what = "the ST segments lie" if cause in ("st_elevation", "ischaemia") else "a measurement lies"
+    why = _DOUBTS.get("rhythm" if facts.rhythm is None else kind, f"{what} too near a limit")
     return [Statement(f"Urgency is undetermined, because {why}.")]
 
 

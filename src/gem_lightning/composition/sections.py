@@ -282,7 +282,7 @@ def _near_elevation(facts: Facts) -> tuple[str, float] | None:
     levels = {lead: points.get("J") or 0.0 for lead, points in facts.features.st_mv.items() if lead != "aVR"}
     readable = {lead: mv for lead, mv in levels.items() if facts.features.leads[lead].trust > 0}
     lead = max(readable, key=lambda name: readable[name], default=None)
-    if lead is None or not facts.to_scale or readable[lead] < RAISED_MV:
+    if lead is None or not facts.to_scale or "atrial_flutter" in facts or readable[lead] < RAISED_MV:
         return None
     return lead, readable[lead]
 

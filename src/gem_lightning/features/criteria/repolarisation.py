@@ -58,6 +58,9 @@ def _qtc_evidence(features: EcgFeatures) -> dict[str, float | None]:
     return {key: features.qtc_ms.get(formula) for key, formula in names.items()} | {"qt_ms": features.qt_ms}
 
 
+HIDES_T_END = ("atrial_flutter",)  # its waves run through the T wave
+
+
 def _long(features: EcgFeatures) -> Margin:
     """Decide whether QTc reaches the limit of the patient's sex, of an unknown one that of women."""
     rule = limits("long_qtc")
@@ -76,19 +79,21 @@ def long_qtc(features: EcgFeatures) -> Decision:
     narrow = features.qrs_ms is not None and features.qrs_ms < limits("wide_qrs")["qrs"]
     urgent = value(features.qtc_ms.get("fridericia")) >= limits("long_qtc")["urgent"]
     certainty = "definite" if narrow else "possible"
-    return decided(_long(features), _qtc_evidence(features), certainty=certainty, urgent=urgent)
+    decision = decided(_long(features), _qtc_evidence(features), certainty=certainty, urgent=urgent)
+    return suspended(features, *HIDES_T_END) or decision
 
 
 @criterion("short_qtc")
 def short_qtc(features: EcgFeatures) -> Decision:
     """Decide on a short QTc."""
-    return decided(_short(features), _qtc_evidence(features))
+    return suspended(features, *HIDES_T_END) or decided(_short(features), _qtc_evidence(features))
 
 
 @criterion("normal_qtc")
 def normal_qtc(features: EcgFeatures) -> Decision:
     """Decide on a QTc that is neither long nor short."""
-    return decided(all_of(negated(_long(features)), negated(_short(features))), _qtc_evidence(features))
+    decision = decided(all_of(negated(_long(features)), negated(_short(features))), _qtc_evidence(features))
+    return suspended(features, *HIDES_T_END) or decision
 
 
 # -- T waves -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from gem_lightning.features.criteria.base import (
     CHEST,
     FORM,
@@ -103,48 +105,57 @@ def infarction(features: EcgFeatures) -> Decision:
     return open_ or decided(form(False), {})
 
 
-def doubt(features: EcgFeatures) -> tuple[str, str]:
-    """Return (kind, reason) why the absence of an urgent finding proves nothing here; empty where it is established.
+class Doubt(NamedTuple):
+    """Why the absence of an urgent finding proves nothing: its kind, the reason, and the finding concerned, if any."""
+
+    kind: str = ""
+    reason: str = ""
+    code: str = ""
+
+
+def doubt(features: EcgFeatures) -> Doubt:
+    """Return why the absence of an urgent finding proves nothing here; empty where it is established.
 
     Kinds: ``possible`` of an urgent finding, ``borderline`` of one or of ST elevation, ``recent`` of a
     finding whose age an ECG does not show,
     ``rate``, ``rhythm``, ``scale``, ``masked`` by abnormal activation, and ``unreadable`` leads.
     """
+    flutter = met(features, "atrial_flutter")  # its waves run through the ST segments
     for code, entry in criteria()["findings"].items():
         if "urgent" in entry:
             decision = decide(code, features)
             if not decision.urgent:
                 continue
             if decision.met and decision.certainty == "possible":
-                return "possible", f"{entry['statement']} is possible"
-            if just_missed(decision.margin, NEAR):
-                return "borderline", f"{entry['statement']} is borderline"
+                return Doubt("possible", f"{entry['statement']} is possible", code)
+            if just_missed(decision.margin, NEAR) and not flutter:
+                return Doubt("borderline", f"{entry['statement']} is borderline", code)
     rate = features.heart_rate_bpm
     if rate is not None and not SLOW_BPM <= rate <= FAST_BPM:
-        return "rate", f"the rate is {rate:.0f} bpm"
+        return Doubt("rate", f"the rate is {rate:.0f} bpm")
     if met(features, "undetermined_rhythm"):
-        return "rhythm", "the rhythm is undetermined"
+        return Doubt("rhythm", "the rhythm is undetermined")
     if met(features, *MASKING):
-        return "masked", "an infarct may be hidden by abnormal activation"
+        return Doubt("masked", "an infarct may be hidden by abnormal activation")
     for code in (*RECENT, *(code for code in criteria()["findings"] if code.startswith("mi_"))):
         if met(features, code):
-            return "recent", f"{criteria()['findings'][code]['statement']} may be recent"
-    if borderline(features, ("st_elevation",)):
-        return "borderline", "ST elevation is borderline"
+            return Doubt("recent", f"{criteria()['findings'][code]['statement']} may be recent", code)
+    if borderline(features, ("st_elevation",)) and not flutter:
+        return Doubt("borderline", "ST elevation is borderline", "st_elevation")
     if len(set(decide("t_inversion", features).leads) & set(ANTERIOR)) > 1:
-        return "recent", "anterior T wave inversion may be recent"
+        return Doubt("recent", "anterior T wave inversion may be recent", "t_inversion")
     unread = [lead for lead in CHEST if (row := features.leads.get(lead)) is not None and row.trust < READABLE]
     if value(features.scale_error) > TO_SCALE:
-        return "scale", "the limb leads are not to one scale"
-    if met(features, "atrial_flutter") or unread:
-        return "unreadable", "the ST segments cannot be assessed in every lead"
-    return "", ""
+        return Doubt("scale", "the limb leads are not to one scale")
+    if flutter or unread:
+        return Doubt("unreadable", "the ST segments cannot be assessed in every lead")
+    return Doubt()
 
 
 @criterion("urgent")
 def urgency(features: EcgFeatures) -> Decision:
     """Decide on urgency: whether an urgent finding is stated; a possible or borderline one leaves it open."""
-    found, (_, reason) = urgent(features), doubt(features)
+    found, reason = urgent(features), doubt(features).reason
     if not found and reason:
         return undecided(f"no urgent finding, but {reason}")
     return decided(form(bool(found)), {"urgent": found} if found else {})
