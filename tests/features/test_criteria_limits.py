@@ -258,9 +258,13 @@ def test_contiguous_leads():
     assert found("II", "aVF") == (1.0, {"inferior": ("II", "aVF")})
     assert found("V2", "V3") == (1.0, {"anterior": ("V2", "V3")})
     assert found("V4", "V5") == (1.0, {"anterior": ("V4", "V5")})
-    assert found("V1", "V2", "V3") == (1.0, {"septal": ("V1", "V2")})
-    assert found("V3", "V4", "V5") == (1.0, {"anterior": ("V3", "V4")})
-    assert found("V2", "V3", "V4", "V5")[1] == {"anterior": ("V3", "V4")}
+    # a chest lead next to a territory that shows the same is named with it
+    assert found("V1", "V2", "V3") == (1.0, {"septal": ("V1", "V2", "V3")})
+    assert found("V3", "V4", "V5") == (1.0, {"anterior": ("V3", "V4", "V5")})
+    assert found("V2", "V3", "V4", "V5", "V6")[1] == {"anterior": ("V2", "V3", "V4"), "lateral": ("V5", "V6")}
+    assert found("V1", "V2", "V4")[1] == {"septal": ("V1", "V2")}
+    assert found("I", "aVL", "V4", "II", "III")[1] == {"inferior": ("II", "III"), "lateral": ("I", "aVL")}
+    assert found("I", "aVL", "V5", "V4", "V3")[1]["lateral"] == ("I", "aVL", "V5")
     assert found("I", "V2", "II") == (-1.0, {})
     assert found("II", "III", "aVF", count=3)[1] == {"inferior": ("II", "III", "aVF")}
     assert found("II", "III", count=3)[0] == -1.0

@@ -7,7 +7,9 @@ from functools import partial, wraps
 from typing import Any
 
 from gem_lightning.features.criteria.base import (
+    CHEST,
     FORM,
+    LIMB,
     Decision,
     Margin,
     Part,
@@ -63,7 +65,20 @@ def contiguous(margin_of: Callable[[str], Margin], count: int) -> tuple[Margin, 
         every.append(all_of(*(margins[n] for n in pair)))
         if not sides & set(found) and shows.issuperset(pair):
             found["anterior"] = pair
-    return any_of(*every), found
+    return any_of(*every), _with_neighbours(found, shows)
+
+
+def _with_neighbours(found: dict[str, tuple[str, ...]], shows: set[str]) -> dict[str, tuple[str, ...]]:
+    """Add to each territory the chest leads next to its own that show the same and belong to no territory found."""
+    free = [name for name in CHEST if name in shows and not any(name in leads for leads in found.values())]
+    grown = dict(found)
+    for name in (*free, *reversed(free)):  # both ways, so that a row of leads grows from either end
+        at = CHEST.index(name)
+        beside = set(CHEST[max(0, at - 1) : at + 2])
+        home = next((territory for territory, leads in grown.items() if beside & set(leads)), None)
+        if home is not None and name not in grown[home]:
+            grown[home] = tuple(lead for lead in (*LIMB, *CHEST) if lead in (*grown[home], name))
+    return grown
 
 
 def by_territory(
