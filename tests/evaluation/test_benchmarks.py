@@ -372,7 +372,7 @@ def test_a_model_that_gets_nothing_to_read_is_an_error_before_any_judge_is_paid(
     with LoopbackLLM(grade) as judge:
         for folder, ecg, image in (("a", "none", None), ("b", None, "none.png")):
             path = sample_file(tmp_path / folder, ecg, image)
-            benchmark = GroundingBenchmark(path, [ChatClient("good", judge.base_url)], draws=0)
+            benchmark = GroundingBenchmark(path, [ChatClient("good", judge.base_url)], draws=0, render_missing=True)
             with pytest.raises(DataError, match=r"errors for all 3 queries; the first \(0\): .*none"):
                 benchmark(as_predictor(lambda record, question=None: "x", "m"), tmp_path / f"{folder}-out")
     assert judge.requests == []
@@ -390,3 +390,16 @@ def test_ecgs_that_could_not_be_read_are_counted_and_not_judged(tmp_path):
         )
     assert "1 of 3 ECGs were not answered" in result.report.to_markdown()
     assert len(next((tmp_path / "out").glob("judgements-*")).read_text().splitlines()) == 2
+
+
+def test_images_that_are_missing_are_drawn_only_on_request(tmp_path):
+    path = sample_file(tmp_path / "bench", "one", "page.png")
+    write_wfdb(simulate("sinus", seed=1).record, tmp_path / "bench" / "one")
+    model = as_predictor(lambda record, question=None: "x", "m")
+    with LoopbackLLM(grade) as judge:
+        clients = [ChatClient("good", judge.base_url)]
+        with pytest.raises(DataError, match=r"got no file for 3, such as .*page\.png; .*render_missing=true"):
+            GroundingBenchmark(path, clients, draws=0)(model, tmp_path / "refused")
+        assert judge.requests == []
+        result = GroundingBenchmark(path, clients, draws=0, render_missing=True)(model, tmp_path / "drawn")
+    assert "3 of 3 images were not at hand and were drawn from the signals." in result.report.notes

@@ -159,3 +159,14 @@ def test_killed_twenty_times_every_judgement_once_and_paid_once(tmp_path):
     assert ledger["answers"] == n
     assert ledger["cost"] == pytest.approx(n * 120 / 1e6)
     assert len(server.paid) == n
+
+
+def test_slots_of_the_published_prompts_are_filled(tmp_path):
+    (tmp_path / "theirs.txt").write_text("Generated: {{generated}}\nReference: {{ groundtruth }}\nAsked: {question}")
+    client = ChatClient("m", "http://127.0.0.1:9/v1")
+    case = JudgeCase("1", "the text with {reference} in it", "the truth", "the question")
+    content = Judge(client, prompt_file=tmp_path / "theirs.txt").request(case).messages[0]["content"]
+    assert content == "Generated: the text with {reference} in it\nReference: the truth\nAsked: the question"
+    (tmp_path / "odd.txt").write_text("Generated: {{generated}} {{answer_key}}")
+    with pytest.raises(DataError, match=r"got answer_key; rename them"):
+        Judge(client, prompt_file=tmp_path / "odd.txt")

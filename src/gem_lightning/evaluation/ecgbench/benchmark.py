@@ -105,6 +105,24 @@ def judge_cases(
     return [JudgeCase(str(s.id), a.text, reference(s), s.question) for s, a in answered]
 
 
+def note_on_images(samples: Sequence[InstructionSample], predictor: Predictor, render_missing: bool) -> str:
+    """Return a note on the images that are drawn because their files are missing; empty where none is.
+
+    Raises:
+        DataError: Files are missing, the predictor looks at them, and they are not to be drawn.
+    """
+    lost = [sample for sample in samples if sample.missing_images]
+    if not lost or not getattr(predictor, "needs_input", True):
+        return ""
+    if not render_missing:
+        raise DataError(
+            f"expected the images of {len(samples)} samples, got no file for {len(lost)}, such as "
+            f"{lost[0].missing_images[0]}; name their folder (benchmark.folders={{FOLDER: PATH}}), or have them drawn "
+            "from the signals (benchmark.render_missing=true)"
+        )
+    return f"{len(lost)} of {len(samples)} images were not at hand and were drawn from the signals."
+
+
 class EcgBench:
     """The tasks of ECG-Bench.
 
@@ -119,6 +137,7 @@ class EcgBench:
         draws: Number of bootstrap resamples.
         cases: Number of worst and typical cases per task in the report.
         root: Folder that other relative paths start at; None takes ``folder``.
+        render_missing: Draw images whose files are missing from their signals, and count them in the report.
     """
 
     name = "ecgbench"
@@ -135,8 +154,9 @@ class EcgBench:
         draws: int = 1000,
         cases: int = 2,
         root: str | os.PathLike[str] | None = None,
+        render_missing: bool = False,
     ) -> None:
-        self.cases, self.likelihoods = cases, likelihoods
+        self.cases, self.likelihoods, self.render_missing = cases, likelihoods, render_missing
         self.judges, self.prompt_files, self.draws = list(judges), dict(prompt_files or {}), draws
         self.tasks: dict[str, tuple[Task, list[InstructionSample]]] = {}
         for task in [find_task(name) for name in tasks] if tasks else list(TASKS.values()):
@@ -156,8 +176,10 @@ class EcgBench:
         """Query the model, score its answers and build the report."""
         report = EvaluationReport(f"ECG-Bench: {predictor.name}", "Strict and legacy rules")
         result = Result(self.name, predictor.name, {}, report)
+        drawn: list[str] = []
         for name, (task, samples) in self.tasks.items():
-            queries = SampleQueries(samples)
+            queries, note = SampleQueries(samples), note_on_images(samples, predictor, self.render_missing)
+            drawn += [f"{task.title}: {note}"] if note else []
             options = strict.label_space(task) if self.likelihoods and task.kind == "labels" else ()
             answers = answer_all(
                 predictor,
@@ -181,6 +203,7 @@ class EcgBench:
                     self.judges, name, cases, folder, self.prompt_files, patients, self.draws
                 )
         _fill(result)
+        report.notes += drawn
         return result
 
     def _scored(

@@ -9,7 +9,13 @@ from typing import Any
 
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation.base import Predictor, Progress, Result, answer_all, fingerprint
-from gem_lightning.evaluation.ecgbench.benchmark import SampleQueries, judge_cases, published_grounding, sample_folders
+from gem_lightning.evaluation.ecgbench.benchmark import (
+    SampleQueries,
+    judge_cases,
+    note_on_images,
+    published_grounding,
+    sample_folders,
+)
 from gem_lightning.evaluation.llm_judge import grounding
 from gem_lightning.evaluation.llm_judge.judge import ChatModel, add_judges, run_judges
 from gem_lightning.evaluation.predictions import patient_of, read_rows
@@ -35,6 +41,7 @@ class GroundingBenchmark:
         draws: Number of bootstrap resamples.
         cases: Number of worst and typical cases in the report.
         root: Folder that other relative paths start at; None takes that of ``samples``.
+        render_missing: Draw images whose files are missing from their signals, and count them in the report.
 
     Raises:
         DataError: Neither judges nor judgements, or no samples for the judges.
@@ -54,6 +61,7 @@ class GroundingBenchmark:
         draws: int = 1000,
         cases: int = 4,
         root: str | os.PathLike[str] | None = None,
+        render_missing: bool = False,
     ) -> None:
         if not judges and judgements is None:
             raise DataError("expected judges or a file of judgements, got neither; name one: benchmark.judges=[...]")
@@ -61,7 +69,7 @@ class GroundingBenchmark:
             raise DataError("expected samples for the judges, got none; name the test file: benchmark.samples=FILE")
         self.samples = list(read_samples(samples, sample_folders(samples, folders, root)))[:limit] if samples else []
         self.judges, self.prompt_file, self.question, self.draws = list(judges), prompt_file, question, draws
-        self.judgements, self.cases = judgements, cases
+        self.judgements, self.cases, self.render_missing = judgements, cases, render_missing
 
     def __call__(self, predictor: Predictor, out: str | os.PathLike[str], progress: Progress | None = None) -> Result:
         """Query the model, run the judges, score and report."""
@@ -79,6 +87,8 @@ class GroundingBenchmark:
 
     def _run(self, predictor: Predictor, out: pathlib.Path, progress: Progress | None, result: Result) -> None:
         queries = SampleQueries(self.samples)
+        note = note_on_images(self.samples, predictor, self.render_missing)
+        result.report.notes += [note] if note else []
         answers = answer_all(
             predictor,
             list(queries.samples),

@@ -36,6 +36,11 @@ SCHEMES: dict[str, tuple[str, tuple[Criterion, ...], bool]] = {
     "ptb-test-report": ("report.txt", report.ASPECTS["ptb-test-report"], False),
     "arena": ("arena.txt", report.ASPECTS["arena"], False),
 }
+#: Names of slots in a prompt, ours and those of the published prompts, which stand in double braces.
+_MATERIAL = {
+    "reference": "reference", "groundtruth": "reference", "text": "text", "generated": "text", "question": "question",
+}  # fmt: skip
+_SLOT = re.compile(r"\{\{\s*(\w+)\s*\}\}|\{(reference|text|question)\}")
 # Our own limits: wide enough for a judge that is right but not strict, narrow enough to fail one that grades fluency.
 MARGIN = 0.25  # a correct text must lead each planted fault by this share of the scale
 GOOD = 0.6  # and must itself reach this share
@@ -90,11 +95,12 @@ class Judge:
     Args:
         client: Chat model.
         scheme: A name of :data:`SCHEMES`.
-        prompt_file: Prompt that replaces ours. ``{reference}``, ``{text}`` and ``{question}`` are filled in; a file
-            without them (such as the published prompts) gets the material appended.
+        prompt_file: Prompt that replaces ours. ``{reference}``, ``{text}`` and ``{question}`` are filled in, and
+            ``{{groundtruth}}`` and ``{{generated}}`` of the published prompts; a file without them gets the material
+            appended.
 
     Raises:
-        DataError: An unknown scheme, or a missing prompt file.
+        DataError: An unknown scheme, a missing prompt file, or a slot in double braces that is not known.
     """
 
     def __init__(
@@ -108,6 +114,10 @@ class Judge:
         if not path.is_file():
             raise DataError(f"expected a prompt file at {path}, found none")
         self.prompt = path.read_text(encoding="utf-8")
+        unknown = sorted({slot[1] for slot in _SLOT.finditer(self.prompt) if slot[1]} - _MATERIAL.keys())
+        if unknown:
+            names = ", ".join(_MATERIAL)
+            raise DataError(f"expected slots of {names} in {path.name}, got {', '.join(unknown)}; rename them")
         mark = hashlib.sha256(self.prompt.encode()).hexdigest()[:8]
         self.label = f"{client.model}, {'own' if prompt_file is None else path.name} prompt {mark}"
 
@@ -134,9 +144,9 @@ class Judge:
     def request(self, case: JudgeCase) -> ChatRequest:
         """Build the request on one case."""
         parts = {"reference": case.reference, "text": case.text, "question": case.question}
-        if "{text}" in self.prompt:
+        if any(_MATERIAL.get(slot[1] or slot[2]) == "text" for slot in _SLOT.finditer(self.prompt)):
             # One pass: braces inside the material are not filled in again.
-            content = re.sub(r"\{(reference|text|question)\}", lambda found: parts[found[1]], self.prompt)
+            content = _SLOT.sub(lambda slot: parts[_MATERIAL[slot[1] or slot[2]]], self.prompt)
         else:
             question = f"\n\n[Question]\n{case.question}" if case.question else ""
             content = f"{self.prompt}{question}\n\n[Ground truth]\n{case.reference}\n\n[To be judged]\n{case.text}"
