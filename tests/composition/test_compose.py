@@ -226,3 +226,19 @@ def test_regular_and_sinus_arrhythmia_exclude_each_other():
     for seed in range(6):
         found = {f.code for f in findings(measure(simulate("sinus_arrhythmia", seed=seed).record))}
         assert not {"regular_rhythm", "sinus_arrhythmia"} <= found
+
+
+def test_one_raised_lead_is_neither_a_finding_nor_denied():
+    features = measure(simulate("sinus", seed=3).record, age=60, sex="M")
+    points = ("J", "J40", "J60", "J80")
+    one = replace(
+        features,
+        st_mv={lead: dict.fromkeys(points, 0.24 if lead == "V1" else 0.0) for lead in features.st_mv},
+    )
+    for seed in range(4):
+        text = compose(one, seed=seed)
+        assert "No ST elevation" not in text
+        assert "Neither" not in text
+        assert "No ST depression." in text
+        assert "0.24 mV in V1" in text or "2.4 mm in V1" in text
+        assert verify(text, one).conflicts == []

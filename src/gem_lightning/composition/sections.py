@@ -7,7 +7,7 @@ from gem_lightning.claims.parser.linking import LEAD_CODES
 from gem_lightning.composition.facts import Facts, Stated, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.features.criteria.base import limits
+from gem_lightning.features.criteria.base import decide, limits
 
 _AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation", "normal_axis")
 
@@ -246,8 +246,11 @@ def st_t(facts: Facts, phrases: Phrases) -> list[Statement]:
     for code in ("st_elevation", "st_depression"):
         if code in facts:
             statements += [_located(facts, phrases, code), *_levels(facts, phrases, code)]
+    # a raised ST segment below the criteria is not denied, but measured: one lead beyond its limit is no finding alone
     near = _near_elevation(facts) if "st_elevation" in absent else None
-    limit = " by these criteria" if near else ""  # a raised ST segment below the criteria is not denied, but measured
+    if near and decide("st_elevation", facts.features, (near[0],)).met is not False:
+        absent.remove("st_elevation")
+    limit = " by these criteria" if near and "st_elevation" in absent else ""
     if len(absent) == 2:
         text = phrases.pick("No ST elevation or depression", "Neither ST elevation nor ST depression")
         claims = tuple(finding_claim(code, negated=True) for code in absent)
