@@ -9,6 +9,7 @@ import pickle
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -175,6 +176,7 @@ class CohortRunner:
         self.waited_s = self.busy_s = 0.0
         self._idle_since: float | None = None
         self._model = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1)  # one thread: each of several would keep memory of its own
         handle, self._place = tempfile.mkstemp(suffix=".pickle")
         with open(handle, "wb") as file:
             pickle.dump(preparer, file)
@@ -182,6 +184,7 @@ class CohortRunner:
     def close(self) -> None:
         """Shut down the workers."""
         self.workers.close()
+        self._thread.shutdown(wait=False)
         Path(self._place).unlink(missing_ok=True)
 
     async def __call__(self, items: list[Item]) -> tuple[list[Row], list[Row]]:
@@ -195,7 +198,7 @@ class CohortRunner:
             if self._idle_since is not None:
                 self.waited_s += time.perf_counter() - self._idle_since
             start = time.perf_counter()
-            answers = await asyncio.to_thread(self._answers, good)
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._answers, good)
             self._idle_since = time.perf_counter()
             self.busy_s += self._idle_since - start
         texts = dict(zip((item["id"] for item, _ in good), answers, strict=True))
