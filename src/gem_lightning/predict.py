@@ -196,7 +196,7 @@ def open_runner(cfg: DictConfig) -> CohortRunner:
     renderer = gem.renderer if "image" in gem.inputs else None
     preparer = Preparer(gem.processor, renderer, gem.inputs, cfg.question, paths, reading, gem.provenance)
     folders = {kind: Path(cfg.out, place) for kind, place in (("html", "pages"), ("fhir", "fhir")) if cfg[kind]}
-    workers = Workers(cfg.workers, cfg.limit_s)
+    workers = Workers(cfg.workers, cfg.limit_s, threads=1)
     return CohortRunner(write, preparer, workers, cfg.max_new_tokens, cfg.batch_size, cfg.seed, folders)
 
 

@@ -24,16 +24,17 @@ class Workers:
     its own: a call that kills this process too has failed.
 
     Args:
-        count: Number of processes; None takes all cores, 0 uses a thread of this process.
-        limit_s: Time limit per call, s; the thread has none.
+        count: Number of processes; None takes all cores, 0 uses threads of this process.
+        limit_s: Time limit per call, s; threads have none.
+        threads: Number of threads; each keeps memory of its own. None takes asyncio's default.
     """
 
-    def __init__(self, count: int | None = None, limit_s: float | None = None) -> None:
+    def __init__(self, count: int | None = None, limit_s: float | None = None, threads: int | None = None) -> None:
         check_workers(count)
         self.count = (os.cpu_count() or 1) if count is None else count
         self.limit_s = limit_s
         self._pool = self._start(self.count) if self.count else None
-        self._thread = ThreadPoolExecutor(1)  # Python code runs one thread at a time anyway
+        self._threads = None if threads is None else ThreadPoolExecutor(threads)
         self._one_by_one = asyncio.Lock()
 
     async def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -46,7 +47,7 @@ class Workers:
         """
         loop, pool = asyncio.get_running_loop(), self._pool
         if pool is None:
-            return await loop.run_in_executor(self._thread, function, *arguments)
+            return await loop.run_in_executor(self._threads, function, *arguments)
         try:
             return await loop.run_in_executor(pool, _limited, self.limit_s, function, *arguments)
         except BrokenProcessPool:
@@ -66,7 +67,8 @@ class Workers:
         """Shut down the worker pool."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
     def _start(count: int) -> ProcessPoolExecutor:
