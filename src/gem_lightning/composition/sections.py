@@ -143,12 +143,11 @@ def intervals(facts: Facts, phrases: Phrases) -> list[Statement]:
         statements.append(Statement(text + ".", tuple(claims)))
     if qrs is not None:
         text, claims = phrases.pick(f"The QRS duration is {qrs} ms", f"QRS {qrs} ms"), [value_claim("qrs", qrs)]
-        if "paced_rhythm" in facts:
-            pass  # beats of two kinds may be there: the duration alone is stated
-        elif facts.holds("narrow_qrs"):
+        one_kind = "paced_rhythm" not in facts  # among paced beats others may stand: the duration alone is stated
+        if one_kind and facts.holds("narrow_qrs"):
             text = phrases.pick(f"The QRS is narrow, {qrs} ms", f"Narrow QRS complexes ({qrs} ms)")
             claims = [finding_claim("narrow_qrs"), value_claim("qrs", qrs)]
-        elif facts.holds("wide_qrs"):
+        elif one_kind and facts.holds("wide_qrs"):
             text = phrases.pick(f"The QRS is wide at {qrs} ms", f"Wide QRS complexes ({qrs} ms)")
             claims = [finding_claim("wide_qrs"), value_claim("qrs", qrs)]
         statements.append(Statement(text + ".", tuple(claims)))

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -252,9 +252,7 @@ class CohortRunner:
     def _row(self, item: Item, prepared: Prepared, text: str) -> Row:
         start = time.perf_counter()
         known = prepared.interpretation
-        claims = verify(text, known.features, findings=known.findings)
-        rest = (known.features, known.record, known.findings, known.quality, known.question, known.provenance)
-        done = Interpretation(text, claims, *rest)
+        done = replace(known, text=text, claims=verify(text, known.features, findings=known.findings))
         timings = prepared.timings | {"verify_ms": round(1e3 * (time.perf_counter() - start), 2)}
         for kind, folder in self.folders.items():
             content = done.to_html() if kind == "html" else json.dumps(done.to_fhir(item["id"]), ensure_ascii=False)
