@@ -201,13 +201,17 @@ def test_paced_complexes_have_no_axis_deviation():
     assert "left_axis_deviation" not in {f.code for f in findings(features)}
 
 
-def test_hypertrophy_is_open_in_left_bundle_branch_block_and_in_children():
+def test_hypertrophy_is_open_in_left_bundle_branch_block_and_in_children_and_by_voltage_in_the_young():
     features = measured("lbbb", 0)
     features.voltages_mv["sokolow_lyon"] = 5.0
     assert verdict("Left ventricular hypertrophy.", features) == "unverifiable"
     child = _patient(measured("lvh", 0), 10, "M")
     assert verdict("Left ventricular hypertrophy.", child) == "unverifiable"
-    assert "lvh" in {f.code for f in findings(child, age=18)}
+    for age in (18, 34):  # tall, and nothing but voltage
+        stated = {f.code for f in findings(child, age=age)}
+        assert not stated & {"lvh", "normal_ecg"}
+        assert verdict("Left ventricular hypertrophy.", _patient(child, age, "M")) == "unverifiable"
+    assert "lvh" in {f.code for f in findings(child, age=35)}
 
 
 # -- age and sex ---------------------------------------------------------------------------------------------------

@@ -314,7 +314,10 @@ def test_hypertrophy_by_product_lewis_and_age():
     unknown = decide("lvh", make(voltages_mv=low | {"cornell": 1.9}, qrs_ms=100.0, sex=None))
     assert (unknown.met, unknown.margin) == (False, -TINY)
     assert decide("lvh", make(voltages_mv=low | {"cornell": 2.5}, qrs_ms=100.0, age=17)).met is None
-    assert decide("lvh", make(voltages_mv=low | {"cornell": 2.5}, qrs_ms=100.0, age=18)).met is True
+    young = decide("lvh", make(voltages_mv=low | {"cornell": 2.5}, qrs_ms=100.0, age=34))
+    assert (young.met, dict(young.evidence)) == (None, {"cornell_product_mv_ms": 250.0})  # voltage alone
+    assert decide("lvh", make(voltages_mv=low | {"cornell": 0.0}, qrs_ms=100.0, age=34)).met is False
+    assert decide("lvh", make(voltages_mv=low | {"cornell": 2.5}, qrs_ms=100.0, age=35)).met is True
     lewis = {"I": {"r_mv": 1.2, "r2_mv": None, "s_mv": 0.1, "qrs_form": "RS"},
              "III": {"r_mv": 0.2, "r2_mv": None, "s_mv": 0.8, "qrs_form": "rS"}}  # fmt: skip
     features = make(leads=lewis, voltages_mv=low | {"cornell": 0.0}, qrs_ms=80.0)
@@ -361,7 +364,7 @@ def test_romhilt_estes_points():
 
     def points(**changes):
         leads = small | changes.pop("leads", {})
-        return romhilt_estes(make(**plain | {"leads": leads} | changes))
+        return romhilt_estes(make(**plain | {"leads": leads} | changes))[0]
 
     tall = small["I"] | {"r_mv": 2.0}
     assert points() == 0
@@ -377,8 +380,11 @@ def test_romhilt_estes_points():
     assert points(qrs_ms=89.9) == 0
     assert points(**axis(-30.0)) == 2
     assert points(**axis(-29.0)) == 0
-    assert points(p_ms=120.0) == 3
-    assert points(p_ms=120.0, qrs_ms=95.0) == 4
+    assert points(p_ms=120.0) == 0  # the points are for the terminal force
+    force = {"V1": small["I"] | {"p_form": "inverted", "p_mv": -0.05, "p_ms": 80.0}}
+    assert points(leads=force) == 3
+    assert points(leads={"V1": force["V1"] | {"p_ms": 79.0}}) == 0
+    assert points(leads=force, qrs_ms=95.0) == 4
     none = dict.fromkeys(("sokolow_lyon", "sokolow_lyon_avl", "cornell", "peguero"), 0.0)
-    lvh = decide("lvh", make(**plain | {"p_ms": 120.0, "qrs_ms": 95.0, "voltages_mv": none}))
+    lvh = decide("lvh", make(**plain | {"leads": small | force, "qrs_ms": 95.0, "voltages_mv": none}))
     assert (lvh.met, lvh.margin, lvh.evidence["romhilt_estes_points"]) == (True, 0.0, 4.0)

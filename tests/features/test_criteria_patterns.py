@@ -97,8 +97,8 @@ def test_an_old_infarct_is_probable_where_st_or_t_is_abnormal_too():
     assert decide("mi_inferior", make(leads=one, st=FLAT)).certainty == "possible"
     mixed = make(leads=one, st=FLAT | {"II": 0.1})
     assert (decide("mi_inferior", mixed).certainty, decide("mi_inferior", mixed).urgent) == ("probable", False)
-    thick = {"lead": 2.0, "qrs_ms": 95.0, "p_ms": 125.0}
-    heavy = make(leads=inverted | {"I": {"r_mv": 2.5}}, st=FLAT, qrs_ms=thick["qrs_ms"], p_ms=thick["p_ms"],
+    atrium = {"V1": inverted["V1"] | {"p_form": "inverted", "p_mv": -0.1, "p_ms": 80.0}}
+    heavy = make(leads=inverted | atrium | {"I": {"r_mv": 2.5}}, st=FLAT, qrs_ms=95.0,
                  voltages_mv=sinus().voltages_mv | {"sokolow_lyon": 4.0})  # fmt: skip
     assert decide("lvh", heavy).certainty == "probable"
     assert set(decide("lvh", heavy).evidence) > {"romhilt_estes_points", "sokolow_lyon_mv"}

@@ -89,26 +89,27 @@ def right_atrial_enlargement(features: EcgFeatures) -> Decision:
 # -- ventricles ----------------------------------------------------------------------------------------------------
 
 
-def romhilt_estes(features: EcgFeatures) -> int:
-    """Return Romhilt and Estes' point score (1968): 4 points are probable hypertrophy; 0 in a bundle block.
+def romhilt_estes(features: EcgFeatures) -> tuple[int, bool]:
+    """Return Romhilt and Estes' points (1968; 4 are probable hypertrophy), and whether more than voltage gave them.
 
-    Without the point for an intrinsicoid deflection of 50 ms: that limit lies amid healthy values.
+    Without the point for an intrinsicoid deflection of 50 ms: that limit lies amid healthy values. 0 in a bundle block.
     """
     if met(features, "rbbb"):
-        return 0
+        return 0, False
     leads = {name: lead_of(features, name) for name in (*LIMB, *CHEST)}
     voltage = max(max(upward(leads[n]), s_depth(leads[n])) for n in LIMB)
     chest = max(s_depth(leads["V1"]), s_depth(leads["V2"]), upward(leads["V5"]), upward(leads["V6"]))
     strain = any(value(leads[n].t_mv) < -0.1 and upward(leads[n]) >= 0.5 for n in ("V5", "V6"))
     angle = features.axis_deg.get("QRS")
-    points = 3 * (voltage >= 2.0 or chest >= 3.0) + 3 * strain + 3 * met(features, "left_atrial_enlargement")
-    points += 2 * (angle is not None and angle <= -30)
-    return points + (value(features.qrs_ms) >= 90)
+    large = terminal_force(features) >= limits("left_atrial_enlargement")["force"]  # their sign of the atrium
+    other = 3 * strain + 3 * large + 2 * (angle is not None and angle <= -30)
+    points = 3 * (voltage >= 2.0 or chest >= 3.0) + other + (value(features.qrs_ms) >= 90)
+    return points, other > 0
 
 
 @criterion("lvh")
 def lvh(features: EcgFeatures) -> Decision:
-    """Decide on left ventricular hypertrophy by voltage, its product with QRS, or points."""
+    """Decide on left ventricular hypertrophy by voltage (not in the young), its product with QRS, or points."""
     rule, sums, mv = limits("lvh"), features.voltages_mv, error("mv")
     sex = "f" if features.sex == "F" else "m"
     cornell, qrs = sums.get("cornell"), features.qrs_ms
@@ -117,9 +118,7 @@ def lvh(features: EcgFeatures) -> Decision:
     one, three = lead_of(features, "I"), lead_of(features, "III")
     measured = one.qrs_mv is not None and three.qrs_mv is not None
     lewis = upward(one) + s_depth(three) - s_depth(one) - upward(three) if measured else None
-    points, sokolow = romhilt_estes(features), sums.get("sokolow_lyon")
-    if features.age is not None and features.age < rule["sokolow_age"]:
-        sokolow = None  # tall chest leads are common in the young
+    (points, other), sokolow = romhilt_estes(features), sums.get("sokolow_lyon")
     # one reading an amplitude that goes into a sum
     margins = {
         "sokolow_lyon_mv": (sokolow, at_least(sokolow, rule["sokolow"], 2 * mv)),
@@ -138,9 +137,12 @@ def lvh(features: EcgFeatures) -> Decision:
         open_ = undecided("the axis points to the right ventricle, whose voltages the criteria would take for the left")
     if open_ is None and features.age is not None and features.age < ADULT:
         open_ = undecided(f"the voltage criteria are made for adults, and the patient is {features.age:g}")
+    young = features.age is not None and features.age < rule["age"]
+    beyond = other and "romhilt_estes_points" in over  # strain, P waves or the axis, which are not voltage
+    if open_ is None and over and young and not beyond:
+        open_ = undecided(f"voltage alone, which below {rule['age']} years is common in the healthy", over)
     margin = any_of(*(margin for _, margin in margins.values()))
-    # points also count strain, P waves and the axis; the rest is voltage only
-    sure = "probable" if "romhilt_estes_points" in over and len(over) > 1 else "possible"
+    sure = "probable" if beyond and len(over) > 1 else "possible"
     return open_ or decided(margin, shown, certainty=sure)
 
 

@@ -114,7 +114,7 @@ def secondary(features: EcgFeatures) -> str:
 
 
 def in_flutter(function: Callable[[EcgFeatures, str], Decision]) -> Callable[[EcgFeatures, str], Decision]:
-    """Leave the ST segment and T wave of a lead open in atrial flutter, whose waves run through both."""
+    """Leave Q, ST and T of a lead open in atrial flutter, whose waves run through all three."""
 
     @wraps(function)
     def open_in_flutter(features: EcgFeatures, name: str) -> Decision:
@@ -218,6 +218,7 @@ def reciprocal_change(features: EcgFeatures) -> Decision:
 
 
 @lead_criterion("pathological_q")
+@in_flutter
 def pathological_q_in(features: EcgFeatures, name: str) -> Decision:
     """Decide on a pathological Q wave in one lead; the source's groups of leads leave out aVR.
 

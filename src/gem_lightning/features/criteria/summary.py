@@ -69,7 +69,7 @@ def borderline(features: EcgFeatures, codes: tuple[str, ...]) -> str:
 def normal_ecg(features: EcgFeatures) -> Decision:
     """Decide on a normal ECG: sinus rhythm at a normal rate and no abnormal finding but benign variants.
 
-    A borderline ST segment or T wave leaves it open.
+    A borderline ST segment or T wave leaves it open, and voltage of a thick ventricle in the young.
     """
     wrong = [code for code in abnormal(features) if code not in BENIGN]
     if wrong:
@@ -81,6 +81,9 @@ def normal_ecg(features: EcgFeatures) -> Decision:
     near = borderline(features, ST_T)
     if near:
         return undecided(f"no abnormal finding, but {criteria()['findings'][near]['statement']} is borderline")
+    voltage = decide("lvh", features)
+    if voltage.met is None and voltage.evidence:
+        return undecided("no abnormal finding, but tall QRS complexes", voltage.evidence)
     return decided(FORM, {"heart_rate_bpm": features.heart_rate_bpm})
 
 
