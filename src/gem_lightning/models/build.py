@@ -225,7 +225,12 @@ _SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Load the packaged tokenizer of 640 tokens, learned from composed interpretations (:func:`learn_tokenizer`)."""
+    """Load the packaged tokenizer of 640 tokens.
+
+    :func:`learn_tokenizer` learned it from the texts of two cohorts, ``SimulatedCohort(n=640, seed=5)`` with ``style``
+    "brief" and "interpretation". Where composed sentences change, learn it again: a tokenizer that spells the new words
+    out makes the quickstart's sequences, and with them its training, longer.
+    """
     return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED), **_SPECIAL)
 
 

@@ -12,7 +12,7 @@ from gem_lightning.ecg import simulate
 from gem_lightning.errors import DataError
 from gem_lightning.models import GemForConditionalGeneration
 from gem_lightning.models.fusion import keep_tower_outputs
-from gem_lightning.models.inference.generation import generate_texts, option_likelihoods
+from gem_lightning.models.inference.generation import encode_example, generate_texts, option_likelihoods, shared_text
 
 TOKENS = 12
 
@@ -215,6 +215,41 @@ def test_many_questions_about_one_record_run_its_tower_once(varied, records, mon
     monkeypatch.setattr(type(net.model), "get_ecg_features", lambda self, v: rows.append(len(v)) or inner(self, v))
     assert generate_texts(net, processor, examples, max_new_tokens=4, batch_size=2) == alone
     assert sum(rows) == 2
+
+
+def test_text_that_all_prompts_begin_with_is_read_once(varied, records, picture):
+    net, processor = varied
+    media = [{"record": records[0]}, {"record": records[1], "image": picture}, {"image": picture}, {}]
+    examples = [
+        {
+            "conversation": [
+                {"from": "human", "value": f"{'Be brief. ' * 5}<image>\n{end}" if more else "Be brief. " * 9}
+            ]
+        }
+        | more
+        for end, more in zip(("Rate?", "What is the axis?", "PR?", ""), media, strict=True)
+    ]
+    alone = [generate_texts(net, processor, [example], max_new_tokens=6)[0] for example in examples]
+    read, before = [], net.model.language_model.forward
+
+    def forward(*args, **kwargs):
+        read.append(kwargs["inputs_embeds"].shape[:2])
+        return before(*args, **kwargs)
+
+    net.model.language_model.forward = forward
+    try:
+        assert generate_texts(net, processor, examples, max_new_tokens=6) == alone
+        seeded = {"do_sample": True, "temperature": 0.7, "seeds": [3, 1, 4, 1]}
+        together = generate_texts(net, processor, examples, max_new_tokens=6, **seeded)
+    finally:
+        net.model.language_model.forward = before
+    items = [encode_example(processor, example) for example in examples]
+    shared, longest = shared_text(net, items), max(len(item["input_ids"]) for item in items)
+    assert shared >= 10
+    assert read[:2] == [(1, shared), (4, longest - shared)]
+    for at, example in enumerate(examples):
+        settings = seeded | {"seeds": seeded["seeds"][at : at + 1]}
+        assert generate_texts(net, processor, [example], max_new_tokens=6, **settings) == [together[at]]
 
 
 def test_saved_weights_are_readable_by_whoever_reads_the_folder(varied, tmp_path):

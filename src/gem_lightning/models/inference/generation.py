@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ from gem_lightning.models.chat.placeholders import read_messages, share_out
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.fusion import keep_tower_outputs
 from gem_lightning.models.processing_gem import as_device
+
+LEAST_SHARED = 4  # tokens that are worth a forward pass of their own (ours)
+#: Settings of ``generate`` that make a cache of their own or run the prompt through another model too.
+_OWN_CACHE = {"cache_implementation", "past_key_values", "num_beams", "assistant_model", "prompt_lookup_num_tokens"}
 
 
 def generate_texts(
@@ -65,7 +70,6 @@ def generate_encoded(
         DataError: As there.
     """
     _check(items, batch_size, seeds, settings)
-    parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
     training = model.training
     model.eval()
     texts = [""] * len(items)
@@ -73,8 +77,8 @@ def generate_encoded(
         order = sorted(range(len(items)), key=lambda index: -len(items[index]["input_ids"]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = as_device(processor.pad([items[row] for row in rows], "left"), parameter.device, parameter.dtype)
-            del batch["labels"]
+            some = [items[row] for row in rows]
+            batch = _batch(model, processor, some, 0 if settings.keys() & _OWN_CACHE else shared_text(model, some))
             length = batch["input_ids"].shape[1]
             options = generation_options(model, processor, length, max_new_tokens, settings)
             if seeds is not None and options["do_sample"]:
@@ -88,6 +92,31 @@ def generate_encoded(
     finally:
         model.train(training)
     return texts
+
+
+def shared_text(model: Any, items: Sequence[Mapping[str, Any]]) -> int:
+    """Count the tokens that all prompts of a batch begin with, up to the first signal or image; 0 where few."""
+    media = (model.config.ecg_token_id, model.config.image_token_id)
+    columns = zip(*(item["input_ids"] for item in items))
+    same = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1 and column[0] not in media, columns))
+    return same if len(items) > 1 and same >= LEAST_SHARED else 0
+
+
+def _batch(model: Any, processor: Any, items: Sequence[Mapping[str, Any]], shared: int) -> dict[str, Any]:
+    """Make inputs of ``generate``; the first ``shared`` tokens are read once and their keys and values repeated."""
+    parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
+    own = [{**item, **{name: item[name][shared:] for name in ("input_ids", "labels")}} for item in items]
+    batch = dict(as_device(processor.pad(own, "left"), parameter.device, parameter.dtype))
+    del batch["labels"]
+    if shared:
+        first = torch.as_tensor([items[0]["input_ids"][:shared]], device=parameter.device)
+        cache = model(input_ids=first, use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(len(items))
+        first = first.expand(len(items), -1)
+        batch["past_key_values"] = cache
+        for name, before in (("input_ids", first), ("attention_mask", torch.ones_like(first))):
+            batch[name] = torch.cat([before, batch[name]], dim=1)
+    return batch
 
 
 def generation_options(
