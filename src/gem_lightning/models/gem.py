@@ -177,7 +177,7 @@ class Gem:
             except Exception as error:  # any record can be broken in any way; the rest go on
                 prepared.append(error)
         usable = [i for i, one in enumerate(prepared) if isinstance(one, Prepared)]
-        examples = [self._example(prepared[i], questions[i]) for i in usable]
+        examples = [self.example(prepared[i], questions[i]) for i in usable]
         base = torch.initial_seed() if seed is None else seed
         seeds = [record_seed(base, _name(records[i])) for i in usable]
         texts = generate_texts(self.model, self.processor, examples, max_new_tokens, batch_size, seeds, **settings)
@@ -243,7 +243,7 @@ class Gem:
             EcgReadError: The file cannot be read.
             DataError: There is no option.
         """
-        example = self._example(self.prepare(record, image, reading or {}), question)
+        example = self.example(self.prepare(record, image, reading or {}), question)
         return option_likelihoods(self.model, self.processor, example, options)
 
     @property
@@ -273,7 +273,8 @@ class Gem:
         """The question as a prompt holds it; None is the usual one."""
         return DEFAULT_QUESTION if question is None else _MARKERS.sub(r"< \1 >", question)
 
-    def _example(self, prepared: Any, question: str | None) -> dict[str, Any]:
+    def example(self, prepared: Any, question: str | None) -> dict[str, Any]:
+        """What ``generate_texts`` takes of a :class:`Prepared` record: the question, and the data that the model reads."""
         _, record, image = prepared
         data = {"ecg": {"record": record}, "image": {"image": image}}
         return {"question": self.question_text(question)} | {k: v for i in self.inputs for k, v in data[i].items()}

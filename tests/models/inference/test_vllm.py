@@ -1,5 +1,6 @@
 """The export for vLLM: embeddings of the front, read by the plain language model, give the tokens of the whole."""
 
+import os
 import subprocess
 import sys
 import types
@@ -12,7 +13,7 @@ from gem_lightning.ecg import simulate
 from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.models import Gem
 from gem_lightning.models.inference.generation import encode_example, generate_encoded
-from gem_lightning.models.inference.vllm import VllmWriter, export_vllm, prompt_embeddings
+from gem_lightning.models.inference.vllm import VllmWriter, export_vllm, marks, prompt_embeddings, vllm_request
 
 
 @pytest.fixture(scope="module", params=["random", "golden"])
@@ -110,3 +111,60 @@ def test_the_command_line(tiny_gem, tmp_path):
     command = [sys.executable, "-m", "gem_lightning.cli", "export", "vllm", str(tmp_path / "model")]
     subprocess.run([*command, "-o", str(tmp_path / "out")], check=True, timeout=120)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"llm", "front"}
+
+
+def test_a_request_for_the_plugin_holds_marks_in_the_vocabulary_and_the_data(gem):
+    record = simulate("sinus", seed=0).record
+    data = {"record": record, "image": gem.renderer(record).image}
+    item = encode_example(gem.processor, {"question": "Rate?"} | data)
+    request, (mark, _) = vllm_request(gem, record, "Rate?"), marks(gem.processor)
+    ids, data = request["prompt_token_ids"], request["multi_modal_data"]
+    assert max(ids) < gem.model.config.text_config.vocab_size
+    config, text = gem.model.config, "".join(f"<{token}>" for token in ids)
+    placeholders = {
+        "ecg": [config.ecg_token_id] * gem.processor.ecg_tokens,
+        "image": [config.image_token_id] * item["input_ids"].count(config.image_token_id),
+    }
+    for name, full in placeholders.items():
+        text = text.replace("".join(f"<{token}>" for token in mark[name]), "".join(f"<{token}>" for token in full), 1)
+    assert text == "".join(f"<{token}>" for token in item["input_ids"])
+    assert torch.equal(torch.from_numpy(data["ecg"][0]), item["ecg_values"][0])
+    assert torch.equal(torch.from_numpy(gem.processor.image_values(data["image"][0])[0]), item["pixel_values"][0])
+
+
+RUN = """
+import sys
+import vllm
+from gem_lightning.ecg import simulate
+from gem_lightning.models import Gem
+from gem_lightning.models.inference.generation import encode_example
+from gem_lightning.models.inference.vllm import VllmWriter, vllm_request
+
+def main(whole, exported):
+    gem = Gem.from_pretrained(whole)
+    records = [simulate(code, seed=i).record for i, code in enumerate(("sinus", "lbbb", "atrial_fibrillation"))]
+    expected = [gem.interpret(record, max_new_tokens=24).text for record in records]
+    items = [encode_example(gem.processor, gem.example(gem.prepare(r, None, {}), None)) for r in records]
+    options = {"dtype": "float32", "max_model_len": 1024, "enforce_eager": True}
+    writer = VllmWriter(exported, **options)
+    assert writer(items, max_new_tokens=24) == expected
+    del writer
+    llm = vllm.LLM(model=whole, limit_mm_per_prompt={"ecg": 1, "image": 1}, **options)
+    parameters = vllm.SamplingParams(temperature=0.0, max_tokens=24)
+    answers = llm.generate([vllm_request(gem, record) for record in records], parameters)
+    assert [answer.outputs[0].text.strip() for answer in answers] == expected
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_vllm_itself_writes_what_the_model_writes(tiny_gem, tmp_path):
+    """Embeddings and the plugin; vLLM starts processes of its own, so this is a script. Runs on vLLM's CPU wheel."""
+    pytest.importorskip("vllm", reason="vLLM is not installed (see docs/cohorts.md)")
+    tiny_gem.save_pretrained(tmp_path / "model")
+    export_vllm(tiny_gem, tmp_path / "exported")
+    (tmp_path / "run.py").write_text(RUN)
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "model"), str(tmp_path / "exported")]
+    subprocess.run(command, check=True, timeout=600, env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"})

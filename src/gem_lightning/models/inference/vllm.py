@@ -1,8 +1,9 @@
-"""Serve a GEM's language model with vLLM: ours makes the prompt's embeddings, vLLM reads them and writes.
+"""Serve a GEM with vLLM, in one of two ways.
 
-vLLM takes embeddings in place of tokens (``LLM(enable_prompt_embeds=True)``, a request ``{"prompt_embeds": (S, H)}``).
-A GEM is therefore exported in two folders: ``llm``, a plain language model with its head and tokenizer, and ``front``,
-the towers, projectors and embedding table: a GEM whose language model has no layers.
+Embeddings: ours makes the prompt's embeddings, vLLM reads them in place of tokens (``LLM(enable_prompt_embeds=True)``,
+a request ``{"prompt_embeds": (S, H)}``) and writes. A GEM is exported in two folders for that: ``llm``, a plain language
+model with its head and tokenizer, and ``front``, the towers, projectors and embedding table: a GEM whose language model
+has no layers. Plugin: vLLM runs the whole GEM (``vllm_plugin``), and a request holds the data (:func:`vllm_request`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import AutoModelForCausalLM
 
 from gem_lightning.errors import CheckpointError, GemError
 from gem_lightning.jobs.files import open_weights
-from gem_lightning.models.gem import Gem
+from gem_lightning.models.gem import Gem, RecordLike
+from gem_lightning.models.inference.generation import encode_example
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
-from gem_lightning.models.processing_gem import as_device
+from gem_lightning.models.processing_gem import GemProcessor, as_device
 
 LLM, FRONT = "llm", "front"
 
@@ -70,6 +74,51 @@ def _front(model: Any) -> GemForConditionalGeneration:
     _fill(front, {name: value for name, value in model.state_dict().items() if not name.startswith(layers)})
     front.tie_weights()
     return front
+
+
+def marks(processor: GemProcessor) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """Return the ids that mark an ECG and an image in a request, and the placeholders that take their tokens' places.
+
+    All lie in the vocabulary, as vLLM demands; no text holds them in a row.
+    """
+    tokenizer, pad = processor.tokenizer, processor.pad_id
+    other = next(i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id, 0, 1) if i is not None and i != pad)
+    return {"ecg": [pad, other], "image": [pad, pad]}, {"ecg": other, "image": pad}
+
+
+def vllm_request(gem: Gem, record: RecordLike, question: str | None = None) -> dict[str, Any]:
+    """Make a request for ``vllm.LLM(model=FOLDER)``, where vLLM runs the whole GEM by its plugin.
+
+    Args:
+        gem: For its processor and renderer; its weights are not used.
+        record: A record or file.
+        question: None requests an interpretation.
+
+    Returns:
+        ``prompt_token_ids`` and ``multi_modal_data``, for ``LLM.generate``.
+    """
+    example = gem.example(gem.prepare(record, None, {}), question)
+    item = encode_example(gem.processor, example)
+    mark, _ = marks(gem.processor)
+    config = gem.model.config
+    names = {config.ecg_token_id: "ecg", config.image_token_id: "image"}
+    ids: list[int] = []
+    for token, run in groupby(item["input_ids"]):
+        ids += mark[names[token]] if token in names else list(run)
+    data: dict[str, Any] = {}
+    if "record" in example:
+        data["ecg"] = [gem.processor.ecg_values(example["record"])]
+    if "image" in example:
+        data["image"] = [Image.fromarray(example["image"])]
+    return {"prompt_token_ids": ids, "multi_modal_data": data}
+
+
+def register_plugin() -> None:
+    """Make a GEM's architecture known to vLLM, which calls this in each of its processes."""
+    from vllm import ModelRegistry
+
+    place = "gem_lightning.models.inference.vllm_plugin:GemForVllm"
+    ModelRegistry.register_model("GemForConditionalGeneration", place)
 
 
 def _fill(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
