@@ -173,15 +173,16 @@ class GemForVllm(torch.nn.Module, SupportsMultiModal, SupportsPP):
     @torch.inference_mode()
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
         """Return the tokens (T, H) of each ECG or image, for one modality at a time, as vLLM calls it."""
-        parameter = next(self.front.parameters())
+        front: Any = self.front
+        parameter = next(front.parameters())
         if kwargs.get("ecg_values") is not None:
             values = kwargs["ecg_values"]
             values = torch.stack(list(values)) if isinstance(values, (list, tuple)) else values
-            return list(self.front.get_ecg_features(values.to(parameter.device, parameter.dtype)))
+            return list(front.get_ecg_features(values.to(parameter.device, parameter.dtype)))
         if kwargs.get("pixel_values") is not None:
             sizes = kwargs["image_sizes"]
             sizes = torch.stack(list(sizes)) if isinstance(sizes, (list, tuple)) else sizes
-            return list(self.front.get_image_features(kwargs["pixel_values"], sizes.tolist()))
+            return list(front.get_image_features(kwargs["pixel_values"], sizes.tolist()))
         return []
 
     def forward(
