@@ -212,6 +212,21 @@ class GemPredictor:
         """Answer one query."""
         return _predict_one(self, query)
 
+    def dialogue(self, query: Query, choose: str = "likelihood") -> Any:
+        """Start a conversation about a record, for a chain of questions."""
+        from gem_lightning.evaluation.reasoning.gem_dialogue import GemDialogue
+
+        return GemDialogue(self, query, choose)
+
+    def prepared(self, query: Query) -> Any:
+        """Return a query's record as the network takes it, with its image where the network reads one."""
+        from gem_lightning.models.gem import Prepared
+
+        if query.record is None:
+            raise DataError(f"expected a record for query {query.id}, got none")
+        example = self._example(query)
+        return Prepared(query.record, example["record"] or query.record, example["image"])
+
     def predict_many(self, queries: Iterable[Query], on_prediction: Callable[[Query, Prediction], None]) -> None:
         """Answer several; a query that fails becomes a prediction with its error."""
         for batch in _batches(queries, self.batch_size):
