@@ -1,7 +1,7 @@
 import pytest
 
 from gem_lightning.composition.chains.chain import Question
-from gem_lightning.evaluation.reasoning.answers import candidates, chosen, prompt, right
+from gem_lightning.evaluation.reasoning.answers import candidates, chosen, right
 
 PR = Question(
     "criterion_selection",
@@ -80,7 +80,7 @@ def test_the_complete_answers_to_a_lead_question_are_all_sets():
 
 def test_every_option_that_a_prompt_lists_can_be_given_back_by_its_letter():
     for question in (PR, RANGE, DECISION):
-        text = prompt(question)
+        text = question.prompt
         for letter, option in zip("abc", question.options):
             assert f"({letter}) {option}" in text
             assert chosen(question, f"({letter})") == {option}

@@ -23,6 +23,7 @@ KINDS = (
     "measurement_grounding",
     "diagnostic_decision",
 )
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _STEP = ("criterion_selection", "finding_identification", "diagnostic_decision")
 _FORM = '{"metadata": {...}, "data": {"initial_diagnostic_question": {...}, "reasoning": [...]}}'
 
@@ -52,6 +53,17 @@ class Question:
     def answer(self) -> str:
         """Return the right answer as text."""
         return ", ".join(self.answers)
+
+    @property
+    def prompt(self) -> str:
+        """Return the question with its options and how to answer."""
+        listed = "\n".join(f"({LETTERS[i]}) {option}" for i, option in enumerate(self.options))
+        how = (
+            "Answer with every option that applies, as text, separated by commas."
+            if self.multiple
+            else "Answer with the text of one option and nothing else."
+        )
+        return f"{self.text}\n\nOptions:\n{listed}\n\n{how}"
 
     def to_row(self) -> dict[str, Any]:
         """Return the JSON form; groundings hold lists, as in the published files."""
@@ -200,7 +212,7 @@ def _step(row: Any, place: str) -> Step:
     return Step(chosen, decided, found, drawn)
 
 
-def read_chains(path: str | os.PathLike[str], limit: int | None = None) -> list[Chain]:
+def read_chains(path: str | os.PathLike[str]) -> list[Chain]:
     """Read chains of a ``.jsonl`` or ``.json`` file, or of a folder with such files (the published tree).
 
     Chains of several data sets may repeat an id: then every id gets its data set in front.
@@ -219,7 +231,6 @@ def read_chains(path: str | os.PathLike[str], limit: int | None = None) -> list[
     chains = [
         Chain.from_row(row, f"{file}, {at}", id=file.stem) for file in files for at, row in _rows(file)
     ]  # fmt: skip
-    chains = chains[:limit]
     if not chains:
         raise DataError(f"expected chains in {place}, got an empty file")
     if len({chain.id for chain in chains}) < len(chains):

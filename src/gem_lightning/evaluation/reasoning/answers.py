@@ -6,9 +6,8 @@ import re
 from itertools import combinations
 from typing import Any
 
-from gem_lightning.composition.chains.chain import Question
+from gem_lightning.composition.chains.chain import LETTERS, Question
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LETTERS_ONLY = 20  # characters: five letters with commas and "and"; a longer text is prose, whose "a" is an article
 _NAME = r"(?:iii|ii|i|avr|avl|avf|v[1-6])"
 _LEAD = re.compile(rf"\b{_NAME}\b")
@@ -55,17 +54,6 @@ def chosen(question: Question, answer: Any) -> frozenset[str]:
 def right(question: Question, answer: Any) -> bool:
     """Return whether an answer chooses the right options, all of them and no other."""
     return chosen(question, answer) == frozenset(question.answers)
-
-
-def prompt(question: Question) -> str:
-    """Write a question with its options and how to answer."""
-    listed = "\n".join(f"({LETTERS[i]}) {option}" for i, option in enumerate(question.options))
-    how = (
-        "Answer with every option that applies, as text, separated by commas."
-        if question.multiple
-        else "Answer with the text of one option and nothing else."
-    )
-    return f"{question.text}\n\nOptions:\n{listed}\n\n{how}"
 
 
 def candidates(question: Question) -> tuple[str, ...]:

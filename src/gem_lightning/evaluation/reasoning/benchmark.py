@@ -55,7 +55,9 @@ class ReasoningBenchmark:
         if choose not in CHOICES:
             raise DataError(f"expected choose among {', '.join(CHOICES)}, got {choose!r}")
         self.file, self.choose, self.draws, self.cases = os.fspath(file), choose, draws, cases
-        self.chains = read_chains(file, limit)
+        chains = read_chains(file)
+        self.chains = chains[:limit]
+        self.settings = {"choose": choose, "chains": fingerprint(json.dumps([chain.to_row() for chain in chains]))}
         self.signals = Signals(self.file, root, folders)
         self.skip_missing = skip_missing
 
@@ -75,19 +77,21 @@ class ReasoningBenchmark:
             hint = "" if self.skip_missing else "; benchmark.skip_missing=true leaves them out"
             raise DataError(self.signals.message(self.chains, missing) + hint)
         chains = {chain.id: chain for chain in asked}
+
+        def make(name: str) -> Query:
+            chain = chains[name]
+            return Query(name, record=self.signals.read(chain), source=self.signals.reference(chain))
+
         answers = answer_all(
             ChainPredictor(predictor, chains, self.choose),
             list(chains),
-            lambda name: Query(
-                name, record=self.signals.read(chains[name]), source=self.signals.reference(chains[name])
-            ),
+            make,
             pathlib.Path(out) / "predictions.jsonl",
             progress,
-            {"choose": self.choose, "chains": fingerprint(json.dumps([chain.to_row() for chain in asked]))},
+            self.settings,
         )
-        return self.score(
-            {name: json.loads(a.text) for name, a in answers.items() if a.error is None}, predictor.name, missing
-        )
+        read = {name: json.loads(answer.text) for name, answer in answers.items() if answer.error is None}
+        return self.score(read, predictor.name, missing)
 
     def score(
         self,
@@ -114,8 +118,8 @@ class ReasoningBenchmark:
         report = _report(metrics, model, marked, answers, self.cases)
         groups = {m.chain.id: m.chain.patient or f"{m.chain.source}/{m.chain.record}" for m in marked}
         data = {m.chain.id: fingerprint(json.dumps(m.chain.to_row())) for m in marked}
-        settings = {"choose": self.choose}
-        return Result(self.name, model, metrics, report, per_record, groups=groups, settings=settings, data=data)
+        facts: dict[str, Any] = {"groups": groups, "settings": {"choose": self.choose}, "data": data}
+        return Result(self.name, model, metrics, report, per_record, **facts)
 
 
 def _answers(row: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from gem_lightning.composition.chains.chain import Chain, Question
 from gem_lightning.errors import GemError
 from gem_lightning.evaluation.base import Prediction, Predictor, Query
-from gem_lightning.evaluation.reasoning.answers import candidates, prompt
+from gem_lightning.evaluation.reasoning.answers import candidates
 
 INSTRUCTION = (
     "You read a 12-lead ECG. Questions about it follow, each with options; choose by what the ECG shows. Time ranges "
@@ -51,7 +51,7 @@ class TranscriptDialogue:
         Raises:
             GemError: The predictor fails.
         """
-        text = "\n\n".join([INSTRUCTION, *self.turns, prompt(question)])
+        text = "\n\n".join([INSTRUCTION, *self.turns, question.prompt])
         options = candidates(question) if self.choose == "likelihood" else ()
         query = replace(self.query, question=text, options=options)
         found: list[Prediction] = []

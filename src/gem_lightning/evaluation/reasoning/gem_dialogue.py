@@ -6,7 +6,7 @@ from typing import Any
 
 from gem_lightning.composition.chains.chain import Question
 from gem_lightning.evaluation.base import Query
-from gem_lightning.evaluation.reasoning.answers import candidates, prompt
+from gem_lightning.evaluation.reasoning.answers import candidates
 from gem_lightning.models.gem import Gem
 from gem_lightning.models.inference.conversation import Conversation
 
@@ -32,10 +32,10 @@ class GemDialogue:
             DataError: The conversation does not fit into the model's context.
         """
         if self.choose == "likelihood":
-            scores = self.talk.score_options(prompt(question), candidates(question))
+            scores = self.talk.score_options(question.prompt, candidates(question))
             return max(scores, key=scores.__getitem__)
-        return self.talk.answer(prompt(question), self.longest)
+        return self.talk.answer(question.prompt, self.longest)
 
     def note(self, question: Question, answer: str) -> None:
         """Put a question and its right answer behind the conversation."""
-        self.talk.note(prompt(question), answer)
+        self.talk.note(question.prompt, answer)
