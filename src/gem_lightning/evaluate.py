@@ -54,6 +54,10 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
     from gem_lightning.evaluation.predictors import as_predictor
 
     path = str(cfg.weights)
+    if path == "instrument":
+        from gem_lightning.evaluation.reasoning.instrument import Instrument
+
+        return [Instrument()]
     if path.endswith((".jsonl", ".json", ".parquet")):
         if cfg.against:
             raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")

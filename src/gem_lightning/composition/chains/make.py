@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -76,8 +77,8 @@ def make_chains(
         **facts: Further metadata, such as ``ecg``, ``age``, ``sex`` and ``patient``.
 
     Returns:
-        Chains in the order of the diagnoses. A diagnosis is left out where the label and the criteria disagree, or where
-        a criterion on the way lies within the measurement's own error of its limit.
+        Chains in the order of the diagnoses. A diagnosis is left out where the label and the criteria disagree, or
+        where a criterion on the way lies within the measurement's own error of its limit.
     """
     found = []
     for name in pathways() if diagnoses is None else diagnoses:
@@ -92,6 +93,23 @@ def make_chains(
             more = {"truth": view.truth, **facts}
             found.append(Chain(f"{id}-{name}", source, record, name, present, initial, tuple(steps), 0, more))
     return found
+
+
+def mixed(chains: Sequence[Chain], seed: int = 0) -> list[Chain]:
+    """Return the chains of a record in a random order in which diagnoses that it has and has not take turns."""
+    rng = random.Random(seed)
+    there, absent = ([c for c in chains if c.present is present] for present in (True, False))
+    rng.shuffle(there)
+    rng.shuffle(absent)
+    found: list[Chain] = []
+    while there or absent:
+        found += [group.pop() for group in (there, absent) if group]
+    return found
+
+
+def chain_turns(chain: Chain) -> list[tuple[str, str]]:
+    """Return a chain as turns of a conversation: every question with its options, and the right answer."""
+    return [(question.prompt, question.answer) for question in chain.questions]
 
 
 class _Maker:
@@ -129,32 +147,19 @@ class _Maker:
         own = {other.text for other in self.pathway.criteria.values()}
         near = [text for text in criterion.near if text not in own]
         wrong = self.random.sample(near, min(len(near), OPTIONS - 2))
-        others = {
-            c.text
-            for other in pathways().values()
-            for c in other.criteria.values()
-            if c.id not in self.pathway.criteria
-        }
+        every = (c for other in pathways().values() for c in other.criteria.values())
+        others = {c.text for c in every if c.id not in self.pathway.criteria}
         rest = [text for text in sorted(others - own - set(wrong)) if not criterion.match.search(text)]
         options = [criterion.text, *wrong, *self.random.sample(rest, OPTIONS - 1 - len(wrong))]
         self.random.shuffle(options)
-        name = self.pathway.name
-        text = (
-            f"Which criterion has to be checked first for {name}?"
-            if first
-            else f"Which criterion has to be checked next for {name}?"
-        )
+        text = f"Which criterion has to be checked {'first' if first else 'next'} for {self.pathway.name}?"
         return Question("criterion_selection", text, tuple(options), (criterion.text,))
 
     def decision(self, state: bool | None) -> Question:
         """Ask what follows for the diagnosis."""
         text = f"With the findings so far, is there {self.pathway.name} on this ECG?"
-        return Question(
-            "diagnostic_decision",
-            text,
-            DECISIONS,
-            (MORE if state is None else DECISIONS[0] if state else DECISIONS[1],),
-        )
+        answer = MORE if state is None else DECISIONS[0] if state else DECISIONS[1]
+        return Question("diagnostic_decision", text, DECISIONS, (answer,))
 
     def grounding(self, criterion: Criterion, met: bool) -> list[Question] | None:
         """Ask for the leads, the wave and the number behind a finding; None where the truth is not clear."""
@@ -212,6 +217,7 @@ class _Maker:
         taken = view.spans("QRS") if wave == "QRS" else view.spans(wave)
         if wave == "P":
             taken = np.concatenate([taken, view.spans("free_p")])
+        between = np.zeros((0, 2))
         if wave.startswith("premature"):
             pool = view.spans("other_qrs")
         elif wave == "pause":
@@ -220,11 +226,9 @@ class _Maker:
         else:
             pool = np.concatenate([view.spans(other) for other in ("P", "QRS", "T") if other != wave])
             starts = np.arange(EDGE_S, view.features.seconds - length - EDGE_S, 0.25)
-            pool = np.concatenate([pool, np.stack([starts, starts + length], 1)])
-        gap = 0.0 if wave in ("pause", "free_p") or wave.startswith("premature") else GAP_S
-        free = [
-            tuple(span) for span in pool.tolist() if _apart(span, taken, gap if span[1] - span[0] == length else 0.0)
-        ]
+            between = np.stack([starts, starts + length], 1)
+        free = [(start, end) for start, end in pool.tolist() if _apart((start, end), taken, 0.0)]
+        free += [(start, end) for start, end in between.tolist() if _apart((start, end), taken, GAP_S)]
         return _spread(free, self.random)
 
     def range(self, quantity: str) -> Question | None:
@@ -243,7 +247,7 @@ class _Maker:
         if low < first or low + (RANGES - at) * width > HIGHEST.get(quantity, float("inf")):
             return None
         edges = [low + (i - at) * width for i in range(RANGES + 1)]
-        options = [f"[{a:.{digits}f}{_spaced(unit)} - {b:.{digits}f}{_spaced(unit)}]" for a, b in zip(edges, edges[1:])]
+        options = [f"[{a:.{digits}f}{_spaced(unit)} - {b:.{digits}f}{_spaced(unit)}]" for a, b in pairwise(edges)]
         return Question("measurement_grounding", f"In which range does the {name} lie?", tuple(options), (options[at],))
 
 

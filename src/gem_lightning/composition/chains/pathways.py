@@ -185,7 +185,7 @@ def following(rule: Rule, known: Mapping[str, bool | None]) -> str | None:
     if outcome(rule, known) is not None:
         return None
     parts = next(iter(rule.values()))
-    return next((name for part in parts if (name := following(part, known)) is not None), None)
+    return next((found for part in parts if (found := following(part, known)) is not None), None)
 
 
 # -- decisions -------------------------------------------------------------------------------------------------------

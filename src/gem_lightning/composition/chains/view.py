@@ -12,7 +12,7 @@ from gem_lightning.composition.chains.pathways import Pathway, judge, outcome, p
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import EcgFeatures, delineate, measure
 from gem_lightning.features.criteria import criteria, decide
-from gem_lightning.features.schema import Delineation
+from gem_lightning.features.schema import Delineation, LeadFeatures
 
 if TYPE_CHECKING:
     from gem_lightning.ecg import SimulatedEcg
@@ -44,8 +44,8 @@ class View:
     def simulated(cls, ecg: SimulatedEcg) -> View:
         """Return the truth about a simulated record.
 
-        Labels, wave marks, beat classes, free P waves, intervals, rate, axis, ST levels, T and R and S amplitudes are the
-        simulator's own. The forms that it does not state (q, r', notches, R peak time, S duration) are read off its
+        Labels, wave marks, beat classes, free P waves, intervals, rate, axis, ST levels, T and R and S amplitudes are
+        the simulator's own. The forms that it does not state (q, r', notches, R peak time, S duration) are read off its
         noise-free signal between its true marks. Nothing is delineated, and the noisy record is not looked at.
         """
         facts = ecg.parameters
@@ -60,7 +60,7 @@ class View:
         return cls(measure(record, marks), marks, "experts", frozenset(codes))
 
     def present(self, pathway: Pathway) -> bool | None:
-        """Return whether the record has a diagnosis; None where label and criteria disagree or a criterion is unclear."""
+        """Return whether the record has a diagnosis; None where label and criteria disagree or one is unclear."""
         decisions = {name: judge(criterion, self.features) for name, criterion in pathway.criteria.items()}
         by_rule = outcome(pathway.rule, {name: d.met for name, d in decisions.items()})
         if by_rule is None or pathway.code is None:
@@ -134,7 +134,7 @@ def _with_truth(features: EcgFeatures, facts: Mapping[str, Any]) -> EcgFeatures:
     return replace(features, heart_rate_bpm=facts["heart_rate"], leads=leads, **named)
 
 
-def _deflections(lead: Any, true: Mapping[str, float]) -> dict[str, float]:
+def _deflections(lead: LeadFeatures, true: Mapping[str, float]) -> dict[str, Any]:
     """Return the true height of the tallest upward and deepest downward deflection, where they are."""
     up = "r2_mv" if (lead.r2_mv or 0) > (lead.r_mv or 0) else "r_mv"
     down = "s_mv" if (lead.s_mv or 0) >= (lead.q_mv or 0) else "q_mv"

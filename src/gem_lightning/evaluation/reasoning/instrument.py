@@ -1,4 +1,4 @@
-"""The instrument: a baseline that answers from criteria and measurements, without a model and without the file's answers."""
+"""The instrument: a baseline that answers chains from criteria and measurements, never from the file's answers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class InstrumentDialogue:
         return ranked[0]
 
     def _rank(self, one: Criterion | None, wanted: str | None) -> int:
-        """Return 0 for the criterion that comes next, then others of the diagnosis, then those decided, then the rest."""
+        """Rank the criterion that comes next first, then others of the diagnosis, those decided, and the rest."""
         if one is None:
             return 3
         return 0 if one.id == wanted else 2 if one.id in self.known else 1

@@ -1,4 +1,4 @@
-"""Read the questions of chains, of this library or of the published benchmark: spans, ranges, limits, waves, quantities."""
+"""Read the questions of chains, of this library and of the published benchmark: spans, ranges, limits, waves."""
 
 from __future__ import annotations
 
