@@ -5,8 +5,8 @@
     python benchmarks/reasoning.py --cinc FOLDER
 
 Of LUDB the truth is measured between the marks of cardiologists (second earliest onset and second latest offset over
-the leads), and a diagnosis is theirs; the instrument finds its own marks. CinC's headers hold diagnoses alone: there the
-initial question is compared with them. Each failure is printed.
+the leads), and a diagnosis is theirs; the instrument finds its own marks. CinC's headers hold diagnoses alone: there
+the initial question is compared with them. Each failure is printed.
 """
 
 from __future__ import annotations
@@ -137,10 +137,9 @@ def expert_marks(folder: Path, name: str) -> Delineation | None:
                         marks[mark_name][i, beat] = sample
                 elif wave == "P":
                     free.append(peak)
-    return Delineation(
-        marks, {m: _whole(m, table) for m, table in marks.items()}, np.array(["normal"] * len(beats), object), np.ones(12),
-        500.0, leads, extra_p=_groups(np.array(free), beats),
-    )  # fmt: skip
+    whole = {name: _whole(name, table) for name, table in marks.items()}
+    classes, trust = np.array(["normal"] * len(beats), object), np.ones(12)
+    return Delineation(marks, whole, classes, trust, 500.0, leads, extra_p=_groups(np.array(free), beats))
 
 
 def _whole(name: str, table: np.ndarray) -> np.ndarray:
@@ -184,8 +183,9 @@ def report(chain: Chain, answers: list[str]) -> Marked:
     if not marked.complete:
         at = next(i for i, good in enumerate(marked.right) if i and not good)
         question = chain.questions[at]
-        print(f"  {chain.id} ({'present' if chain.present else 'absent'}): {question.text} {'; '.join(question.options)} "
-              f"-> right {question.answer}, given {answers[at]}")  # fmt: skip
+        label = "present" if chain.present else "absent"
+        print(f"  {chain.id} ({label}): {question.text} {'; '.join(question.options)}")
+        print(f"    right {question.answer}, given {answers[at]}")
     return marked
 
 
@@ -197,10 +197,10 @@ def summary(name: str, marked: list[Marked]) -> None:
     for key in ("completion", "depth_share", "initial", "accuracy"):
         row = metrics[key]
         print(f"  {key} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
-    print("  " + ", ".join(f"{k} {v['value']:.3f}" for k, v in metrics["accuracy"].items() if isinstance(v, dict)))
-    print(
-        f"  completion where present {np.mean([m.complete for m in present]):.3f}; first errors {metrics['first_errors']}"
-    )
+    kinds = {kind: row["value"] for kind, row in metrics["accuracy"].items() if isinstance(row, dict)}
+    print("  " + ", ".join(f"{kind} {share:.3f}" for kind, share in kinds.items()))
+    print(f"  completion where present {np.mean([m.complete for m in present]):.3f}")
+    print(f"  first errors {metrics['first_errors']}")
 
 
 if __name__ == "__main__":

@@ -170,7 +170,8 @@ def test_turns_hold_every_question_with_its_options(chains):
 def test_the_command_makes_samples_and_a_private_test_set(tmp_path):
     command = [
         sys.executable, "-m", "gem_lightning.generate", "source=simulated", "source.n=6", "source.snr_db=25",
-        "kinds=[reasoning_chain]", "samples_per_record=2", "splits.test=1", "splits.val=0", "workers=0", f"out={tmp_path}/o",
+        "kinds=[reasoning_chain]", "samples_per_record=2", "splits.test=1", "splits.val=0", "workers=0",
+        f"out={tmp_path}/o",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteria
 
 from gem_lightning.claims.report import Verdict
 from gem_lightning.claims.verify import verify
+from gem_lightning.composition.tools import HELP, RecordTools, parse_call
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.features import EcgFeatures, measure
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from gem_lightning.models.gem import Gem, Prepared, RecordLike
 
+MOST_CALLS = 8  # for one question: a model that asks for more goes in circles
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
 
 
@@ -56,8 +59,10 @@ class Conversation:
         record: What the first question is about; what ``Gem.prepare`` has made of it is taken as it is.
         image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
         reading: What files do not state themselves, for ``read_ecg``.
+        tools: Let the model call ``measure``, ``criterion`` and ``zoom`` on the record that was added last.
 
     Attributes:
+        calls: The calls so far, each with its result.
         turns: The answers so far, each verified against the record that was added last.
     """
 
@@ -67,8 +72,10 @@ class Conversation:
         record: RecordLike | Prepared,
         image: np.ndarray | None = None,
         reading: Mapping[str, Any] | None = None,
+        tools: bool = False,
     ) -> None:
         self.gem, self.reading = gem, dict(reading or {})
+        self.tools, self.calls = tools, list[tuple[str, dict[str, Any]]]()
         self.turns: list[Interpretation] = []
         self._messages: list[dict[str, str]] = []
         ready = hasattr(record, "clean")
@@ -99,7 +106,25 @@ class Conversation:
             DataError: The conversation does not fit into the model's context.
         """
         prompt = self._prompt(question, record, image)
-        return self._finish(prompt, self._generate(prompt, max_new_tokens, settings))
+        return self._finish(*self._measured_answer(prompt, max_new_tokens, settings))
+
+    def _measured_answer(
+        self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]
+    ) -> tuple[_Prompt, _Written]:
+        """Generate an answer; run each call that the model ends its text with, and let it go on from the result."""
+        written = self._generate(prompt, max_new_tokens, settings)
+        instrument = RecordTools(prompt.shown[-1].clean)
+        for _ in range(MOST_CALLS):
+            call = parse_call(written.text) if self.tools else None
+            if call is None:
+                break
+            result = instrument.run(*call)
+            self.calls.append((written.text, result))
+            more = [{"from": "gpt", "value": written.text}, {"from": "human", "value": f"Result: {json.dumps(result)}"}]
+            prompt = _Prompt(prompt.question, [*prompt.messages, *more], prompt.shown)
+            self._cache, self._cached = written.cache, written.ids
+            written = self._generate(prompt, max_new_tokens, settings)
+        return prompt, written
 
     def stream(
         self,
@@ -212,6 +237,8 @@ class Conversation:
         shown = [*self._shown, *added]
         markers = len(added if self._messages else shown)  # one for each ECG that no earlier question holds
         value = "<image>\n" * markers + self.gem.question_text(question)
+        if self.tools and not self._messages:
+            value += f"\n\n{HELP}"
         return _Prompt(question or "", [*self._messages, {"from": "human", "value": value}], shown)
 
     def _features(self, prompt: _Prompt) -> EcgFeatures:
