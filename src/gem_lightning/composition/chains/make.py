@@ -266,7 +266,7 @@ def _apart(span: Sequence[float], others: np.ndarray, gap: float) -> bool:
 
 
 def _spread(spans: list[tuple[float, float]], rng: random.Random) -> list[tuple[float, float]]:
-    """Return time ranges that do not overlap one another, drawn at random."""
+    """Return time ranges that do not overlap one another, in a random order."""
     found: list[tuple[float, float]] = []
     for span in rng.sample(spans, len(spans)):
         if _apart(span, np.array(found).reshape(-1, 2), 0.0):

@@ -31,8 +31,8 @@ def run_chains(
 ) -> None:
     """Take a chat model through chains, several at once.
 
-    The right answers to earlier questions stand in the conversation as the model's own; its calls for earlier questions
-    are left out.
+    The right answers to earlier questions stand in the conversation as the model's own; the options of earlier
+    questions and the model's calls for them are left out.
 
     Args:
         client: Client of the endpoint.
@@ -86,6 +86,8 @@ async def _answers(
             content = [{"type": "text", "text": question.prompt}, image]
         messages.append({"role": "user", "content": content})
         answers.append(await _answer(client, messages, instrument))
+        kept = question.text if isinstance(content, str) else [{"type": "text", "text": question.text}, content[1]]
+        messages[-1] = {"role": "user", "content": kept}
         messages.append({"role": "assistant", "content": question.answer})
     return answers
 

@@ -37,5 +37,5 @@ class GemDialogue:
         return self.talk.answer(question.prompt, self.longest)
 
     def note(self, question: Question, answer: str) -> None:
-        """Put a question and its right answer behind the conversation."""
-        self.talk.note(question.prompt, answer)
+        """Put a question without its options, which would fill the context, and its right answer behind the talk."""
+        self.talk.note(question.text, answer)
