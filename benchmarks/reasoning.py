@@ -39,8 +39,9 @@ CODES = {
     "left ventricular hypertrophy": "lvh",
     "right ventricular hypertrophy": "rvh",
     "atrial fibrillation": "atrial_fibrillation",
+    "atrial flutter, typical": "atrial_flutter",
 }
-UNCLASSED = {"pac", "pvc", "atrial_fibrillation"}  # the experts do not mark which beats are early
+UNCLASSED = {"pac", "pvc", "atrial_fibrillation", "atrial_flutter"}  # the experts do not mark which beats are early
 SYMBOLS = {"p": "P", "N": "QRS", "t": "T"}
 
 

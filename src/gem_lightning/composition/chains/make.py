@@ -225,7 +225,9 @@ class _Maker:
             pool = np.stack([beats[:-1], beats[1:]], 1)
         else:
             pool = np.concatenate([view.spans(other) for other in ("P", "QRS", "T") if other != wave])
-            starts = np.arange(EDGE_S, view.features.seconds - length - EDGE_S, 0.25)
+            beats = view.spans("QRS")  # outside of them waves may be there without a mark
+            first, last = max(EDGE_S, beats[0, 0]), min(view.features.seconds - EDGE_S, beats[-1, 1])
+            starts = np.arange(first, last - length, 0.25)
             between = np.stack([starts, starts + length], 1)
         free = [(start, end) for start, end in pool.tolist() if _apart((start, end), taken, 0.0)]
         free += [(start, end) for start, end in between.tolist() if _apart((start, end), taken, GAP_S)]
