@@ -243,7 +243,7 @@ def read_chains(path: str | os.PathLike[str]) -> list[Chain]:
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (place, row) of a JSON or JSON Lines file."""
-    text = path.read_text(encoding="utf-8-sig")
+    text, at = path.read_text(encoding="utf-8-sig"), ""
     try:
         if path.suffix == ".json":
             whole = json.loads(text)
@@ -254,5 +254,5 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
                 at = f"line {number}"
                 yield at, json.loads(line)
     except ValueError as error:
-        where = "" if path.suffix == ".json" else f", {at}" if "at" in locals() else ""
+        where = f", {at}" if at else ""
         raise DataError(f"{path}{where}: expected JSON, got {error}; the file may be cut off, get it again") from None
