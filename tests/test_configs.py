@@ -84,6 +84,7 @@ def test_benchmark_is_callable(name):
         "claims": ["benchmark.source.root=unused"],
         "ecgbench": ["benchmark.folder=unused"],
         "encoder": ["benchmark.data=unused", "benchmark.task=simulated"],
+        "reasoning": ["benchmark.file=unused"],
         "grounding": ["benchmark.judges=[]", "benchmark.judgements=unused"],
     }
     cfg = composed(f"benchmark={name}", "out=unused", *needed.get(name, ()), config="evaluate")

@@ -54,6 +54,12 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
     from gem_lightning.evaluation.predictors import as_predictor
 
     path = str(cfg.weights)
+    if path == "instrument":
+        from gem_lightning.evaluation.reasoning.instrument import Instrument
+
+        return [Instrument()]
+    if cfg.endpoint.base_url:
+        return [_endpoint(cfg, path)]
     if path.endswith((".jsonl", ".json", ".parquet")):
         if cfg.against:
             raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")
@@ -73,6 +79,19 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
         else:
             raise GemError(f"expected `against` to list untrained or commonest, got {name!r}")
     return predictors
+
+
+def _endpoint(cfg: DictConfig, model: str) -> Any:
+    """A model behind an OpenAI-compatible endpoint."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from gem_lightning.evaluation.predictors import ApiPredictor
+    from gem_lightning.llm.client import ChatClient
+
+    options: Any = OmegaConf.to_container(cfg.endpoint, resolve=True)
+    own = {name: options.pop(name) for name in ("tools", "images")}
+    return ApiPredictor(ChatClient(model, **options), instantiate(cfg.render), name=cfg.name, **own)
 
 
 def _commonest(source: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -338,8 +339,19 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     return found
 
 
+def kind_weights(argument: str) -> str:
+    """Translate ``kinds=[a,b]`` into equal weights; Hydra cannot put a list in the place of a mapping."""
+    found = re.fullmatch(r"kinds=\[(.*)\]", argument)
+    if found is None:
+        return argument
+    named = [name.strip() for name in found[1].split(",") if name.strip()]
+    weights = {"interpretation": 0} | dict.fromkeys(named, 1)  # the only kind whose own weight is not 0
+    return f"kinds={{{','.join(f'{name}:{weight}' for name, weight in weights.items())}}}"
+
+
 def main() -> None:
     """``python -m gem_lightning.generate``."""
+    sys.argv[1:] = [kind_weights(argument) for argument in sys.argv[1:]]
     main_with_errors("generate", generate, aliases={"data": "files", "source": ("files", "source.root")})
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 QUESTION_KINDS = ("value", "localisation", "normal", "choice", "comparison")
 FREE_KINDS = ("interpretation", "report", "dialogue")  # written by a teacher LLM; questions follow from measurements
-KINDS = (*FREE_KINDS, *QUESTION_KINDS)
+CHAIN_KIND = "reasoning_chain"  # criterion by criterion to a diagnosis (composition/chains)
+KINDS = (*FREE_KINDS, *QUESTION_KINDS, CHAIN_KIND)
 
 Turns = list[tuple[str, str]]
 _NAMES = {

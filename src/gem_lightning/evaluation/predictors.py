@@ -128,12 +128,21 @@ class ApiPredictor:
         renderer: Renders records, ``renderer(record).image``; None: the default page, 1100 px wide.
         system: System prompt, or None.
         name: Name in reports; default the client's model.
+        images: Send the rendered page; False for a model that reads text alone.
+        tools: In chains of questions, let the model call measure, criterion and zoom on the record.
     """
 
     def __init__(
-        self, client: ChatClient, renderer: Any = None, system: str | None = None, name: str | None = None
+        self,
+        client: ChatClient,
+        renderer: Any = None,
+        system: str | None = None,
+        name: str | None = None,
+        images: bool = True,
+        tools: bool = False,
     ) -> None:
         self.client, self.renderer, self.system = client, renderer, system
+        self.images, self.tools = images, tools
         self.name = name or client.model
 
     def predict(self, query: Query) -> Prediction:
@@ -159,11 +168,17 @@ class ApiPredictor:
         if self.client.ledger.stopped:
             raise GemError(f"stopped early: {self.client.ledger.stopped}; answers so far are kept, rerun to resume")
 
+    def dialogues(self, pairs: Iterable[tuple[Query, Any]], keep: Callable[..., None]) -> None:
+        """Answer chains of questions, with the client's concurrency; see ``evaluation/reasoning/chat_dialogue.py``."""
+        from gem_lightning.evaluation.reasoning.chat_dialogue import run_chains
+
+        run_chains(self.client, pairs, keep, self.tools, self._render if self.images else None, self.system)
+
     def _request(self, query: Query) -> ChatRequest:
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": query.question or DEFAULT_QUESTION})
         image = query.image
-        if image is None and query.record is not None and "image" not in query.withhold:
+        if image is None and query.record is not None and "image" not in query.withhold and self.images:
             image = self._render(query.record)
         return ChatRequest(messages, images=() if image is None else (image,), tag=query.id)
 
@@ -211,6 +226,21 @@ class GemPredictor:
     def predict(self, query: Query) -> Prediction:
         """Answer one query."""
         return _predict_one(self, query)
+
+    def dialogue(self, query: Query, choose: str = "likelihood") -> Any:
+        """Start a conversation about a record, for a chain of questions."""
+        from gem_lightning.evaluation.reasoning.gem_dialogue import GemDialogue
+
+        return GemDialogue(self, query, choose)
+
+    def prepared(self, query: Query) -> Any:
+        """Return a query's record as the network takes it, with its image where the network reads one."""
+        from gem_lightning.models.gem import Prepared
+
+        if query.record is None:
+            raise DataError(f"expected a record for query {query.id}, got none")
+        example = self._example(query)
+        return Prepared(query.record, example["record"] or query.record, example["image"])
 
     def predict_many(self, queries: Iterable[Query], on_prediction: Callable[[Query, Prediction], None]) -> None:
         """Answer several; a query that fails becomes a prediction with its error."""

@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.composition.questions import FREE_KINDS, KINDS, Turns, make_turns, opening, parse_turns
+from gem_lightning.composition.chains.chain import Chain
+from gem_lightning.composition.chains.make import chain_turns, make_chains, mixed
+from gem_lightning.composition.chains.view import View
+from gem_lightning.composition.questions import CHAIN_KIND, FREE_KINDS, KINDS, Turns, make_turns, opening, parse_turns
 from gem_lightning.errors import DataError
 from gem_lightning.features.schema import EcgFeatures, Finding
 from gem_lightning.generation.gate import Gate, GateResult, Problem, report_codes
 from gem_lightning.generation.prompts import facts_for_prompt, render_prompt
 from gem_lightning.jobs import write_atomically
-from gem_lightning.samples.sample import InstructionSample, RecordRef
+from gem_lightning.samples.sample import InstructionSample, RecordRef, simulated_ecg
 from gem_lightning.sources.base import SourceRecord
 
 Row = dict[str, Any]
@@ -35,6 +38,7 @@ class Prepared:
         image: Portable path of its image, or None.
         verdict: Signal quality: ``usable``, ``care`` or ``unusable``.
         reasons: Reasons where it is not ``usable``.
+        chains: Reasoning chains of the record, those of its diagnoses and of absent ones in turn.
     """
 
     record: SourceRecord
@@ -44,6 +48,7 @@ class Prepared:
     image: str | None = None
     verdict: str = "usable"
     reasons: tuple[str, ...] = ()
+    chains: tuple[Chain, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class Pipeline:
         if self._refusal(prepared) is not None:
             return prepared
         image = None if self.renderer is None else self._draw(record, source.id)
-        return replace(prepared, image=image, earlier=self._earlier(source))
+        return replace(prepared, image=image, earlier=self._earlier(source), chains=self._chains(source, record))
 
     def _ref(self, source: SourceRecord) -> RecordRef:
         if source.ecg is None:
@@ -141,6 +146,18 @@ class Pipeline:
 
         ref = RecordRef.parse(source.earlier, source.format).mapped(self.paths)
         return measure(source.with_patient(ref.read(contract=self.contract)))
+
+    def _chains(self, source: SourceRecord, record: Any) -> tuple[Chain, ...]:
+        """Make the chains of a record: from the truth of a simulated one, else from its measurements."""
+        if not self.kinds.get(CHAIN_KIND):
+            return ()
+        ref = self._ref(source)
+        view = View.simulated(simulated_ecg(ref)) if ref.simulated else View.of(record)
+        facts: dict[str, Any] = {"ecg": source.ecg, "ecg_format": source.format, "patient": source.patient or source.id}
+        facts |= {"age": source.age, "sex": source.sex}
+        known = {name: value for name, value in facts.items() if value is not None}
+        seed = self._number("chains", source.id)
+        return tuple(mixed(make_chains(view, source.id, self.source, source.id, seed, **known), seed))
 
     def _draw(self, record: Any, name: str) -> str:
         """Render the record into ``images/``; the same record and seed give the same bytes."""
@@ -195,7 +212,22 @@ class Pipeline:
         if refusal is not None:
             return [self._rejected(prepared, "record", [refusal], [])]
         kinds = enumerate(self.plan(prepared))
-        return [self._composed(prepared, kind, self._sample_id(prepared, kind, number)) for number, kind in kinds]
+        return [self._offline(prepared, kind, number) for number, kind in kinds]
+
+    def _offline(self, prepared: Prepared, kind: str, number: int) -> Row:
+        """Return the row of a sample that needs no teacher LLM."""
+        name = self._sample_id(prepared, kind, number)
+        return self._chained(prepared, name, number) if kind == CHAIN_KIND else self._composed(prepared, kind, name)
+
+    def _chained(self, prepared: Prepared, name: str, number: int) -> Row:
+        """Return the row of a reasoning chain: its answers follow from decisions, so that there is no text to check."""
+        if number >= len(prepared.chains):
+            problem = Problem("nothing to ask", "The record decides no further diagnosis clearly.")
+            return self._rejected(prepared, CHAIN_KIND, [problem], [], name)
+        chain = prepared.chains[number]
+        row = self.row(prepared, CHAIN_KIND, name, chain_turns(chain), GateResult(()), [{"text": "", "problems": []}])
+        row["sample"]["chain"] = chain.to_row()
+        return row
 
     def _composed(self, prepared: Prepared, kind: str, name: str) -> Row:
         """Compose a row from the measurements; findings that the gate rejects are omitted in the next attempt."""
@@ -318,7 +350,7 @@ class Pipeline:
             if kind in FREE_KINDS:
                 tasks.append((kind, name, self.messages(prepared, kind)))
             else:
-                rows.append(self._composed(prepared, kind, name))
+                rows.append(self._offline(prepared, kind, number))
         return prepared, tasks, rows
 
     def check(self, prepared: Prepared, kind: str, name: str, text: str) -> tuple[Turns, GateResult]:

@@ -207,6 +207,8 @@ def finish_samples(
     counts = count_samples(_rows(rows))
     for split in counts["samples_by_split"]:
         write_samples(_accepted(rows, split), out / f"{split}.{format}")
+    for split in counts["samples_by_split"]:
+        _write_chains(rows, out / f"chains.{split}.jsonl", split)
     rejected = (line for line in rows.open("rb") if b'"status": "accepted"' not in line[:40])
     write_atomically(out / "rejected.jsonl", b"".join(rejected))
     broken = list(folder.broken())
@@ -248,6 +250,14 @@ def _accepted(path: Path, split: str) -> Iterator[InstructionSample]:
     for row in _rows(path):
         if row["status"] == "accepted" and row["sample"]["split"] == split:
             yield InstructionSample.from_dict(row["sample"])
+
+
+def _write_chains(rows: Path, path: Path, split: str) -> None:
+    """Write the reasoning chains of a split, in the form that ``benchmark=reasoning`` reads; no file without chains."""
+    samples = (row["sample"] for row in _rows(rows) if row["status"] == "accepted")
+    chains = [json.dumps(s["chain"], ensure_ascii=False) for s in samples if "chain" in s and s["split"] == split]
+    if chains:
+        write_atomically(path, "".join(f"{line}\n" for line in chains).encode())
 
 
 # -- run card --------------------------------------------------------------------------------------------------------

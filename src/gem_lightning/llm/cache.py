@@ -110,6 +110,7 @@ class ChatRequest:
         tag: The caller's name for the request; returned with the answer, not part of the cache key.
         sample: Sample number: 0, 1, 2 … are different requests with the same messages.
         max_tokens: Maximum answer length, tokens; None takes the client's.
+        tools: Functions that the model may call, as the endpoint takes them.
     """
 
     messages: list[dict[str, Any]]
@@ -118,6 +119,7 @@ class ChatRequest:
     tag: str = ""
     sample: int = 0
     max_tokens: int | None = None
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Answer:
         cached: Taken from the cache: nothing was sent or paid.
         finish_reason: As reported by the endpoint: ``stop``, ``length``, ``content_filter``, …
         error: Reason why there is no answer, or None.
+        tool_calls: Calls that the model makes before it answers, as the endpoint sends them.
     """
 
     text: str
@@ -143,6 +146,7 @@ class Answer:
     cached: bool = False
     finish_reason: str = "stop"
     error: str | None = None
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -232,6 +236,8 @@ class AnswerStore:
         """Store one paid answer, on disk before in memory."""
         row = asdict(replace(answer, tag="")) | {"usage": asdict(answer.usage)}
         del row["cached"], row["tag"], row["error"]
+        if not answer.tool_calls:
+            del row["tool_calls"]
         self._write(row)
         self.answers[answer.key] = replace(answer, cached=True)
         self.ledger.add(answer)

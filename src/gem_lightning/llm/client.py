@@ -209,9 +209,11 @@ class ChatClient:
         session = self._open_session()
         messages = with_images(request.messages, request.images)
         length = request.max_tokens or self.sampling.max_tokens
+        more = {"tools": list(request.tools)} if request.tools else {}  # requests without tools keep their keys
         key = content_key({
             "url": self.base_url, "model": self.model, "messages": messages, "schema": request.schema,
             "temperature": self.sampling.temperature, "length": length, "sample": request.sample, "extra": self._extra,
+            **more,
         })  # fmt: skip
         stored = self.store.get(key)
         if stored is not None:
@@ -219,12 +221,12 @@ class ChatClient:
             return replace(stored, tag=request.tag)
         task = session.pending.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._pay(key, messages, request.schema, length))
+            task = asyncio.ensure_future(self._pay(key, messages, request, length))
             session.pending[key] = task
             task.add_done_callback(lambda _: session.pending.pop(key, None))
         return replace(await task, tag=request.tag)
 
-    async def _pay(self, key: str, messages: list[dict[str, Any]], schema: dict | None, length: int) -> Answer:
+    async def _pay(self, key: str, messages: list[dict[str, Any]], request: ChatRequest, length: int) -> Answer:
         prompt = estimate_tokens(messages)
         expected = (prompt + length, self.budget.cost(prompt, length))
         await self._gate.enter(*expected)
@@ -233,7 +235,7 @@ class ChatClient:
             await self._rates[1].acquire(prompt)
             self.store.sent(key)
             try:
-                answer = self._parse(await self._send(key, messages, schema, length), key, prompt)
+                answer = self._parse(await self._send(key, messages, request, length), key, prompt)
             except ChatError as error:
                 return self._failed(error, key)
             self._failed_in_a_row, self._answered = 0, True
@@ -259,6 +261,7 @@ class ChatClient:
     def _parse(self, body: dict[str, Any], key: str, prompt: int) -> Answer:
         choice = body["choices"][0]
         text = choice["message"].get("content") or ""
+        calls = list(choice["message"].get("tool_calls") or ())
         reported = body.get("usage") or {}
         usage = (
             Usage(int(reported["prompt_tokens"]), int(reported.get("completion_tokens") or 0))
@@ -266,16 +269,17 @@ class ChatClient:
             else Usage(prompt, len(text) // 4 + 1, estimated=True)  # about four characters a token in English
         )
         cost = self.budget.cost(usage.prompt_tokens, usage.completion_tokens)
-        return Answer(text, usage, cost, key, finish_reason=choice.get("finish_reason") or "stop")
+        return Answer(text, usage, cost, key, finish_reason=choice.get("finish_reason") or "stop", tool_calls=calls)
 
-    async def _send(self, key: str, messages: list[dict], schema: dict | None, length: int) -> dict[str, Any]:
+    async def _send(self, key: str, messages: list[dict], request: ChatRequest, length: int) -> dict[str, Any]:
         """Send until there is an answer: the one place that waits and retries."""
         session, attempt, clock = self._open_session(), 0, asyncio.get_running_loop().time
         while True:
             while (wait := session.pause_until - clock()) > 0:  # the endpoint has asked all requests to wait
                 await asyncio.sleep(wait)
             try:
-                return await self._post(key, self._shape.body(messages, schema, length))
+                body = self._shape.body(messages, request.schema, length)
+                return await self._post(key, body | ({"tools": list(request.tools)} if request.tools else {}))
             except _AdaptedError:
                 continue
             except _TransientError as failure:

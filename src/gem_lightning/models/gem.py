@@ -191,7 +191,11 @@ class Gem:
         return found
 
     def chat(
-        self, record: RecordLike, image: np.ndarray | None = None, reading: Mapping[str, Any] | None = None
+        self,
+        record: RecordLike,
+        image: np.ndarray | None = None,
+        reading: Mapping[str, Any] | None = None,
+        tools: bool = False,
     ) -> Conversation:
         """Start a conversation about a record: ``ask`` or ``stream`` question after question.
 
@@ -199,13 +203,15 @@ class Gem:
             record: A record or file.
             image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
             reading: What a file does not state itself, for ``read_ecg``.
+            tools: Let the model call ``measure(quantity, lead, beat)``, ``criterion(code)`` and ``zoom(lead, t0, t1)``
+                on the record: a call on the last line of what it writes is run, and it goes on from the result.
 
         Raises:
             EcgReadError: The file cannot be read.
         """
         from gem_lightning.models.inference.conversation import Conversation
 
-        return Conversation(self, record, image, reading)
+        return Conversation(self, record, image, reading, tools)
 
     def stream(
         self,

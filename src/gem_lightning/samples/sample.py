@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, EcgReadError, MissingExtraError
+
+if TYPE_CHECKING:
+    from gem_lightning.ecg import SimulatedEcg
 
 _KNOWN = ("id", "image", "ecg", "ecg_format", "conversations", "machine_measurements", "report", "features")
 _ID_NAMES = ("id", "question_id", "No")
@@ -84,7 +87,7 @@ class RecordRef:
         if self.simulated or self.path.endswith(".ecgpack"):
             from gem_lightning.ecg.pack import read_pack
 
-            record = _simulated(self) if self.simulated else read_pack(self.path, self.index or 0)
+            record = simulated_ecg(self).record if self.simulated else read_pack(self.path, self.index or 0)
             return [preprocess.gem(record) if contract == "gem" else record for contract in contracts]
         if self.index is not None:
             by_id = self.path.endswith(_HDF5_SUFFIXES)
@@ -151,13 +154,13 @@ def _record_number(index: str) -> int:
     return int(index)
 
 
-def _simulated(ref: RecordRef) -> EcgRecord:
-    """Simulate the record of ``simulate:diagnosis?parameter=number::seed``."""
+def simulated_ecg(ref: RecordRef) -> SimulatedEcg:
+    """Simulate the record of ``simulate:diagnosis?parameter=number::seed``, with the truth about it."""
     from gem_lightning.ecg import simulate
 
     diagnosis, _, query = ref.path.removeprefix("simulate:").partition("?")
     parameters = {name: float(value) for name, value in parse_qsl(query)}
-    return simulate(diagnosis, seed=int(ref.index or 0), **parameters).record
+    return simulate(diagnosis, seed=int(ref.index or 0), **parameters)
 
 
 @dataclass(frozen=True)

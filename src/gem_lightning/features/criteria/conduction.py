@@ -112,18 +112,21 @@ def pre_excitation(features: EcgFeatures) -> Decision:
 @remembered
 def right_form(features: EcgFeatures) -> tuple[str, ...]:
     """Return V1 or V2 where the QRS ends with an R wave as in right bundle branch block."""
-    rule = limits("rbbb")
-    for lead in (lead_of(features, "I"), lead_of(features, "V6")):
-        if value(lead.s_ms) < rule["s"] and value(lead.s_ms) <= value(lead.r_ms):
-            return ()
-    shown = []
-    for name in ("V1", "V2"):
-        lead = lead_of(features, name)
-        # R' at least as tall as R, a small R counting as 0.1 mV and a tall one as 0.3; or one broad notched R
-        broad_r = upward(lead) > 2 * downward(lead) and "notched" in lead.qrs_notes
-        if value(lead.r2_mv) >= min(max(value(lead.r_mv), 0.1), 0.3) or broad_r:
-            shown.append(name)
-    return tuple(shown)
+    if not all(late_s(lead_of(features, name)) for name in ("I", "V6")):
+        return ()
+    return tuple(name for name in ("V1", "V2") if terminal_r(lead_of(features, name)))
+
+
+def late_s(lead: LeadFeatures) -> bool:
+    """Return whether the S wave is as long as in right bundle branch block."""
+    return value(lead.s_ms) >= limits("rbbb")["s"] or value(lead.s_ms) > value(lead.r_ms)
+
+
+def terminal_r(lead: LeadFeatures) -> bool:
+    """Return whether the complex of V1 or V2 ends with an R wave."""
+    # R' at least as tall as R, a small R counting as 0.1 mV and a tall one as 0.3; or one broad notched R
+    broad_r = upward(lead) > 2 * downward(lead) and "notched" in lead.qrs_notes
+    return value(lead.r2_mv) >= min(max(value(lead.r_mv), 0.1), 0.3) or broad_r
 
 
 def minnesota_form(features: EcgFeatures) -> tuple[str, ...]:
@@ -151,13 +154,24 @@ def strauss(features: EcgFeatures) -> Margin:
 @remembered
 def left_form(features: EcgFeatures) -> bool:
     """Return the form of left bundle branch block: upright in I and V6 with minimal Q, late R peak, little R in V1."""
-    rule = limits("lbbb")
-    lateral = [lead_of(features, n) for n in ("I", "V5", "V6")]
-    ends = [lead_of(features, n) for n in ("I", "V6")]
-    no_q = all(value(x.q_mv) < rule["q"] and upward(x) > downward(x) for x in ends)
-    late = any(upward(x) > downward(x) and value(x.r_peak_ms) > rule["r_peak"] for x in lateral)
-    first = lead_of(features, "V1")
-    return no_q and late and downward(first) > 2 * upward(first)
+    no_q = all(upright_without_q(lead_of(features, name)) for name in ("I", "V6"))
+    late = any(late_r_peak(lead_of(features, name)) for name in ("I", "V5", "V6"))
+    return no_q and late and deep_s(lead_of(features, "V1"))
+
+
+def upright_without_q(lead: LeadFeatures) -> bool:
+    """Return whether the complex is upright with a minimal Q wave, as laterally in left bundle branch block."""
+    return value(lead.q_mv) < limits("lbbb")["q"] and upward(lead) > downward(lead)
+
+
+def late_r_peak(lead: LeadFeatures) -> bool:
+    """Return whether an upright complex peaks as late as in left bundle branch block."""
+    return upward(lead) > downward(lead) and value(lead.r_peak_ms) > limits("lbbb")["r_peak"]
+
+
+def deep_s(lead: LeadFeatures) -> bool:
+    """Return whether the complex is rS or QS, as in V1 in left bundle branch block."""
+    return downward(lead) > 2 * upward(lead)
 
 
 # -- bundle branches -----------------------------------------------------------------------------------------------
@@ -264,6 +278,11 @@ def q_then_r(lead: LeadFeatures) -> bool:
     return 0 < value(lead.q_mv) < value(lead.r_mv) and value(lead.r_mv) > value(lead.s_mv)
 
 
+def r_then_s(lead: LeadFeatures) -> bool:
+    """Return whether a complex is rS: an R wave and a deeper S wave."""
+    return 0 < value(lead.r_mv) < value(lead.s_mv)
+
+
 def _fascicle(features: EcgFeatures, margin: Margin, evidence: dict, **more: Any) -> Decision:
     """Build a decision on a fascicle, for complexes that are narrow or those of right bundle branch block."""
     narrow = below(features.qrs_ms, limits("lafb")["qrs"], error("ms"))
@@ -288,7 +307,7 @@ def lpfb(features: EcgFeatures) -> Decision:
     """Decide on left posterior fascicular block."""
     rule, angle, first = limits("lpfb"), features.axis_deg.get("QRS"), lead_of(features, "V1")
     within = all_of(above(angle, rule["axis_low"], error("deg")), at_most(angle, rule["axis_high"], error("deg")))
-    small = all(0 < value(lead_of(features, n).r_mv) < value(lead_of(features, n).s_mv) for n in ("I", "aVL"))
+    small = all(r_then_s(lead_of(features, n)) for n in ("I", "aVL"))
     shape = small and all(q_then_r(lead_of(features, n)) for n in ("III", "aVF"))
     dominant = upward(first) > downward(first) and not met(features, "rbbb")  # right ventricular hypertrophy
     evidence = {"qrs_axis_deg": angle, "qrs_ms": features.qrs_ms}

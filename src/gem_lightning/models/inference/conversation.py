@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,17 @@ from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteria
 
 from gem_lightning.claims.report import Verdict
 from gem_lightning.claims.verify import verify
+from gem_lightning.composition.tools import HELP, RecordTools, parse_call
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.errors import DataError
 from gem_lightning.features import EcgFeatures, measure
-from gem_lightning.models.inference.generation import SeededSampling, generation_options, record_seed
+from gem_lightning.models.configuration_gem import IGNORE_INDEX
+from gem_lightning.models.inference.generation import (
+    SeededSampling,
+    continuation_scores,
+    generation_options,
+    record_seed,
+)
 from gem_lightning.models.processing_gem import as_device
 from gem_lightning.reporting.interpretation import Interpretation
 
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 
     from gem_lightning.models.gem import Gem, Prepared, RecordLike
 
+MOST_CALLS = 8  # for one question: a model that asks for more goes in circles
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
 
 
@@ -46,25 +56,30 @@ class Conversation:
 
     Args:
         gem: The model.
-        record: What the first question is about.
+        record: What the first question is about; what ``Gem.prepare`` has made of it is taken as it is.
         image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
         reading: What files do not state themselves, for ``read_ecg``.
+        tools: Let the model call ``measure``, ``criterion`` and ``zoom`` on the record that was added last.
 
     Attributes:
+        calls: The calls so far, each with its result.
         turns: The answers so far, each verified against the record that was added last.
     """
 
     def __init__(
         self,
         gem: Gem,
-        record: RecordLike,
+        record: RecordLike | Prepared,
         image: np.ndarray | None = None,
         reading: Mapping[str, Any] | None = None,
+        tools: bool = False,
     ) -> None:
         self.gem, self.reading = gem, dict(reading or {})
+        self.tools, self.calls = tools, list[tuple[str, dict[str, Any]]]()
         self.turns: list[Interpretation] = []
         self._messages: list[dict[str, str]] = []
-        self._shown = [gem.prepare(record, image, self.reading)]
+        ready = hasattr(record, "clean")
+        self._shown: list[Prepared] = [record if ready else gem.prepare(record, image, self.reading)]  # type: ignore
         self._measured: tuple[EcgRecord, EcgFeatures] | None = None
         self._cache: Any = None
         self._cached: list[int] = []
@@ -91,7 +106,25 @@ class Conversation:
             DataError: The conversation does not fit into the model's context.
         """
         prompt = self._prompt(question, record, image)
-        return self._finish(prompt, self._generate(prompt, max_new_tokens, settings))
+        return self._finish(*self._measured_answer(prompt, max_new_tokens, settings))
+
+    def _measured_answer(
+        self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]
+    ) -> tuple[_Prompt, _Written]:
+        """Generate an answer; run each call that the model ends its text with, and let it go on from the result."""
+        written = self._generate(prompt, max_new_tokens, settings)
+        instrument = RecordTools(prompt.shown[-1].clean)
+        for _ in range(MOST_CALLS):
+            call = parse_call(written.text) if self.tools else None
+            if call is None:
+                break
+            result = instrument.run(*call)
+            self.calls.append((written.text, result))
+            more = [{"from": "gpt", "value": written.text}, {"from": "human", "value": f"Result: {json.dumps(result)}"}]
+            prompt = _Prompt(prompt.question, [*prompt.messages, *more], prompt.shown)
+            self._cache, self._cached = written.cache, written.ids
+            written = self._generate(prompt, max_new_tokens, settings)
+        return prompt, written
 
     def stream(
         self,
@@ -137,11 +170,75 @@ class Conversation:
             stop.wanted = True
             writer.join()
 
+    def answer(self, question: str, max_new_tokens: int = 512, **settings: Any) -> str:
+        """Write an answer to the next question without verifying it or putting it behind the conversation."""
+        written = self._generate(self._prompt(question, None, None), max_new_tokens, settings)
+        self._cache, self._cached = written.cache, written.ids
+        return written.text
+
+    @torch.inference_mode()
+    def score_options(self, question: str, options: Sequence[str], batch_size: int = 16) -> dict[str, float]:
+        """Score each option as the whole answer to the next question, which is not put behind the conversation.
+
+        Only what is new since the last turn is read.
+
+        Args:
+            question: The question.
+            options: Answers to choose from.
+            batch_size: Options at a time.
+
+        Returns:
+            Option → mean log-probability of its tokens: long options are not at a disadvantage.
+
+        Raises:
+            DataError: There is no option, or the conversation does not fit into the model's context.
+        """
+        if not options:
+            raise DataError("expected at least one option, got none")
+        prompt = self._prompt(question, None, None)
+        rows = [self._encode(prompt, {"from": "gpt", "value": option}) for option in options]
+        first = [next(at for at, label in enumerate(row["labels"]) if label != IGNORE_INDEX) for row in rows]
+        ids = [row["input_ids"] for row in rows]
+        shared = next((at for at, column in enumerate(zip(*ids)) if len(set(column)) > 1), min(map(len, ids)))
+        shared = min(shared, *first) if len(first) > 1 else first[0]
+        generation_options(
+            self.gem.model, self.gem.processor, max(map(len, ids)) - 1, 1, {}
+        )  # refuses what is too long
+        logits, cache = self._read(rows[0], shared)
+        tails = [{key: row[key][shared:] for key in ("input_ids", "labels")} for row in rows]
+        scores = continuation_scores(self.gem.model, self.gem.processor, logits, cache, shared, tails, batch_size)
+        self._cache, self._cached = cache, ids[0][:shared]
+        return {option: total / count for option, (total, count) in zip(options, scores, strict=True)}
+
+    def note(self, question: str, answer: str) -> None:
+        """Put a question and a given answer behind the conversation, as if the model had answered so."""
+        prompt = self._prompt(question, None, None)
+        self._messages = [*prompt.messages, {"from": "gpt", "value": answer}]
+
+    def _read(self, row: dict[str, Any], count: int) -> tuple[torch.Tensor, Any]:
+        """Logits (1, 1, V) after the first ``count`` tokens of an encoded conversation, and their cache."""
+        start = {**row, "input_ids": row["input_ids"][:count], "labels": row["labels"][:count]}
+        parameter = next(p for p in self.gem.model.parameters() if p.dtype.is_floating_point)
+        cache = self._reusable(start["input_ids"])
+        known = 0 if cache is None else cache.get_seq_length()
+        config = self.gem.model.config
+        if {config.ecg_token_id, config.image_token_id} & set(start["input_ids"][known:]):
+            known, cache = 0, None  # the towers' features are not in the cache
+        if known:  # what follows is text alone
+            start = {key: start[key][known:] for key in ("input_ids", "labels")}
+        batch = as_device(self.gem.processor.pad([start]), parameter.device, parameter.dtype)
+        del batch["labels"]
+        batch["attention_mask"] = batch["attention_mask"].new_ones(1, count)
+        out = self.gem.model(**batch, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return out.logits[:, -1:], out.past_key_values
+
     def _prompt(self, question: str | None, record: RecordLike | None, image: np.ndarray | None) -> _Prompt:
         added = [] if record is None else [self.gem.prepare(record, image, self.reading)]
         shown = [*self._shown, *added]
-        markers = len(added if self.turns else shown)  # one for each ECG that no earlier question holds
+        markers = len(added if self._messages else shown)  # one for each ECG that no earlier question holds
         value = "<image>\n" * markers + self.gem.question_text(question)
+        if self.tools and not self._messages:
+            value += f"\n\n{HELP}"
         return _Prompt(question or "", [*self._messages, {"from": "human", "value": value}], shown)
 
     def _features(self, prompt: _Prompt) -> EcgFeatures:
@@ -152,10 +249,8 @@ class Conversation:
 
     @torch.inference_mode()
     def _generate(self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]) -> _Written:
-        model, processor, able = self.gem.model, self.gem.processor, self.gem.inputs
-        ecgs = [one.seen for one in prompt.shown] if "ecg" in able else []
-        images = [one.image for one in prompt.shown if one.image is not None] if "image" in able else []
-        item = processor.encode(prompt.messages, ecgs, images, add_generation_prompt=True)
+        model, processor = self.gem.model, self.gem.processor
+        item = self._encode(prompt)
         parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
         batch = as_device(processor.pad([item], "left"), parameter.device, parameter.dtype)
         del batch["labels"]
@@ -174,6 +269,15 @@ class Conversation:
         sequence = out.sequences[0].tolist()
         text = processor.tokenizer.decode(sequence[len(ids) :], skip_special_tokens=True).strip()
         return _Written(text, sequence, out.past_key_values if options.get("num_beams", 1) == 1 else None)
+
+    def _encode(self, prompt: _Prompt, answer: dict[str, str] | None = None) -> dict[str, Any]:
+        """Encode the conversation up to an answer, or up to where the model writes one."""
+        able = self.gem.inputs
+        ecgs = [one.seen for one in prompt.shown] if "ecg" in able else []
+        images = [one.image for one in prompt.shown if one.image is not None] if "image" in able else []
+        if answer is None:
+            return self.gem.processor.encode(prompt.messages, ecgs, images, add_generation_prompt=True)
+        return self.gem.processor.encode([*prompt.messages, answer], ecgs, images)
 
     def _reusable(self, ids: list[int]) -> Any:
         """The cache of earlier turns, cut to what the new prompt begins with; None where nothing is left of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
@@ -171,26 +172,57 @@ def option_likelihoods(
     batch = as_device(processor.pad([prompt]), parameter.device, parameter.dtype)
     del batch["labels"]
     start = model(**batch, use_cache=True, logits_to_keep=1)
-    found: list[float] = []
+    tails = [{k: item[k][shared:] for k in ("input_ids", "labels")} for item in items]
+    scores = continuation_scores(
+        model, processor, start.logits[:, -1:], start.past_key_values, shared, tails, batch_size
+    )
+    return {option: math.exp(score) for option, (score, _) in zip(options, scores, strict=True)}
+
+
+@torch.inference_mode()
+def continuation_scores(
+    model: Any,
+    processor: Any,
+    logits: torch.Tensor,
+    cache: Any,
+    shared: int,
+    items: Sequence[Mapping[str, Any]],
+    batch_size: int = 16,
+) -> list[tuple[float, int]]:
+    """Score items that continue one prompt.
+
+    Args:
+        model: A ``GemForConditionalGeneration`` or a peft wrapper of it.
+        processor: Its ``GemProcessor``.
+        logits: (1, 1, V) after the prompt's last token.
+        cache: Of the prompt; left as it is.
+        shared: Tokens of the prompt.
+        items: ``input_ids`` and ``labels`` after the prompt.
+        batch_size: Items at a time.
+
+    Returns:
+        Sum of the log-probabilities of each item's labelled tokens, and their number.
+    """
+    found: list[tuple[float, int]] = []
     for at in range(0, len(items), batch_size):
-        some = [{k: item[k][shared:] for k in ("input_ids", "labels")} for item in items[at : at + batch_size]]
-        found += _continuations(model, processor, start, shared, some)
-    return dict(zip(options, found, strict=True))
+        found += _continuations(model, processor, logits, cache, shared, items[at : at + batch_size])
+    return found
 
 
-def _continuations(model: Any, processor: Any, start: Any, shared: int, items: list[dict[str, Any]]) -> list[float]:
-    """Probabilities of the labelled tokens of items that follow a prompt of ``shared`` tokens."""
+def _continuations(
+    model: Any, processor: Any, first: torch.Tensor, cache: Any, shared: int, items: Sequence[Mapping[str, Any]]
+) -> list[tuple[float, int]]:
     count = len(items)
-    cache = copy.deepcopy(start.past_key_values)
+    cache = copy.deepcopy(cache)
     cache.batch_repeat_interleave(count)
-    batch = as_device(processor.pad(items), start.logits.device)
+    batch = as_device(processor.pad(items), first.device)
     labels = batch.pop("labels")
     batch["attention_mask"] = torch.cat([batch["attention_mask"].new_ones(count, shared), batch["attention_mask"]], 1)
     logits = model(**batch, past_key_values=cache, use_cache=True).logits[:, :-1]
-    logits = torch.cat([start.logits[:, -1:].expand(count, -1, -1), logits], dim=1)  # (options, tokens, V)
+    logits = torch.cat([first.expand(count, -1, -1), logits], dim=1)  # (options, tokens, V)
     wanted = labels != IGNORE_INDEX
     chosen = logits.float().log_softmax(-1).gather(-1, labels.masked_fill(~wanted, 0)[..., None])[..., 0]
-    return (chosen * wanted).sum(1).exp().tolist()
+    return list(zip((chosen * wanted).sum(1).tolist(), wanted.sum(1).tolist(), strict=True))
 
 
 class SeededSampling(LogitsProcessor):

@@ -1,0 +1,1 @@
+"""ECG-Reasoning-Benchmark: chains of questions from criteria to a diagnosis, for any model."""
