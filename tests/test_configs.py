@@ -17,6 +17,7 @@ EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 PARTS = ["model/net/llm=tiny", "model/net/ecg=tiny", "model/net/vision=tiny", "processor=tiny", "data.train=none"]
 TINY = {
     "gem7b": PARTS,
+    "gem7b_plus": PARTS,
     "align": PARTS,
     "gem7b_lora": PARTS,
     "gem7b_qlora": ["data.train=none", "model.net.ecg=null", "model.net.checkpoint={base}"],
@@ -64,7 +65,14 @@ def test_gem7b_is_the_originals_recipe():
     assert (trainer.max_epochs, trainer.gradient_clip_val, data.max_length) == (1, 1.0, 4096)
     assert trainer.precision.startswith("bf16")
     assert list(model.freeze) == ["model.ecg_tower.*", "model.vision_tower.*"]
-    assert data.samples.contract == "gem"
+    assert (cfg.processor.contract, cfg.processor.image_mode, data.samples.draw) == ("gem", "ori", "never")
+    assert instantiate(data).contract == "gem"
+
+
+def test_adapters_keep_what_the_checkpoint_says(base):
+    cfg = composed("experiment=gem7b_qlora", *(part.format(base=base) for part in TINY["gem7b_qlora"]))
+    assert {cfg.processor[name] for name in ("image_mode", "contract", "chat")} == {None}
+    assert cfg.model.net.image_merge is None
 
 
 @pytest.mark.parametrize("config", ["predict", "evaluate", "generate", "serve"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +36,10 @@ from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.sharding import Sharding
 
+logger = logging.getLogger(__name__)
+
+# fields of GemConfig that may differ from a checkpoint's: they choose among tokens, not among weights
+CHANGEABLE = ("image_merge", "image_grid_pinpoints", "vision_feature_layer", "loss_chunk_mib")
 Source = str | os.PathLike | Mapping[str, Any] | None
 
 
@@ -69,7 +74,7 @@ def build_gem(
             :func:`gem_lightning.models.compute.recompute`.
         kernels: Implementations of attention and loss, and compilation; they do not change what is computed.
         shard: Shards the network over processes, see :class:`gem_lightning.models.sharding.Sharding`.
-        **switches: Further fields of :class:`GemConfig`.
+        **switches: Further fields of :class:`GemConfig`; with a ``checkpoint`` only :data:`CHANGEABLE` ones.
 
     Returns:
         A ``GemForConditionalGeneration`` in training mode, or the peft wrapper of one.
@@ -79,12 +84,14 @@ def build_gem(
     check_compute({"kernels": kernels})
     check_loss(kernels.loss)
     _check_together(checkpoint, lora, quantization, shard)
+    switches = {name: value for name, value in switches.items() if value is not None}
     unknown = sorted(switches.keys() - inspect.signature(GemConfig).parameters.keys())
     if unknown:  # a config of transformers accepts and ignores any name
         raise DataError(f"expected arguments of build_gem or fields of GemConfig, got {', '.join(unknown)}")
     if checkpoint is not None:
         tower, images = named_towers({"ecg": ecg, "vision": vision})
         model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=kernels.attention, shard=shard)
+        change_config(model.config, switches)
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
     else:
         model = _assemble(llm, ecg, vision, dtype, kernels.attention, switches, shard)
@@ -96,6 +103,30 @@ def build_gem(
     if kernels.compile:
         compile_layers(model, kernels.compile)
     return model.train()
+
+
+def change_config(config: GemConfig, switches: Mapping[str, Any]) -> None:
+    """Change fields of a checkpoint's config, and report what was changed.
+
+    Args:
+        config: Changed in place.
+        switches: Fields of :class:`GemConfig` to new values.
+
+    Raises:
+        DataError: A field that decides the weights' shapes or names.
+    """
+    fixed = sorted(name for name in switches.keys() - set(CHANGEABLE) if switches[name] != getattr(config, name))
+    if fixed:
+        raise DataError(
+            f"expected of a checkpoint to change only {', '.join(CHANGEABLE)}, got {', '.join(fixed)}, which its "
+            "weights decide; leave it out, or build the network from parts"
+        )
+    if switches.get("image_merge") == "spatial_unpad" and not config.image_newline:
+        raise DataError("expected a checkpoint with a newline embedding for image_merge=spatial_unpad, got none")
+    for name in CHANGEABLE:
+        if name in switches and switches[name] != getattr(config, name):
+            logger.info("%s=%s in place of the checkpoint's %s", name, switches[name], getattr(config, name))
+            setattr(config, name, switches[name])
 
 
 def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Sharding | None) -> None:
@@ -113,16 +144,21 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
         tokenizer: Folder, hub id, or the tokenizer itself; the folder of a whole model provides its own processor.
         net: The arguments of :func:`build_gem` (a mapping, or a partial of it), from which the sizes are read; with a
             ``checkpoint``, its own tokenizer is taken.
-        **settings: Further arguments of :class:`GemProcessor`; ``chat=None`` means the tokenizer's own template where
-            it has one, else ``llava_v1``.
+        **settings: Further arguments of :class:`GemProcessor`. None is the checkpoint's own value; without a checkpoint
+            ``chat=None`` means the tokenizer's own template where it has one, else ``llava_v1``.
     """
     arguments = dict(getattr(net, "keywords", net) or {})
-    chat = settings.pop("chat", None)
-    if chat is not None:
-        settings["chat"] = chat
+    settings = {name: value for name, value in settings.items() if value is not None}
     if arguments.get("checkpoint"):
         ecg, vision = named_towers(arguments)
-        return load_processor(arguments["checkpoint"], vision, ecg, **settings)
+        switches = switches_of(arguments)
+        tiles = {name: switches[name] for name in ("image_merge", "image_grid_pinpoints") if name in switches}
+        own = load_processor(arguments["checkpoint"], vision, ecg)
+        for name in ("chat", "contract", "image_mode"):
+            value = getattr(own.image, name) if name == "image_mode" else getattr(own, name)
+            if settings.get(name, value) != value:
+                logger.info("processor.%s=%s in place of the checkpoint's %s", name, settings[name], value)
+        return load_processor(arguments["checkpoint"], vision, ecg, **tiles | settings)
     if isinstance(tokenizer, (str, os.PathLike)):
         if (Path(tokenizer) / "processor_config.json").is_file():
             return load_processor(tokenizer, **settings)
@@ -151,7 +187,11 @@ def named_towers(arguments: Mapping[str, Any]) -> list[str | os.PathLike | None]
 def switches_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of :class:`GemConfig` among :func:`build_gem`'s arguments."""
     own = [name for name in inspect.signature(build_gem).parameters if name != "switches"]
-    return {name: value for name, value in arguments.items() if name not in own and not name.startswith("_")}
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and name not in own and not name.startswith("_")
+    }
 
 
 def _part_config(source: Source, model_type: str) -> PreTrainedConfig | str | dict[str, Any] | None:

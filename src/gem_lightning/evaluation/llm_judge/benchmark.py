@@ -10,6 +10,7 @@ from typing import Any
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation.base import Predictor, Progress, Result, answer_all, fingerprint
 from gem_lightning.evaluation.ecgbench.benchmark import (
+    Root,
     SampleQueries,
     judge_cases,
     note_on_images,
@@ -40,7 +41,8 @@ class GroundingBenchmark:
         limit: Maximum number of samples.
         draws: Number of bootstrap resamples.
         cases: Number of worst and typical cases in the report.
-        root: Folder that other relative paths start at; None takes that of ``samples``.
+        root: Folder that other relative paths start at, or one for each of ``ecg`` and ``image``; None takes that of
+            ``samples``.
         render_missing: Draw images whose files are missing from their signals, and count them in the report.
 
     Raises:
@@ -60,7 +62,7 @@ class GroundingBenchmark:
         limit: int | None = None,
         draws: int = 1000,
         cases: int = 4,
-        root: str | os.PathLike[str] | None = None,
+        root: Root = None,
         render_missing: bool = False,
     ) -> None:
         if not judges and judgements is None:

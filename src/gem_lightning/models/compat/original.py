@@ -104,7 +104,7 @@ class Survey:
         fields = {
             "chat": CHATS.get(self.config.text_config.model_type, "template"),
             "contract": "gem",
-            "image_mode": _image_mode(self.raw),
+            "image_mode": image_mode_of(self.raw),
         }
         return GemProcessor.from_config(tokenizer, self.config, **fields | settings)
 
@@ -268,7 +268,12 @@ def text_config_from(raw: Mapping[str, Any]) -> PreTrainedConfig:
     return cls(**kept)
 
 
-def _image_mode(raw: Mapping[str, Any]) -> str:
+def image_mode_of(raw: Mapping[str, Any]) -> str:
+    """Return our name of the image mode in a published config.json.
+
+    Raises:
+        CheckpointError: The model takes images in a way that is not supported.
+    """
     name = raw.get("image_aspect_ratio") or "square"
     if name.startswith("anyres_max"):
         raise CheckpointError(
