@@ -79,7 +79,7 @@ def llava(golden, tmp_path):
 
 def test_a_base_of_tiles_is_trained_flat(llava, caplog, tmp_path):
     caplog.set_level(logging.INFO)
-    net = {"checkpoint": str(llava), "image_merge": "flat"}
+    net = {"checkpoint": str(llava), "image_merge": "flat", "vision": "openai/clip-vit-large-patch14-336"}
     model, processor = build_gem(**net), build_processor(None, net, image_mode="ori", contract=None, chat=None)
     assert model.config.image_merge == processor.image.image_merge == config_for(net).image_merge == "flat"
     assert "image_merge=flat in place of the checkpoint's spatial_unpad" in caplog.text

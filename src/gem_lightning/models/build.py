@@ -19,6 +19,7 @@ from gem_lightning.models.compat import (
     PARTS,
     ecg_config_of,
     find_folder,
+    has_vision,
     load_gem,
     load_processor,
     load_tensors,
@@ -89,7 +90,7 @@ def build_gem(
     if unknown:  # a config of transformers accepts and ignores any name
         raise DataError(f"expected arguments of build_gem or fields of GemConfig, got {', '.join(unknown)}")
     if checkpoint is not None:
-        tower, images = named_towers({"ecg": ecg, "vision": vision})
+        tower, images = named_towers({"ecg": ecg, "vision": vision, "checkpoint": checkpoint})
         model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=kernels.attention, shard=shard)
         change_config(model.config, switches)
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
@@ -179,9 +180,18 @@ def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str,
 
 
 def named_towers(arguments: Mapping[str, Any]) -> list[str | os.PathLike | None]:
-    """Return the files of the ECG and the image tower among :func:`build_gem`'s arguments; None if absent."""
-    parts = (arguments.get("ecg"), arguments.get("vision"))
-    return [part if isinstance(part, (str, os.PathLike)) and part != "none" else None for part in parts]
+    """Return the files of the ECG and the image tower among :func:`build_gem`'s arguments; None if absent.
+
+    A checkpoint's own image tower comes before the one that is named (its ECG tower does when it is loaded).
+    """
+    parts = [arguments.get("ecg"), arguments.get("vision")]
+    ecg, vision = [part if isinstance(part, (str, os.PathLike)) and part != "none" else None for part in parts]
+    checkpoint = arguments.get("checkpoint")
+    if checkpoint is not None and vision is not None and has_vision(checkpoint):
+        if Path(vision).exists():
+            logger.info("the image tower of %s is used, not model.net.vision=%s", checkpoint, vision)
+        vision = None
+    return [ecg, vision]
 
 
 def switches_of(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,15 @@ def survey(
     return Survey(root, raw, config, named)
 
 
+def has_vision(folder: Path) -> bool:
+    """Return whether a published folder holds its image tower, or names one that is on this machine."""
+    root, tensors = _read(folder, None)
+    if any(name.startswith(PARTS["vision_tower"]) for name in translate(tensors, GEM_LAYOUT)):
+        return True
+    name = _raw_config(root).get("mm_vision_tower")
+    return bool(name) and (towers.resolve(name, root) or towers.from_hub(name, cached_only=True)) is not None
+
+
 def _read(folder: Path, base: PathLike | None) -> tuple[Path, Tensors]:
     """Return the folder with config.json, and all tensors under their published names, adapters over the base's."""
     adapters = [folder / name for name in ADAPTERS if (folder / name).is_file()]
