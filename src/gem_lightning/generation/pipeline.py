@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from gem_lightning.composition.questions import FREE_KINDS, KINDS, Turns, make_turns, opening, parse_turns
+from gem_lightning.composition.phrases import sentence
+from gem_lightning.composition.questions import (
+    FREE_KINDS,
+    KINDS,
+    Turns,
+    make_question,
+    make_turns,
+    opening,
+    parse_turns,
+)
+from gem_lightning.composition.reported import report_statements
 from gem_lightning.errors import DataError
 from gem_lightning.features.schema import EcgFeatures, Finding
 from gem_lightning.generation.gate import Gate, GateResult, Problem, report_codes
@@ -68,6 +78,7 @@ class Pipeline:
         source: Name of the data set, for the samples' metadata.
         teacher: Name of the teacher, for the samples' metadata.
         attached: The teacher LLM receives the images, and its prompt refers to them.
+        verbatim: Free texts are the records' reports, cleaned, in place of composed ones.
 
     Raises:
         DataError: An invalid setting, or a missing prompt file.
@@ -90,6 +101,7 @@ class Pipeline:
     source: str = "records"
     teacher: str = "compose"
     attached: bool = False
+    verbatim: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(KINDS))
@@ -204,7 +216,7 @@ class Pipeline:
         turns: Turns = []
         result = GateResult(())
         for _ in range(self.tries):
-            turns = make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier)
+            turns = self._turns(prepared, kind, found, seed)
             result = self.check_turns(prepared, kind, turns)
             attempts.append({"text": "\n".join(a for _, a in turns), "problems": problem_rows(result.problems)})
             rejected = {problem.finding for problem in result.problems}
@@ -214,12 +226,22 @@ class Pipeline:
             found = kept
         return self.row(prepared, kind, name, turns, result, attempts)
 
+    def _turns(self, prepared: Prepared, kind: str, found: Sequence[Finding], seed: int) -> Turns:
+        """Compose the turns of a sample, or take the report itself."""
+        report = report_statements(prepared.record.report) if self.gate.report_rules or self.verbatim else []
+        if not self.verbatim or kind not in FREE_KINDS:
+            return make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier, report)
+        return [(make_question("report", seed), " ".join(map(sentence, report)))] if report else []
+
     def check_turns(self, prepared: Prepared, kind: str, turns: Turns) -> GateResult:
         """Apply the gate to a sample; only free texts must quote several facts and state the diagnosis."""
-        if not turns:
-            return GateResult((Problem("nothing to ask", f"The record gives no sample of kind {kind}."),))
         free = kind in FREE_KINDS
+        if not turns:
+            what = "It has no report." if free and self.verbatim else f"The record gives no sample of kind {kind}."
+            return GateResult((Problem("no report" if free and self.verbatim else "nothing to ask", what),))
         gate = self.gate if free else replace(self.gate, min_claims=0, report_rules=False, all_numbers=False)
+        if free and self.verbatim:  # a clinician's sentence is whole, however short
+            gate = replace(gate, min_claims=0, report_rules=True)
         text = "\n".join(answer for _, answer in turns)
         return gate.check(text, prepared.features, prepared.findings, prepared.record.report if free else None)
 
@@ -234,7 +256,7 @@ class Pipeline:
         if not result.accepted:
             return self._rejected(prepared, kind, result.problems, attempts, name)
         sample = self.sample(prepared, kind, name, turns, result, len(attempts))
-        common = {"id": name, "record": prepared.record.id, "kind": kind}
+        common = {"id": name, "record": prepared.record.id, "kind": kind, "place": self.place(prepared.record)}
         return {"status": "accepted", **common, "sample": sample.to_dict()}
 
     def _rejected(
@@ -260,6 +282,7 @@ class Pipeline:
         facts: dict[str, Any] = {"kind": kind, "split": self.split(record)}
         facts |= {"source": self.source, "teacher": self.teacher}
         facts |= {"patient": record.patient or record.id, "claims": result.claims, "attempt": attempt}
+        facts |= {"contradictions": list(result.contradictions)} if result.contradictions else {}
         facts |= {name: value for name in ("age", "sex") if (value := getattr(record, name)) is not None}
         if prepared.image is not None:
             facts["image_seed"] = self._number("picture", record.id)
@@ -276,14 +299,20 @@ class Pipeline:
 
     def split(self, record: SourceRecord) -> str:
         """Return ``train``, ``val`` or ``test``: the data set's own, else by patient alone."""
-        if record.split is not None:
-            return record.split
-        place = (self._number("split", record.patient or record.id) % 10**9) / 10**9
+        place = self.place(record)
+        if place is None:
+            return str(record.split)
         for name, share in self.splits.items():
             if place < share:
                 return name
             place -= share
         return "train"
+
+    def place(self, record: SourceRecord) -> float | None:
+        """Return the patient's place in [0, 1) that decides the split; None where the data set has its own."""
+        if record.split is not None:
+            return None
+        return (self._number("split", record.patient or record.id) % 10**9) / 10**9
 
     # -- teachers --------------------------------------------------------------------------------------------------
 

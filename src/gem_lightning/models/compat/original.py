@@ -138,7 +138,9 @@ def has_vision(folder: Path) -> bool:
     if any(name.startswith(PARTS["vision_tower"]) for name in translate(tensors, GEM_LAYOUT)):
         return True
     name = _raw_config(root).get("mm_vision_tower")
-    return bool(name) and (towers.resolve(name, root) or towers.from_hub(name, cached_only=True)) is not None
+    if not name:
+        return False
+    return towers.resolve(name, root) is not None or towers.from_hub(name, cached_only=True) is not None
 
 
 def _read(folder: Path, base: PathLike | None) -> tuple[Path, Tensors]:
