@@ -80,6 +80,13 @@ def test_other_entry_points_compose(config):
     assert composed(config=config)
 
 
+@pytest.mark.parametrize("name", ["ecgbench", "grounding"])
+def test_answers_are_as_long_as_the_original_s(name):
+    assert composed(f"benchmark={name}", config="evaluate").max_new_tokens == 1024
+    assert composed(f"benchmark={name}", "max_new_tokens=8", config="evaluate").max_new_tokens == 8
+    assert composed("benchmark=simulator", config="evaluate").max_new_tokens == 256
+
+
 def test_strategies_compose():
     for path in (CONF / "strategy").glob("*.yaml"):
         cfg = composed("experiment=gem_tiny", f"strategy={path.stem}")

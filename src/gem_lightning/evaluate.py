@@ -54,7 +54,7 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
     from gem_lightning.evaluation.predictors import as_predictor
 
     path = str(cfg.weights)
-    if path.endswith((".jsonl", ".json", ".parquet")):
+    if path.endswith((".jsonl", ".json", ".parquet")) or _holds_answers(Path(path)):
         if cfg.against:
             raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")
         return [as_predictor(path, cfg.name)]
@@ -73,6 +73,12 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
         else:
             raise GemError(f"expected `against` to list untrained or commonest, got {name!r}")
     return predictors
+
+
+def _holds_answers(folder: Path) -> bool:
+    """Return whether a folder holds files of answers, such as one per GPU, and no model."""
+    is_model = any((folder / name).exists() for name in ("config.json", "adapter_config.json", "mm_projector.bin"))
+    return folder.is_dir() and not is_model and any(folder.glob("*.jsonl"))
 
 
 def _commonest(source: Any) -> Any:
