@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from gem_lightning.models.compat import (
 )
 from gem_lightning.models.compute import Kernels, as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models.encoder.outside import build_ecg_tower, outside_config
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
@@ -42,11 +43,12 @@ logger = logging.getLogger(__name__)
 # fields of GemConfig that may differ from a checkpoint's: they choose among tokens, not among weights
 CHANGEABLE = ("image_merge", "image_grid_pinpoints", "vision_feature_layer", "loss_chunk_mib")
 Source = str | os.PathLike | Mapping[str, Any] | None
+EcgSource = Source | Callable[..., torch.nn.Module]
 
 
 def build_gem(
     llm: Source = None,
-    ecg: Source = None,
+    ecg: EcgSource = None,
     vision: Source = None,
     checkpoint: str | os.PathLike | None = None,
     lora: Mapping[str, Any] | None = None,
@@ -64,7 +66,7 @@ def build_gem(
             one from scratch.
         ecg: Checkpoint of an ECG tower (``cpt_wfep_epoch_20.pt`` or a folder of ours), or the fields of
             :class:`EcgConfig` for one from scratch; a mapping may name a ``checkpoint`` along with its fields; ``none``
-            omits the tower.
+            omits the tower. Or another encoder's class, see :mod:`gem_lightning.models.encoder.outside`.
         vision: Folder or hub id of a CLIP or SigLIP vision tower, or the fields of its config, or ``none``.
         checkpoint: A whole model (ours, published GEM, PULSE, LLaVA) in place of the parts; ``ecg`` and ``vision``
             then only name towers that it lacks.
@@ -169,7 +171,7 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
     return GemProcessor.from_config(tokenizer, config, **settings)
 
 
-def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str, Any]) -> GemConfig:
+def make_config(llm: Source, ecg: EcgSource, vision: Source, switches: Mapping[str, Any]) -> GemConfig:
     """Build the config of a network from the descriptions of its parts, without any weights."""
     return GemConfig(
         text_config=_part_config(llm, "llama"),
@@ -231,19 +233,21 @@ def _fetched(kind: Any, source: str | os.PathLike) -> Any:
         ) from error
 
 
-def _ecg_config(source: Source) -> EcgConfig | dict[str, Any] | str | None:
+def _ecg_config(source: EcgSource) -> EcgConfig | dict[str, Any] | str | None:
     if source is None:
         return "published"
     if source == "none":
         return None
     if isinstance(source, Mapping):
         return {name: value for name, value in source.items() if name != "checkpoint"}
+    if callable(source) or isinstance(source, torch.nn.Module):
+        return outside_config(source)
     return ecg_config_of(source)
 
 
 def _assemble(
     llm: Source,
-    ecg: Source,
+    ecg: EcgSource,
     vision: Source,
     dtype: torch.dtype,
     attention: str,
@@ -253,8 +257,9 @@ def _assemble(
     """Build a network of pretrained and random parts; a loaded part is never initialised first."""
     config = make_config(llm, ecg, vision, switches)
     config.dtype = dtype
-    tower = ecg.get("checkpoint") if isinstance(ecg, Mapping) else ecg
-    tower = None if tower == "none" else tower
+    tower: Any = ecg.get("checkpoint") if isinstance(ecg, Mapping) else ecg
+    outside = config.ecg_config is not None and config.ecg_config.encoder is not None
+    tower = None if tower == "none" or outside else tower
     from_files = any(isinstance(source, (str, os.PathLike)) and source != "none" for source in (llm, tower, vision))
     if not from_files and shard is None:
         return GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
@@ -266,6 +271,9 @@ def _assemble(
         tensors |= read_vision_tower(find_folder(vision))
     if isinstance(llm, (str, os.PathLike)):
         tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
+    if outside:  # with the values of its own constructor
+        own = build_ecg_tower(config.ecg_config).state_dict()
+        tensors |= {PARTS["ecg_tower"] + name: value for name, value in own.items()}
     config.fresh_parts = sorted(PARTS.keys() - parts_of(tensors))
     return load_tensors(config, tensors, dtype, attention=attention, shard=shard)
 

@@ -40,6 +40,11 @@ def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config: GemConfig = model.config
+    if config.ecg_config is not None and config.ecg_config.encoder is not None:
+        raise CheckpointError(
+            f"expected GEM's own ECG tower, got {config.ecg_config.encoder['target']}, which has no place in "
+            "the published layout; use save_pretrained"
+        )
     original = config.original or {}
     raw = dict(original["config"]) if "config" in original else _new_raw_config(config, processor, folder)
     raw |= _changed(raw, config, processor)
