@@ -192,13 +192,13 @@ def run(package, folder, module, *arguments, code=0):
 def test_data_training_and_evaluation_with_parts_of_another_package(package, tmp_path):
     from gem_lightning.ecg import simulate
 
-    clinic = tmp_path / "clinic"
+    clinic = tmp_path / "recordings"
     clinic.mkdir()
     for i in range(6):
         record = simulate(("sinus", "rbbb")[i % 2], seed=i, snr_db=30).record
         content = {"hz": record.fs, "names": record.leads, "uV": (1000 * record.signal).round(1).tolist()}
         (clinic / f"p{i}.mylab").write_text(json.dumps(content))
-    made = ("source=clinic", "source.root=clinic", "out=data", "workers=1", "splits={val: 0.2, test: 0}")
+    made = ("source=clinic", "source.root=recordings", "out=data", "workers=1", "splits={val: 0.2, test: 0}")
     run(package, tmp_path, "generate", *made)
     training = (
         "experiment=gem_tiny", "data=instructions", "model/net/ecg=pooled", "data.train=data/train.jsonl",
@@ -209,7 +209,7 @@ def test_data_training_and_evaluation_with_parts_of_another_package(package, tmp
     model = tmp_path / "outputs" / "gem_tiny" / "model"
     stored = json.loads((model / "config.json").read_text())["ecg_config"]
     assert stored["encoder"] == {"target": "mylab.encoder.Pooled", "arguments": {"width": 24}}
-    asked = ("benchmark=words", "benchmark.folder=clinic", "out=judged", "max_new_tokens=6")
+    asked = ("benchmark=words", "benchmark.folder=recordings", "out=judged", "max_new_tokens=6")
     run(package, tmp_path, "evaluate", f"model={model}", *asked)
     assert json.loads((tmp_path / "judged" / "results.json").read_text())["metrics"] == {"n": 6}
     weights = reloaded_tower(package, model)
