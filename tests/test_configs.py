@@ -17,6 +17,7 @@ EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 PARTS = ["model/net/llm=tiny", "model/net/ecg=tiny", "model/net/vision=tiny", "processor=tiny", "data.train=none"]
 TINY = {
     "gem7b": PARTS,
+    "gem7b_plus": PARTS,
     "align": PARTS,
     "gem7b_lora": PARTS,
     "gem7b_qlora": ["data.train=none", "model.net.ecg=null", "model.net.checkpoint={base}"],
@@ -64,12 +65,26 @@ def test_gem7b_is_the_originals_recipe():
     assert (trainer.max_epochs, trainer.gradient_clip_val, data.max_length) == (1, 1.0, 4096)
     assert trainer.precision.startswith("bf16")
     assert list(model.freeze) == ["model.ecg_tower.*", "model.vision_tower.*"]
-    assert data.samples.contract == "gem"
+    assert (cfg.processor.contract, cfg.processor.image_mode, data.samples.draw) == ("gem", "ori", "never")
+    assert instantiate(data).contract == "gem"
+
+
+def test_adapters_keep_what_the_checkpoint_says(base):
+    cfg = composed("experiment=gem7b_qlora", *(part.format(base=base) for part in TINY["gem7b_qlora"]))
+    assert {cfg.processor[name] for name in ("image_mode", "contract", "chat")} == {None}
+    assert cfg.model.net.image_merge is None
 
 
 @pytest.mark.parametrize("config", ["predict", "evaluate", "generate", "serve"])
 def test_other_entry_points_compose(config):
     assert composed(config=config)
+
+
+@pytest.mark.parametrize("name", ["ecgbench", "grounding"])
+def test_answers_are_as_long_as_the_original_s(name):
+    assert composed(f"benchmark={name}", config="evaluate").max_new_tokens == 1024
+    assert composed(f"benchmark={name}", "max_new_tokens=8", config="evaluate").max_new_tokens == 8
+    assert composed("benchmark=simulator", config="evaluate").max_new_tokens == 256
 
 
 def test_strategies_compose():

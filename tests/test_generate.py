@@ -23,6 +23,8 @@ from gem_lightning.samples.sample import InstructionSample
 from helpers_kill import command_of, killed_at_random
 from helpers_llm_server import LoopbackLLM
 
+NO_SPLITS = "splits={val:0,test:0}"
+
 
 def run(*overrides):
     GlobalHydra.instance().clear()
@@ -84,7 +86,7 @@ def test_the_validation_s_exit_code(tmp_path, capsys):
 
 
 def test_settings_may_not_change_on_the_way(tmp_path):
-    common = ("source.n=2", "source.diagnoses=[sinus]", f"out={tmp_path}")
+    common = ("source.n=2", "source.diagnoses=[sinus]", f"out={tmp_path}", NO_SPLITS)
     run(*common)
     run(*common)
     with pytest.raises(GemError, match="begun with seed=0, got 1"):
@@ -101,7 +103,8 @@ def test_settings_may_not_change_on_the_way(tmp_path):
     (tmp_path / "job" / "shards" / "000000.jsonl").unlink()
     with pytest.raises(GemError, match=r"whole items in .*, got a damaged one"):
         run(*common)
-    prompt, own = tmp_path / "mine.jinja", (*common[:2], f"out={tmp_path}/own", f"prompt_file={tmp_path}/mine.jinja")
+    prompt = tmp_path / "mine.jinja"
+    own = (*common[:2], NO_SPLITS, f"out={tmp_path}/own", f"prompt_file={prompt}")
     prompt.write_text("Read it.")
     run(*own)
     prompt.write_text("Read it well.")
@@ -151,7 +154,7 @@ def test_check_says_which_records_have_no_file(tmp_path, capsys):
 def test_losses_are_told_and_a_run_without_a_sample_fails(tmp_path, capsys):
     write_wfdb(simulate("sinus", seed=1, snr_db=28).record, tmp_path / "b")
     (tmp_path / "list.txt").write_text("a.hea\nb.hea\n")
-    one = ("source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}/one")
+    one = ("source=files", f"source.root={tmp_path}/list.txt", f"out={tmp_path}/one", NO_SPLITS)
     run(*one)
     assert "1 broken" in capsys.readouterr().err
     write_wfdb(simulate("sinus", seed=2, snr_db=28).record, tmp_path / "a")
@@ -168,8 +171,19 @@ def test_losses_are_told_and_a_run_without_a_sample_fails(tmp_path, capsys):
     assert "1 broken (see" in told
     assert "which does not exist" in told
     assert "no sample was accepted" in told
-    run("source.n=1", "gate.min_claims=99", f"out={tmp_path}/strict")  # refused by the gate: no fault of the run
+    with pytest.raises(GemError, match=r"one each for train, got 0 of 0, and 1 rejected \(1 × too"):
+        run("source.n=1", "gate.min_claims=99", f"out={tmp_path}/strict", NO_SPLITS)
     assert "no sample was accepted" in capsys.readouterr().err
+
+
+def test_each_split_gets_a_patient_or_the_run_fails(tmp_path, capsys):
+    run("source.n=6", "source.diagnoses=[sinus]", f"out={tmp_path}/six")
+    samples = {split: list(read_samples(tmp_path / "six" / f"{split}.jsonl")) for split in ("train", "val", "test")}
+    assert [len(found) for found in samples.values()] == [4, 1, 1]
+    assert len({s.metadata["patient"] for found in samples.values() for s in found}) == 6
+    assert all(s.metadata["split"] == split for split, found in samples.items() for s in found)
+    with pytest.raises(GemError, match="at least 3 patients, one each for train, val, test, got 2 of 2; add records"):
+        run("source.n=2", "source.diagnoses=[sinus]", f"out={tmp_path}/two")
 
 
 def test_paths_of_published_samples(tmp_path, capsys):
@@ -177,7 +191,7 @@ def test_paths_of_published_samples(tmp_path, capsys):
     turns = [{"from": "human", "value": "<image>\nRead."}, {"from": "gpt", "value": "Sinus rhythm."}]
     (tmp_path / "30k.json").write_text(json.dumps([{"id": "a", "ecg": "mimic-iv/r1", "conversations": turns}]))
     samples = ("source=samples", f"source.samples={tmp_path}/30k.json", f"paths={{mimic-iv:{tmp_path}}}")
-    run(*samples, f"out={tmp_path}/out")
+    run(*samples, NO_SPLITS, f"out={tmp_path}/out")
     assert "| samples | 1 |" in capsys.readouterr().out
     with pytest.raises(GemError, match=r"expected source\.root for records, got paths="):
         run("source=files", f"source.root={tmp_path}", samples[-1], f"out={tmp_path}/out2")

@@ -60,7 +60,7 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
         return [Instrument()]
     if cfg.endpoint.base_url:
         return [_endpoint(cfg, path)]
-    if path.endswith((".jsonl", ".json", ".parquet")):
+    if path.endswith((".jsonl", ".json", ".parquet")) or _holds_answers(Path(path)):
         if cfg.against:
             raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")
         return [as_predictor(path, cfg.name)]
@@ -92,6 +92,12 @@ def _endpoint(cfg: DictConfig, model: str) -> Any:
     options: Any = OmegaConf.to_container(cfg.endpoint, resolve=True)
     own = {name: options.pop(name) for name in ("tools", "images")}
     return ApiPredictor(ChatClient(model, **options), instantiate(cfg.render), name=cfg.name, **own)
+
+
+def _holds_answers(folder: Path) -> bool:
+    """Return whether a folder holds files of answers, such as one per GPU, and no model."""
+    is_model = any((folder / name).exists() for name in ("config.json", "adapter_config.json", "mm_projector.bin"))
+    return folder.is_dir() and not is_model and any(folder.glob("*.jsonl"))
 
 
 def _commonest(source: Any) -> Any:

@@ -100,6 +100,7 @@ def merge_parts(cfg: DictConfig) -> None:
     """Merge the shards of all parts and print a summary.
 
     Raises:
+        GemError: The run is whole, and a split that was asked for has no sample.
         SystemExit: With 1 when the run is whole and not one record could be read, or not one question was answered.
     """
     from gem_lightning.generation import run as production
@@ -115,9 +116,13 @@ def merge_parts(cfg: DictConfig) -> None:
         return
     if suffix == ".jsonl":
         source = _source(cfg)
-        card = production.finish_samples(cfg.out, cfg.format, source, production.teacher_facts(cfg.out))
+        card = production.finish_samples(
+            cfg.out, cfg.format, source, production.teacher_facts(cfg.out), dict(cfg.splits)
+        )
         print(production.card_text(card))
         _report_losses(card, cfg.out)
+        if "too_few" in card and "stopped" not in card:
+            raise GemError(card["too_few"])
         return
     facts = production.finish_features(cfg.out)
     print(f"{facts['records']} records measured, {facts['broken']} broken (see {cfg.out}/broken.jsonl)")
@@ -313,6 +318,7 @@ def _pipeline(cfg: DictConfig, source: Any, teacher: Any) -> Any:
         source=source.name,
         teacher=teacher.name,
         attached=teacher.sees_images,
+        verbatim=teacher.verbatim,
         **{name: cfg[name] for name in names},
     )
 

@@ -42,6 +42,7 @@ _ROWS = (
     "max_new_tokens",
     "reading",
     "render",
+    "render_missing",
     "seed",
     "limit",
     "html",
@@ -139,7 +140,7 @@ def source_items(cfg: DictConfig) -> Iterator[Item]:
     else:
         records, paths = source.records(), source.paths
     for record in islice(records, cfg.limit):
-        yield cohort_item(record, paths)
+        yield cohort_item(record, paths, cfg.render_missing)
 
 
 def open_source(cfg: DictConfig) -> Source | None:

@@ -54,8 +54,10 @@ def train(cfg: DictConfig) -> float | None:
         check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
 
     import lightning
+    import torch
     from hydra.utils import instantiate
 
+    torch.set_float32_matmul_precision(cfg.matmul_precision)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     data, module = instantiate(cfg.data), instantiate(cfg.model)
     run = refuse(cfg, module)

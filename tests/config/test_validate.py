@@ -13,7 +13,7 @@ from gem_lightning.errors import GemError
 
 EXPERIMENTS = sorted(path.stem for path in (pathlib.Path(gem_lightning.conf.__file__).parent / "experiment").glob("*"))
 GIVEN = ("model.net.ecg=x", "data.train=x")
-MORE = {"gem7b": GIVEN, "align": GIVEN, "gem7b_lora": GIVEN, "gem7b_qlora": GIVEN} | dict.fromkeys(
+MORE = {"gem7b": GIVEN, "gem7b_plus": GIVEN, "align": GIVEN, "gem7b_lora": GIVEN, "gem7b_qlora": GIVEN} | dict.fromkeys(
     ("gem_lora", "gem_lora_sweep"), ("data.train=x",)
 )
 

@@ -101,7 +101,7 @@ def test_missing_files_stop_or_are_left_out(tmp_path):
     mixture = Mixture(tmp_path / "data.jsonl", paths=folders, unreadable="skip")
     assert [s.id for s in mixture] == ["s0", "s3"]
     assert "data 2 x 1 (2 without their files left out)" in mixture.report()
-    drawn = Mixture(tmp_path / "data.jsonl", paths=folders, unreadable="skip", drawn=True)
+    drawn = Mixture(tmp_path / "data.jsonl", paths=folders, unreadable="skip", draw="always")
     assert [s.id for s in drawn] == ["s0", "s1", "s3"]
     with pytest.raises(DataError, match="stop or skip"):
         Mixture([sample(1)], unreadable="ignore")

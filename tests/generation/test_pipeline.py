@@ -299,8 +299,15 @@ def test_the_report_is_told_to_the_teacher_as_truth_and_kept_in_the_sample():
     assert "never mention" in system["content"]
     assert "Confirmed diagnosis: Left bundle branch block." in user["content"]
     (row,) = pipeline(item)
-    assert row["status"] == "rejected"  # the composer states what is measured, which the report contradicts
-    assert "leaves out the diagnosis" in {p["category"] for p in row["problems"]}
+    assert row["status"] == "accepted"  # the report is the diagnosis, although the record is of a sinus rhythm
+    assert row["sample"]["conversations"][1]["value"].endswith(": Left bundle branch block.")
+    assert [found["statement"] for found in row["sample"]["contradictions"]] == ["Left bundle branch block"]
+    strict = Pipeline(gate=Gate(min_claims=0, report_contradictions="reject"))
+    assert {problem["category"] for problem in strict(item)[0]["problems"]} == {"contradicted report"}
+    (row,) = Pipeline(verbatim=True)(item | {"report": "***Left bundle branch block;\nconfirmed by Dr. Who"})
+    assert row["sample"]["conversations"][1]["value"] == "Left bundle branch block."
+    (row,) = Pipeline(verbatim=True)(item | {"report": None})
+    assert row["problems"][0]["category"] == "no report"
 
 
 def test_every_kind_is_made_verified_and_drawn_by_weight(tmp_path):

@@ -9,6 +9,7 @@ from gem_lightning.claims.claim import Claim
 from gem_lightning.composition import conclusion, sections
 from gem_lightning.composition.facts import Facts, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, sentence
+from gem_lightning.composition.reported import Diagnosis
 from gem_lightning.errors import GemError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def compose(
     findings: Sequence[Finding] | None = None,
     seed: int | None = 0,
     style: str = "interpretation",
+    diagnosis: Sequence[str] = (),
 ) -> str:
     """Compose a text about one record.
 
@@ -55,6 +57,8 @@ def compose(
         style: ``brief`` (about 40 words long, regular phrasing, int values), ``report`` (a device-like list of
             statements), ``interpretation`` (a cardiologist's paragraph) or ``teaching`` (each conclusion with its
             criterion).
+        diagnosis: Statements of a clinician's report. They take the place of the conclusion and of urgency; measured
+            statements that exclude them are left out.
 
     Returns:
         The text. A statement whose measurement lies too near its criterion is left out rather than guessed.
@@ -62,7 +66,7 @@ def compose(
     Raises:
         GemError: The style is unknown.
     """
-    return compose_with_claims(features, findings, seed, style).text
+    return compose_with_claims(features, findings, seed, style, diagnosis).text
 
 
 def compose_with_claims(
@@ -70,25 +74,40 @@ def compose_with_claims(
     findings: Sequence[Finding] | None = None,
     seed: int | None = 0,
     style: str = "interpretation",
+    diagnosis: Sequence[str] = (),
 ) -> Composition:
     """Compose as :func:`compose`, with the claims of the text (those that ``extract`` has to find in it)."""
     if style not in STYLES:
         raise GemError(f"expected a style of {', '.join(STYLES)}, got {style!r}; choose one of them")
-    statements = _statements(Facts.of(features, findings), seed, style)
+    statements = _statements(Facts.of(features, findings), seed, style, diagnosis)
     claims = tuple(claim for statement in statements for claim in statement.claims)
     return Composition(" ".join(statement.text for statement in statements if statement.text), claims, style)
 
 
-def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
+def _statements(facts: Facts, seed: int | None, style: str, diagnosis: Sequence[str]) -> list[Statement]:
     """Return the statements of one text in a clinician's sequence."""
     if facts.features.heart_rate_bpm is None or facts.features.reason is not None:
         return [Statement("This recording does not allow a measurement."), Statement(_UNMEASURED)]
-    if style == "brief":
-        return _brief(facts, Phrases(seed=0))  # one phrasing for all seeds
-    phrases = Phrases(seed)
+    brief = style == "brief"
+    phrases = Phrases(0 if brief else seed)  # one phrasing of the brief style for all seeds
+    if diagnosis:
+        given = Diagnosis(diagnosis)
+        given.into(facts)
+        evidence = _brief(facts, phrases) if brief else _arranged(_evidence(facts, phrases, style), phrases, style)
+        return given.conclude(evidence, phrases.pick("Conclusion", "Impression", "Summary"))
+    opening = conclusion.urgency(facts, phrases)
+    if brief:
+        closing = conclusion.undetermined(facts) + conclusion.conclusion(facts, phrases, numbers=False)
+        return [*opening, *_brief(facts, phrases), *closing]
+    parts = _evidence(facts, phrases, style)
+    closing = conclusion.conclusion(facts, phrases, explain=style != "report", teach=style == "teaching")
+    return [*opening, *_arranged(parts, phrases, style), *conclusion.undetermined(facts), *closing]
+
+
+def _evidence(facts: Facts, phrases: Phrases, style: str) -> list[list[Statement]]:
+    """Return what was measured, section by section."""
     lean = style == "interpretation"  # a paragraph names what bears on the conclusion, a report all that was measured
     parts = [
-        conclusion.urgency(facts, phrases),
         sections.quality(facts, phrases),
         sections.rhythm(facts, phrases, lean),
         sections.axis(facts, phrases),
@@ -96,13 +115,16 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
         sections.p_wave(facts, phrases, lean),
         sections.qrs(facts, phrases, lean),
         sections.st_t(facts, phrases),
-        conclusion.undetermined(facts),
-        conclusion.conclusion(facts, phrases, explain=style != "report", teach=style == "teaching"),
     ]
     if style == "teaching":
-        parts.insert(6, sections.beats(facts, phrases))
-    if style != "report" and phrases.random.random() < 0.5:  # axis before or after the intervals: clinicians do both
-        parts[3], parts[4] = parts[4], parts[3]
+        parts.insert(5, sections.beats(facts, phrases))
+    return parts
+
+
+def _arranged(parts: list[list[Statement]], phrases: Phrases, style: str) -> list[Statement]:
+    """Put the axis before or after the intervals, as clinicians do both; a report keeps one order."""
+    if style != "report" and phrases.random.random() < 0.5:
+        parts[2], parts[3] = parts[3], parts[2]
     return [statement for part in parts for statement in part]
 
 
@@ -110,7 +132,7 @@ def _statements(facts: Facts, seed: int | None, style: str) -> list[Statement]:
 
 
 def _brief(facts: Facts, phrases: Phrases) -> list[Statement]:
-    statements = [*conclusion.urgency(facts, phrases), _brief_rhythm(facts, phrases)]
+    statements = [_brief_rhythm(facts, phrases)]
     if "p_absent" in facts:
         statements.append(Statement("No P waves.", (finding_claim("p_absent"),)))
     values = {kind: value for kind in _INTERVALS if (value := facts.number(kind)) is not None}
@@ -121,8 +143,7 @@ def _brief(facts: Facts, phrases: Phrases) -> list[Statement]:
     if axis:
         statements.append(Statement(sentence(phrases.first(axis)), (finding_claim(axis),)))
     absent = (code for code in _TERRITORIAL if facts.missing(code))
-    statements += [Statement(f"No {phrases.first(c)}.", (finding_claim(c, negated=True),)) for c in absent]
-    return statements + conclusion.undetermined(facts) + conclusion.conclusion(facts, phrases, numbers=False)
+    return statements + [Statement(f"No {phrases.first(c)}.", (finding_claim(c, negated=True),)) for c in absent]
 
 
 def _brief_rhythm(facts: Facts, phrases: Phrases) -> Statement:

@@ -14,6 +14,7 @@ from gem_lightning.claims.tolerance import default_tolerance
 from gem_lightning.composition.compose import compose
 from gem_lightning.composition.facts import RHYTHMS, Facts, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join
+from gem_lightning.composition.reported import agrees
 from gem_lightning.composition.sections import leads_of
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import GemError
@@ -148,7 +149,11 @@ def compare(
 
 
 def conversation(
-    features: EcgFeatures, findings: Sequence[Finding] | None = None, seed: int | None = 0, turns: int = 4
+    features: EcgFeatures,
+    findings: Sequence[Finding] | None = None,
+    seed: int | None = 0,
+    turns: int = 4,
+    diagnosis: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """Build a conversation of several turns about one record, from rhythm to conclusion.
 
@@ -157,12 +162,15 @@ def conversation(
         findings: Of the same record; None decides them.
         seed: Chooses questions and phrasing.
         turns: Most questions.
+        diagnosis: Statements of the record's report: the summary concludes with them, and answers that exclude them
+            are left out.
 
     Returns:
         ``{"from": "human" | "gpt", "value": text}``, alternating; the last answer is a composed summary.
     """
     rng = random.Random(seed)
-    asked = ask(features, findings, seed)[: max(0, turns - 1)]
+    asked = [qa for qa in ask(features, findings, seed) if not diagnosis or agrees(qa.claims, diagnosis)]
+    asked = asked[: max(0, turns - 1)]
     rank = {"value": 1, "normal": 2, "localisation": 3, "choice": 0}
     asked.sort(key=lambda qa: rank[qa.kind])
     talk = [{"from": who, "value": text} for qa in asked for who, text in (("human", qa.question), ("gpt", qa.answer))]
@@ -170,7 +178,7 @@ def conversation(
         closing = rng.choice(("Please sum up this ECG.", "What is your overall reading?", "Give a short summary."))
         talk += [
             {"from": "human", "value": closing},
-            {"from": "gpt", "value": compose(features, findings, seed, "brief")},
+            {"from": "gpt", "value": compose(features, findings, seed, "brief", diagnosis)},
         ]
     return talk
 
@@ -292,8 +300,9 @@ def make_turns(
     seed: int,
     style: str = "interpretation",
     earlier: EcgFeatures | None = None,
+    diagnosis: Sequence[str] = (),
 ) -> list[tuple[str, str]]:
-    """Build questions and answers that follow from the measurements alone.
+    """Build questions and answers that follow from the measurements, and from a report's diagnosis where there is one.
 
     Args:
         kind: One of :data:`KINDS`.
@@ -301,13 +310,14 @@ def make_turns(
         seed: Chooses question and phrasing.
         style: Of composed interpretations.
         earlier: The same patient's earlier record; a comparison needs it.
+        diagnosis: Statements of the record's report, which free texts conclude with.
     """
     seed %= 2**31
     if kind in QUESTIONS:
-        text = compose(features, findings, seed, "report" if kind == "report" else style)
+        text = compose(features, findings, seed, "report" if kind == "report" else style, diagnosis)
         return [(make_question(kind, seed), text)]
     if kind == "dialogue":
-        talk = [turn["value"] for turn in conversation(features, findings, seed, turns=4)]
+        talk = [turn["value"] for turn in conversation(features, findings, seed, turns=4, diagnosis=diagnosis)]
         return list(zip(talk[::2], talk[1::2], strict=True))
     if kind == "comparison":
         return _compared(features, findings, seed, earlier)

@@ -194,7 +194,7 @@ def _known_keys(config_name: str) -> list[str]:
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
 
-    groups = [a for a in sys.argv[1:] if re.match(r"^[+~]?(experiment|model|data)([/@][\w/@.]*)?=", a)]
+    groups = [a for a in sys.argv[1:] if options(re.split(r"[@=]", a.lstrip("+~"))[0])]
     try:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):

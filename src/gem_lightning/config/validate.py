@@ -22,6 +22,10 @@ def _above_zero(value: Any) -> bool:
     return 0 < value < math.inf
 
 
+def _is_period(value: Any) -> bool:
+    return 0 < value < 1 or (value >= 1 and value == int(value))
+
+
 _COUNT = (int, _at_least(1), "an int, at least 1")
 _LIMIT = (int, lambda value: value >= 1 or value == -1, "an int, at least 1, or -1 for no limit")
 _RATE = (float, _above_zero, "a number above 0")
@@ -52,7 +56,7 @@ _RANGES: dict[str, tuple[type, Callable[[Any], bool], str]] = {
     "optim.warmup": _SHARE,
     "optim.final_lr": _SHARE,
     "optim.optimizer.eps": _RATE,
-    "callbacks.keep_last.every_n_steps": _COUNT,
+    "callbacks.keep_last.every_n_steps": (float, _is_period, "a number of steps, or a share of the run below 1"),
     "callbacks.keep_last.keep": _COUNT,
 }
 
@@ -66,6 +70,9 @@ def check_config(cfg: DictConfig) -> None:
     check_complete(cfg)
     check_ranges(cfg)
     check_types(cfg)
+    check_splits(cfg)
+    if cfg.matmul_precision not in ("highest", "high", "medium"):
+        raise GemError(f"expected matmul_precision to be highest, high or medium, got {cfg.matmul_precision!r}")
     if cfg.trainer.devices in (0, "0"):
         raise GemError("expected at least one device, got trainer.devices=0")
     if cfg.trainer.max_steps == -1 and cfg.trainer.max_epochs in (None, -1) and not cfg.trainer.get("max_time"):
@@ -122,6 +129,23 @@ def check_ranges(cfg: DictConfig) -> None:
     for pattern, rate in (OmegaConf.select(cfg, "model.lr_by_pattern") or {}).items():
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not _above_zero(rate):
             raise GemError(f"expected model.lr_by_pattern of {pattern} to be a number above 0, got {rate!r}")
+
+
+def check_splits(cfg: DictConfig) -> None:
+    """Refuse sizes of a simulated cohort where files of samples are read.
+
+    Raises:
+        GemError: The split, and how to leave it out.
+    """
+    from omegaconf import OmegaConf
+
+    for split in ("train", "val", "test"):
+        source = OmegaConf.select(cfg, f"data.{split}")
+        if OmegaConf.is_dict(source) and "_target_" not in source and any(isinstance(v, int) for v in source.values()):
+            raise GemError(
+                f"expected a file of samples as data.{split}, got {dict(source)}, which the experiment sets for "
+                f"data=simulated; add data.{split}=FILE{'' if split == 'train' else f' or data.{split}=null'}"
+            )
 
 
 def check_devices(accelerator: str, devices: int | str) -> None:

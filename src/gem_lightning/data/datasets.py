@@ -124,7 +124,8 @@ class InstructionDataset(Dataset[dict[str, Any]]):
     Args:
         samples: Instruction samples by index, with their lengths.
         processor: A ``GemProcessor``.
-        renderer: Draws the record; None takes the sample's stored image.
+        renderer: Draws records; None takes the samples' stored images.
+        draw: Which records the renderer draws: ``always`` all, ``missing`` those without an image file, ``never`` none.
         contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
         max_length: Longest sample in tokens; None keeps all.
         long_samples: A longer one: ``cut`` removes its end (``cut`` of the item is then true), ``skip`` warns and
@@ -150,10 +151,12 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         unreadable: str = "stop",
         modalities: ModalityDropout | None = None,
         long_samples: str = "cut",
+        draw: str = "always",
     ) -> None:
         if long_samples not in LONG_SAMPLES:
             raise DataError(f"expected long_samples={' or '.join(LONG_SAMPLES)}, got {long_samples!r}")
-        self.samples, self.processor, self.renderer = samples, processor, renderer
+        self.samples, self.processor = samples, processor
+        self.renderer, self.draw = (None if draw == "never" else renderer), draw
         self.contract, self.max_length, self.seed = contract, max_length, seed
         self.question = None if question is None else QuestionTemplates(question)
         self.unreadable, self.modalities, self.long_samples = unreadable, modalities, long_samples
@@ -233,7 +236,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         has_ecg, has_image = self.holds(sample)
         sizes = None
         if has_image and self.processor.image.image_mode == "anyres":
-            if self.renderer is None:
+            if self.renderer is None or self.draw != "always":
                 raise DataError(
                     "expected images with one number of tokens, got stored ones in tiles; data.batches.pack_to=null"
                 )
@@ -261,7 +264,8 @@ class InstructionDataset(Dataset[dict[str, Any]]):
 
     def image(self, sample: InstructionSample, record: EcgRecord | None, seed: int) -> np.ndarray | None:
         """uint8 (H, W, 3): drawn from the record with the artifacts of ``seed``, or the stored image."""
-        if self.renderer is not None and record is not None:
+        drawn = self.draw == "always" or bool(sample.missing_images) or not sample.images
+        if self.renderer is not None and record is not None and drawn:
             return self.renderer(record, seed=seed).image
         if sample.image_bytes is None and sample.image is None:
             return None

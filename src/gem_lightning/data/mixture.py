@@ -23,6 +23,7 @@ from gem_lightning.samples.sample import InstructionSample
 logger = logging.getLogger(__name__)
 
 POLICIES = ("stop", "skip")
+DRAW = ("always", "missing", "never")
 _THREADS, _BLOCK = 16, 256  # a network drive is slow to confirm one file but answers many requests at once
 
 
@@ -81,6 +82,7 @@ class Part:
         missing: Description of the missing file, one per sample.
         weight: Passes an epoch makes through it.
         long: Samples that were left out because they are too long.
+        drawn: Samples whose image file is missing and whose record is drawn instead.
     """
 
     name: str
@@ -90,11 +92,13 @@ class Part:
     missing: tuple[str, ...]
     weight: float
     long: int = 0
+    drawn: int = 0
 
     def __str__(self) -> str:
         reasons = {"without their files": len(self.missing), "too long": self.long}
         left_out = " and ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
-        return f"{self.name} {len(self.kept):,} x {self.weight:g}" + (f" ({left_out} left out)" if left_out else "")
+        notes = [f"{left_out} left out"] * bool(left_out) + [f"{self.drawn:,} without image, drawn"] * bool(self.drawn)
+        return f"{self.name} {len(self.kept):,} x {self.weight:g}" + (f" ({'; '.join(notes)})" if notes else "")
 
     @property
     def chunks(self) -> np.ndarray | None:
@@ -111,7 +115,7 @@ class Mixture(Sequence[InstructionSample]):
         weights: Name → passes that an epoch makes through it; 1 where not named.
         paths: Leading folders in the samples to folders here.
         contract: Signal contract that shards must have been written by.
-        drawn: Images are drawn from the records: stored ones are not needed.
+        draw: Which images are drawn from the records and need no file: ``always``, ``missing`` or ``never``.
         unreadable: ``stop`` raises when a sample's record or image is not there; ``skip`` leaves it out.
 
     Attributes:
@@ -127,16 +131,18 @@ class Mixture(Sequence[InstructionSample]):
         weights: Mapping[str, float] | None = None,
         paths: Mapping[str, str] | None = None,
         contract: str = "clean",
-        drawn: bool = False,
+        draw: str = "never",
         unreadable: str = "stop",
     ) -> None:
         if unreadable not in POLICIES:
             raise DataError(f"expected unreadable={' or '.join(POLICIES)}, got {unreadable!r}")
+        if draw not in DRAW:
+            raise DataError(f"expected draw={', '.join(DRAW)}, got {draw!r}")
         sources = dict(source) if isinstance(source, Mapping) else {_name(source): source}
         unknown = sorted(set(weights or {}) - set(sources))
         if unknown:
             raise DataError(f"expected weights of {', '.join(sources)}, got {', '.join(unknown)}")
-        look = partial(_look_through, paths=paths, contract=contract, drawn=drawn)
+        look = partial(_look_through, paths=paths, contract=contract, draw=draw)
         self.parts = [look(name, one, weight=(weights or {}).get(name, 1.0)) for name, one in sources.items()]
         missing = [what for part in self.parts for what in part.missing]
         if missing and unreadable == "stop":
@@ -202,7 +208,7 @@ def _name(source: Any) -> str:
 
 
 def _look_through(
-    name: str, source: Any, weight: float, paths: Mapping[str, str] | None, contract: str, drawn: bool
+    name: str, source: Any, weight: float, paths: Mapping[str, str] | None, contract: str, draw: str
 ) -> Part:
     samples = open_samples(source, paths)
     if isinstance(samples, ShardReader):
@@ -214,24 +220,30 @@ def _look_through(
         return Part(name, samples, np.arange(len(samples)), samples.lengths.astype(np.int64), (), weight)
     lengths = np.zeros(len(samples), np.int64)
     missing: dict[int, str] = {}
+    drawn = 0
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(samples), _BLOCK * _THREADS):
             end = min(start + _BLOCK * _THREADS, len(samples))
             block = [samples[i] for i in range(start, end)]
             lengths[start:end] = [sample.rough_tokens for sample in block]
             pieces = [block[i : i + _BLOCK] for i in range(0, len(block), _BLOCK)]
-            found = pool.map(lambda piece: [_missing_file(sample, drawn) for sample in piece], pieces)
+            found = pool.map(lambda piece: [_missing_file(sample, draw) for sample in piece], pieces)
             words = [what for piece in found for what in piece]
-            missing |= {start + i: what for i, what in enumerate(words) if what is not None}
+            missing |= {start + i: what for i, what in enumerate(words) if what}
+            drawn += words.count("")
     kept = np.setdiff1d(np.arange(len(samples)), list(missing))
-    return Part(name, samples, kept, lengths[kept], tuple(missing.values()), weight)
+    return Part(name, samples, kept, lengths[kept], tuple(missing.values()), weight, drawn=drawn)
 
 
-def _missing_file(sample: InstructionSample, drawn: bool) -> str | None:
-    """Describe the missing file of a sample; None when all are there."""
+def _missing_file(sample: InstructionSample, draw: str) -> str | None:
+    """Describe the missing file of a sample; None when all are there, empty when its image will be drawn."""
     record = sample.record
+    has_record = sample.ecg_record is not None or record is not None
     if sample.ecg_record is None and record is not None and not record.exists:
         return f"{sample.id}: {record.path}"
-    if drawn and record is not None:
+    if draw == "always" and has_record:
         return None
-    return next((f"{sample.id}: {image}" for image in sample.missing_images), None)
+    lost = sample.missing_images
+    if draw == "missing" and has_record and (lost or not sample.images):
+        return ""
+    return f"{sample.id}: {lost[0]}" if lost else None

@@ -13,7 +13,8 @@ from gem_lightning.errors import DataError
 from gem_lightning.sources.tables import table_rows
 
 ID_KEYS = ("question_id", "id", "No", "custom_id")
-TEXT_KEYS = ("text", "response", "GEM_generated", "answer", "prediction", "output")
+TEXT_KEYS = ("text", "response", "answer", "prediction", "output")
+REFERENCE_KEY = "GPT4o_generated"  # the reference interpretation in the files of process_gem_outputs
 PATIENT_KEYS = ("patient", "patient_id", "subject_id")
 
 
@@ -32,10 +33,13 @@ def prediction_id(row: dict[str, Any]) -> str:
 def prediction_text(row: dict[str, Any]) -> str:
     """Return the text of a prediction (batch-API answers are unwrapped); None counts as empty.
 
+    Files of process_gem_outputs name it after the model: ``GEM_generated``, ``Model_generated``.
+
     Raises:
         DataError: The row has none of :data:`TEXT_KEYS`.
     """
-    for key in TEXT_KEYS:
+    named = (key for key in row if key.endswith("_generated") and key != REFERENCE_KEY)
+    for key in (*named, *TEXT_KEYS):
         if key in row:
             value = row[key]
             if isinstance(value, dict):  # an OpenAI batch answer
@@ -94,12 +98,21 @@ def match(predictions: list[dict[str, Any]], gold: list[dict[str, Any]]) -> list
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read the rows of a .json (list, or dict by id), .jsonl or .parquet file.
+    """Read the rows of a .json (list, or dict by id), .jsonl or .parquet file, or of all such files below a folder.
+
+    In a folder a .json file may hold one row, as the original's judge writes one per record; files without an id are
+    other files.
 
     Raises:
-        DataError: The file is not one of these, or a line of it is broken.
+        DataError: A file is not one of these, a line of it is broken, or a folder has no such file.
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in (".json", ".jsonl", ".parquet"))
+        rows = [row for file in files for row in _rows_of_part(file)]
+        if not rows:
+            raise DataError(f"expected .json, .jsonl or .parquet files with ids below {path}, got none")
+        return rows
     if path.suffix not in (".json", ".jsonl", ".parquet"):
         raise DataError(f"expected .json, .jsonl or .parquet, got {path.name!r}")
     rows = list(table_rows(path))
@@ -107,6 +120,18 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         if isinstance(row.get("conversations"), str):  # Parquet stores them as JSON text
             row["conversations"] = json.loads(row["conversations"])
     return rows
+
+
+def _rows_of_part(file: pathlib.Path) -> list[dict[str, Any]]:
+    """Read one file of a folder: many rows, or one row by itself."""
+    if file.suffix == ".json":
+        try:
+            whole = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"expected a JSON file at {file}, got: {error}") from error
+        if isinstance(whole, dict):
+            return [whole] if any(key in whole for key in ID_KEYS) else []
+    return [row for row in read_rows(file) if any(key in row for key in ID_KEYS)]
 
 
 def find_gold(folder: str | os.PathLike[str], task: str) -> pathlib.Path:

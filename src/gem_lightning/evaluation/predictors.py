@@ -95,7 +95,8 @@ class FilePredictor:
     """Answers from a file: predictions of this library, of the original, PULSE, ECG-R1, or of a batch API.
 
     Args:
-        path: .jsonl, .json or .parquet; rows as in :mod:`~gem_lightning.evaluation.predictions`.
+        path: .jsonl, .json or .parquet, or a folder of such files (one per GPU, as the original writes them); rows as
+            in :mod:`~gem_lightning.evaluation.predictions`.
         name: Name in reports; default the rows' ``model_id`` or the file's name.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from gem_lightning.errors import DataError
@@ -56,10 +56,12 @@ class GateResult:
     Attributes:
         problems: Empty when the text is accepted.
         claims: Number of claims by verdict.
+        contradictions: What the clinician's report states and the tracing does not show: quote, measured value, reason.
     """
 
     problems: tuple[Problem, ...]
     claims: dict[str, int] = field(default_factory=dict)
+    contradictions: tuple[dict[str, str], ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -77,21 +79,26 @@ class Gate:
         all_numbers: Reject numbers that no claim covers: a number that cannot be verified may be invented.
         report_rules: A clinician's report takes precedence over the measurement: its findings must be stated, are
             accepted although the measurement disagrees, and no other diagnosis may be added.
+        report_contradictions: What the report states and the tracing does not show: ``list`` it with the sample, or
+            ``reject`` the sample.
 
     Raises:
-        DataError: A limit that is not an int of 0 or more.
+        DataError: A limit that is not an int of 0 or more, or an unknown choice.
     """
 
     max_words: int = 300
     min_claims: int = 3
     all_numbers: bool = True
     report_rules: bool = True
+    report_contradictions: str = "list"
 
     def __post_init__(self) -> None:
         for name in ("max_words", "min_claims"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise DataError(f"expected gate.{name} as an int of 0 or more, got {value!r}")
+        if self.report_contradictions not in ("list", "reject"):
+            raise DataError(f"expected gate.report_contradictions=list or reject, got {self.report_contradictions!r}")
 
     def check(
         self, text: str, features: EcgFeatures, findings: Sequence[Finding] | None = None, report: str | None = None
@@ -111,24 +118,34 @@ class Gate:
 
             findings = find(features)
         checked = verify(text, features, findings=findings)
-        reported = report_codes(report) if self.report_rules else frozenset()
+        given = report if self.report_rules else None
+        reported, stated = report_codes(given), _report_meanings(given)
         problems = list(self._form(text))
         claims = {"supported": 0, "contradicted": 0, "unverifiable": 0}
+        listed: dict[str, dict[str, str]] = {}
         covered = []
         for verdict in checked.verdicts:
             claims[verdict.verdict] += 1
             covered.append(verdict.claim.span)
+            found = verdict.claim
+            if found.meaning in stated or (found.finding in reported and not found.negated):
+                if verdict.verdict == "contradicted":
+                    quote = _quote(found, text)
+                    listed.setdefault(quote, _contradiction(verdict, quote))
+                continue
             problem = _problem(verdict, reported, text)
             if problem is not None:
                 problems.append(problem)
+        if self.report_contradictions == "reject":
+            problems += [Problem("contradicted report", f"{c['statement']!r}: {c['reason']}") for c in listed.values()]
         problems += _omitted(checked.verdicts, reported)
         problems += _wrong_beats(text, features)
         if self.all_numbers:
-            problems += _loose_numbers(text, covered, findings)
+            problems += _loose_numbers(text, covered, findings, _numbers(given or ""))
         if claims["supported"] < self.min_claims:
             message = f"It quotes {claims['supported']} measured facts; at least {self.min_claims} are required."
             problems.append(Problem("too few claims", message))
-        return GateResult(tuple(problems), claims)
+        return GateResult(tuple(problems), claims, tuple(listed.values()))
 
     def _form(self, text: str) -> Iterator[Problem]:
         count = len(text.split())
@@ -141,6 +158,11 @@ class Gate:
 
 def _quote(claim: Any, text: str) -> str:
     return " ".join(text[slice(*claim.span)].split())
+
+
+def _contradiction(verdict: Any, quote: str) -> dict[str, str]:
+    measured = "" if verdict.measured is None else str(verdict.measured)
+    return {"statement": quote, "measured": measured, "reason": verdict.reason}
 
 
 def _problem(verdict: Any, reported: frozenset[str], text: str) -> Problem | None:
@@ -181,9 +203,11 @@ def _wrong_beats(text: str, features: EcgFeatures) -> Iterator[Problem]:
                 yield Problem("contradicted number", f"Beat {number} in {match.group()!r} is not premature.")
 
 
-def _loose_numbers(text: str, covered: Sequence[tuple[int, int]], findings: Sequence[Any]) -> Iterator[Problem]:
-    """Yield a problem for each number outside every claim that is neither a name nor in the criterion of a finding."""
-    quotable = frozenset().union(*(_numbers(finding.threshold) for finding in findings))
+def _loose_numbers(
+    text: str, covered: Sequence[tuple[int, int]], findings: Sequence[Any], reported: frozenset[float]
+) -> Iterator[Problem]:
+    """Yield a problem for each number outside every claim that is no name, in no criterion and not in the report."""
+    quotable = reported.union(*(_numbers(finding.threshold) for finding in findings))
     loose = [m for m in _NUMBER.finditer(text) if not _inside(m, covered) and _value(m.group()) not in quotable]
     named = [match.span() for match in _NAMES.finditer(text)] if loose else []
     for match in loose:
@@ -213,5 +237,34 @@ def report_codes(report: str | None) -> frozenset[str]:
         return frozenset()
     from gem_lightning.claims.extract import extract
 
-    claims = (c for c in extract(report) if c.kind == "finding" and not c.negated and not c.uncertain)
+    claims = (c for c in extract(_cleaned(report)) if c.kind == "finding" and not c.negated and not c.uncertain)
     return frozenset(c.finding for c in claims if c.finding is not None)
+
+
+@lru_cache(maxsize=64)
+def _cleaned(report: str) -> str:
+    """Return the report as its texts hold it; cached, since each sample of a record asks for it."""
+    from gem_lightning.composition.reported import report_text
+
+    return report_text(report)
+
+
+def _report_meanings(report: str | None) -> frozenset[Any]:
+    """Return the claims of a report without their places."""
+    if not report:
+        return frozenset()
+    from gem_lightning.claims.extract import extract
+
+    return frozenset(claim.meaning for claim in extract(_cleaned(report)))
+
+
+def problem_rows(problems: Sequence[Problem]) -> list[dict[str, str]]:
+    """Return problems as JSON-ready rows."""
+    return [{"category": p.category, "message": p.message} for p in problems]
+
+
+def agreeing(findings: Sequence[Finding], reported: frozenset[str] | None) -> tuple[Finding, ...]:
+    """Return the findings that may be stated: where a report names any, no other abnormal ones."""
+    if not reported:
+        return tuple(findings)
+    return tuple(f for f in findings if f.code in reported or not f.abnormal)

@@ -14,10 +14,21 @@ import numpy as np
 from gem_lightning.composition.chains.chain import Chain
 from gem_lightning.composition.chains.make import chain_turns, make_chains, mixed
 from gem_lightning.composition.chains.view import View
-from gem_lightning.composition.questions import CHAIN_KIND, FREE_KINDS, KINDS, Turns, make_turns, opening, parse_turns
+from gem_lightning.composition.phrases import sentence
+from gem_lightning.composition.questions import (
+    CHAIN_KIND,
+    FREE_KINDS,
+    KINDS,
+    Turns,
+    make_question,
+    make_turns,
+    opening,
+    parse_turns,
+)
+from gem_lightning.composition.reported import report_statements
 from gem_lightning.errors import DataError
 from gem_lightning.features.schema import EcgFeatures, Finding
-from gem_lightning.generation.gate import Gate, GateResult, Problem, report_codes
+from gem_lightning.generation.gate import Gate, GateResult, Problem, agreeing, problem_rows, report_codes
 from gem_lightning.generation.prompts import facts_for_prompt, render_prompt
 from gem_lightning.jobs import write_atomically
 from gem_lightning.samples.sample import InstructionSample, RecordRef, simulated_ecg
@@ -73,6 +84,7 @@ class Pipeline:
         source: Name of the data set, for the samples' metadata.
         teacher: Name of the teacher, for the samples' metadata.
         attached: The teacher LLM receives the images, and its prompt refers to them.
+        verbatim: Free texts are the records' reports, cleaned, in place of composed ones.
 
     Raises:
         DataError: An invalid setting, or a missing prompt file.
@@ -95,6 +107,7 @@ class Pipeline:
     source: str = "records"
     teacher: str = "compose"
     attached: bool = False
+    verbatim: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(KINDS))
@@ -231,12 +244,12 @@ class Pipeline:
 
     def _composed(self, prepared: Prepared, kind: str, name: str) -> Row:
         """Compose a row from the measurements; findings that the gate rejects are omitted in the next attempt."""
-        found = _agreeing(prepared.findings, report_codes(prepared.record.report) if self.gate.report_rules else None)
+        found = agreeing(prepared.findings, report_codes(prepared.record.report) if self.gate.report_rules else None)
         seed, attempts = self._number("words", name), []
         turns: Turns = []
         result = GateResult(())
         for _ in range(self.tries):
-            turns = make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier)
+            turns = self._turns(prepared, kind, found, seed)
             result = self.check_turns(prepared, kind, turns)
             attempts.append({"text": "\n".join(a for _, a in turns), "problems": problem_rows(result.problems)})
             rejected = {problem.finding for problem in result.problems}
@@ -246,12 +259,22 @@ class Pipeline:
             found = kept
         return self.row(prepared, kind, name, turns, result, attempts)
 
+    def _turns(self, prepared: Prepared, kind: str, found: Sequence[Finding], seed: int) -> Turns:
+        """Compose the turns of a sample, or take the report itself."""
+        report = report_statements(prepared.record.report) if self.gate.report_rules or self.verbatim else []
+        if not self.verbatim or kind not in FREE_KINDS:
+            return make_turns(kind, prepared.features, found, seed, self.style, prepared.earlier, report)
+        return [(make_question("report", seed), " ".join(map(sentence, report)))] if report else []
+
     def check_turns(self, prepared: Prepared, kind: str, turns: Turns) -> GateResult:
         """Apply the gate to a sample; only free texts must quote several facts and state the diagnosis."""
-        if not turns:
-            return GateResult((Problem("nothing to ask", f"The record gives no sample of kind {kind}."),))
         free = kind in FREE_KINDS
+        if not turns:
+            what = "It has no report." if free and self.verbatim else f"The record gives no sample of kind {kind}."
+            return GateResult((Problem("no report" if free and self.verbatim else "nothing to ask", what),))
         gate = self.gate if free else replace(self.gate, min_claims=0, report_rules=False, all_numbers=False)
+        if free and self.verbatim:  # a clinician's sentence is whole, however short
+            gate = replace(gate, min_claims=0, report_rules=True)
         text = "\n".join(answer for _, answer in turns)
         return gate.check(text, prepared.features, prepared.findings, prepared.record.report if free else None)
 
@@ -266,7 +289,7 @@ class Pipeline:
         if not result.accepted:
             return self._rejected(prepared, kind, result.problems, attempts, name)
         sample = self.sample(prepared, kind, name, turns, result, len(attempts))
-        common = {"id": name, "record": prepared.record.id, "kind": kind}
+        common = {"id": name, "record": prepared.record.id, "kind": kind, "place": self.place(prepared.record)}
         return {"status": "accepted", **common, "sample": sample.to_dict()}
 
     def _rejected(
@@ -292,6 +315,7 @@ class Pipeline:
         facts: dict[str, Any] = {"kind": kind, "split": self.split(record)}
         facts |= {"source": self.source, "teacher": self.teacher}
         facts |= {"patient": record.patient or record.id, "claims": result.claims, "attempt": attempt}
+        facts |= {"contradictions": list(result.contradictions)} if result.contradictions else {}
         facts |= {name: value for name in ("age", "sex") if (value := getattr(record, name)) is not None}
         if prepared.image is not None:
             facts["image_seed"] = self._number("picture", record.id)
@@ -308,14 +332,20 @@ class Pipeline:
 
     def split(self, record: SourceRecord) -> str:
         """Return ``train``, ``val`` or ``test``: the data set's own, else by patient alone."""
-        if record.split is not None:
-            return record.split
-        place = (self._number("split", record.patient or record.id) % 10**9) / 10**9
+        place = self.place(record)
+        if place is None:
+            return str(record.split)
         for name, share in self.splits.items():
             if place < share:
                 return name
             place -= share
         return "train"
+
+    def place(self, record: SourceRecord) -> float | None:
+        """Return the patient's place in [0, 1) that decides the split; None where the data set has its own."""
+        if record.split is not None:
+            return None
+        return (self._number("split", record.patient or record.id) % 10**9) / 10**9
 
     # -- teachers --------------------------------------------------------------------------------------------------
 
@@ -324,7 +354,7 @@ class Pipeline:
         record = prepared.record
         facts = facts_for_prompt(
             prepared.features,
-            _agreeing(prepared.findings, report_codes(record.report) if self.gate.report_rules else None),
+            agreeing(prepared.findings, report_codes(record.report) if self.gate.report_rules else None),
             record.report,
             record.age,
             record.sex,
@@ -360,18 +390,6 @@ class Pipeline:
         except ValueError as error:
             return [], GateResult((Problem("not the requested form", str(error)),))
         return turns, self.check_turns(prepared, kind, turns)
-
-
-def problem_rows(problems: Sequence[Problem]) -> list[Row]:
-    """Return problems as JSON-ready rows."""
-    return [{"category": p.category, "message": p.message} for p in problems]
-
-
-def _agreeing(findings: Sequence[Finding], reported: frozenset[str] | None) -> tuple[Finding, ...]:
-    """Return the findings that may be stated: where a report names any, no other abnormal ones."""
-    if not reported:
-        return tuple(findings)
-    return tuple(f for f in findings if f.code in reported or not f.abnormal)
 
 
 def safe_name(text: str) -> str:

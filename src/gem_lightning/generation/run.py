@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gem_lightning.generation.pipeline import Pipeline
+from gem_lightning.generation.splits import patients_to_move, too_few_samples
 from gem_lightning.generation.teachers import Teacher
 from gem_lightning.generation.teaching import NO_ANSWER, TeacherRunner
 from gem_lightning.jobs import (
@@ -190,35 +191,44 @@ def finish_samples(
     format: str = "jsonl",
     source: Source | None = None,
     facts: dict[str, Any] | None = None,
+    splits: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Write one file per split, ``rejected.jsonl``, ``broken.jsonl`` and the run card.
+
+    A split that was asked for and got no patient takes some from the largest one. The card's ``too_few`` says why where
+    that is impossible.
 
     Args:
         out: Folder of the run.
         format: ``json`` (one list, as the original), ``jsonl`` or ``parquet``.
         source: Source, for its name, its licence and its folders (``paths.json``).
         facts: Further entries of the card, such as the teacher's ledger.
+        splits: Shares of ``val`` and ``test`` that were asked for.
     """
     out = Path(out)
     folder = JobFolder(out / "job")
     rows = out / "job" / "rows.jsonl"
     merge([out / "job"], rows, partial=True)
     (out / "job" / "broken.jsonl").replace(out / "broken.jsonl")
+    unfinished = sum(folder.spans[b][2] for b in folder.missing())
     counts = count_samples(_rows(rows))
+    moved: dict[str, str] = {}
+    if not unfinished and (moved := patients_to_move(_rows(rows), counts, splits or {})):
+        counts = count_samples(_settled(rows, moved))
+    too_few = None if unfinished else too_few_samples(counts, splits or {})
     for split in counts["samples_by_split"]:
-        write_samples(_accepted(rows, split), out / f"{split}.{format}")
-    for split in counts["samples_by_split"]:
-        _write_chains(rows, out / f"chains.{split}.jsonl", split)
+        write_samples(_accepted(rows, split, moved), out / f"{split}.{format}")
+        _write_chains(rows, out / f"chains.{split}.jsonl", split, moved)
     rejected = (line for line in rows.open("rb") if b'"status": "accepted"' not in line[:40])
     write_atomically(out / "rejected.jsonl", b"".join(rejected))
     broken = list(folder.broken())
-    unfinished = sum(folder.spans[b][2] for b in folder.missing())
     card: dict[str, Any] = {
         "records": folder.total,
         "records_unfinished": unfinished,
         "records_broken": len(broken),
         "broken_reasons": dict(Counter(row["error"] for row in broken).most_common()),
         **counts,
+        **({} if too_few is None else {"too_few": too_few}),
         "source": None if source is None else {"name": source.name, "licence": source.licence, "home": source.home},
         "settings": json.loads((out / "job" / "job.json").read_text())["settings"],
         "versions": versions(),
@@ -246,15 +256,23 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                 ) from error
 
 
-def _accepted(path: Path, split: str) -> Iterator[InstructionSample]:
+def _settled(path: Path, moved: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows with the final splits of their samples."""
     for row in _rows(path):
+        if row["status"] == "accepted" and row["place"] is not None and row["sample"]["patient"] in moved:
+            row["sample"]["split"] = moved[row["sample"]["patient"]]
+        yield row
+
+
+def _accepted(path: Path, split: str, moved: Mapping[str, str]) -> Iterator[InstructionSample]:
+    for row in _settled(path, moved):
         if row["status"] == "accepted" and row["sample"]["split"] == split:
             yield InstructionSample.from_dict(row["sample"])
 
 
-def _write_chains(rows: Path, path: Path, split: str) -> None:
+def _write_chains(rows: Path, path: Path, split: str, moved: Mapping[str, str]) -> None:
     """Write the reasoning chains of a split, in the form that ``benchmark=reasoning`` reads; no file without chains."""
-    samples = (row["sample"] for row in _rows(rows) if row["status"] == "accepted")
+    samples = (row["sample"] for row in _settled(rows, moved) if row["status"] == "accepted")
     chains = [json.dumps(s["chain"], ensure_ascii=False) for s in samples if "chain" in s and s["split"] == split]
     if chains:
         write_atomically(path, "".join(f"{line}\n" for line in chains).encode())
@@ -270,7 +288,8 @@ def count_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     attempts: Counter[int] = Counter()
     claims: Counter[str] = Counter()
-    rejected = 0
+    patients: set[Any] = set()
+    rejected = contradicted = 0
     for row in rows:
         if row["status"] == "accepted":
             sample = row["sample"]
@@ -278,12 +297,16 @@ def count_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             splits[sample["split"]] += 1
             attempts[sample["attempt"]] += 1
             claims.update(sample["claims"])
+            patients.add(sample["patient"])
+            contradicted += bool(sample.get("contradictions"))
         else:
             rejected += 1
             reasons.update({problem["category"] for problem in row["problems"]})
     total = sum(accepted.values())
     return {
         "samples": total,
+        "patients": len(patients),
+        "samples_contradicted_by_the_signal": contradicted,
         "samples_by_kind": dict(accepted.most_common()),
         "samples_by_split": dict(splits.most_common()),
         "rejected": rejected,
@@ -311,7 +334,8 @@ def card_text(card: Mapping[str, Any]) -> str:
     lines = ["# Run card", "", "| | |", "|---|---|"]
     lines.append(f"| source | {source.get('name')} ({source.get('licence')}) {source.get('home')} |")
     lines.append(f"| teacher | {card.get('teacher')} |")
-    names = ("records", "records_broken", "records_unfinished", "samples", "rejected", "accept_rate", "stopped")
+    names = ["records", "records_broken", "records_unfinished", "samples", "patients", "rejected", "accept_rate"]
+    names += ["samples_contradicted_by_the_signal", "stopped"]
     lines += [f"| {name.replace('_', ' ')} | {card[name]} |" for name in names if card.get(name) is not None]
     ledger = card.get("ledger")
     if ledger:

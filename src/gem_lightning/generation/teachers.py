@@ -38,6 +38,7 @@ class Teacher:
 
     name = "teacher"
     offline = False
+    verbatim = False  # free texts are the records' reports
     sees_images = False
     at_once = 1  # prompts in flight
 
@@ -59,10 +60,18 @@ class Teacher:
 
 
 class Compose(Teacher):
-    """The offline composer: every number comes from the measurements."""
+    """The offline composer: every number comes from the measurements, the diagnosis from a report if there is one."""
 
     name = "compose"
     offline = True
+
+
+class ReportTeacher(Teacher):
+    """The records' own reports as they are, cleaned: their claims are verified, and contradictions listed."""
+
+    name = "report"
+    offline = True
+    verbatim = True
 
 
 class OpenAITeacher(Teacher):

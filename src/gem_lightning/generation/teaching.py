@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gem_lightning.composition.questions import Turns
-from gem_lightning.generation.gate import GateResult, Problem
-from gem_lightning.generation.pipeline import Pipeline, Prepared, Row, problem_rows
+from gem_lightning.generation.gate import GateResult, Problem, problem_rows
+from gem_lightning.generation.pipeline import Pipeline, Prepared, Row
 from gem_lightning.generation.prompts import DIALOGUE_SCHEMA, render_prompt
 from gem_lightning.generation.teachers import Teacher, TeacherAnswer
 from gem_lightning.jobs import DiedError, NoRoomError, Workers, failure

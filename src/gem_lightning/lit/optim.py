@@ -127,7 +127,9 @@ def freeze_unreached(network: Any) -> None:
         network: A ``GemForConditionalGeneration`` or a peft wrapper of it; changed in place.
     """
     config = network.config
-    unreached = ["*ecg_tower.ln_post.*", "*ecg_tower.proj", "*vision_tower.post_layernorm.*", "*vision_tower.head.*"]
+    unreached = ["*vision_tower.post_layernorm.*", "*vision_tower.head.*"]
+    if config.ecg_config is not None and config.ecg_config.encoder is None:
+        unreached += ["*ecg_tower.ln_post.*", "*ecg_tower.proj"]
     if config.vision_config is not None:
         layers = config.vision_config.num_hidden_layers
         layer = config.vision_feature_layer

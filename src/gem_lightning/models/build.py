@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gem_lightning.models.compat import (
     PARTS,
     ecg_config_of,
     find_folder,
+    has_vision,
     load_gem,
     load_processor,
     load_tensors,
@@ -29,18 +31,24 @@ from gem_lightning.models.compat import (
 )
 from gem_lightning.models.compute import Kernels, as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models.encoder.outside import build_ecg_tower, outside_config
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.sharding import Sharding
 
+logger = logging.getLogger(__name__)
+
+# fields of GemConfig that may differ from a checkpoint's: they choose among tokens, not among weights
+CHANGEABLE = ("image_merge", "image_grid_pinpoints", "vision_feature_layer", "loss_chunk_mib")
 Source = str | os.PathLike | Mapping[str, Any] | None
+EcgSource = Source | Callable[..., torch.nn.Module]
 
 
 def build_gem(
     llm: Source = None,
-    ecg: Source = None,
+    ecg: EcgSource = None,
     vision: Source = None,
     checkpoint: str | os.PathLike | None = None,
     lora: Mapping[str, Any] | None = None,
@@ -58,7 +66,7 @@ def build_gem(
             one from scratch.
         ecg: Checkpoint of an ECG tower (``cpt_wfep_epoch_20.pt`` or a folder of ours), or the fields of
             :class:`EcgConfig` for one from scratch; a mapping may name a ``checkpoint`` along with its fields; ``none``
-            omits the tower.
+            omits the tower. Or another encoder's class, see :mod:`gem_lightning.models.encoder.outside`.
         vision: Folder or hub id of a CLIP or SigLIP vision tower, or the fields of its config, or ``none``.
         checkpoint: A whole model (ours, published GEM, PULSE, LLaVA) in place of the parts; ``ecg`` and ``vision``
             then only name towers that it lacks.
@@ -69,7 +77,7 @@ def build_gem(
             :func:`gem_lightning.models.compute.recompute`.
         kernels: Implementations of attention and loss, and compilation; they do not change what is computed.
         shard: Shards the network over processes, see :class:`gem_lightning.models.sharding.Sharding`.
-        **switches: Further fields of :class:`GemConfig`.
+        **switches: Further fields of :class:`GemConfig`; with a ``checkpoint`` only :data:`CHANGEABLE` ones.
 
     Returns:
         A ``GemForConditionalGeneration`` in training mode, or the peft wrapper of one.
@@ -79,12 +87,14 @@ def build_gem(
     check_compute({"kernels": kernels})
     check_loss(kernels.loss)
     _check_together(checkpoint, lora, quantization, shard)
+    switches = {name: value for name, value in switches.items() if value is not None}
     unknown = sorted(switches.keys() - inspect.signature(GemConfig).parameters.keys())
     if unknown:  # a config of transformers accepts and ignores any name
         raise DataError(f"expected arguments of build_gem or fields of GemConfig, got {', '.join(unknown)}")
     if checkpoint is not None:
-        tower, images = named_towers({"ecg": ecg, "vision": vision})
+        tower, images = named_towers({"ecg": ecg, "vision": vision, "checkpoint": checkpoint})
         model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=kernels.attention, shard=shard)
+        change_config(model.config, switches)
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
     else:
         model = _assemble(llm, ecg, vision, dtype, kernels.attention, switches, shard)
@@ -96,6 +106,30 @@ def build_gem(
     if kernels.compile:
         compile_layers(model, kernels.compile)
     return model.train()
+
+
+def change_config(config: GemConfig, switches: Mapping[str, Any]) -> None:
+    """Change fields of a checkpoint's config, and report what was changed.
+
+    Args:
+        config: Changed in place.
+        switches: Fields of :class:`GemConfig` to new values.
+
+    Raises:
+        DataError: A field that decides the weights' shapes or names.
+    """
+    fixed = sorted(name for name in switches.keys() - set(CHANGEABLE) if switches[name] != getattr(config, name))
+    if fixed:
+        raise DataError(
+            f"expected of a checkpoint to change only {', '.join(CHANGEABLE)}, got {', '.join(fixed)}, which its "
+            "weights decide; leave it out, or build the network from parts"
+        )
+    if switches.get("image_merge") == "spatial_unpad" and not config.image_newline:
+        raise DataError("expected a checkpoint with a newline embedding for image_merge=spatial_unpad, got none")
+    for name in CHANGEABLE:
+        if name in switches and switches[name] != getattr(config, name):
+            logger.info("%s=%s in place of the checkpoint's %s", name, switches[name], getattr(config, name))
+            setattr(config, name, switches[name])
 
 
 def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Sharding | None) -> None:
@@ -113,16 +147,21 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
         tokenizer: Folder, hub id, or the tokenizer itself; the folder of a whole model provides its own processor.
         net: The arguments of :func:`build_gem` (a mapping, or a partial of it), from which the sizes are read; with a
             ``checkpoint``, its own tokenizer is taken.
-        **settings: Further arguments of :class:`GemProcessor`; ``chat=None`` means the tokenizer's own template where
-            it has one, else ``llava_v1``.
+        **settings: Further arguments of :class:`GemProcessor`. None is the checkpoint's own value; without a checkpoint
+            ``chat=None`` means the tokenizer's own template where it has one, else ``llava_v1``.
     """
     arguments = dict(getattr(net, "keywords", net) or {})
-    chat = settings.pop("chat", None)
-    if chat is not None:
-        settings["chat"] = chat
+    settings = {name: value for name, value in settings.items() if value is not None}
     if arguments.get("checkpoint"):
         ecg, vision = named_towers(arguments)
-        return load_processor(arguments["checkpoint"], vision, ecg, **settings)
+        switches = switches_of(arguments)
+        tiles = {name: switches[name] for name in ("image_merge", "image_grid_pinpoints") if name in switches}
+        own = load_processor(arguments["checkpoint"], vision, ecg)
+        for name in ("chat", "contract", "image_mode"):
+            value = getattr(own.image, name) if name == "image_mode" else getattr(own, name)
+            if settings.get(name, value) != value:
+                logger.info("processor.%s=%s in place of the checkpoint's %s", name, settings[name], value)
+        return load_processor(arguments["checkpoint"], vision, ecg, **tiles | settings)
     if isinstance(tokenizer, (str, os.PathLike)):
         if (Path(tokenizer) / "processor_config.json").is_file():
             return load_processor(tokenizer, **settings)
@@ -132,7 +171,7 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
     return GemProcessor.from_config(tokenizer, config, **settings)
 
 
-def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str, Any]) -> GemConfig:
+def make_config(llm: Source, ecg: EcgSource, vision: Source, switches: Mapping[str, Any]) -> GemConfig:
     """Build the config of a network from the descriptions of its parts, without any weights."""
     return GemConfig(
         text_config=_part_config(llm, "llama"),
@@ -143,15 +182,28 @@ def make_config(llm: Source, ecg: Source, vision: Source, switches: Mapping[str,
 
 
 def named_towers(arguments: Mapping[str, Any]) -> list[str | os.PathLike | None]:
-    """Return the files of the ECG and the image tower among :func:`build_gem`'s arguments; None if absent."""
-    parts = (arguments.get("ecg"), arguments.get("vision"))
-    return [part if isinstance(part, (str, os.PathLike)) and part != "none" else None for part in parts]
+    """Return the files of the ECG and the image tower among :func:`build_gem`'s arguments; None if absent.
+
+    A checkpoint's own image tower comes before the one that is named (its ECG tower does when it is loaded).
+    """
+    parts = [arguments.get("ecg"), arguments.get("vision")]
+    ecg, vision = [part if isinstance(part, (str, os.PathLike)) and part != "none" else None for part in parts]
+    checkpoint = arguments.get("checkpoint")
+    if checkpoint is not None and vision is not None and has_vision(checkpoint):
+        if Path(vision).exists():
+            logger.info("the image tower of %s is used, not model.net.vision=%s", checkpoint, vision)
+        vision = None
+    return [ecg, vision]
 
 
 def switches_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of :class:`GemConfig` among :func:`build_gem`'s arguments."""
     own = [name for name in inspect.signature(build_gem).parameters if name != "switches"]
-    return {name: value for name, value in arguments.items() if name not in own and not name.startswith("_")}
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and name not in own and not name.startswith("_")
+    }
 
 
 def _part_config(source: Source, model_type: str) -> PreTrainedConfig | str | dict[str, Any] | None:
@@ -181,19 +233,21 @@ def _fetched(kind: Any, source: str | os.PathLike) -> Any:
         ) from error
 
 
-def _ecg_config(source: Source) -> EcgConfig | dict[str, Any] | str | None:
+def _ecg_config(source: EcgSource) -> EcgConfig | dict[str, Any] | str | None:
     if source is None:
         return "published"
     if source == "none":
         return None
     if isinstance(source, Mapping):
         return {name: value for name, value in source.items() if name != "checkpoint"}
+    if callable(source) or isinstance(source, torch.nn.Module):
+        return outside_config(source)
     return ecg_config_of(source)
 
 
 def _assemble(
     llm: Source,
-    ecg: Source,
+    ecg: EcgSource,
     vision: Source,
     dtype: torch.dtype,
     attention: str,
@@ -203,8 +257,9 @@ def _assemble(
     """Build a network of pretrained and random parts; a loaded part is never initialised first."""
     config = make_config(llm, ecg, vision, switches)
     config.dtype = dtype
-    tower = ecg.get("checkpoint") if isinstance(ecg, Mapping) else ecg
-    tower = None if tower == "none" else tower
+    tower: Any = ecg.get("checkpoint") if isinstance(ecg, Mapping) else ecg
+    outside = config.ecg_config is not None and config.ecg_config.encoder is not None
+    tower = None if tower == "none" or outside else tower
     from_files = any(isinstance(source, (str, os.PathLike)) and source != "none" for source in (llm, tower, vision))
     if not from_files and shard is None:
         return GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
@@ -216,6 +271,9 @@ def _assemble(
         tensors |= read_vision_tower(find_folder(vision))
     if isinstance(llm, (str, os.PathLike)):
         tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
+    if outside:  # with the values of its own constructor
+        own = build_ecg_tower(config.ecg_config).state_dict()
+        tensors |= {PARTS["ecg_tower"] + name: value for name, value in own.items()}
     config.fresh_parts = sorted(PARTS.keys() - parts_of(tensors))
     return load_tensors(config, tensors, dtype, attention=attention, shard=shard)
 

@@ -42,6 +42,9 @@ class EcgConfig(PreTrainedConfig):
         mlp_ratio: Hidden width of a block's MLP over ``width``.
         output_dim: Width of the pooled embedding.
         sampling_rate: Rate that the tower was trained at, Hz.
+        encoder: ``target`` and ``arguments`` of an encoder of another package, see
+            :mod:`gem_lightning.models.encoder.outside`; None for ours.
+        token_count: Tokens of such an encoder.
     """
 
     model_type = "gem_ecg"
@@ -57,11 +60,13 @@ class EcgConfig(PreTrainedConfig):
     mlp_ratio: float = 4.0
     output_dim: int = 512
     sampling_rate: float = 500.0
+    encoder: dict | None = None
+    token_count: int | None = None
 
     @property
     def tokens(self) -> int:
-        """Tokens that one ECG becomes: its patches and the class token."""
-        return self.samples // self.patch_size + 1
+        """Tokens that one ECG becomes: its patches and the class token, or what another encoder makes of it."""
+        return self.token_count or self.samples // self.patch_size + 1
 
     def tower_arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``EcgTransformer``."""

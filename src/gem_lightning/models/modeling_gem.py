@@ -24,6 +24,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.jobs.files import open_weights
 from gem_lightning.models.card import write_card
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models.encoder.outside import build_ecg_tower, is_tower_of
 from gem_lightning.models.encoder.transformer import EcgTransformer
 from gem_lightning.models.fusion import build_projector, merge_tiles, scatter_features, tower_outputs
 from gem_lightning.models.inference.decoding import InVocabulary, InVocabularyCandidates
@@ -67,7 +68,7 @@ class GemModel(GemPreTrainedModel):
     def __init__(self, config: GemConfig) -> None:
         super().__init__(config)
         hidden, width = config.text_config.hidden_size, int(config.projector_width or 0)
-        self.ecg_tower = EcgTransformer(**config.ecg_config.tower_arguments()) if config.ecg_config else None
+        self.ecg_tower = build_ecg_tower(config.ecg_config) if config.ecg_config else None
         self.vision_tower = AutoModel.from_config(config.vision_config) if config.vision_config else None
         self.ecg_projector = (
             build_projector(config.ecg_projector_type, config.ecg_config.width, width) if config.ecg_config else None
@@ -331,9 +332,9 @@ class GemForConditionalGeneration(GemPreTrainedModel, GenerationMixin):
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Write config, weights, generation settings and a model card."""
         tower = self.model.ecg_tower
-        if tower is not None and not isinstance(tower, EcgTransformer):
+        if tower is not None and not is_tower_of(self.config.ecg_config, tower):
             got = f"got {type(tower).__name__}, which from_pretrained cannot rebuild"
-            raise DataError(f"expected an EcgTransformer as ecg_tower, {got}; save its state_dict yourself")
+            raise DataError(f"expected the ECG tower of config.ecg_config, {got}; build it in: build_gem(ecg=CLASS)")
         done = super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
             write_card(self, Path(save_directory))

@@ -68,6 +68,7 @@ class EcgOptions:
         sampling_rate: Rate that the ECG tower was trained at, Hz.
         contract: ``clean`` orders leads by name and resamples; ``gem`` takes rows and rate as they are, as the
             published weights were trained.
+        ecg_token_count: Tokens of one record, where they are not one per patch and a class token.
 
     Raises:
         DataError: The contract is neither of the two.
@@ -77,6 +78,7 @@ class EcgOptions:
     ecg_patch_size: int = 50
     sampling_rate: float = 500.0
     contract: str = "clean"
+    ecg_token_count: int | None = None
 
     def __post_init__(self) -> None:
         if self.contract not in ("clean", "gem"):

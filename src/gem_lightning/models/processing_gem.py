@@ -72,7 +72,8 @@ class GemProcessor(ProcessorMixin):
                 fitted |= {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
         if config.ecg_config is not None:
             ecg = config.ecg_config
-            fitted |= {"ecg_samples": ecg.samples, "ecg_patch_size": ecg.patch_size, "sampling_rate": ecg.sampling_rate}
+            sizes = {"ecg_samples": ecg.samples, "ecg_patch_size": ecg.patch_size, "ecg_token_count": ecg.token_count}
+            fitted |= sizes | {"sampling_rate": ecg.sampling_rate}
         return cls(tokenizer, **_grouped(fitted | settings))
 
     @classmethod
@@ -95,7 +96,7 @@ class GemProcessor(ProcessorMixin):
     @property
     def ecg_tokens(self) -> int:
         """Tokens of one ECG."""
-        return self.ecg.ecg_samples // self.ecg.ecg_patch_size + 1
+        return self.ecg.ecg_token_count or self.ecg.ecg_samples // self.ecg.ecg_patch_size + 1
 
     @property
     def pad_id(self) -> int:
@@ -326,11 +327,10 @@ class GemProcessor(ProcessorMixin):
         found = tokenize_conversation(
             messages, self.tokenizer, self.chat, self.legacy_masks, limit, multimodal, generate=generate
         )
-        ids, labels = expand_markers(
-            found["input_ids"], found["labels"], ecgs, images, self.ecg_token_id, self.image_token_id
-        )
+        placeholders = (self.ecg_token_id, self.image_token_id)
+        ids, labels = expand_markers(found["input_ids"], found["labels"], ecgs, images, *placeholders)
         cut = max_length is not None and len(ids) > max_length
-        if max_length is not None and any(i in (self.ecg_token_id, self.image_token_id) for i in ids[max_length:]):
+        if max_length is not None and any(i in placeholders for i in ids[max_length:]):
             raise DataError(
                 f"expected max_length to keep every ECG and image token, got {max_length} for a sample of {len(ids)} "
                 "tokens; raise max_length or leave a modality out"

@@ -21,6 +21,8 @@ _KNOWN = ("id", "image", "ecg", "ecg_format", "conversations", "machine_measurem
 _ID_NAMES = ("id", "question_id", "No")
 _INDEX_MARK = "::"
 _HDF5_SUFFIXES = (".hdf5", ".h5")
+ECG_ROOT, IMAGE_ROOT = "ecg:", "image:"  # keys of a map of folders; no folder of a data set ends in a colon
+_ROOTS = {"ecg": ECG_ROOT, "image": IMAGE_ROOT}
 DEFAULT_QUESTION = "Interpret this ECG."
 """Default question: in training on simulated ECGs, of a model, in a benchmark."""
 CHARACTERS_PER_TOKEN = 4  # of English clinical text, roughly
@@ -54,7 +56,7 @@ class RecordRef:
         """Return the same record below this machine's folders (see :func:`map_path`)."""
         if self.simulated:
             return self
-        return replace(self, path=map_path(self.path, paths))
+        return replace(self, path=map_path(self.path, paths, ECG_ROOT))
 
     @property
     def simulated(self) -> bool:
@@ -267,9 +269,9 @@ class InstructionSample:
         if not paths:
             return self
         ecg = None if self.record is None else str(self.record.mapped(paths))
-        image = [map_path(i, paths) for i in self.image] if isinstance(self.image, list) else self.image
+        image = [map_path(i, paths, IMAGE_ROOT) for i in self.image] if isinstance(self.image, list) else self.image
         if isinstance(image, str):
-            image = map_path(image, paths)
+            image = map_path(image, paths, IMAGE_ROOT)
         return replace(self, ecg=ecg, image=image)
 
 
@@ -289,16 +291,45 @@ def _is_turn(turn: Any) -> bool:
     return isinstance(turn, Mapping) and isinstance(turn.get("from"), str) and isinstance(turn.get("value"), str)
 
 
-def map_path(name: str, paths: Mapping[str, str] | None) -> str:
-    """Replace the longest leading folder of ``name`` that is a key of ``paths``; the empty key matches all others.
+def map_path(name: str, paths: Mapping[str, str] | None, root: str = "") -> str:
+    """Replace the longest leading folder of ``name`` that is a key of ``paths``.
 
     Example: ``map_path("mimic-iv/files/1", {"mimic-iv": "/data/mimic"})`` is ``/data/mimic/files/1``.
+
+    Args:
+        name: Path as in the data set.
+        paths: Leading folders to folders here. The key ``root``, else the empty one, matches all other relative paths.
+        root: :data:`ECG_ROOT` of a record, :data:`IMAGE_ROOT` of an image.
     """
+    if not paths:
+        return name
     parts = name.split("/")
     for n in range(len(parts), 0, -1):
         head = "/".join(parts[:n])
-        if paths and head and head in paths:
+        if head and head in paths:
             return "/".join([str(paths[head]).rstrip("/"), *parts[n:]])
-    if paths and "" in paths and not name.startswith("/"):
-        return f"{str(paths['']).rstrip('/')}/{name}"
-    return name
+    start = paths.get(root, paths.get(""))
+    return name if start is None or name.startswith("/") else f"{str(start).rstrip('/')}/{name}"
+
+
+def with_root(
+    root: str | os.PathLike[str] | Mapping[str, str] | None, paths: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return a map of leading folders in which all other relative paths start at ``root``.
+
+    Args:
+        root: One folder for ECGs and images, or ``{"ecg": FOLDER, "image": FOLDER}``; None leaves them as they are.
+        paths: Leading folders to folders here; they take precedence.
+
+    Raises:
+        DataError: A root of something else than ``ecg`` and ``image``.
+    """
+    roots: dict[str, str] = {}
+    if isinstance(root, Mapping):
+        unknown = sorted(set(root) - _ROOTS.keys())
+        if unknown:
+            raise DataError(f"expected root as a folder, or folders of {', '.join(_ROOTS)}, got {', '.join(unknown)}")
+        roots = {_ROOTS[kind]: str(folder) for kind, folder in root.items()}
+    elif root is not None:
+        roots = {"": str(root)}
+    return roots | dict(paths or {})

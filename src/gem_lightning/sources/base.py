@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 from gem_lightning.errors import DataError, GemError
-from gem_lightning.samples.sample import InstructionSample, RecordRef
+from gem_lightning.samples.sample import InstructionSample, RecordRef, with_root
 from gem_lightning.sources.record import Missing, SourceRecord
 from gem_lightning.sources.tables import age_or_none, normalise_sex, normalise_split, number_or_none, table_rows
 
@@ -254,9 +254,10 @@ class SampleFiles(Source):
         samples: File (or folder of files): ECG_Grounding_30k.json, ECGInstruct, ECGBench and ours.
         folders: Leading folders in the samples' ``ecg`` and ``image`` → folders here; they take precedence over the
             ``paths.json`` of the run that wrote the file.
+        root: Folder that all other relative paths start at, or one for each of ``ecg`` and ``image``.
     """
 
-    root: str = ""
+    root: Any = ""
     samples: str = ""
     folders: dict[str, str] | None = None
 
@@ -267,7 +268,7 @@ class SampleFiles(Source):
         """Return the map of the samples' leading folders to this machine's."""
         from gem_lightning.samples.io import known_paths
 
-        given = self.folders or ({"": self.root} if self.root else {})
+        given = with_root(self.root or None, self.folders)
         return known_paths(self.samples, given) if Path(self.samples).is_file() else given
 
     def check(self) -> list[Missing]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,17 @@ _READERS = {
     "parquet": ("parquet", "read"),
 }
 FORMATS: tuple[str, ...] = tuple(_READERS)
+
+
+@cache
+def outside_readers() -> dict[str, EntryPoint]:
+    """Return readers of other packages, by their entry points in the group ``gem_lightning.readers``.
+
+    The name of an entry point is the format and the suffix of its files; it loads a function of ``Source`` and
+    ``Options`` that returns a ``RawEcg`` (all in :mod:`gem_lightning.ecg.readers.base`).
+    """
+    found = entry_points(group="gem_lightning.readers")
+    return {point.name: point for point in found if point.name not in _READERS}
 
 
 def read_ecg(
@@ -118,9 +131,10 @@ def read_contracts(
         record = read_pack(path_or_bytes, index or 0)
         return [preprocess.gem(record) if c == "gem" else preprocess.clean(record, leads=leads) for c in contracts]
     source = unzipped(_source(path_or_bytes))
-    name = format or detect(source)
-    if name not in _READERS:
-        raise EcgReadError(f"expected a format of {', '.join(FORMATS)}, got {name!r}")
+    suffix = "" if source.path is None else source.path.suffix[1:].lower()
+    name = format or (suffix if suffix in outside_readers() else detect(source))
+    if name not in _READERS and name not in outside_readers():
+        raise EcgReadError(f"expected a format of {', '.join((*FORMATS, *outside_readers()))}, got {name!r}")
     options = Options(fs, units, None if lead_names is None else tuple(lead_names), gain, index)
     raw = complete(_read(name, source, options), options)
     check_size(source.budget, *raw.signal.shape)
@@ -153,8 +167,11 @@ def _source(given: str | os.PathLike[str] | bytes) -> Source:
 
 def _read(name: str, source: Source, options: Options) -> RawEcg:
     """Run a reader; whatever a damaged file makes it raise becomes one clear error."""
-    module, function = _READERS[name]
-    read = getattr(import_module(f"{__name__}.{module}"), function)
+    if name in outside_readers():
+        read = outside_readers()[name].load()
+    else:
+        module, function = _READERS[name]
+        read = getattr(import_module(f"{__name__}.{module}"), function)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of format libraries about fields that are not used here

@@ -22,7 +22,7 @@ from gem_lightning.evaluation.text import draw_page, marked_text, pick_cases
 from gem_lightning.reporting.evaluation import Case, EvaluationReport, Matrix, number, with_interval
 from gem_lightning.reporting.html import Table
 from gem_lightning.samples.io import read_samples
-from gem_lightning.samples.sample import InstructionSample
+from gem_lightning.samples.sample import InstructionSample, with_root
 from gem_lightning.sources.record import SourceRecord
 
 #: Strict metric to its name under the legacy rules.
@@ -88,11 +88,14 @@ def _image(sample: InstructionSample) -> np.ndarray | None:
     return pixels[..., ::-1].copy()
 
 
+Root = str | os.PathLike[str] | Mapping[str, str] | None
+
+
 def sample_folders(
-    path: str | os.PathLike[str], folders: Mapping[str, str] | None, root: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str], folders: Mapping[str, str] | None, root: Root = None
 ) -> dict[str, str]:
     """Complete the user's map of folders: other relative paths start at ``root``, or at the sample file's folder."""
-    return {"": str(root or pathlib.Path(path).parent), **(folders or {})}
+    return {"": str(pathlib.Path(path).parent)} | with_root(root, folders)
 
 
 def judge_cases(
@@ -136,7 +139,8 @@ class EcgBench:
         limit: Maximum number of samples per task.
         draws: Number of bootstrap resamples.
         cases: Number of worst and typical cases per task in the report.
-        root: Folder that other relative paths start at; None takes ``folder``.
+        root: Folder that other relative paths start at, or one for each of ``ecg`` and ``image``; None
+            takes ``folder``.
         render_missing: Draw images whose files are missing from their signals, and count them in the report.
     """
 
@@ -153,7 +157,7 @@ class EcgBench:
         limit: int | None = None,
         draws: int = 1000,
         cases: int = 2,
-        root: str | os.PathLike[str] | None = None,
+        root: Root = None,
         render_missing: bool = False,
     ) -> None:
         self.cases, self.likelihoods, self.render_missing = cases, likelihoods, render_missing

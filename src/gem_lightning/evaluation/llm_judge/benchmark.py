@@ -10,6 +10,7 @@ from typing import Any
 from gem_lightning.errors import DataError
 from gem_lightning.evaluation.base import Predictor, Progress, Result, answer_all, fingerprint
 from gem_lightning.evaluation.ecgbench.benchmark import (
+    Root,
     SampleQueries,
     judge_cases,
     note_on_images,
@@ -18,7 +19,7 @@ from gem_lightning.evaluation.ecgbench.benchmark import (
 )
 from gem_lightning.evaluation.llm_judge import grounding
 from gem_lightning.evaluation.llm_judge.judge import ChatModel, add_judges, run_judges
-from gem_lightning.evaluation.predictions import patient_of, read_rows
+from gem_lightning.evaluation.predictions import REFERENCE_KEY, patient_of, read_rows
 from gem_lightning.evaluation.text import pick_cases
 from gem_lightning.reporting.evaluation import EvaluationReport, number, with_interval
 from gem_lightning.reporting.html import Table
@@ -30,17 +31,20 @@ class GroundingBenchmark:
     """ECG-Grounding: interpretations scored by LLM judges.
 
     Args:
-        samples: File of test samples (the judges' reference is ``report`` or the reference answer); None with
-            ``judgements``.
+        samples: File of test samples, also of process_gem_outputs (the judges' reference is ``report`` and the
+            reference answer); None with ``judgements``.
         judges: Chat models of the judges.
-        judgements: File of existing judge answers (id to answer, as the original stores them) instead of judges.
-        prompt_file: Judge prompt that replaces ours.
+        judgements: Existing judge answers instead of judges: a file (id to answer, as the original stores them, or
+            ours), or a folder with a file per record.
+        prompt_file: Judge prompt that replaces ours. One with a slot ``groundtruth``, as published, gets the reference
+            interpretation alone there.
         folders: Leading folders in the samples' paths to folders here.
         question: Question that replaces each sample's own.
         limit: Maximum number of samples.
         draws: Number of bootstrap resamples.
         cases: Number of worst and typical cases in the report.
-        root: Folder that other relative paths start at; None takes that of ``samples``.
+        root: Folder that other relative paths start at, or one for each of ``ecg`` and ``image``; None takes that of
+            ``samples``.
         render_missing: Draw images whose files are missing from their signals, and count them in the report.
 
     Raises:
@@ -60,7 +64,7 @@ class GroundingBenchmark:
         limit: int | None = None,
         draws: int = 1000,
         cases: int = 4,
-        root: str | os.PathLike[str] | None = None,
+        root: Root = None,
         render_missing: bool = False,
     ) -> None:
         if not judges and judgements is None:
@@ -97,7 +101,7 @@ class GroundingBenchmark:
             progress,
             {"question": self.question},
         )
-        cases = judge_cases(self.samples, answers, reference_of)
+        cases = judge_cases(self.samples, answers, self._reference)
         if len(cases) < len(self.samples):
             result.report.notes.append(
                 f"{len(self.samples) - len(cases)} of {len(self.samples)} ECGs were not answered (reasons in "
@@ -119,8 +123,14 @@ class GroundingBenchmark:
         column = next((name for name in result.per_record if name.startswith("DiagnosisAccuracy")), None)
         shares = {} if column is None else result.per_record[column]
         for kind, name in pick_cases(shares, self.cases):
-            note = f"{column}: {shares[name]:.2f}. {reference_of(queries.samples[name])}"
+            note = f"{column}: {shares[name]:.2f}. {self._reference(queries.samples[name])}"
             result.report.cases.append(queries.case(kind, name, answers[name].text, note))
+
+    def _reference(self, sample: InstructionSample) -> str:
+        """Return what the judges compare a text with."""
+        given = interpretation_of(sample)
+        published = self.prompt_file is not None and "groundtruth" in pathlib.Path(self.prompt_file).read_text("utf-8")
+        return given if published and given else reference_of(sample)
 
     def _score_file(self, path: str | os.PathLike[str], result: Result) -> None:
         answers: dict[str, Any] = {
@@ -141,8 +151,14 @@ class GroundingBenchmark:
 
 def reference_of(sample: InstructionSample) -> str:
     """Return the judges' reference: the report, and the reference interpretation where there is one."""
+    given = interpretation_of(sample)
     parts = [f"Report: {sample.report}"] if sample.report else []
-    parts += [f"Reference interpretation: {sample.answer}"] if sample.answer else []
+    parts += [f"Reference interpretation: {given}"] if given else []
     if not parts:
         raise DataError(f"sample {sample.id}: expected a report or a reference answer for the judges, got neither")
     return "\n".join(parts)
+
+
+def interpretation_of(sample: InstructionSample) -> str:
+    """Return the reference interpretation: the sample's answer, or that of a file of process_gem_outputs."""
+    return sample.answer or str(sample.metadata.get(REFERENCE_KEY) or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import threading
@@ -44,7 +45,8 @@ class KeepLast(ModelCheckpoint):
 
     Args:
         dirpath: The run's folder of checkpoints.
-        every_n_steps: Optimiser steps between two checkpoints; None saves at the ends of epochs only.
+        every_n_steps: Optimiser steps between two checkpoints, or below 1 their share of the run's steps; None saves
+            at the ends of epochs only.
         keep: Number of last checkpoints to keep: the second last replaces a damaged last one.
         monitor: Metric that selects the best, at each validation. None keeps no best.
         mode: ``min`` or ``max``: whether a lower or a higher metric is better.
@@ -53,7 +55,7 @@ class KeepLast(ModelCheckpoint):
     def __init__(
         self,
         dirpath: str | os.PathLike[str],
-        every_n_steps: int | None = None,
+        every_n_steps: float | None = None,
         keep: int = 2,
         monitor: str | None = "val/loss",
         mode: str = "min",
@@ -63,10 +65,11 @@ class KeepLast(ModelCheckpoint):
             monitor=monitor,
             mode=mode,
             save_top_k=0 if monitor is None else 1,
-            every_n_train_steps=every_n_steps,
+            every_n_train_steps=int(every_n_steps) if every_n_steps is not None and every_n_steps >= 1 else None,
         )
         self.folder = Path(dirpath)
         self.every_n_steps, self.keep = every_n_steps, max(1, keep)
+        self.period = 0  # steps between two checkpoints, 0 for none
         self._saved = self._last_step = -1  # steps
         self._better: float | None = None  # a score to be written with the checkpoint it belongs to
         self._signal = 0  # the signal that requested a stop
@@ -112,6 +115,8 @@ class KeepLast(ModelCheckpoint):
         """Replace Lightning's signal handlers, which call collectives; the restored state is saved already."""
         self._saved = self._last_step = trainer.global_step
         self._signal = 0
+        every = self.every_n_steps or 0
+        self.period = math.ceil(every * trainer.estimated_stepping_batches) if 0 < every < 1 else int(every)
         if threading.current_thread() is threading.main_thread():
             listener = signal.getsignal(signal.SIGUSR2)
             self._requeue = listener if callable(listener) else None
@@ -131,7 +136,7 @@ class KeepLast(ModelCheckpoint):
             if trainer.strategy.reduce_boolean_decision(self._signal == signal.SIGUSR2, all=False) and self._requeue:
                 self._requeue(signal.SIGUSR2, None)
             raise Preempted
-        if self.every_n_steps and step % self.every_n_steps == 0 and not _epoch_ends(trainer):
+        if self.period and step % self.period == 0 and not _epoch_ends(trainer):
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

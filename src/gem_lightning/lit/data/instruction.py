@@ -20,6 +20,7 @@ from gem_lightning.data import (
 )
 from gem_lightning.data.lengths import settle_long_samples
 from gem_lightning.lit.data.resumable import PackStepSampler, ResumableDataModule, StepSampler
+from gem_lightning.samples.sample import with_root
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,10 @@ class SampleOptions:
     """How one sample becomes one training item.
 
     Attributes:
-        renderer: Draws each record (an ``EcgRenderer``); None uses stored images only.
-        contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`.
+        renderer: Draws records (an ``EcgRenderer``); None uses stored images only.
+        draw: Which records the renderer draws: ``always`` all, ``missing`` those whose image file is missing (their
+            number is logged), ``never`` none.
+        contract: Signal contract of :func:`gem_lightning.ecg.read_ecg`; None takes the processor's.
         paths: Leading folders in the samples to folders on this machine.
         question: Other wordings of the first question of training samples (:class:`QuestionTemplates`); None keeps
             the samples' own.
@@ -42,7 +45,8 @@ class SampleOptions:
     """
 
     renderer: Any = None
-    contract: str = "clean"
+    draw: str = "always"
+    contract: str | None = None
     paths: Mapping[str, str] | None = None
     question: Any = None
     modalities: ModalityDropout | None = None
@@ -81,7 +85,8 @@ class InstructionDataModule(ResumableDataModule):
             source for several.
         val: Validation samples, or None.
         test: Test samples for ``trainer.test``, or None.
-        root: Folder that relative paths of all samples start at; ``samples.paths`` takes precedence.
+        root: Folder that relative paths of all samples start at, or ``{ecg: FOLDER, image: FOLDER}``;
+            ``samples.paths`` takes precedence.
         batch_size: Samples per step and process.
         max_length: Longest sample, tokens; None keeps all.
         num_workers: Loader processes.
@@ -95,7 +100,7 @@ class InstructionDataModule(ResumableDataModule):
         train: Any,
         val: Any = None,
         test: Any = None,
-        root: str | None = None,
+        root: str | Mapping[str, str] | None = None,
         batch_size: int = 16,
         max_length: int | None = 4096,
         num_workers: int = 1,
@@ -108,7 +113,8 @@ class InstructionDataModule(ResumableDataModule):
         self.batch_size, self.max_length, self.num_workers = batch_size, max_length, num_workers
         self.samples, self.batches = samples or SampleOptions(), batches or BatchOptions()
         self.seed = self.samples.seed
-        self.paths = {"": root} | dict(self.samples.paths or {}) if root else self.samples.paths
+        self.contract = str(self.samples.contract or getattr(processor, "contract", "clean"))
+        self.paths = with_root(root, self.samples.paths)
         self._datasets: dict[str, InstructionDataset] = {}
 
     def prepare_data(self) -> None:
@@ -122,19 +128,21 @@ class InstructionDataModule(ResumableDataModule):
         """Return the items of ``train``, ``val`` or ``test``; opens the split once and logs what it holds."""
         if split not in self._datasets:
             options, training = self.samples, split == "train"
+            drawn = options.draw if options.renderer is not None else "never"
             samples = Mixture(
                 self.sources[split],
                 self.batches.weights if training else None,
                 self.paths,
-                options.contract,
-                drawn=options.renderer is not None,
+                self.contract,
+                draw=drawn,
                 unreadable=options.unreadable,
             )
             self._datasets[split] = InstructionDataset(
                 samples,
                 self.processor,
                 renderer=options.renderer,
-                contract=options.contract,
+                draw=drawn,
+                contract=self.contract,
                 max_length=self.max_length,
                 seed=self.seed,
                 question=options.question if training else None,

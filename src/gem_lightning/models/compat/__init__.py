@@ -14,6 +14,7 @@ _HOME_OF = {
     "ecg_config_of": "towers",
     "find_files": "coca",
     "find_folder": "load",
+    "has_vision": "load",
     "load_config": "load",
     "load_exactly": "coca",
     "load_gem": "load",
@@ -39,6 +40,7 @@ __all__ = [
     "ecg_config_of",
     "find_files",
     "find_folder",
+    "has_vision",
     "load_config",
     "load_exactly",
     "load_gem",
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
         read_state_dict,
         save_coca,
     )
-    from gem_lightning.models.compat.load import find_folder, load_config, load_gem, load_processor
+    from gem_lightning.models.compat.load import find_folder, has_vision, load_config, load_gem, load_processor
     from gem_lightning.models.compat.names import LLM_LAYOUT, PARTS, check_fit, parts_of, translate
     from gem_lightning.models.compat.original import load_original
     from gem_lightning.models.compat.tensor_files import open_folder

@@ -159,6 +159,19 @@ def load_config(path: PathLike, ecg_tower: PathLike | None = None, vision_tower:
     return original.survey(folder, ecg_tower, vision_tower).config
 
 
+def has_vision(path: PathLike) -> bool:
+    """Return whether a model that :func:`load_gem` reads needs no other image tower.
+
+    Args:
+        path: Folder or hub id.
+    """
+    folder = find_folder(path)
+    kind = recognise(folder)
+    if kind == "lora":
+        return has_vision(find_base(folder))
+    return kind in ("ours", "llava-hf") or original.has_vision(folder)
+
+
 def load_processor(
     path: PathLike, vision_tower: PathLike | None = None, ecg_tower: PathLike | None = None, **settings: Any
 ) -> GemProcessor:

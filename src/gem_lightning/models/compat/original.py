@@ -104,7 +104,7 @@ class Survey:
         fields = {
             "chat": CHATS.get(self.config.text_config.model_type, "template"),
             "contract": "gem",
-            "image_mode": _image_mode(self.raw),
+            "image_mode": image_mode_of(self.raw),
         }
         return GemProcessor.from_config(tokenizer, self.config, **fields | settings)
 
@@ -130,6 +130,17 @@ def survey(
     config = _config(raw, named, ecg, vision)
     config.original = {"config": raw, "dtypes": _compact(dtypes), "absent": sorted(PARTS.keys() - present)}
     return Survey(root, raw, config, named)
+
+
+def has_vision(folder: Path) -> bool:
+    """Return whether a published folder holds its image tower, or names one that is on this machine."""
+    root, tensors = _read(folder, None)
+    if any(name.startswith(PARTS["vision_tower"]) for name in translate(tensors, GEM_LAYOUT)):
+        return True
+    name = _raw_config(root).get("mm_vision_tower")
+    if not name:
+        return False
+    return towers.resolve(name, root) is not None or towers.from_hub(name, cached_only=True) is not None
 
 
 def _read(folder: Path, base: PathLike | None) -> tuple[Path, Tensors]:
@@ -268,7 +279,12 @@ def text_config_from(raw: Mapping[str, Any]) -> PreTrainedConfig:
     return cls(**kept)
 
 
-def _image_mode(raw: Mapping[str, Any]) -> str:
+def image_mode_of(raw: Mapping[str, Any]) -> str:
+    """Return our name of the image mode in a published config.json.
+
+    Raises:
+        CheckpointError: The model takes images in a way that is not supported.
+    """
     name = raw.get("image_aspect_ratio") or "square"
     if name.startswith("anyres_max"):
         raise CheckpointError(

@@ -14,7 +14,7 @@ import torch
 from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs.files import open_weights
 from gem_lightning.models.compat.names import COMPUTED, GEM_LAYOUT, PARTS, to_theirs
-from gem_lightning.models.compat.original import FAMILIES
+from gem_lightning.models.compat.original import FAMILIES, image_mode_of
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.processing_gem import GemProcessor
 
@@ -40,8 +40,14 @@ def save_original(model: Any, processor: GemProcessor, folder: PathLike) -> None
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config: GemConfig = model.config
+    if config.ecg_config is not None and config.ecg_config.encoder is not None:
+        raise CheckpointError(
+            f"expected GEM's own ECG tower, got {config.ecg_config.encoder['target']}, which has no place in "
+            "the published layout; use save_pretrained"
+        )
     original = config.original or {}
     raw = dict(original["config"]) if "config" in original else _new_raw_config(config, processor, folder)
+    raw |= _changed(raw, config, processor)
     absent = _elsewhere(original, raw)
     new = tuple(PARTS[part] for part in original.get("absent", ()))  # their dtype is the model's own
     dtypes = original.get("dtypes", {})
@@ -77,6 +83,16 @@ def _elsewhere(original: Mapping[str, Any], raw: Mapping[str, Any]) -> list[str]
     absent = original.get("absent", []) if "config" in original else []
     kept_there = set() if raw.get("unfreeze_mm_vision_tower") else {"vision_tower"}
     return [part for part in absent if part in kept_there | {"lm_head"}]
+
+
+def _changed(raw: Mapping[str, Any], config: GemConfig, processor: GemProcessor) -> dict[str, Any]:
+    """Return the entries of config.json that no longer hold since the folder was read."""
+    now = {
+        "image_aspect_ratio": (image_mode_of(raw), processor.image.image_mode),
+        "mm_patch_merge_type": (raw.get("mm_patch_merge_type") or "flat", config.image_merge),
+        "mm_vision_select_layer": (raw.get("mm_vision_select_layer", -2), config.vision_feature_layer),
+    }
+    return {name: new for name, (old, new) in now.items() if new != old}
 
 
 def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) -> dict[str, Any]:

@@ -115,17 +115,28 @@ class Preparer:
             return self.renderer(record).image
         from gem_lightning.render.load import load_ecg_image
 
+        if not Path(item["image"]).is_file():
+            raise DataError(
+                f"expected the image {item['image']}, got no such file; name its folder (source.root, source.folders), "
+                "or have it drawn from the signal (render_missing=true)"
+            )
         return np.asarray(load_ecg_image(item["image"]))
 
 
-def cohort_item(record: SourceRecord, paths: Mapping[str, str]) -> Item:
-    """The JSON-ready item of a source's record: its reference, and the question and image of an instruction sample."""
+def cohort_item(record: SourceRecord, paths: Mapping[str, str], render_missing: bool = False) -> Item:
+    """The JSON-ready item of a source's record: its reference, and the question and image of an instruction sample.
+
+    Args:
+        record: Of the source.
+        paths: Leading folders to folders here.
+        render_missing: An image whose file is missing is drawn from the signal.
+    """
     item: Item = {"id": record.id, "source": {**record.to_item(), "sample": None}}
     if record.sample is not None:
         sample = InstructionSample.from_dict(record.sample).mapped(paths)
         if sample.question:
             item["question"] = sample.question
-        if sample.image and Path(str(sample.image)).is_file():
+        if sample.image and not (render_missing and not Path(str(sample.image)).is_file()):
             item["image"] = str(sample.image)
     return item
 

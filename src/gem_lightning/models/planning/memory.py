@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gem_lightning.models.build import make_config, named_towers, switches_of
+from gem_lightning.models.build import change_config, make_config, named_towers, switches_of
 from gem_lightning.models.compat import load_config
 from gem_lightning.models.compute import Kernels, as_dtype, recompute
 from gem_lightning.models.configuration_gem import GemConfig
@@ -310,7 +310,9 @@ def config_for(arguments: Mapping[str, Any]) -> GemConfig:
     checkpoint = arguments.get("checkpoint")
     if checkpoint is None:
         return make_config(arguments.get("llm"), arguments.get("ecg"), arguments.get("vision"), switches_of(arguments))
-    return load_config(checkpoint, *named_towers(arguments))
+    config = load_config(checkpoint, *named_towers(arguments))
+    change_config(config, switches_of(arguments))
+    return config
 
 
 def network_shell(arguments: Mapping[str, Any], config: GemConfig, layers: int | None = None) -> Any:
