@@ -280,7 +280,7 @@ class Gem:
         return DEFAULT_QUESTION if question is None else _MARKERS.sub(r"< \1 >", question)
 
     def example(self, prepared: Any, question: str | None) -> dict[str, Any]:
-        """What ``generate_texts`` takes of a :class:`Prepared` record: the question, and the data that the model reads."""
+        """Return what ``generate_texts`` takes of a :class:`Prepared` record: the question, and what the model reads."""
         _, record, image = prepared
         data = {"ecg": {"record": record}, "image": {"image": image}}
         return {"question": self.question_text(question)} | {k: v for i in self.inputs for k, v in data[i].items()}

@@ -3,7 +3,7 @@
 Embeddings: ours makes the prompt's embeddings, vLLM reads them in place of tokens (``LLM(enable_prompt_embeds=True)``,
 a request ``{"prompt_embeds": (S, H)}``) and writes. A GEM is exported in two folders for that: ``llm``, a plain
 language model with its head and tokenizer, and ``front``, the towers, projectors and embedding table: a GEM whose
-language model has no layers. Plugin: vLLM runs the whole GEM (``vllm_plugin``), and a request holds the data (:func:`vllm_request`).
+language model has no layers. Plugin: vLLM runs the whole GEM (``vllm_plugin``), and a request holds the data.
 """
 
 from __future__ import annotations

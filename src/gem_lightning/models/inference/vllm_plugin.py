@@ -176,13 +176,11 @@ class GemForVllm(torch.nn.Module, SupportsMultiModal, SupportsPP):
         front: Any = self.front
         parameter = next(front.parameters())
         if kwargs.get("ecg_values") is not None:
-            values = kwargs["ecg_values"]
-            values = torch.stack(list(values)) if isinstance(values, (list, tuple)) else values
-            return list(front.get_ecg_features(values.to(parameter.device, parameter.dtype)))
+            values = torch.stack(list(kwargs["ecg_values"])).to(parameter.device, parameter.dtype)
+            return list(front.get_ecg_features(values))
         if kwargs.get("pixel_values") is not None:
-            sizes = kwargs["image_sizes"]
-            sizes = torch.stack(list(sizes)) if isinstance(sizes, (list, tuple)) else sizes
-            return list(front.get_image_features(kwargs["pixel_values"], sizes.tolist()))
+            sizes = torch.stack(list(kwargs["image_sizes"])).tolist()
+            return list(front.get_image_features(kwargs["pixel_values"], sizes))
         return []
 
     def forward(
