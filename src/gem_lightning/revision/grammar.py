@@ -12,7 +12,7 @@ _FAULTS: dict[str, re.Pattern[str]] = {
     "a repeated phrase": re.compile(r"\b(\w+ \w+ \w+)\b[ ,;.]+\1\b", re.IGNORECASE),
     "two units": re.compile(r"\b(?:ms|bpm|mV|mm|degrees)[ ,]+(?:ms|bpm|mV|mm|degrees)\b"),
     "an unfinished ending": re.compile(
-        r"\b(?:a|an|the|of|in|at|with|and|or|is|are|to|by|from|than|V|aV)\s*[.!?;]?\s*$", re.IGNORECASE
+        r"\b(?:a|an|the|of|in|at|with|and|or|to|by|from|than|V|aV)\s*[.!?;]?\s*$", re.IGNORECASE
     ),
     "a wrong article": re.compile(r"\ba (?:[aeio]\w+|(?:ST|RR|LBBB|R |S )(?=\W|\b))|\ban [bcdgjkptvwyz]\w*"),
     "an unreadable character": re.compile("�|[\x00-\x08\x0b-\x1f]"),

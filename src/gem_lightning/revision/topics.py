@@ -62,5 +62,5 @@ def topic(claim: Claim) -> str:
 
 
 def siblings(code: str) -> tuple[str, ...]:
-    """Return the findings of the same topic, in the order in which a text names one of them; the code alone where it has no topic."""
+    """Return the findings of the same topic, in the order in which a text names one of them."""
     return _CODES.get(_OF_CODE.get(code, ""), (code,))
