@@ -148,9 +148,7 @@ class Interpretation:
 
     def to_terminal(self, color: bool = True) -> str:
         """The verified text for a terminal; ``color=False`` marks verdicts with signs."""
-        from gem_lightning.reporting.claims import claims_terminal
-
-        return claims_terminal(self.claims, color, self.edits)
+        return self.claims.to_terminal(color, self.edits)
 
     def __repr__(self) -> str:
         return f"Interpretation({self.text!r}, {len(self.claims.verdicts)} claims checked)"

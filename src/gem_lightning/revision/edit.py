@@ -9,6 +9,15 @@ from typing import Any
 from gem_lightning.claims.report import Verdict
 
 KEEP, FLAG, GUIDE, RESAMPLE, RESTATE, DROP, ADD = "keep", "flag", "guide", "resample", "restate", "drop", "add"
+_NAMES = {
+    KEEP: "kept",
+    FLAG: "flagged",
+    GUIDE: "numbers held to the measurement",
+    RESAMPLE: "written again",
+    RESTATE: "restated from the measurement",
+    DROP: "dropped",
+    ADD: "added from the measurement",
+}
 MODEL, MEASUREMENT = "model", "measurement"
 
 
@@ -41,6 +50,13 @@ class Edit:
     def kept(self) -> bool:
         """Whether the model's own sentence stands unchanged."""
         return self.action in (KEEP, FLAG)
+
+    @property
+    def line(self) -> str:
+        """What was done and why, in one line."""
+        draft, text = self.draft.strip(), self.text.strip()
+        change = f"“{draft}” → “{text}”" if draft and text and draft != text else f"“{draft or text}”"
+        return f"{_NAMES[self.action]}: {change}" + (f"; {self.reason}" if self.reason else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""

@@ -17,12 +17,13 @@ class VerifyOptions:
     """How a text is held to the measurements.
 
     Attributes:
-        verify: ``report`` (the model's text as it is, with verdicts), ``guide`` (numbers of a known quantity are
-            admitted only near the measurement), ``revise`` (each sentence is verified when it ends) or ``rerank``
-            (the best of several texts).
+        verify: ``report`` (the model's text as it is, with verdicts), ``revise`` (each sentence is verified when it
+            ends), ``guide`` (the same, and numbers of a known quantity are admitted only near the measurement) or
+            ``rerank`` (the best of several texts).
         tries: Sentences (``revise``) or texts (``rerank``) that are sampled in place of a contradicted one; 0 samples
             no sentence, and as many texts as ``rerank`` takes by default.
-        on_fail: What becomes of a contradicted sentence: ``restate`` it from the measurement, ``drop`` or ``flag`` it.
+        on_fail: What ``revise`` and ``guide`` do with a contradicted sentence: ``restate`` it from the measurement,
+            ``drop`` or ``flag`` it.
         complete: Add measured abnormal and urgent findings that the text leaves out.
 
     Raises:
@@ -46,6 +47,14 @@ class VerifyOptions:
     def active(self) -> bool:
         """Whether a text may differ from what the model alone writes."""
         return self.verify != "report" or self.complete
+
+    @property
+    def label(self) -> str:
+        """These options as part of a model's name in reports; empty where the text is the model's."""
+        if not self.active:
+            return ""
+        more = [f"tries={self.tries}"] * bool(self.tries) + [f"on_fail={self.on_fail}"] * (self.on_fail != "restate")
+        return " ".join(["", f"verify={self.verify}", *more, *["complete"] * self.complete])
 
     @classmethod
     def split(cls, settings: Mapping[str, Any]) -> tuple[VerifyOptions, dict[str, Any]]:

@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from functools import cached_property
 
 from gem_lightning.claims.claim import Claim
-from gem_lightning.claims.report import CONTRADICTED, Verdict
+from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, Verdict
 from gem_lightning.composition.compose import statements_of
 from gem_lightning.composition.conclusion import urgency
 from gem_lightning.composition.facts import Facts, Statement
@@ -78,10 +78,10 @@ class Restater:
     # -- the same sentence with other numbers and names ----------------------------------------------------------------
 
     def _replaced(self, body: str, verdicts: Sequence[Verdict], names: bool) -> str | None:
-        """Replace each contradicted number or name in place; None where one of them has no counterpart."""
+        """Replace each number or name that is not supported; None where one of them has no counterpart."""
         changes: dict[tuple[int, int], str] = {}
         for verdict in verdicts:
-            if verdict.verdict != CONTRADICTED:
+            if verdict.verdict == SUPPORTED:  # what is restated holds nothing of the model's that was not confirmed
                 continue
             named = verdict.claim.kind == "finding"
             change = (self._name(body, verdict) if names else None) if named else self._number(body, verdict)
@@ -185,7 +185,8 @@ class Restater:
             chosen.append(best.text)
             covered |= {topic(c) for c in best.claims}
             known |= {c.meaning for c in best.claims}
-        if chosen and wrong & covered:
+        rest = {topic(v.claim) for v in verdicts} - wrong
+        if chosen and (wrong & covered or rest & covered):  # what cannot be measured is left out
             yield " ".join(chosen)
             if len(chosen) > 1:
                 yield from chosen

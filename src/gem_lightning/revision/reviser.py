@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gem_lightning.claims.claim import Claim
-from gem_lightning.claims.report import CONTRADICTED, UNVERIFIABLE, ClaimReport, Verdict
+from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict
 from gem_lightning.claims.verify import verify
 from gem_lightning.composition.facts import Facts
 from gem_lightning.features.schema import EcgFeatures, Finding
 from gem_lightning.revision.completion import additions
-from gem_lightning.revision.edit import ADD, DROP, FLAG, KEEP, MEASUREMENT, RESAMPLE, RESTATE, Edit
+from gem_lightning.revision.edit import ADD, DROP, FLAG, GUIDE, KEEP, MEASUREMENT, RESAMPLE, RESTATE, Edit
 from gem_lightning.revision.grammar import faults
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.revision.restate import CONCLUDES, Restater
 from gem_lightning.revision.segments import frame
+from gem_lightning.revision.topics import topic
 
+_UNDER_PACING = ("atrial_fibrillation", "atrial_flutter")
 #: Writes another sentence in place of the last: its number → the sentence and its tokens.
 Retry = Callable[[int], tuple[str, int]]
 
@@ -36,6 +38,7 @@ class Reviser:
     Attributes:
         text: What has been accepted, with its white space.
         edits: One per sentence.
+        is_guided: Whether numbers of the last sentence were held to the measurement while it was written.
     """
 
     def __init__(self, features: EcgFeatures, found: Sequence[Finding], options: VerifyOptions) -> None:
@@ -43,6 +46,7 @@ class Reviser:
         self.facts = Facts(features, found)
         self.text = ""
         self.edits: list[Edit] = []
+        self.is_guided: Callable[[], bool] = bool
         self._claims: list[Claim] = []
         self._concludes_at: int | None = None
         self._restater = Restater(self.facts)
@@ -58,11 +62,17 @@ class Reviser:
         report = self._verify(draft)
         own = self._own(report)
         edit = Edit(draft, draft, KEEP, verdicts=own, tokens=tokens)
-        wrong = self._wrong(report)
+        wrong = self._wrong(report) or self._displaced(own)
         if wrong:
+            names = {v.claim for v in wrong}
+            own = tuple(replace(v, verdict=CONTRADICTED) if v.claim in names else v for v in own)
+            edit = replace(edit, verdicts=own)
             edit = self._replace(replace(edit, reason=_reasons(wrong)), retry)
         elif unsure := [v for v in own if v.verdict == UNVERIFIABLE]:
             edit = replace(edit, action=FLAG, reason=_reasons(unsure))
+        if self.is_guided() and edit.kept:
+            why = "; ".join(filter(None, ("numbers held to the measurement", edit.reason)))
+            edit = replace(edit, action=GUIDE, source=MEASUREMENT, reason=why)
         self._accept(edit)
         return edit
 
@@ -114,9 +124,34 @@ class Reviser:
         verdicts = [_moved(v, -len(head)) for v in edit.verdicts if v.claim.span[0] >= len(head)]
         stated = self._claims if self._concludes_at is None else self._stated_since(self._concludes_at)
         for text in self._restater.candidates(body, verdicts, stated, self._concludes_at is not None):
-            if text.strip() and text != body and self.is_sound(head + text + tail):
-                return head + text + tail
+            whole = head + text + tail
+            # nothing may stand as measured that the measurement leaves open
+            sure = all(v.verdict == SUPPORTED for v in self._own(self._verify(whole)))
+            if text.strip() and text != body and sure and self.is_sound(whole):
+                return whole
         return None
+
+    def _displaced(self, own: Sequence[Verdict]) -> list[Verdict]:
+        """Claims that cannot be decided because a rhythm is measured for certain that leaves no room for them.
+
+        "Sinus bradycardia" or "PR 160 ms" in a complete heart block contradict no measurement, but they stand where the
+        block should. What a pacemaker hides stays open: fibrillation and flutter go on under ventricular pacing.
+        """
+        code = self.facts.rhythm
+        if code is None or self.facts.stated[code].uncertain:
+            return []
+        named = {v.claim.finding for v in own if not v.claim.negated}
+        hidden = _UNDER_PACING if code == "paced_rhythm" else ()
+        found = []
+        for verdict in own:
+            claim = verdict.claim
+            other = topic(claim) == "rhythm" and code not in named and claim.finding not in hidden
+            rhythm = claim.kind == "finding" and other and "in the presence of" in verdict.reason
+            without_p = claim.kind == "pr" and claim.beat is None and not self.facts.p_expected
+            firm = verdict.verdict == UNVERIFIABLE and not (claim.negated or claim.uncertain)
+            if firm and (rhythm or (without_p and not verdict.reason.startswith("borderline"))):
+                found.append(verdict)
+        return found
 
     def _verify(self, sentence: str) -> ClaimReport:
         return verify(self.text + sentence, self.features, findings=self.found)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,13 @@ from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteria
 from gem_lightning.claims.report import Verdict
 from gem_lightning.claims.verify import verify
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.features import EcgFeatures, measure
+from gem_lightning.errors import DataError
+from gem_lightning.features import EcgFeatures, findings, measure
 from gem_lightning.models.inference.generation import SeededSampling, generation_options, record_seed
 from gem_lightning.models.processing_gem import as_device
 from gem_lightning.reporting.interpretation import Interpretation
+from gem_lightning.revision import Edit, Reviser, Revision, VerifyOptions, revise_sentences
+from gem_lightning.revision.revise import collect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,10 +39,12 @@ class Piece:
     Attributes:
         text: The next characters.
         verdicts: Of the statements of the sentences that have ended with this piece; the last piece has the rest.
+        edit: Under verification a piece is one sentence: what became of the model's.
     """
 
     text: str
     verdicts: tuple[Verdict, ...] = ()
+    edit: Edit | None = None
 
 
 class Conversation:
@@ -84,13 +90,18 @@ class Conversation:
             record: Another ECG, to be compared with the earlier ones; statements are verified against it from now on.
             image: In place of that record's drawn page.
             max_new_tokens: Longest answer.
-            **settings: ``seed``, and those of ``generate``.
+            **settings: ``seed``, those of ``generate``, and ``verify``, ``tries``, ``on_fail`` and ``complete`` of
+                :meth:`gem_lightning.models.gem.Gem.interpret` (not ``rerank``).
 
         Raises:
             EcgReadError: The file cannot be read.
             DataError: The conversation does not fit into the model's context.
         """
         prompt = self._prompt(question, record, image)
+        options, settings = VerifyOptions.split(settings)
+        if options.active:
+            deque(self._verified(prompt, options, max_new_tokens, settings), maxlen=0)
+            return self.turns[-1]
         return self._finish(prompt, self._generate(prompt, max_new_tokens, settings))
 
     def stream(
@@ -104,9 +115,14 @@ class Conversation:
         """Answer the next question piece by piece, with verdicts when a sentence ends; arguments as :meth:`ask`.
 
         The answer is the last of ``turns`` once the stream has ended; closing the stream early stops the model and
-        leaves the conversation as it was before the question.
+        leaves the conversation as it was before the question. Under verification (``verify="revise"`` or ``guide``) a
+        piece is a sentence that has its verdict, as it stands in the text.
         """
         prompt = self._prompt(question, record, image)
+        options, settings = VerifyOptions.split(settings)
+        if options.active:
+            yield from self._verified(prompt, options, max_new_tokens, settings)
+            return
         streamer = TextIteratorStreamer(self.gem.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stop = _Stop()
         outcome: list[_Written | BaseException] = []
@@ -150,12 +166,40 @@ class Conversation:
             self._measured = (clean, measure(clean))
         return self._measured[1]
 
-    @torch.inference_mode()
-    def _generate(self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]) -> _Written:
-        model, processor, able = self.gem.model, self.gem.processor, self.gem.inputs
+    def _verified(
+        self, prompt: _Prompt, options: VerifyOptions, max_new_tokens: int, settings: Mapping[str, Any]
+    ) -> Iterator[Piece]:
+        """Answer sentence by sentence; each is given out when it is decided."""
+        from gem_lightning.models.verified.verified import sentence_writer
+
+        if options.verify == "rerank":
+            raise DataError("expected report, guide or revise in a conversation, got rerank: it has no single draft")
+        if options.verify == "report":  # complete: the model's sentences as they are
+            options = replace(options, on_fail="flag", tries=0)
+        features = self._features(prompt)
+        reviser = Reviser(features, findings(features), options)
+        item = self._item(prompt)
+        more = {"cache": self._reusable(item["input_ids"]), "cached": self._cached, **settings}
+        writer = sentence_writer(self.gem.model, self.gem.processor, item, reviser, max_new_tokens, **more)
+        for edit in revise_sentences(writer, reviser):
+            text = edit.text if reviser.text.strip() != edit.text.strip() else edit.text.lstrip()
+            if text:
+                yield Piece(text, edit.verdicts, edit)
+        ids = [*writer.prompt, *writer.ids]
+        self._finish(prompt, _Written(collect(reviser, writer.tokens), ids, writer.cache))
+
+    def _item(self, prompt: _Prompt) -> dict[str, Any]:
+        """The encoded prompt with all ECGs and images so far."""
+        able = self.gem.inputs
         ecgs = [one.seen for one in prompt.shown] if "ecg" in able else []
         images = [one.image for one in prompt.shown if one.image is not None] if "image" in able else []
-        item = processor.encode(prompt.messages, ecgs, images, add_generation_prompt=True)
+        encoded: dict[str, Any] = self.gem.processor.encode(prompt.messages, ecgs, images, add_generation_prompt=True)
+        return encoded
+
+    @torch.inference_mode()
+    def _generate(self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]) -> _Written:
+        model, processor = self.gem.model, self.gem.processor
+        item = self._item(prompt)
         parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
         batch = as_device(processor.pad([item], "left"), parameter.device, parameter.dtype)
         del batch["labels"]
@@ -191,7 +235,7 @@ class Conversation:
     def _finish(self, prompt: _Prompt, written: _Written) -> Interpretation:
         last, name = prompt.shown[-1], self.gem.provenance
         done = Interpretation.of(written.text, last.clean, prompt.question, name, last.image, self._features(prompt))
-        self._messages = [*prompt.messages, {"from": "gpt", "value": written.text}]
+        self._messages = [*prompt.messages, {"from": "gpt", "value": done.text}]
         self._shown = prompt.shown
         self._cache, self._cached = written.cache, written.ids
         self.turns.append(done)
@@ -207,7 +251,7 @@ class _Prompt:
 
 @dataclass(frozen=True)
 class _Written:
-    text: str
+    text: str | Revision
     ids: list[int]  # prompt and answer
     cache: Any
 

@@ -41,8 +41,7 @@ class GuidedNumbers(LogitsProcessor):
         prompt: Length of the prompt, tokens.
 
     Attributes:
-        steps: Tokens written so far.
-        changed: Answers' lengths in tokens at which another token than the model's own was written.
+        changed: How many tokens are not the model's own choice.
     """
 
     def __init__(self, tokenizer: Any, facts: Facts, prompt: int) -> None:
@@ -51,16 +50,16 @@ class GuidedNumbers(LogitsProcessor):
         if tokenizer not in _TOKENS:
             _TOKENS[tokenizer] = NumberTokens(tokenizer)
         self.tokens = _TOKENS[tokenizer]
-        self.steps = 0
-        self.changed: list[int] = []
+        self.changed = 0
         self._targets: frozenset[str] = frozenset()
         self._start = 0
         self._ids: list[int] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Mask tokens of ``scores`` (1, V) that would lead away from the measurement."""
-        self._ids = input_ids[0, self.prompt :].tolist()
-        self.steps = len(self._ids) + 1
+        before, self._ids = self._ids, input_ids[0, self.prompt :].tolist()
+        if self._ids[:-1] != before:  # another beginning of the answer: no number is open
+            self._targets = frozenset()
         answer = self.tokenizer.decode(self._ids, skip_special_tokens=True)
         top = int(scores[0].argmax())
         if self._targets and not self._open(answer):
@@ -79,16 +78,8 @@ class GuidedNumbers(LogitsProcessor):
             mask = torch.cat([mask, mask.new_zeros(scores.shape[1] - len(mask))])
         held = scores.masked_fill(~mask[None, : scores.shape[1]], -torch.inf)
         if not bool(mask[top]):
-            self.changed.append(len(self._ids))
+            self.changed += 1
         return held
-
-    def places(self, text: str) -> list[int]:
-        """Return where in the stripped answer another token than the model's own was written."""
-        lead = len(self.tokenizer.decode(self._ids, skip_special_tokens=True)) - len(
-            self.tokenizer.decode(self._ids, skip_special_tokens=True).lstrip()
-        )
-        cuts = (len(self.tokenizer.decode(self._ids[:count], skip_special_tokens=True)) for count in self.changed)
-        return [min(max(0, cut - lead), max(0, len(text) - 1)) for cut in cuts]
 
     def _open(self, answer: str) -> bool:
         """Whether the number that was begun may still go on."""

@@ -15,7 +15,7 @@ from gem_lightning.models.inference.generation import generate_encoded
 from gem_lightning.models.verified.decoder import SentenceDecoder
 from gem_lightning.models.verified.guide import GuidedNumbers
 from gem_lightning.models.verified.rerank import best_of
-from gem_lightning.revision.edit import FLAG, GUIDE, KEEP, MEASUREMENT, Edit, Revision, placed
+from gem_lightning.revision.edit import Revision
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.revision.revise import TextWriter, collect, revise_sentences
 from gem_lightning.revision.reviser import Reviser
@@ -51,13 +51,11 @@ def verified_answer(
         DataError: Settings that the mode does not allow, or a prompt longer than the context.
     """
     reviser = Reviser(features, found, options)
-    if options.verify == "revise":
-        decoder = SentenceDecoder(model, processor, item, max_new_tokens, seed, **settings)
-        for _ in revise_sentences(decoder, reviser):
+    if options.verify in ("revise", "guide"):
+        writer = sentence_writer(model, processor, item, reviser, max_new_tokens, seed, **settings)
+        for _ in revise_sentences(writer, reviser):
             pass
-        return collect(reviser, decoder.tokens)
-    if options.verify == "guide":
-        return _guided(model, processor, item, reviser, max_new_tokens, seed, settings)
+        return collect(reviser, writer.tokens)
     if options.verify == "report":
         raise DataError("expected guide, revise or rerank for one answer, got report; use verified_answers")
     count = options.tries or DEFAULT_TEXTS
@@ -75,30 +73,33 @@ def flagged(
     return collect(reviser, tokens)
 
 
-def _guided(
+def sentence_writer(
     model: Any,
     processor: Any,
     item: Mapping[str, Any],
     reviser: Reviser,
-    max_new_tokens: int,
-    seed: int | None,
-    settings: Mapping[str, Any],
-) -> Revision:
-    """Write with numbers held to the measurement, then verify each sentence."""
+    max_new_tokens: int = 512,
+    seed: int | None = None,
+    **settings: Any,
+) -> SentenceDecoder:
+    """Build what writes sentence by sentence, with numbers guided where the reviser's options ask for it."""
+    if reviser.options.verify != "guide":
+        return SentenceDecoder(model, processor, item, max_new_tokens, seed, **settings)
     guide = GuidedNumbers(processor.tokenizer, reviser.facts, len(item["input_ids"]))
-    more = {**settings, "logits_processor": LogitsProcessorList([*settings.get("logits_processor", ()), guide])}
-    seeds = None if seed is None else [seed]
-    (text,) = generate_encoded(model, processor, [item], max_new_tokens, 1, seeds, **more)
-    done = flagged(text, reviser.features, reviser.found, reviser.options, guide.steps)
-    changed = guide.places(text)
-    edits: list[Edit] = []
-    for edit in done.edits:
-        own = any(edit.start <= place < edit.start + len(edit.text) for place in changed)
-        if own and edit.action in (KEEP, FLAG):
-            why = "; ".join(filter(None, ("numbers held to the measurement", edit.reason)))
-            edit = replace(edit, action=GUIDE, source=MEASUREMENT, reason=why)
-        edits.append(edit)
-    return Revision(done.text, placed(edits, done.text), guide.steps)
+    settings["logits_processor"] = LogitsProcessorList([*settings.get("logits_processor", ()), guide])
+    reviser.is_guided = _Since(guide)
+    return SentenceDecoder(model, processor, item, max_new_tokens, seed, **settings)
+
+
+class _Since:
+    """Whether a guide has changed a token since it was last asked."""
+
+    def __init__(self, guide: GuidedNumbers) -> None:
+        self.guide, self.seen = guide, 0
+
+    def __call__(self) -> bool:
+        before, self.seen = self.seen, self.guide.changed
+        return self.seen > before
 
 
 def verified_answers(
