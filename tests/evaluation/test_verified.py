@@ -1,5 +1,7 @@
 """Truth that does not come from our delineation, and draft and final text scored against it."""
 
+from itertools import pairwise
+
 import pytest
 
 from gem_lightning.composition.compose import compose
@@ -60,7 +62,7 @@ def test_experts_marks(shared_data, name):
     marks = expert_marks(record, path)
     assert marks.beats >= 5
     order = [marks.global_marks[m] for m in ("P_on", "QRS_on", "R", "QRS_off", "T_off")]
-    for before, after in zip(order, order[1:]):
+    for before, after in pairwise(order):
         known = np.isfinite(before) & np.isfinite(after)
         assert known.any()
         assert (before[known] < after[known]).all()
@@ -110,3 +112,27 @@ def test_side_by_side_counts_empty_and_garbled_texts():
     assert found["final"]["garbled"] == 0
     assert (found["kept_share"], found["tokens"]) == (0.5, 15)
     assert found["final"]["precision"]["value"] == 1
+
+
+def test_claims_of_revised_texts_are_scored_against_experts(shared_data, tmp_path):
+    """The verifier's precision of a final text is 1 by construction: the page shows that of the draft."""
+    import shutil
+
+    pytest.importorskip("wfdb")
+    from gem_lightning.evaluation.claims import ClaimsBenchmark
+
+    (tmp_path / "in").mkdir()
+    for name in ("1", "3"):
+        for path in (shared_data / "ludb_odd" / "data").glob(f"{name}.*"):
+            shutil.copy(path, tmp_path / "in")
+    liar = RevisedPredictor(as_predictor(lambda record, question=None: LIES, "liar"), VerifyOptions("revise"))
+    marked = ClaimsBenchmark(str(tmp_path / "in"), draws=20, cases=0, marks="wfdb")(liar, tmp_path / "a")
+    plain = ClaimsBenchmark(str(tmp_path / "in"), draws=20, cases=0)(liar, tmp_path / "b")
+    for result in (marked, plain):
+        assert result.metrics["precision"]["value"] < 0.5
+        assert "own sentences" in result.report.notes[0]
+    assert "verified" not in plain.metrics
+    found = marked.metrics["verified"]
+    assert found["final"]["precision"]["value"] > 0.8 > found["draft"]["precision"]["value"]
+    with pytest.raises(DataError, match="marks"):
+        ClaimsBenchmark(str(tmp_path / "in"), marks="atr")

@@ -6,7 +6,7 @@ import re
 
 from gem_lightning.claims.parser.tokenize import sentences
 
-#: An end that no decimal, abbreviation or initial can be: a mark after a word of three letters or more, a unit or a bracket.
+#: An end that no decimal, abbreviation or initial can be: a mark after three letters or more, a unit or a bracket.
 _SURE_END = re.compile(r"(?:[^\W\d_]{3,}|\b(?:ms|mV|mm)|[)\]°%])[.!?]$|\n$")
 _BULLET = re.compile(r"\s*(?:[-*•‣–]\s+|\(?\d{1,2}[.)]\s+)?")
 

@@ -134,7 +134,7 @@ def test_predict_over_a_folder(liar, tmp_path, monkeypatch):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):
         module.predict(hydra.compose("predict", overrides=[*own, f"record={tmp_path / 'in'}", "verify=revise"]))
-        one = [o.replace("/out", "/one") for o in own]
+        one = [*(o.replace("/out", "/one") for o in own), f"record={tmp_path / 'in' / '0.dcm'}"]
         module.predict(
             hydra.compose("predict", overrides=[*one, f"record={tmp_path / 'in' / '0.dcm'}", "verify=revise"])
         )
