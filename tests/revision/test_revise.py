@@ -159,6 +159,19 @@ def test_an_unsure_measurement_rewrites_nothing():
     assert revise("T wave amplitude 0.90 mV in V2.", sure).text == "T wave amplitude 0.30 mV in V2."
 
 
+def test_what_a_certain_rhythm_leaves_no_room_for_is_restated(cohort):
+    """"Sinus bradycardia" and "PR 160 ms" in a complete heart block: undecided alone, but the block is certain."""
+    features, found = cohort["av_block_3"]
+    done = revise("The ECG shows sinus bradycardia. PR 160 ms. Possible sinus rhythm.", features, found)
+    assert [e.action for e in done.edits] == ["restate", "drop", "flag"]
+    assert "sinus bradycardia" not in done.text
+    named = "Complete AV block with sinus rhythm of the atria."  # the block itself is named: the rest may be true
+    assert revise(named, features, found).text == named
+    paced, found = cohort["paced_rhythm"]
+    assert revise("Atrial fibrillation.", paced, found).edits[0].action == "flag"
+    assert revise("Sinus rhythm at 60 bpm.", paced, found).edits[0].action == "restate"
+
+
 def test_nothing_is_rewritten_where_nothing_could_be_measured(sinus):
     flat = measure(EcgRecord(np.zeros((12, 5000), np.float32), 500.0, simulate("sinus").record.leads))
     text = "Atrial fibrillation at 140 bpm. QRS 200 ms."

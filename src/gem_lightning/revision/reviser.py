@@ -97,7 +97,8 @@ class Reviser:
 
     def is_sound(self, sentence: str) -> bool:
         """Whether a sentence may stand next: verified in its place, and as well written as the grammar check knows."""
-        return not self._wrong(self._verify(sentence)) and not faults(sentence)
+        report = self._verify(sentence)
+        return not (self._wrong(report) or self._displaced(self._own(report)) or faults(sentence))
 
     # -- one sentence --------------------------------------------------------------------------------------------------
 
