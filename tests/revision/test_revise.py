@@ -160,7 +160,7 @@ def test_an_unsure_measurement_rewrites_nothing():
 
 
 def test_what_a_certain_rhythm_leaves_no_room_for_is_restated(cohort):
-    """"Sinus bradycardia" and "PR 160 ms" in a complete heart block: undecided alone, but the block is certain."""
+    """ "Sinus bradycardia" and "PR 160 ms" in a complete heart block: undecided alone, but the block is certain."""
     features, found = cohort["av_block_3"]
     done = revise("The ECG shows sinus bradycardia. PR 160 ms. Possible sinus rhythm.", features, found)
     assert [e.action for e in done.edits] == ["restate", "drop", "flag"]
