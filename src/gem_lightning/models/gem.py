@@ -206,9 +206,15 @@ class Gem:
             written = generate_texts(
                 self.model, self.processor, examples, max_new_tokens, batch_size, seeds, **settings
             )
-        found: list[Interpretation | Exception] = list(prepared)  # type: ignore[arg-type]
-        for i, text in zip(usable, written, strict=True):
-            clean, _, image = prepared[i]  # type: ignore[misc]
+        return self._interpretations(prepared, dict(zip(usable, written, strict=True)), questions)
+
+    def _interpretations(
+        self, prepared: Sequence[Any], written: Mapping[int, Any], questions: Sequence[str | None]
+    ) -> list[Interpretation | Exception]:
+        """Verify what was written for each record; an exception stays in its record's place."""
+        found: list[Interpretation | Exception] = list(prepared)
+        for i, text in written.items():
+            clean, _, image = prepared[i]
             try:
                 if isinstance(text, Exception):
                     raise text

@@ -64,11 +64,7 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50, options: Verify
     def interpret(
         files: list[UploadFile], question: str, fs: float | None, units: str, leads: str, held: dict[str, Any]
     ) -> Interpretation:
-        try:
-            chosen = replace(usual, **{key: value for key, value in held.items() if value not in ("", None)})
-        except GemError as error:
-            raise HTTPException(422, str(error)) from None
-        settings = vars(chosen) if chosen.active else {}
+        settings = _settings(usual, held)
         reading = {"fs": fs, "units": units or None, "lead_names": leads.split(",") if leads else None}
         with tempfile.TemporaryDirectory() as folder:
             path = store_upload(files, Path(folder), max_upload_mb)
@@ -84,28 +80,31 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50, options: Verify
 
     @app.post("/report", response_class=HTMLResponse)
     def report(
-        files: list[UploadFile],
-        held: Held,
-        question: Text = "",
-        fs: Rate = None,
-        units: Text = "",
-        leads: Text = "",
+        files: list[UploadFile], held: Held, question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
     ) -> str:
         return interpret(files, question, fs, units, leads, held).to_html(back_url="./")
 
     @app.post("/interpret")
     def interpret_json(
-        files: list[UploadFile],
-        held: Held,
-        question: Text = "",
-        fs: Rate = None,
-        units: Text = "",
-        leads: Text = "",
+        files: list[UploadFile], held: Held, question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
     ) -> dict[str, Any]:
         return interpret(files, question, fs, units, leads, held).to_dict()
 
     _add_error_pages(app, upload_page)
     return app
+
+
+def _settings(usual: VerifyOptions, held: dict[str, Any]) -> dict[str, Any]:
+    """The server's options with those of a request in their place.
+
+    Raises:
+        HTTPException: 422 for an unknown one.
+    """
+    try:
+        chosen = replace(usual, **{key: value for key, value in held.items() if value not in ("", None)})
+    except GemError as error:
+        raise HTTPException(422, str(error)) from None
+    return vars(chosen) if chosen.active else {}
 
 
 def _add_error_pages(app: FastAPI, upload_page: Callable[[str], str]) -> None:
