@@ -161,7 +161,9 @@ def interpret(args: argparse.Namespace) -> None:
     """Interpret one record with a GEM; print the verified text, or write the page."""
     from gem_lightning.models import Gem
 
-    found = Gem.from_pretrained(args.model).interpret(args.file, question=args.question, reading=_reading(args))
+    held = {"verify": args.verify, "tries": args.tries, "on_fail": args.on_fail, "complete": args.complete}
+    gem = Gem.from_pretrained(args.model)
+    found = gem.interpret(args.file, question=args.question, reading=_reading(args), **held)
     if args.out is None:
         print(found.to_terminal(color=sys.stdout.isatty()))
     else:
@@ -262,6 +264,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--model", required=True, help="folder or hub id that Gem.from_pretrained reads")
     one.add_argument("--question", help="replaces the model's usual instruction")
     one.add_argument("-o", "--out", type=Path, help="HTML page to write; otherwise the text is printed")
+    held = one.add_argument_group("how the text is held to the measurements")
+    modes = "report, revise, guide or rerank (default: %(default)s)"
+    held.add_argument("--verify", default="report", metavar="MODE", help=modes)
+    held.add_argument("--tries", type=int, default=0, metavar="N", help="sentences or texts to sample instead")
+    fails = "restate, drop or flag a contradicted sentence (default: %(default)s)"
+    held.add_argument("--on-fail", default="restate", metavar="WHAT", help=fails)
+    held.add_argument("--complete", action="store_true", help="add measured findings that the text leaves out")
 
     one = _command(commands, info, "what a file holds and how it is read")
     one.add_argument("--json", action="store_true", help="as JSON")

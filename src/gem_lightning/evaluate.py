@@ -51,7 +51,8 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
     """The model under test, and what it is compared with."""
     from hydra.utils import instantiate
 
-    from gem_lightning.evaluation.predictors import as_predictor
+    from gem_lightning.evaluation.predictors import RevisedPredictor, as_predictor
+    from gem_lightning.revision import VerifyOptions
 
     path = str(cfg.weights)
     if path == "instrument":
@@ -60,16 +61,20 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
         return [Instrument()]
     if cfg.endpoint.base_url:
         return [_endpoint(cfg, path)]
+    verify = VerifyOptions(cfg.verify, cfg.tries, cfg.on_fail, cfg.complete)
     if path.endswith((".jsonl", ".json", ".parquet")) or _holds_answers(Path(path)):
         if cfg.against:
             raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")
-        return [as_predictor(path, cfg.name)]
+        predictor = as_predictor(path, cfg.name)
+        return [RevisedPredictor(predictor, verify) if verify.active else predictor]
     from gem_lightning.evaluation.predictors import GemPredictor
     from gem_lightning.models import Gem
 
     gem = Gem.from_pretrained(path, device=cfg.device)
     options = {"renderer": instantiate(cfg.render), "max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
-    predictors: list[Any] = [GemPredictor(gem.model, gem.processor, name=cfg.name or Path(path).name, **options)]
+    predictors: list[Any] = [
+        GemPredictor(gem.model, gem.processor, name=cfg.name or Path(path).name, options=verify, **options)
+    ]
     for name in cfg.against:
         if name == "untrained":
             blank = type(gem.model)(gem.model.config).eval().to(gem.model.device)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from gem_lightning.models import Gem
     from gem_lightning.models.inference.cohort import CohortRunner
+    from gem_lightning.revision.options import VerifyOptions
     from gem_lightning.sources.base import Source
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ _ROWS = (
     "limit",
     "html",
     "fhir",
+    "verify",
+    "tries",
+    "on_fail",
+    "complete",
 )
 _AHEAD = 3  # blocks in flight: one with the model, one ready, one being prepared
 
@@ -70,6 +75,7 @@ def predict(cfg: DictConfig) -> None:
 def predict_one(cfg: DictConfig, path: Path) -> None:
     """Write ``report.html`` and ``report.json`` of one record, each whole or not at all."""
     settings = {"max_new_tokens": cfg.max_new_tokens, "reading": dict(cfg.reading or {})}
+    settings |= vars(verify_options(cfg))
     found = load_model(cfg).interpret(path, cfg.question, seed=cfg.seed, **settings)
     page = found.to_html(extra_tables=held_out_tables(cfg.held_out))
     out = Path(cfg.out)
@@ -198,7 +204,25 @@ def open_runner(cfg: DictConfig) -> CohortRunner:
     preparer = Preparer(gem.processor, renderer, gem.inputs, cfg.question, paths, reading, gem.provenance)
     folders = {kind: Path(cfg.out, place) for kind, place in (("html", "pages"), ("fhir", "fhir")) if cfg[kind]}
     workers = Workers(cfg.workers, cfg.limit_s, threads=1)
-    return CohortRunner(write, preparer, workers, cfg.max_new_tokens, cfg.batch_size, cfg.seed, folders)
+    options, verified = verify_options(cfg), None
+    if options.active:
+        if cfg.backend != "transformers":
+            raise GemError(f"expected backend transformers where texts are verified as they grow, got {cfg.backend!r}")
+        from gem_lightning.models.verified.verified import verified_answers
+
+        verified = partial(verified_answers, gem.model, gem.processor, options=options)
+    return CohortRunner(write, preparer, workers, cfg.max_new_tokens, cfg.batch_size, cfg.seed, folders, verified)
+
+
+def verify_options(cfg: DictConfig) -> VerifyOptions:
+    """How texts are held to the measurements.
+
+    Raises:
+        GemError: An option is unknown.
+    """
+    from gem_lightning.revision.options import VerifyOptions
+
+    return VerifyOptions(cfg.verify, cfg.tries, cfg.on_fail, cfg.complete)
 
 
 @contextmanager

@@ -22,9 +22,11 @@ def serve(cfg: DictConfig) -> None:
     except ImportError as error:
         raise MissingExtraError(error.name or "uvicorn", "serve") from error
     from gem_lightning.models import Gem
+    from gem_lightning.revision.options import VerifyOptions
 
     gem = Gem.from_pretrained(cfg.weights, renderer=instantiate(cfg.render), device=cfg.device)
-    app = build_app(gem, name=str(cfg.weights), max_upload_mb=cfg.max_upload_mb)
+    options = VerifyOptions(cfg.verify, cfg.tries, cfg.on_fail, cfg.complete)
+    app = build_app(gem, name=str(cfg.weights), max_upload_mb=cfg.max_upload_mb, options=options)
     uvicorn.run(app, host=cfg.host, port=cfg.port)
 
 

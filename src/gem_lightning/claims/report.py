@@ -166,22 +166,24 @@ class ClaimReport:
         """Return :meth:`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
-    def to_html(self, record: EcgRecord | None = None) -> str:
+    def to_html(self, record: EcgRecord | None = None, edits: Sequence[Any] = ()) -> str:
         """Render the text with coloured claims; a hover shows measurement, tolerance and reason.
 
         Args:
             record: Adds to each claim a strip of the lead it points at.
+            edits: What a revision did to the sentences; see :class:`gem_lightning.revision.edit.Edit`.
         """
         # By name: reporting/ lies above claims/, and only these two conveniences reach up to it.
-        return import_module("gem_lightning.reporting.claims").claims_html(self, record)
+        return import_module("gem_lightning.reporting.claims").claims_html(self, record, edits)
 
-    def to_terminal(self, color: bool = True) -> str:
+    def to_terminal(self, color: bool = True, edits: Sequence[Any] = ()) -> str:
         """Render the text with coloured claims and a line for each that is not supported.
 
         Args:
             color: False marks verdicts with signs instead of ANSI colours.
+            edits: As in :meth:`to_html`.
         """
-        return import_module("gem_lightning.reporting.claims").claims_terminal(self, color)
+        return import_module("gem_lightning.reporting.claims").claims_terminal(self, color, edits)
 
 
 #: Findings that a text states along with another one.

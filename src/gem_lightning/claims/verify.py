@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.conflicts import ALWAYS_URGENT, conflicts
 from gem_lightning.claims.extract import TextReading, read_text
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict, mentions_of
-from gem_lightning.claims.tolerance import BORDERLINE, Tolerance, default_tolerance
+from gem_lightning.claims.tolerance import BORDERLINE, READABLE_TRUST, Tolerance, default_tolerance
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.features.criteria import Decision, by_lead, criteria, wording
 from gem_lightning.features.criteria.base import decide, refresh
@@ -39,6 +40,8 @@ _LEAD = {
 }
 _QRS_WAVES = ("q_amplitude", "r_amplitude", "s_amplitude")
 _P_WAVE = ("pr", "p_duration", "p_amplitude", "axis_p")
+#: Quantities that flutter waves distort: they run through ST segment and T wave.
+_ST_T = frozenset(("st_level", "t_amplitude", "t_duration", "qt", "qtc", "jt"))
 _AXES = {"axis_p": "P", "axis_qrs": "QRS", "axis_t": "T"}
 _BEAT_CLASSES = {"pvc": "premature_ventricular", "pac": "premature_supraventricular", "paced_rhythm": "paced"}
 _RANK = {SUPPORTED: 0, UNVERIFIABLE: 1, CONTRADICTED: 2}
@@ -151,12 +154,28 @@ class Verifier:
             verdict, reason = UNVERIFIABLE, f"borderline: {reason}"
         else:
             verdict = beyond
+        doubt = self._doubt(reading.where, claim.kind) if verdict == CONTRADICTED else ""
+        if doubt:
+            verdict, reason = UNVERIFIABLE, f"borderline: {doubt}, {reason}"
         return Verdict(claim, verdict, round(value, 4), tolerance.value, reason, tolerance.source)
 
     def _by_lead(self, claim: Claim, code: str) -> Verdict:
         """Verify lead by lead: one clear miss contradicts, one lead in doubt leaves the claim open."""
-        verdicts = [_by_decision(claim, code, decide(code, self.features, (lead,))) for lead in claim.leads]
+        verdicts = []
+        for lead in claim.leads:
+            found = _by_decision(claim, code, decide(code, self.features, (lead,)))
+            doubt = self._doubt(lead) if found.verdict == CONTRADICTED else ""
+            verdicts.append(replace(found, verdict=UNVERIFIABLE, reason=f"borderline: {doubt}") if doubt else found)
         return max(verdicts, key=lambda verdict: _RANK[verdict.verdict])
+
+    def _doubt(self, lead: str, kind: str = "") -> str:
+        """Return why a measurement is too unsure to contradict a text; empty where it is sure."""
+        row = self.features.leads.get(lead)
+        if row is not None and row.trust < READABLE_TRUST:
+            return f"lead {lead} cannot be read for noise"
+        if kind in _ST_T and decide("atrial_flutter", self.features).met:
+            return "flutter waves run through ST segment and T wave"
+        return ""
 
     def _beat_class(self, claim: Claim, code: str) -> Verdict:
         classes = self.features.beats.beat_class

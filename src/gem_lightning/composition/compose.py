@@ -79,13 +79,13 @@ def compose_with_claims(
     """Compose as :func:`compose`, with the claims of the text (those that ``extract`` has to find in it)."""
     if style not in STYLES:
         raise GemError(f"expected a style of {', '.join(STYLES)}, got {style!r}; choose one of them")
-    statements = _statements(Facts.of(features, findings), seed, style, diagnosis)
+    statements = statements_of(Facts.of(features, findings), seed, style, diagnosis)
     claims = tuple(claim for statement in statements for claim in statement.claims)
     return Composition(" ".join(statement.text for statement in statements if statement.text), claims, style)
 
 
-def _statements(facts: Facts, seed: int | None, style: str, diagnosis: Sequence[str]) -> list[Statement]:
-    """Return the statements of one text in a clinician's sequence."""
+def statements_of(facts: Facts, seed: int | None, style: str, diagnosis: Sequence[str] = ()) -> list[Statement]:
+    """Return the statements of one text in a clinician's sequence; arguments as :func:`compose`."""
     if facts.features.heart_rate_bpm is None or facts.features.reason is not None:
         return [Statement("This recording does not allow a measurement."), Statement(_UNMEASURED)]
     brief = style == "brief"

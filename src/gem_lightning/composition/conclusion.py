@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from gem_lightning.claims.claim import Claim
 from gem_lightning.composition.facts import Facts, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join, sentence
@@ -167,7 +169,9 @@ def _definition(threshold: str) -> str:
     rule = threshold.replace(";", ",").rstrip(".")
     if len(rule) <= _LONGEST_RULE:
         return f"By definition: {rule}."
-    return f"By definition, among others: {rule[: rule.rindex(', ', 0, _LONGEST_RULE)]}."
+    ends = [match.start() for match in re.finditer(", ", rule[:_LONGEST_RULE])]
+    ends = [end for end in ends if rule.count("(", 0, end) == rule.count(")", 0, end)] or [rule.index(" (")]
+    return f"By definition, among others: {rule[: ends[-1]]}."  # no bracket is cut open
 
 
 #: Further evidence of left ventricular hypertrophy, in terms that make no claim.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.parser.linking import LEAD_CODES
+from gem_lightning.claims.tolerance import READABLE_TRUST
 from gem_lightning.composition.facts import Facts, Stated, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.ecg.record import LEADS
@@ -58,7 +59,7 @@ def hedged(phrases: Phrases, stated: Stated, term: str) -> str:
 
 def quality(facts: Facts, phrases: Phrases) -> list[Statement]:
     """State which leads cannot be read."""
-    poor = tuple(lead for lead in LEADS if (row := facts.features.leads.get(lead)) and row.trust < 0.3)
+    poor = tuple(lead for lead in LEADS if (row := facts.features.leads.get(lead)) and row.trust < READABLE_TRUST)
     if not poor:
         return []
     return [Statement(f"{join(poor)} cannot be read because of noise.")]

@@ -61,11 +61,23 @@ class Query:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A model's answer: its text, the likelihoods of the options where available, or the error."""
+    """A model's answer: its text, the likelihoods of the options where available, or the error.
+
+    Attributes:
+        text: The answer.
+        likelihoods: Of the options.
+        error: Why there is no answer.
+        draft: The model's own sentences where verification may have changed them.
+        kept: Share of these that stand unchanged.
+        tokens: Tokens that the model wrote.
+    """
 
     text: str
     likelihoods: dict[str, float] | None = None
     error: str | None = None
+    draft: str | None = None
+    kept: float | None = None
+    tokens: int | None = None
 
 
 @runtime_checkable
@@ -221,7 +233,7 @@ def answer_all(
         make: Builds a query; called on demand. A GemError raised by it (an unreadable record) or by the predictor
             becomes a prediction with ``error``.
         path: JSON lines: ``question_id``, ``text``, ``prompt``, ``model_id``, ``settings`` (a fingerprint) and
-            ``likelihoods`` or ``error``.
+            ``likelihoods``, ``draft``, ``kept``, ``tokens`` or ``error``.
         progress: Called with (done, total).
         settings: Everything except the ids that changes the queries.
 
@@ -240,8 +252,9 @@ def answer_all(
         def keep(query: Query, prediction: Prediction) -> None:
             row: dict[str, Any] = {"question_id": query.id, "prompt": query.question, "text": prediction.text}
             row |= {"model_id": predictor.name, "settings": mark}
-            if prediction.likelihoods is not None:
-                row["likelihoods"] = prediction.likelihoods
+            for name in ("likelihoods", "draft", "kept", "tokens"):
+                if getattr(prediction, name) is not None:
+                    row[name] = getattr(prediction, name)
             if prediction.error is not None:
                 row["error"] = prediction.error
             log.append(row)
@@ -307,5 +320,6 @@ def read_predictions(
                 f"expected answers under the same settings in {path}, got some to another question or of another "
                 "simulation; use another out folder"
             )
-        found[row["question_id"]] = Prediction(row["text"], row.get("likelihoods"), row.get("error"))
+        more = {name: row.get(name) for name in ("likelihoods", "error", "draft", "kept", "tokens")}
+        found[row["question_id"]] = Prediction(row["text"], **more)
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from gem_lightning.claims.verify import verify
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.errors import GemError
+from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation.base import (
     Prediction,
     Predictor,
@@ -26,11 +26,18 @@ from gem_lightning.evaluation.base import (
 )
 from gem_lightning.evaluation.statistics import Interval, bootstrap_sums
 from gem_lightning.evaluation.text import draw_page, pick_cases
+from gem_lightning.evaluation.truth import truth_of_marks
+from gem_lightning.evaluation.verified import side_by_side, verified_table
 from gem_lightning.features import measure
 from gem_lightning.reporting.evaluation import Case, EvaluationReport, number, with_interval
 from gem_lightning.reporting.html import Table
 
 VERDICTS = ("supported", "contradicted", "unverifiable")
+#: After revision the verifier's own precision is 1 by construction, so it is never reported of a final text.
+_OF_DRAFTS = (
+    "These texts were revised by the verifier that scores them: all metrics of this page but draft and final are of "
+    "the model's own sentences. Final texts are scored against truth alone: marks=wfdb, or benchmark=simulator."
+)
 METRICS = ("precision", "hallucination_rate", "coverage", "leads_covered", "claims")
 
 
@@ -47,6 +54,8 @@ class ClaimsBenchmark:
         tolerance: Tolerance of numbers, as in :func:`gem_lightning.grounding.verify`.
         draws: Number of bootstrap resamples.
         cases: Number of worst and typical cases in the report.
+        marks: ``wfdb``: experts' marks lie next to the records (:func:`~gem_lightning.evaluation.truth.expert_marks`);
+            texts that verification may have changed are scored against measurements at these marks, before and after.
     """
 
     name = "claims"
@@ -59,7 +68,11 @@ class ClaimsBenchmark:
         tolerance: Mapping[str, float] | float | None = None,
         draws: int = 1000,
         cases: int = 4,
+        marks: str | None = None,
     ) -> None:
+        if marks not in (None, "wfdb"):
+            raise DataError(f"expected marks to be null or wfdb, got {marks!r}")
+        self.marks = marks
         self.records = RecordSet(source, limit)
         self.question, self.tolerance, self.draws, self.cases = question, tolerance, draws, cases
 
@@ -77,7 +90,7 @@ class ClaimsBenchmark:
 
     def score(self, answers: Mapping[str, Prediction], model: str = "model") -> Result:
         """Verify texts by record id; a record without a text counts as one without claims."""
-        texts = {name: answers[name].text if name in answers else "" for name in self.records.names}
+        texts = {name: _own_text(answers.get(name)) for name in self.records.names}
         measured: dict[str, Any] = {}
         unreadable: dict[str, str] = {}
         data: dict[str, str] = {}
@@ -111,9 +124,25 @@ class ClaimsBenchmark:
             "coverage": {n: r.coverage for n, r in reports.items() if r.coverage is not None},
         }
         report = self._report(metrics, model, reports, per_record["precision"])
+        if any(answers[name].draft is not None for name in reports if name in answers):
+            self._add_verified(metrics, report, {name: answers[name] for name in reports if name in answers})
         settings = {"question": self.question, "tolerance": self.tolerance}
         facts: dict[str, Any] = {"groups": dict(self.records.groups), "settings": settings, "data": data}
         return Result(self.name, model, metrics, report, per_record, **facts)
+
+    def _add_verified(
+        self, metrics: dict[str, Any], report: EvaluationReport, answers: Mapping[str, Prediction]
+    ) -> None:
+        """Add draft and final text against the experts' marks, and what the other metrics are of."""
+        report.notes.insert(0, _OF_DRAFTS)
+        if self.marks is None:
+            return
+        truths = {}
+        for name in answers:
+            path = os.path.splitext(self.records.reference(name).path)[0]
+            truths[name] = truth_of_marks(self.records.read(name), path)
+        metrics["verified"] = side_by_side(answers, truths, self.draws)
+        report.tables.insert(0, verified_table(metrics["verified"]))
 
     def _report(
         self, metrics: dict[str, Any], model: str, reports: dict[str, Any], precision: dict[str, float]
@@ -144,6 +173,13 @@ class ClaimsBenchmark:
             f"records that could not be read: {len(metrics['unreadable'])}.",
         ]
         return report
+
+
+def _own_text(answer: Prediction | None) -> str:
+    """The model's own sentences of an answer."""
+    if answer is None:
+        return ""
+    return answer.text if answer.draft is None else answer.draft
 
 
 def claim_metrics(reports: list[Any], groups: list[str | None] | None = None, draws: int = 1000) -> dict[str, Any]:

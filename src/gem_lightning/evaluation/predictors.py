@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from gem_lightning.errors import DataError, GemError
 from gem_lightning.evaluation.base import Prediction, Predictor, Query
 from gem_lightning.evaluation.predictions import prediction_id, prediction_text, read_rows
 from gem_lightning.llm.client import ChatClient, ChatRequest
+from gem_lightning.revision import Revision, VerifyOptions, revise
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 
@@ -192,6 +194,72 @@ class ApiPredictor:
         return self.renderer(record).image
 
 
+class RevisedPredictor:
+    """Revises the answers of any predictor after they are written, such as those of a model behind an endpoint.
+
+    Args:
+        predictor: Whose answers.
+        options: ``verify`` must be ``revise``, or ``report`` with ``complete``: an endpoint's numbers cannot be guided.
+
+    Raises:
+        DataError: Another mode.
+    """
+
+    def __init__(self, predictor: Predictor, options: VerifyOptions) -> None:
+        if options.verify not in ("report", "revise") or options.tries:
+            raise DataError(
+                f"expected verify=revise without tries for {predictor.name}, got {options}; guide, rerank and tries "
+                "need the network itself"
+            )
+        self.predictor, self.options = predictor, options
+        self.name = f"{predictor.name}{options.label}"
+
+    def predict(self, query: Query) -> Prediction:
+        """Answer one query."""
+        return self._revise(query, self.predictor.predict(query))
+
+    def predict_many(self, queries: Iterable[Query], on_prediction: Callable[[Query, Prediction], None]) -> None:
+        """Answer several; with the predictor's own concurrency where it has one."""
+
+        def revised(query: Query, prediction: Prediction) -> None:
+            on_prediction(query, self._revise(query, prediction))
+
+        if hasattr(self.predictor, "predict_many"):
+            self.predictor.predict_many(queries, revised)
+            return
+        for query in queries:
+            try:
+                revised(query, self.predictor.predict(query))
+            except GemError as error:
+                on_prediction(query, Prediction("", error=str(error)))
+
+    def _revise(self, query: Query, prediction: Prediction) -> Prediction:
+        if prediction.error is not None or query.record is None:
+            return prediction
+        features, found = _measured(query)
+        on_fail = self.options.on_fail if self.options.verify == "revise" else "flag"
+        done = revise(prediction.text, features, found, on_fail, self.options.complete)
+        return replace(_revised(done), likelihoods=prediction.likelihoods, tokens=None)
+
+
+def _measured(query: Query) -> tuple[Any, Any]:
+    """Measurements and findings of a query's record.
+
+    Raises:
+        DataError: The query has none.
+    """
+    from gem_lightning.features import findings, measure
+
+    if query.record is None:
+        raise DataError(f"expected a record to verify the answer to {query.id} against, got none; use verify=report")
+    features = measure(query.record)
+    return features, findings(features)
+
+
+def _revised(revision: Revision) -> Prediction:
+    return Prediction(revision.text, draft=revision.draft, kept=revision.kept_share, tokens=revision.tokens or None)
+
+
 class GemPredictor:
     """Answers queries with a GEM network, in batches.
 
@@ -203,6 +271,7 @@ class GemPredictor:
         question: Question of a query that has none.
         batch_size: Queries per batch.
         max_new_tokens: Maximum answer length, tokens.
+        options: How answers are held to the record's measurements.
 
     Raises:
         DataError: Neither the ECG nor the image branch of the network was trained.
@@ -217,8 +286,12 @@ class GemPredictor:
         question: str = DEFAULT_QUESTION,
         batch_size: int = 16,
         max_new_tokens: int = 512,
+        options: VerifyOptions | None = None,
     ) -> None:
         from gem_lightning.models.gem import modalities
+
+        self.options = options or VerifyOptions()
+        name = f"{name}{self.options.label}"
 
         self.model, self.processor, self.renderer, self.name = model, processor, renderer, name
         self.inputs = modalities(model.config)
@@ -267,6 +340,8 @@ class GemPredictor:
         limits: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
         try:
             with keep_tower_outputs():
+                if self.options.active:
+                    return self._verified(queries, examples)
                 texts = generate_texts(self.model, self.processor, examples, **limits)
                 return [
                     Prediction(text, likelihoods(query, example))
@@ -276,6 +351,15 @@ class GemPredictor:
             if len(queries) == 1:
                 return [Prediction("", error=str(error))]
         return [self._answers([query], [example])[0] for query, example in zip(queries, examples)]
+
+    def _verified(self, queries: list[Query], examples: list[dict[str, Any]]) -> list[Prediction]:
+        from gem_lightning.models.inference.generation import encode_example
+        from gem_lightning.models.verified.verified import verified_answers
+
+        items = [encode_example(self.processor, example) for example in examples]
+        measured = [_measured(query) for query in queries]
+        answers = verified_answers(self.model, self.processor, items, measured, self.options, self.max_new_tokens)
+        return [_revised(revision) for revision in answers]
 
     def _example(self, query: Query) -> dict[str, Any]:
         record = self._as_trained(query) if "ecg" in self.inputs and "signal" not in query.withhold else None

@@ -7,7 +7,6 @@ import os
 import pathlib
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,8 @@ from gem_lightning.evaluation.text import (
     pick_cases,
     read_text,
 )
+from gem_lightning.evaluation.truth import decidable, truth_of_simulation
+from gem_lightning.evaluation.verified import side_by_side, verified_table
 from gem_lightning.reporting.evaluation import Case, Curve, EvaluationReport, Series, number, with_interval
 from gem_lightning.reporting.html import Table
 
@@ -120,6 +121,10 @@ class SimulatorBenchmark:
             "missing": sum(name not in answers for name in self.names),
         }
         report = _report(metrics, model)
+        if any(answers[name].draft is not None for name in self.names if name in answers):
+            truths = {name: truth_of_simulation(ecg) for name, ecg in truth.items()}
+            metrics["verified"] = side_by_side(answers, truths, self.draws)
+            report.tables.insert(0, verified_table(metrics["verified"]))
         for kind, name in pick_cases(f1, self.cases):
             report.cases.append(_case(f"{kind}: {name}", truth[name], contents[name], texts[name], f1[name]))
         data = {name: fingerprint(ecg.record) for name, ecg in truth.items()}
@@ -172,12 +177,6 @@ def _score_numbers(truth: Truth, contents: Contents, draws: int) -> tuple[dict[s
             "points": [[float(t), float(q)] for t, q in zip(true, quoted) if not math.isnan(t + q)],
         }
     return table, errors
-
-
-@cache
-def decidable() -> frozenset[str]:
-    """Return the finding codes whose truth the simulator states for every record."""
-    return frozenset(code for name in DIAGNOSES for seed in range(3) for code in simulate(name, seed).diagnoses)
 
 
 def _score_findings(truth: Truth, contents: Contents, draws: int) -> tuple[dict[str, Any], dict[str, float]]:

@@ -14,9 +14,15 @@ import torch
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.models.compat import load_gem
-from gem_lightning.models.inference.generation import generate_texts, option_likelihoods, record_seed
+from gem_lightning.models.inference.generation import (
+    encode_example,
+    generate_texts,
+    option_likelihoods,
+    record_seed,
+)
 from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.reporting.interpretation import Interpretation
+from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 if TYPE_CHECKING:
@@ -110,6 +116,10 @@ class Gem:
         image: np.ndarray | None = None,
         max_new_tokens: int = 512,
         reading: Mapping[str, Any] | None = None,
+        verify: str = "report",
+        tries: int = 0,
+        on_fail: str = "restate",
+        complete: bool = False,
         **settings: Any,
     ) -> Interpretation:
         """Interpret one record or answer a question about it.
@@ -120,14 +130,22 @@ class Gem:
             image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
             max_new_tokens: Longest answer.
             reading: What a file does not state itself, for ``read_ecg``: ``fs``, ``units``, ``lead_names``.
+            verify: ``report``, ``guide``, ``revise`` or ``rerank``: how the text is held to the measurements, see
+                :class:`~gem_lightning.revision.options.VerifyOptions`, as for the next three.
+            tries: Sentences or texts that are sampled in place of a contradicted one.
+            on_fail: ``restate``, ``drop`` or ``flag`` a contradicted sentence.
+            complete: Add measured abnormal and urgent findings that the text leaves out.
             **settings: ``seed``, and those of ``generate``, such as ``do_sample=True``.
 
         Raises:
             EcgReadError: The file cannot be read.
             DataError: The model has no trained tower, or the question does not fit into its context.
+            GemError: An option of verification is unknown.
         """
         images = None if image is None else [image]
-        (found,) = self.interpret_many([record], question, images, max_new_tokens, reading=reading, **settings)
+        own = {"verify": verify, "tries": tries, "on_fail": on_fail, "complete": complete}
+        more = {**settings, **own}
+        (found,) = self.interpret_many([record], question, images, max_new_tokens, reading=reading, **more)
         if isinstance(found, Exception):
             raise found
         return found
@@ -155,7 +173,8 @@ class Gem:
             reading: What the files do not state themselves, for ``read_ecg``.
             seed: Of sampled answers: each depends on it and on the record alone. None takes torch's initial seed.
             questions: One per record.
-            **settings: For ``generate``.
+            **settings: For ``generate``, and ``verify``, ``tries``, ``on_fail`` and ``complete`` of :meth:`interpret`;
+                verified answers are written one after the other.
 
         Returns:
             In the order of ``records``: an interpretation, or the exception of a record that could not be read or
@@ -180,15 +199,58 @@ class Gem:
         examples = [self.example(prepared[i], questions[i]) for i in usable]
         base = torch.initial_seed() if seed is None else seed
         seeds = [record_seed(base, _name(records[i])) for i in usable]
-        texts = generate_texts(self.model, self.processor, examples, max_new_tokens, batch_size, seeds, **settings)
-        found: list[Interpretation | Exception] = list(prepared)  # type: ignore[arg-type]
-        for i, text in zip(usable, texts, strict=True):
-            clean, _, image = prepared[i]  # type: ignore[misc]
+        options, settings = VerifyOptions.split(settings)
+        if options.active:
+            written = self._verified(prepared, usable, examples, options, max_new_tokens, seeds, settings)
+        else:
+            written = generate_texts(
+                self.model, self.processor, examples, max_new_tokens, batch_size, seeds, **settings
+            )
+        return self._interpretations(prepared, dict(zip(usable, written, strict=True)), questions)
+
+    def _interpretations(
+        self, prepared: Sequence[Any], written: Mapping[int, Any], questions: Sequence[str | None]
+    ) -> list[Interpretation | Exception]:
+        """Verify what was written for each record; an exception stays in its record's place."""
+        found: list[Interpretation | Exception] = list(prepared)
+        for i, text in written.items():
+            clean, _, image = prepared[i]
             try:
+                if isinstance(text, Exception):
+                    raise text
                 found[i] = Interpretation.of(text, clean, questions[i] or "", self.provenance, image)
             except Exception as error:  # one record that cannot be measured must not cost the others theirs
                 found[i] = error
         return found
+
+    def _verified(
+        self,
+        prepared: Sequence[Any],
+        usable: Sequence[int],
+        examples: Sequence[Mapping[str, Any]],
+        options: VerifyOptions,
+        max_new_tokens: int,
+        seeds: Sequence[int],
+        settings: Mapping[str, Any],
+    ) -> list[Any]:
+        """Answers under verification: a revision for each usable record, or why there is none."""
+        from gem_lightning.features import findings, measure
+        from gem_lightning.models.verified.verified import verified_answers
+
+        written: list[Any] = []
+        for i, example, seed in zip(usable, examples, seeds, strict=True):
+            try:
+                features = measure(prepared[i].clean)
+                item = encode_example(self.processor, example)
+                measured = [(features, findings(features))]
+                written += verified_answers(
+                    self.model, self.processor, [item], measured, options, max_new_tokens, [seed], **settings
+                )
+            except DataError:
+                raise  # a setting that cannot hold, for all records
+            except Exception as error:  # one record that cannot be measured must not cost the others theirs
+                written.append(error)
+        return written
 
     def chat(
         self,
@@ -222,7 +284,10 @@ class Gem:
         reading: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Iterator[Piece]:
-        """Interpret a record piece by piece, with verdicts when a sentence ends; arguments as :meth:`interpret`."""
+        """Interpret a record piece by piece, with verdicts when a sentence ends; arguments as :meth:`interpret`.
+
+        Under verification a piece is a sentence that has its verdict.
+        """
         return self.chat(record, image, reading).stream(question, max_new_tokens=max_new_tokens, **settings)
 
     def score_options(
@@ -280,7 +345,7 @@ class Gem:
         return DEFAULT_QUESTION if question is None else _MARKERS.sub(r"< \1 >", question)
 
     def example(self, prepared: Any, question: str | None) -> dict[str, Any]:
-        """Return what ``generate_texts`` takes of a :class:`Prepared` record: the question, and what the model reads."""
+        """Return what ``generate_texts`` takes of a :class:`Prepared` record: question, signal and image."""
         _, record, image = prepared
         data = {"ecg": {"record": record}, "image": {"image": image}}
         return {"question": self.question_text(question)} | {k: v for i in self.inputs for k, v in data[i].items()}

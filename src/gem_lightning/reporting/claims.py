@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
 from gem_lightning.reporting.html import HERE, environment
+from gem_lightning.revision.edit import FLAG, MEASUREMENT, Edit
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -21,6 +24,9 @@ BORDERLINE = "borderline"
 #: Looks of a mark, the gravest first; signs and lines differ as well as colours, which not everybody sees.
 _SIGN = {CONTRADICTED: "✗", BORDERLINE: "≈", UNVERIFIABLE: "?", SUPPORTED: "✓"}
 _ANSI = {CONTRADICTED: "\033[31m", BORDERLINE: "\033[33m", UNVERIFIABLE: "\033[90m", SUPPORTED: "\033[36m"}
+#: Sentences of the measurement, and those of the model that are in doubt.
+_INK = {"measured": "◆", "flagged": "⚑"}
+_ANSI_INK = {"measured": "\033[3;34m", "flagged": "\033[3m"}
 #: What denies a statement in front of it or behind it, within its clause; a mark includes it.
 _DENIAL_BEFORE = re.compile(
     r"\b(?:no|not|without|neither|nor|never|absence of|free of)\b[^.;:\n]{0,60}$", re.IGNORECASE
@@ -43,12 +49,16 @@ class Piece:
         unread: Whether it is a sentence in which no claim was found.
         lines: One line of evidence for each verdict.
         strip: The piece of signal that the first claim is about.
+        edit: Of the sentence, where the text is not the model's own or was flagged.
+        opens: Whether the sentence begins here.
     """
 
     text: str
     verdicts: tuple[Verdict, ...] = ()
     unread: bool = False
     strip: SignalStrip | None = None
+    edit: Edit | None = None
+    opens: bool = False
 
     @property
     def kind(self) -> str:
@@ -60,6 +70,18 @@ class Piece:
     def sign(self) -> str:
         """The sign of :attr:`kind`."""
         return _SIGN[self.kind]
+
+    @property
+    def ink(self) -> str:
+        """Who wrote it, as a class of the style sheet: ``measured``, ``flagged`` or empty for the model."""
+        if self.edit is None:
+            return ""
+        return "measured" if self.edit.source == MEASUREMENT else "flagged"
+
+    @property
+    def mark(self) -> str:
+        """The sign in front of a sentence that is not plainly the model's, for readers who see no colours."""
+        return _INK[self.ink] if self.opens and self.ink else ""
 
     @property
     def lines(self) -> list[str]:
@@ -116,26 +138,44 @@ def _statement(text: str, verdict: Verdict) -> tuple[int, int, bool]:
     return start, end + (after.end() if after else 0), bool(after)
 
 
-def pieces(report: ClaimReport, record: EcgRecord | None = None) -> list[Piece]:
+def pieces(report: ClaimReport, record: EcgRecord | None = None, edits: Sequence[Edit] = ()) -> list[Piece]:
     """Cut the text into consecutive pieces: marks, sentences without a claim, and what stands between them.
 
     Args:
         report: A verified text.
         record: Adds the signal strip that each claim is about.
+        edits: Of the text's sentences; those that are not plainly the model's are marked.
     """
     cuts = sorted([*marks(report), *((a, b, []) for a, b in report.unread)], key=lambda cut: cut[:2])
     parts, position = [], 0
     for start, end, verdicts in cuts:
         start = max(start, position)
-        parts.append(Piece(report.text[position:start]))
+        parts.append((position, Piece(report.text[position:start])))
         strip = _strip(report, record, verdicts) if record is not None and verdicts else None
-        parts.append(Piece(report.text[start:end], tuple(verdicts), not verdicts, strip))
+        parts.append((start, Piece(report.text[start:end], tuple(verdicts), not verdicts, strip)))
         position = end
-    parts.append(Piece(report.text[position:]))
-    return [part for part in parts if part.text]
+    parts.append((position, Piece(report.text[position:])))
+    return [inked for start, part in parts if part.text for inked in _inked(start, part, edits)]
 
 
-def claims_html(report: ClaimReport, record: EcgRecord | None = None) -> str:
+def _inked(start: int, piece: Piece, edits: Sequence[Edit]) -> list[Piece]:
+    """Cut what stands between claims where a sentence begins, and name each piece's edit."""
+    shown = [e for e in edits if e.text.strip() and (e.source == MEASUREMENT or e.action == FLAG)]
+    # white space in front of a sentence is not part of its ink
+    spans = [(e.start + len(e.text) - len(e.text.lstrip()), e.start + len(e.text.rstrip()), e) for e in shown]
+    end = start + len(piece.text)
+    cuts = sorted({start, end, *(place for a, b, _ in spans for place in (a, b) if start < place < end)})
+    if piece.verdicts:  # a claim is one mark
+        cuts = [start, end]
+    found = []
+    for a, b in pairwise(cuts):
+        span = next(((low, edit) for low, high, edit in spans if low <= a < high), None)
+        edit, opens = (span[1], span[0] == a) if span else (None, False)
+        found.append(replace(piece, text=piece.text[a - start : b - start], edit=edit, opens=opens))
+    return found
+
+
+def claims_html(report: ClaimReport, record: EcgRecord | None = None, edits: Sequence[Edit] = ()) -> str:
     """One self-contained ``<div>`` with its style; hover or focus shows the evidence."""
     from markupsafe import Markup
 
@@ -144,7 +184,7 @@ def claims_html(report: ClaimReport, record: EcgRecord | None = None) -> str:
         .get_template("claims.html.jinja")
         .render(
             style=Markup((HERE / "claims.css").read_text(encoding="utf-8")),
-            pieces=pieces(report, record),
+            pieces=pieces(report, record, edits),
             footer=_footer(report),
             lines=_with_breaks,
         )
@@ -203,11 +243,14 @@ def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> S
     )
 
 
-def claims_terminal(report: ClaimReport, color: bool = True) -> str:
+def claims_terminal(report: ClaimReport, color: bool = True, edits: Sequence[Edit] = ()) -> str:
     """The text with marked claims, then a line for each claim that is not supported and for what is not checked."""
     parts = []
-    for piece in pieces(report):
-        if not piece.verdicts:
+    for piece in pieces(report, edits=edits):
+        parts.append(f"{piece.mark} " if piece.mark else "")
+        if color and piece.ink and not piece.verdicts:
+            parts.append(f"{_ANSI_INK[piece.ink]}{piece.text}\033[0m")
+        elif not piece.verdicts:
             parts.append(piece.text)
         elif color:
             parts.append(f"{_ANSI[piece.kind]}{piece.text}\033[0m")
@@ -217,4 +260,5 @@ def claims_terminal(report: ClaimReport, color: bool = True) -> str:
     lines += [f"  {_line(v)}" for v in report.verdicts if v.verdict != SUPPORTED]
     lines += [f"  ! {conflict.reason}" for conflict in report.conflicts]
     lines += [f"  – not read as a claim: {report.text[a:b]}" for a, b in report.unread]
+    lines += [f"  {_INK['measured']} {edit.line}" for edit in edits if not edit.kept]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from gem_lightning.ecg.quality import Quality, quality
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import EcgFeatures, Finding, findings, measure
 from gem_lightning.features.schema import plain
+from gem_lightning.revision.edit import Edit, Revision, kept_share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,8 @@ class Interpretation:
         question: Question to the model; empty for the usual interpretation.
         provenance: Which model and file, for the footer of pages.
         seen: uint8 (H, W, 3): the image that the model saw; None where it saw the signal alone.
+        edits: What verification did to each sentence; empty where the text is the model's as it wrote it.
+        tokens: Tokens that the model wrote for the text, discarded ones included; 0 where not counted.
     """
 
     text: str
@@ -45,11 +48,13 @@ class Interpretation:
     question: str = ""
     provenance: str = ""
     seen: np.ndarray | None = field(default=None, repr=False, compare=False)
+    edits: tuple[Edit, ...] = ()
+    tokens: int = 0
 
     @classmethod
     def of(
         cls,
-        text: str,
+        text: str | Revision,
         record: EcgRecord,
         question: str = "",
         provenance: str = "",
@@ -59,7 +64,7 @@ class Interpretation:
         """Measure the record, verify the text against it and collect both.
 
         Args:
-            text: What a model wrote.
+            text: What a model wrote, or what became of it under verification.
             record: The record, ``clean`` contract.
             question: Question to the model.
             provenance: Which model and file.
@@ -68,8 +73,19 @@ class Interpretation:
         """
         measured = measure(record) if features is None else features
         found = findings(measured)
-        claims = verify(text, measured, findings=found)
-        return cls(text, claims, measured, record, found, quality(record), question, provenance, seen)
+        done = cls("", verify([], measured, findings=found), measured, record, found, quality(record), question)
+        return replace(done, provenance=provenance, seen=seen).with_text(text)
+
+    def with_text(self, text: str | Revision) -> Interpretation:
+        """Return the interpretation with another text, verified."""
+        written = Revision(text) if isinstance(text, str) else text
+        claims = verify(written.text, self.features, findings=self.findings)
+        return replace(self, text=written.text, claims=claims, edits=written.edits, tokens=written.tokens)
+
+    @property
+    def kept_share(self) -> float:
+        """The share of the model's own sentences that stand unchanged; 1 where none was changed."""
+        return kept_share(self.edits)
 
     @cached_property
     def image(self) -> np.ndarray:
@@ -97,6 +113,9 @@ class Interpretation:
             "findings": plain(self.findings),
             "claims": self.claims.to_dict(),
             "features": self.features.to_dict(),
+            "edits": [edit.to_dict() for edit in self.edits],
+            "kept_share": self.kept_share,
+            "tokens": self.tokens,
         }
 
     def to_json(self, indent: int | None = None) -> str:
@@ -129,7 +148,7 @@ class Interpretation:
 
     def to_terminal(self, color: bool = True) -> str:
         """The verified text for a terminal; ``color=False`` marks verdicts with signs."""
-        return self.claims.to_terminal(color)
+        return self.claims.to_terminal(color, self.edits)
 
     def __repr__(self) -> str:
         return f"Interpretation({self.text!r}, {len(self.claims.verdicts)} claims checked)"

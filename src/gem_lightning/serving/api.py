@@ -4,10 +4,11 @@
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, HTTPException, Request, Response, UploadFile
+from fastapi import Depends, FastAPI, Form, HTTPException, Request, Response, UploadFile
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
@@ -17,13 +18,25 @@ from gem_lightning.ecg.listing import list_records
 from gem_lightning.errors import GemError
 from gem_lightning.reporting.html import environment, style_sheet
 from gem_lightning.reporting.interpretation import Interpretation
+from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 Text = Annotated[str, Form()]
 Rate = Annotated[float | None, Form()]
 
 
-def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
+Flag = Annotated[bool | None, Form()]
+
+
+def held_fields(verify: Text = "", on_fail: Text = "", complete: Flag = None) -> dict[str, Any]:
+    """How a request wants its text held to the measurements; what it leaves open is as the server is set."""
+    return {"verify": verify, "on_fail": on_fail, "complete": complete}
+
+
+Held = Annotated[dict[str, Any], Depends(held_fields)]
+
+
+def build_app(gem: Any, name: str = "", max_upload_mb: int = 50, options: VerifyOptions | None = None) -> FastAPI:
     """Build the application around one loaded model.
 
     Routes: ``GET /`` the upload page; ``POST /report`` the page of one record; ``POST /interpret`` the same as JSON.
@@ -34,7 +47,10 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
         gem: A ``Gem``; used by one request at a time.
         name: Of the model, for the pages' footer.
         max_upload_mb: Largest upload, MB.
+        options: How texts are held to the measurements; a request's fields ``verify``, ``on_fail`` and ``complete``
+            replace them.
     """
+    usual = options or VerifyOptions()
     # FastAPI's own documentation pages load scripts from a CDN; this application makes no external request.
     app = FastAPI(
         title="gem-lightning", description="Research software, not a medical device.", docs_url=None, redoc_url=None
@@ -45,13 +61,16 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
         facts = {"style": style_sheet(), "model": name, "usual": DEFAULT_QUESTION, "error": error}
         return environment().get_template("upload.html.jinja").render(**facts)
 
-    def interpret(files: list[UploadFile], question: str, fs: float | None, units: str, leads: str) -> Interpretation:
+    def interpret(
+        files: list[UploadFile], question: str, fs: float | None, units: str, leads: str, held: dict[str, Any]
+    ) -> Interpretation:
+        settings = _settings(usual, held)
         reading = {"fs": fs, "units": units or None, "lead_names": leads.split(",") if leads else None}
         with tempfile.TemporaryDirectory() as folder:
             path = store_upload(files, Path(folder), max_upload_mb)
             try:
                 with one_at_a_time:
-                    return gem.interpret(path, question=question.strip() or None, reading=reading)
+                    return gem.interpret(path, question=question.strip() or None, reading=reading, **settings)
             except GemError as error:
                 raise HTTPException(422, str(error)) from None
 
@@ -61,18 +80,31 @@ def build_app(gem: Any, name: str = "", max_upload_mb: int = 50) -> FastAPI:
 
     @app.post("/report", response_class=HTMLResponse)
     def report(
-        files: list[UploadFile], question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
+        files: list[UploadFile], held: Held, question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
     ) -> str:
-        return interpret(files, question, fs, units, leads).to_html(back_url="./")
+        return interpret(files, question, fs, units, leads, held).to_html(back_url="./")
 
     @app.post("/interpret")
     def interpret_json(
-        files: list[UploadFile], question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
+        files: list[UploadFile], held: Held, question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
     ) -> dict[str, Any]:
-        return interpret(files, question, fs, units, leads).to_dict()
+        return interpret(files, question, fs, units, leads, held).to_dict()
 
     _add_error_pages(app, upload_page)
     return app
+
+
+def _settings(usual: VerifyOptions, held: dict[str, Any]) -> dict[str, Any]:
+    """The server's options with those of a request in their place.
+
+    Raises:
+        HTTPException: 422 for an unknown one.
+    """
+    try:
+        chosen = replace(usual, **{key: value for key, value in held.items() if value not in ("", None)})
+    except GemError as error:
+        raise HTTPException(422, str(error)) from None
+    return vars(chosen) if chosen.active else {}
 
 
 def _add_error_pages(app: FastAPI, upload_page: Callable[[str], str]) -> None:

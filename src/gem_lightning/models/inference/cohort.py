@@ -8,9 +8,9 @@ import logging
 import pickle
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from gem_lightning.jobs import Item, NoRoomError, Row, Workers, failure, file_na
 from gem_lightning.models.gem import Gem
 from gem_lightning.models.inference.generation import encode_example, record_seed
 from gem_lightning.reporting.interpretation import Interpretation
+from gem_lightning.revision.edit import Revision
 from gem_lightning.samples.sample import InstructionSample, RecordRef
 from gem_lightning.sources.record import SourceRecord
 
@@ -164,6 +165,8 @@ class CohortRunner:
         batch_size: Records at a time, or ``auto``.
         seed: Of sampled answers; each depends on it and on its record's id alone.
         folders: ``html`` and ``fhir`` → folder for a file per record; what is not named is not written.
+        verified: ``verified_answers`` of the model with its options; in place of ``write`` where texts are verified
+            while they are written.
 
     Attributes:
         waited_s: Time that the model waited for records.
@@ -179,8 +182,9 @@ class CohortRunner:
         batch_size: int | str,
         seed: int,
         folders: Mapping[str, Path] | None = None,
+        verified: Callable[..., Iterable[Revision]] | None = None,
     ) -> None:
-        self.write, self.workers = write, workers
+        self.write, self.workers, self.verified = write, workers, verified
         self.max_new_tokens, self.seed, self.folders = max_new_tokens, seed, folders or {}
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size = AUTO_BATCH[device] if batch_size == "auto" else int(batch_size)
@@ -221,7 +225,7 @@ class CohortRunner:
                 broken.append(failure(item, answer))  # type: ignore[arg-type]
                 continue
             try:
-                rows.append(self._row(item, outcome, str(answer)))
+                rows.append(self._row(item, outcome, answer))
             except NoRoomError:
                 raise
             except Exception as error:  # one record's text must not cost the others theirs
@@ -232,7 +236,7 @@ class CohortRunner:
         prepared: Prepared = await self.workers(_prepare, self._place, item)
         return prepared
 
-    def _answers(self, good: Sequence[tuple[Item, Prepared]]) -> list[str | Exception]:
+    def _answers(self, good: Sequence[tuple[Item, Prepared]]) -> list[str | Revision | Exception]:
         """Texts in order; a batch that fails is repeated in halves, down to the record whose fault it is."""
         if not good:
             return []
@@ -240,7 +244,10 @@ class CohortRunner:
         encoded = [_tensors(prepared.encoded) for _, prepared in good]
         limits = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
         try:
-            return list(self.write(encoded, seeds=seeds, **limits))
+            if self.verified is None:
+                return list(self.write(encoded, seeds=seeds, **limits))
+            known = [(p.interpretation.features, p.interpretation.findings) for _, p in good]
+            return list(self.verified(encoded, known, max_new_tokens=self.max_new_tokens, seeds=seeds))
         except NoRoomError:
             raise
         except torch.OutOfMemoryError as error:
@@ -256,14 +263,13 @@ class CohortRunner:
             logger.warning("a batch of %d failed (%s); it is repeated in halves", len(good), error)
             return self._halves(good)
 
-    def _halves(self, good: Sequence[tuple[Item, Prepared]]) -> list[str | Exception]:
+    def _halves(self, good: Sequence[tuple[Item, Prepared]]) -> list[str | Revision | Exception]:
         half = len(good) // 2
         return self._answers(good[:half]) + self._answers(good[half:])
 
-    def _row(self, item: Item, prepared: Prepared, text: str) -> Row:
+    def _row(self, item: Item, prepared: Prepared, text: str | Revision) -> Row:
         start = time.perf_counter()
-        known = prepared.interpretation
-        done = replace(known, text=text, claims=verify(text, known.features, findings=known.findings))
+        done = prepared.interpretation.with_text(text)
         timings = prepared.timings | {"verify_ms": round(1e3 * (time.perf_counter() - start), 2)}
         for kind, folder in self.folders.items():
             content = done.to_html() if kind == "html" else json.dumps(done.to_fhir(item["id"]), ensure_ascii=False)

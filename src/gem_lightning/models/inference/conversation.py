@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from gem_lightning.claims.verify import verify
 from gem_lightning.composition.tools import HELP, RecordTools, parse_call
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
-from gem_lightning.features import EcgFeatures, measure
+from gem_lightning.features import EcgFeatures, findings, measure
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.inference.generation import (
     SeededSampling,
@@ -28,6 +29,8 @@ from gem_lightning.models.inference.generation import (
 )
 from gem_lightning.models.processing_gem import as_device
 from gem_lightning.reporting.interpretation import Interpretation
+from gem_lightning.revision import Edit, Reviser, VerifyOptions, revise_sentences
+from gem_lightning.revision.revise import collect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +48,12 @@ class Piece:
     Attributes:
         text: The next characters.
         verdicts: Of the statements of the sentences that have ended with this piece; the last piece has the rest.
+        edit: Under verification a piece is one sentence: what became of the model's.
     """
 
     text: str
     verdicts: tuple[Verdict, ...] = ()
+    edit: Edit | None = None
 
 
 class Conversation:
@@ -99,13 +104,20 @@ class Conversation:
             record: Another ECG, to be compared with the earlier ones; statements are verified against it from now on.
             image: In place of that record's drawn page.
             max_new_tokens: Longest answer.
-            **settings: ``seed``, and those of ``generate``.
+            **settings: ``seed``, those of ``generate``, and ``verify``, ``tries``, ``on_fail`` and ``complete`` of
+                :meth:`gem_lightning.models.gem.Gem.interpret` (not ``rerank``).
 
         Raises:
             EcgReadError: The file cannot be read.
             DataError: The conversation does not fit into the model's context.
         """
         prompt = self._prompt(question, record, image)
+        options, settings = VerifyOptions.split(settings)
+        if options.active and self.tools:
+            raise DataError("expected tools or verify=, got both; a text under verification is measured already")
+        if options.active:
+            deque(self._verified(prompt, options, max_new_tokens, settings), maxlen=0)
+            return self.turns[-1]
         return self._finish(*self._measured_answer(prompt, max_new_tokens, settings))
 
     def _measured_answer(
@@ -137,9 +149,14 @@ class Conversation:
         """Answer the next question piece by piece, with verdicts when a sentence ends; arguments as :meth:`ask`.
 
         The answer is the last of ``turns`` once the stream has ended; closing the stream early stops the model and
-        leaves the conversation as it was before the question.
+        leaves the conversation as it was before the question. Under verification (``verify="revise"`` or ``guide``) a
+        piece is a sentence that has its verdict, as it stands in the text.
         """
         prompt = self._prompt(question, record, image)
+        options, settings = VerifyOptions.split(settings)
+        if options.active:
+            yield from self._verified(prompt, options, max_new_tokens, settings)
+            return
         streamer = TextIteratorStreamer(self.gem.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stop = _Stop()
         outcome: list[_Written | BaseException] = []
@@ -174,7 +191,7 @@ class Conversation:
         """Write an answer to the next question without verifying it or putting it behind the conversation."""
         written = self._generate(self._prompt(question, None, None), max_new_tokens, settings)
         self._cache, self._cached = written.cache, written.ids
-        return written.text
+        return str(written.text)
 
     @torch.inference_mode()
     def score_options(self, question: str, options: Sequence[str], batch_size: int = 16) -> dict[str, float]:
@@ -247,6 +264,28 @@ class Conversation:
             self._measured = (clean, measure(clean))
         return self._measured[1]
 
+    def _verified(
+        self, prompt: _Prompt, options: VerifyOptions, max_new_tokens: int, settings: Mapping[str, Any]
+    ) -> Iterator[Piece]:
+        """Answer sentence by sentence; each is given out when it is decided."""
+        from gem_lightning.models.verified.verified import sentence_writer
+
+        if options.verify == "rerank":
+            raise DataError("expected report, guide or revise in a conversation, got rerank: it has no single draft")
+        if options.verify == "report":  # complete: the model's sentences as they are
+            options = replace(options, on_fail="flag", tries=0)
+        features = self._features(prompt)
+        reviser = Reviser(features, findings(features), options)
+        item = self._encode(prompt)
+        more = {"cache": self._reusable(item["input_ids"]), "cached": self._cached, **settings}
+        writer = sentence_writer(self.gem.model, self.gem.processor, item, reviser, max_new_tokens, **more)
+        for edit in revise_sentences(writer, reviser):
+            text = edit.text if reviser.text.strip() != edit.text.strip() else edit.text.lstrip()
+            if text:
+                yield Piece(text, edit.verdicts, edit)
+        ids = [*writer.prompt, *writer.ids]
+        self._finish(prompt, _Written(collect(reviser, writer.tokens), ids, writer.cache))
+
     @torch.inference_mode()
     def _generate(self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]) -> _Written:
         model, processor = self.gem.model, self.gem.processor
@@ -295,7 +334,7 @@ class Conversation:
     def _finish(self, prompt: _Prompt, written: _Written) -> Interpretation:
         last, name = prompt.shown[-1], self.gem.provenance
         done = Interpretation.of(written.text, last.clean, prompt.question, name, last.image, self._features(prompt))
-        self._messages = [*prompt.messages, {"from": "gpt", "value": written.text}]
+        self._messages = [*prompt.messages, {"from": "gpt", "value": done.text}]
         self._shown = prompt.shown
         self._cache, self._cached = written.cache, written.ids
         self.turns.append(done)
@@ -311,7 +350,7 @@ class _Prompt:
 
 @dataclass(frozen=True)
 class _Written:
-    text: str
+    text: Any  # str, or a Revision under verification
     ids: list[int]  # prompt and answer
     cache: Any
 

@@ -159,9 +159,9 @@ class GemForVllm(torch.nn.Module, SupportsMultiModal, SupportsPP):
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         self.config = config = vllm_config.model_config.hf_config
-        with self._mark_tower_model(vllm_config, set(MODALITIES)):
-            self.front: Any = _front(config).to(vllm_config.model_config.dtype)
-        with self._mark_language_model(vllm_config):
+        with self._mark_tower_model(vllm_config, set(MODALITIES)):  # type: ignore[operator]
+            self.front = _front(config).to(vllm_config.model_config.dtype)
+        with self._mark_language_model(vllm_config):  # type: ignore[operator]
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
                 hf_config=config.text_config,

@@ -1,0 +1,1 @@
+"""Verified generation: a model's text held to the measurements while it is written."""

@@ -1,0 +1,66 @@
+"""Topics of claims: which measured statement answers which statement of a text."""
+
+from __future__ import annotations
+
+from gem_lightning.claims.claim import Claim
+from gem_lightning.features.criteria.arrhythmia import RHYTHMS
+
+_KINDS = {
+    "heart_rate": "rate",
+    "rr": "rate",
+    "pr": "pr",
+    "qrs": "qrs",
+    "qt": "qt",
+    "qtc": "qt",
+    "jt": "qt",
+    "p_duration": "p",
+    "p_amplitude": "p",
+    "axis_p": "axis",
+    "axis_qrs": "axis",
+    "axis_t": "axis",
+    "q_duration": "q",
+    "q_amplitude": "q",
+    "r_duration": "voltage",
+    "r_amplitude": "voltage",
+    "s_duration": "voltage",
+    "s_amplitude": "voltage",
+    "qrs_amplitude": "voltage",
+    "voltage_sum": "chambers",
+    "t_duration": "t",
+    "t_amplitude": "t",
+    "st_level": "st",
+}
+_CODES: dict[str, tuple[str, ...]] = {
+    "rhythm": (*RHYTHMS, "ventricular_tachycardia", "ventricular_fibrillation", "torsades", "asystole", "sa_block"),
+    "regularity": ("regular_rhythm", "irregular_rhythm", "sinus_arrhythmia"),
+    "ectopy": ("pac", "pvc", "bigeminy", "trigeminy", "couplet", "pause"),
+    "p": ("p_absent",),
+    "atria": ("left_atrial_enlargement", "right_atrial_enlargement"),
+    "pr": ("normal_pr", "prolonged_pr", "av_block_1"),
+    "qrs": ("narrow_qrs", "wide_qrs"),
+    "conduction": ("lbbb", "rbbb", "ivcd", "incomplete_lbbb", "incomplete_rbbb", "lafb", "lpfb", "bifascicular_block",
+                   "trifascicular_block", "pre_excitation", "rsr_prime"),
+    "axis": ("normal_axis", "left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation"),
+    "qt": ("normal_qtc", "long_qtc", "short_qtc"),
+    "q": ("pathological_q",),
+    "voltage": ("poor_r_progression", "low_voltage"),
+    "chambers": ("lvh", "rvh", "rv_strain"),
+    "st": ("st_elevation", "st_depression", "reciprocal_change", "early_repolarization", "pericarditis", "brugada"),
+    "t": ("t_inversion", "t_flat", "t_peaked", "hyperkalaemia", "hyperacute_t", "wellens", "de_winter",
+          "t_alternans"),
+    "infarct": ("mi", "mi_inferior", "mi_anterior", "mi_lateral", "mi_septal", "mi_posterior", "ischaemia",
+                "sgarbossa"),
+    "urgency": ("urgent", "not_urgent"),
+    "summary": ("normal_ecg", "abnormal_ecg"),
+}  # fmt: skip
+_OF_CODE = {code: topic for topic, codes in _CODES.items() for code in codes}
+
+
+def topic(claim: Claim) -> str:
+    """Return the topic of a claim; a finding of no topic is its own."""
+    return _KINDS[claim.kind] if claim.kind in _KINDS else _OF_CODE.get(str(claim.finding), str(claim.finding))
+
+
+def siblings(code: str) -> tuple[str, ...]:
+    """Return the findings of the same topic, in the order in which a text names one of them."""
+    return _CODES.get(_OF_CODE.get(code, ""), (code,))
