@@ -6,7 +6,7 @@ import json
 import hydra
 import pytest
 
-from gem_lightning.errors import DataError
+from gem_lightning.errors import DataError, GemError
 from gem_lightning.generate import generate
 from gem_lightning.generation.teachers import LocalTeacher
 from gem_lightning.llm.cache import ChatRequest
@@ -111,7 +111,8 @@ def run(model, tmp_path):
         parts = ["source=simulated", "source.n=3", "teacher=local", f"teacher.model={model}", "workers=0"]
         sizes = ["teacher.max_new_tokens=12", "teacher.batch_size=2", f"out={tmp_path}"]
         with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):
-            generate(hydra.compose("generate", [*parts, *sizes]))
+            with pytest.raises(GemError, match="at least 3 patients.*too few claims"):
+                generate(hydra.compose("generate", [*parts, *sizes]))
         return json.loads((tmp_path / "run_card.json").read_text())
 
     return begin

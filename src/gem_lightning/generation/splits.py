@@ -11,7 +11,8 @@ from typing import Any
 
 
 def _wanted(splits: Mapping[str, float]) -> list[str]:
-    return ["train", *(name for name, share in splits.items() if share > 0)]
+    wanted = [name for name, share in splits.items() if share > 0]
+    return wanted if sum(splits.values()) >= 1 else ["train", *wanted]
 
 
 def patients_to_move(

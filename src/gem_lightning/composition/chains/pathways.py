@@ -292,7 +292,7 @@ def _axis_between(code: str) -> Callable[[EcgFeatures], Decision]:
 
 def _sokolow(features: EcgFeatures) -> Decision:
     rule, age = limits("lvh"), features.age
-    adult = None if age is None else form(age >= rule["sokolow_age"])
+    adult = None if age is None else form(age >= rule["age"])
     return decided(all_of(at_least(number("sokolow", features), rule["sokolow"], 2 * error("mv")), adult), {})
 
 
