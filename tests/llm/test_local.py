@@ -111,8 +111,9 @@ def run(model, tmp_path):
         parts = ["source=simulated", "source.n=3", "teacher=local", f"teacher.model={model}", "workers=0"]
         sizes = ["teacher.max_new_tokens=12", "teacher.batch_size=2", f"out={tmp_path}"]
         with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):
-            with pytest.raises(GemError, match="at least 3 patients.*too few claims"):
-                generate(hydra.compose("generate", [*parts, *sizes]))
+            cfg = hydra.compose("generate", [*parts, *sizes])
+        with pytest.raises(GemError, match=r"at least 3 patients.*too few claims"):
+            generate(cfg)
         return json.loads((tmp_path / "run_card.json").read_text())
 
     return begin

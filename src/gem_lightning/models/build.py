@@ -287,8 +287,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
     :func:`learn_tokenizer` learned it from two cohorts, ``SimulatedCohort(n=640, seed=5)`` with ``style`` "brief" and
     "interpretation": each answer alone and as ``USER: question ASSISTANT: answer``, and as often the opening sentences
-    of the chat formats ``llava_v1`` and ``vicuna_v1``. Where composed sentences change, learn it again: a tokenizer that
-    spells new words out makes the quickstart's sequences, and with them its training, longer.
+    of the chat formats ``llava_v1`` and ``vicuna_v1``. Where composed sentences change, learn it again: a tokenizer
+    that spells new words out makes the quickstart's sequences, and with them its training, longer.
     """
     return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED), **_SPECIAL)
 
