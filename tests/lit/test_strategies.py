@@ -120,7 +120,8 @@ def test_shards_go_on_in_one_process(folder):
 
 @pytest.mark.slow
 def test_mixed_precision_learns_alike(folder):
-    assert 1e-6 < differences(folder, "bf16")[1] < 0.02
+    # bf16 keeps 8 bits, 0.4 % of a value; over ten steps the losses part by a few times that
+    assert 1e-6 < differences(folder, "bf16")[1] < 0.03
 
 
 @pytest.mark.slow
