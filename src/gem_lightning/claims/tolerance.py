@@ -30,10 +30,6 @@ _PAPER = "reading precision on paper: half a small box, {} {}"
 BORDERLINE = 2.0
 
 
-#: Trust below which a lead cannot be read: its usual slope is 70 % of its steepest, so no QRS stands out (ours).
-READABLE_TRUST = 0.3
-
-
 class Tolerance(NamedTuple):
     """A tolerance with its source.
 

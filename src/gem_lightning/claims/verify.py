@@ -11,10 +11,11 @@ from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.conflicts import ALWAYS_URGENT, conflicts
 from gem_lightning.claims.extract import TextReading, read_text
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict, mentions_of
-from gem_lightning.claims.tolerance import BORDERLINE, READABLE_TRUST, Tolerance, default_tolerance
+from gem_lightning.claims.tolerance import BORDERLINE, Tolerance, default_tolerance
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.features.criteria import Decision, by_lead, criteria, wording
 from gem_lightning.features.criteria.base import decide, refresh
+from gem_lightning.features.criteria.summary import READABLE
 from gem_lightning.features.criteria.summary import abnormal as abnormal_codes
 from gem_lightning.features.criteria.summary import urgent as urgent_codes
 
@@ -171,7 +172,7 @@ class Verifier:
     def _doubt(self, lead: str, kind: str = "") -> str:
         """Return why a measurement is too unsure to contradict a text; empty where it is sure."""
         row = self.features.leads.get(lead)
-        if row is not None and row.trust < READABLE_TRUST:
+        if row is not None and row.trust < READABLE:
             return f"lead {lead} cannot be read for noise"
         if kind in _ST_T and decide("atrial_flutter", self.features).met:
             return "flutter waves run through ST segment and T wave"

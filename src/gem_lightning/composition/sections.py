@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.parser.linking import LEAD_CODES
-from gem_lightning.claims.tolerance import READABLE_TRUST
 from gem_lightning.composition.facts import Facts, Stated, Statement, finding_claim, value_claim
 from gem_lightning.composition.phrases import Phrases, join, sentence
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.features.criteria.base import decide, limits
+from gem_lightning.features.criteria.summary import READABLE
 
 _AXIS_CODES = ("left_axis_deviation", "right_axis_deviation", "extreme_axis_deviation", "normal_axis")
 
@@ -59,7 +59,7 @@ def hedged(phrases: Phrases, stated: Stated, term: str) -> str:
 
 def quality(facts: Facts, phrases: Phrases) -> list[Statement]:
     """State which leads cannot be read."""
-    poor = tuple(lead for lead in LEADS if (row := facts.features.leads.get(lead)) and row.trust < READABLE_TRUST)
+    poor = tuple(lead for lead in LEADS if (row := facts.features.leads.get(lead)) and row.trust < READABLE)
     if not poor:
         return []
     return [Statement(f"{join(poor)} cannot be read because of noise.")]

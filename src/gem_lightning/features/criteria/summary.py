@@ -34,7 +34,8 @@ ANTERIOR = ("V2", "V3", "V4")  # inverted T waves there may be a narrowed left a
 #: Activation behind which an acute infarct need not show; with symptoms it is managed as one (ESC 2023, acute coronary
 #: syndromes, section on bundle branch block and pacing).
 MASKING = ("lbbb", "paced_rhythm")
-READABLE = 0.3  # trust below which a lead's ST segment is not read (ours)
+#: Trust below which a lead is not read: its usual slope is 70 % of its steepest, so that no QRS stands out (ours).
+READABLE = 0.3
 BENIGN = ("rsr_prime", "sinus_arrhythmia")  # variants that alone do not make an ECG abnormal
 
 

@@ -137,7 +137,7 @@ def cohort_item(record: SourceRecord, paths: Mapping[str, str], render_missing: 
         sample = InstructionSample.from_dict(record.sample).mapped(paths)
         if sample.question:
             item["question"] = sample.question
-        if sample.image and not (render_missing and not Path(str(sample.image)).is_file()):
+        if sample.image and (not render_missing or Path(str(sample.image)).is_file()):
             item["image"] = str(sample.image)
     return item
 

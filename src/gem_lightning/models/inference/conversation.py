@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +19,13 @@ from gem_lightning.composition.tools import HELP, RecordTools, parse_call
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.features import EcgFeatures, findings, measure
-from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.inference.generation import (
     SeededSampling,
     continuation_scores,
     generation_options,
     record_seed,
+    reusable,
+    shared_prompt,
 )
 from gem_lightning.models.processing_gem import as_device
 from gem_lightning.reporting.interpretation import Interpretation
@@ -214,17 +214,13 @@ class Conversation:
             raise DataError("expected at least one option, got none")
         prompt = self._prompt(question, None, None)
         rows = [self._encode(prompt, {"from": "gpt", "value": option}) for option in options]
-        first = [next(at for at, label in enumerate(row["labels"]) if label != IGNORE_INDEX) for row in rows]
-        ids = [row["input_ids"] for row in rows]
-        shared = next((at for at, column in enumerate(zip(*ids)) if len(set(column)) > 1), min(map(len, ids)))
-        shared = min(shared, *first) if len(first) > 1 else first[0]
-        generation_options(
-            self.gem.model, self.gem.processor, max(map(len, ids)) - 1, 1, {}
-        )  # refuses what is too long
+        shared = shared_prompt(rows)
+        longest = max(len(row["input_ids"]) for row in rows)
+        generation_options(self.gem.model, self.gem.processor, longest - 1, 1, {})  # refuses what is too long
         logits, cache = self._read(rows[0], shared)
         tails = [{key: row[key][shared:] for key in ("input_ids", "labels")} for row in rows]
         scores = continuation_scores(self.gem.model, self.gem.processor, logits, cache, shared, tails, batch_size)
-        self._cache, self._cached = cache, ids[0][:shared]
+        self._cache, self._cached = cache, rows[0]["input_ids"][:shared]
         return {option: total / count for option, (total, count) in zip(options, scores, strict=True)}
 
     def note(self, question: str, answer: str) -> None:
@@ -321,15 +317,7 @@ class Conversation:
     def _reusable(self, ids: list[int]) -> Any:
         """The cache of earlier turns, cut to what the new prompt begins with; None where nothing is left of it."""
         cache, self._cache = self._cache, None  # a run that fails leaves no cache behind that it has changed
-        if cache is None or not hasattr(cache, "crop") or any(getattr(cache, "is_sliding", [False])):
-            return None
-        held = self._cached[: cache.get_seq_length()]
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(held, ids[:-1])))
-        if not same:
-            return None
-        if same < cache.get_seq_length():
-            cache.crop(same - cache.get_seq_length())  # negative: tokens to remove
-        return cache
+        return reusable(cache, self._cached, ids)
 
     def _finish(self, prompt: _Prompt, written: _Written) -> Interpretation:
         last, name = prompt.shown[-1], self.gem.provenance

@@ -163,20 +163,42 @@ def option_likelihoods(
         raise DataError("expected at least one option, got none")
     messages, ecgs, images = _messages(example)
     items = [processor.encode([*messages, {"from": "gpt", "value": option}], ecgs, images) for option in options]
-    first = [next(at for at, label in enumerate(item["labels"]) if label != IGNORE_INDEX) for item in items]
-    rows = [item["input_ids"] for item in items]
-    shared = next((at for at, column in enumerate(zip(*rows)) if len(set(column)) > 1), min(map(len, rows)))
-    shared = min(shared, *first) if len(first) > 1 else first[0]
-    parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
-    prompt = {**items[0], "input_ids": rows[0][:shared], "labels": items[0]["labels"][:shared]}
-    batch = as_device(processor.pad([prompt]), parameter.device, parameter.dtype)
-    del batch["labels"]
-    start = model(**batch, use_cache=True, logits_to_keep=1)
+    shared = shared_prompt(items)
+    prompt = {**items[0], **{k: items[0][k][:shared] for k in ("input_ids", "labels")}}
     tails = [{k: item[k][shared:] for k in ("input_ids", "labels")} for item in items]
-    scores = continuation_scores(
-        model, processor, start.logits[:, -1:], start.past_key_values, shared, tails, batch_size
-    )
+    logits, cache = read_prompt(model, processor, prompt)
+    scores = continuation_scores(model, processor, logits, cache, shared, tails, batch_size)
     return {option: math.exp(score) for option, (score, _) in zip(options, scores, strict=True)}
+
+
+def shared_prompt(items: Sequence[Mapping[str, Any]]) -> int:
+    """Count the tokens that encoded conversations with different answers begin with, at most up to an answer."""
+    before = [next(at for at, label in enumerate(item["labels"]) if label != IGNORE_INDEX) for item in items]
+    columns = zip(*(item["input_ids"][:at] for item, at in zip(items, before, strict=True)))
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+@torch.inference_mode()
+def read_prompt(model: Any, processor: Any, item: Mapping[str, Any]) -> tuple[torch.Tensor, Any]:
+    """Return logits (1, 1, V) after an encoded prompt, and its cache."""
+    parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
+    batch = as_device(processor.pad([item]), parameter.device, parameter.dtype)
+    del batch["labels"]
+    out = model(**batch, use_cache=True, logits_to_keep=1)
+    return out.logits[:, -1:], out.past_key_values
+
+
+def reusable(cache: Any, held: Sequence[int], ids: Sequence[int]) -> Any:
+    """Cut a cache to what its tokens ``held`` have in common with new ids; None where nothing can be used."""
+    if cache is None or not hasattr(cache, "crop") or any(getattr(cache, "is_sliding", [False])):
+        return None
+    length = cache.get_seq_length()
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(held[:length], ids[:-1])))
+    if not same:
+        return None
+    if same < length:
+        cache.crop(same - length)  # negative: tokens to remove
+    return cache
 
 
 @torch.inference_mode()

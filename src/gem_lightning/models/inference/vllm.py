@@ -61,12 +61,18 @@ def export_vllm(gem: Gem, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _front(model: Any) -> GemForConditionalGeneration:
-    """The same network without the language model's layers; its head is its embedding table and is not saved."""
-    config = copy.deepcopy(model.config)
+def without_layers(config: Any) -> Any:
+    """Return a copy of a ``GemConfig`` whose language model has no layers."""
+    config = copy.deepcopy(config)
     config.text_config.num_hidden_layers = 0
     if getattr(config.text_config, "layer_types", None):
         config.text_config.layer_types = []
+    return config
+
+
+def _front(model: Any) -> GemForConditionalGeneration:
+    """The same network without the language model's layers; its head is its embedding table and is not saved."""
+    config = without_layers(model.config)
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
     with torch.device("meta"):
         front = GemForConditionalGeneration(config).to(model.dtype)

@@ -7,7 +7,6 @@ the data. vLLM refuses ids beyond the vocabulary, so that marks and placeholders
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,7 @@ from vllm.multimodal.processing import (
 from vllm.multimodal.processing.inputs import ProcessorInputs
 
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.models.inference.vllm import marks
+from gem_lightning.models.inference.vllm import marks, without_layers
 from gem_lightning.models.modeling_gem import GemModel
 
 MODALITIES = ("ecg", "image")
@@ -207,10 +206,6 @@ class GemForVllm(torch.nn.Module, SupportsMultiModal, SupportsPP):
 
 def _front(config: Any) -> GemModel:
     """Towers and projectors alone."""
-    own = copy.deepcopy(config)
-    own.text_config.num_hidden_layers = 0
-    if getattr(own.text_config, "layer_types", None):
-        own.text_config.layer_types = []
-    front = GemModel(own).eval().requires_grad_(False)
+    front = GemModel(without_layers(config)).eval().requires_grad_(False)
     del front.language_model
     return front

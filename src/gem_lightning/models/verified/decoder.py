@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteria
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.fusion import keep_tower_outputs
-from gem_lightning.models.inference.generation import SeededSampling, generation_options, record_seed
+from gem_lightning.models.inference.generation import SeededSampling, generation_options, record_seed, reusable
 from gem_lightning.models.processing_gem import as_device
 from gem_lightning.revision.edit import DROP, Edit
 from gem_lightning.revision.segments import finished
@@ -180,15 +179,7 @@ class SentenceDecoder:
     def _reusable(self, whole: Sequence[int]) -> Any:
         """The cache, cut to what it has in common with the ids; None where nothing can be used."""
         cache, self.cache = self.cache, None  # a run that fails leaves no cache behind that it has changed
-        if cache is None or not hasattr(cache, "crop") or any(getattr(cache, "is_sliding", [False])):
-            return None
-        held = self._held[: cache.get_seq_length()]
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(held, whole[:-1])))
-        if not same:
-            return None
-        if same < cache.get_seq_length():
-            cache.crop(same - cache.get_seq_length())  # negative: tokens to remove
-        return cache
+        return reusable(cache, self._held, whole)
 
 
 class SentenceEnd(StoppingCriteria):

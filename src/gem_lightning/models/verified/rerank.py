@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,8 @@ import torch
 
 from gem_lightning.claims.verify import verify
 from gem_lightning.features.schema import EcgFeatures, Finding
-from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.fusion import keep_tower_outputs
-from gem_lightning.models.inference.generation import generate_encoded, record_seed
-from gem_lightning.models.processing_gem import as_device
+from gem_lightning.models.inference.generation import continuation_scores, generate_encoded, read_prompt, record_seed
 from gem_lightning.revision.grammar import faults
 from gem_lightning.revision.segments import segments
 
@@ -81,19 +80,9 @@ def likelihoods(
     model: Any, processor: Any, item: Mapping[str, Any], texts: Sequence[str]
 ) -> tuple[list[float], list[int]]:
     """Compute each text's geometric mean probability of a token, and its number of tokens."""
-    parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
-    rows, lengths = [], []
-    for text in texts:
-        own = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        lengths.append(len(own))
-        prompt = list(item["input_ids"])
-        rows.append({**item, "input_ids": [*prompt, *own], "labels": [IGNORE_INDEX] * len(prompt) + list(own)})
-    found = []
-    for row, length in zip(rows, lengths, strict=True):
-        batch = as_device(processor.pad([row]), parameter.device, parameter.dtype)
-        labels = batch.pop("labels")[:, 1:]
-        logits = model(**batch).logits[:, :-1].float().log_softmax(-1)
-        wanted = labels != IGNORE_INDEX
-        chosen = logits.gather(-1, labels.masked_fill(~wanted, 0)[..., None])[..., 0]
-        found.append(float((chosen * wanted).sum() / max(1, length)))
-    return [float(torch.tensor(value).exp()) if length else 0.0 for value, length in zip(found, lengths)], lengths
+    written = [processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    logits, cache = read_prompt(model, processor, item)
+    tails = [{"input_ids": ids, "labels": ids} for ids in written if ids]
+    scores = iter(continuation_scores(model, processor, logits, cache, len(item["input_ids"]), tails))
+    totals = [next(scores)[0] if ids else -math.inf for ids in written]
+    return [math.exp(total / max(1, len(ids))) for total, ids in zip(totals, written)], [len(ids) for ids in written]
