@@ -51,7 +51,7 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
     """The model under test, and what it is compared with."""
     from hydra.utils import instantiate
 
-    from gem_lightning.evaluation.predictors import RevisedPredictor, as_predictor
+    from gem_lightning.evaluation.predictors import as_predictor
     from gem_lightning.revision import VerifyOptions
 
     path = str(cfg.weights)
@@ -59,14 +59,13 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
         from gem_lightning.evaluation.reasoning.instrument import Instrument
 
         return [Instrument()]
-    if cfg.endpoint.base_url:
-        return [_endpoint(cfg, path)]
     verify = VerifyOptions(cfg.verify, cfg.tries, cfg.on_fail, cfg.complete)
+    if cfg.endpoint.base_url:
+        return [_held(_endpoint(cfg, path), verify)]
     if path.endswith((".jsonl", ".json", ".parquet")) or _holds_answers(Path(path)):
         if cfg.against:
             raise GemError("expected a model folder for `against`, got a file of predictions; leave `against` out")
-        predictor = as_predictor(path, cfg.name)
-        return [RevisedPredictor(predictor, verify) if verify.active else predictor]
+        return [_held(as_predictor(path, cfg.name), verify)]
     from gem_lightning.evaluation.predictors import GemPredictor
     from gem_lightning.models import Gem
 
@@ -84,6 +83,13 @@ def load_predictors(cfg: DictConfig) -> list[Any]:
         else:
             raise GemError(f"expected `against` to list untrained or commonest, got {name!r}")
     return predictors
+
+
+def _held(predictor: Any, verify: Any) -> Any:
+    """A predictor whose texts are written elsewhere, revised afterwards where that is asked for."""
+    from gem_lightning.evaluation.predictors import RevisedPredictor
+
+    return RevisedPredictor(predictor, verify) if verify.active else predictor
 
 
 def _endpoint(cfg: DictConfig, model: str) -> Any:

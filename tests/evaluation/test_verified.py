@@ -136,3 +136,18 @@ def test_claims_of_revised_texts_are_scored_against_experts(shared_data, tmp_pat
     assert found["final"]["precision"]["value"] > 0.8 > found["draft"]["precision"]["value"]
     with pytest.raises(DataError, match="marks"):
         ClaimsBenchmark(str(tmp_path / "in"), marks="atr")
+
+
+def test_a_model_behind_an_endpoint_is_revised_too():
+    import hydra
+
+    from gem_lightning.evaluate import load_predictors
+    from gem_lightning.evaluation.predictors import RevisedPredictor
+
+    place = ["weights=some", "endpoint.base_url=http://127.0.0.1:1/v1", "out=unused"]
+    with hydra.initialize_config_module("gem_lightning.conf", version_base="1.3"):
+        (plain,) = load_predictors(hydra.compose("evaluate", place))
+        (held,) = load_predictors(hydra.compose("evaluate", [*place, "verify=revise"]))
+    assert not isinstance(plain, RevisedPredictor)
+    assert isinstance(held, RevisedPredictor)
+    assert held.options.verify == "revise"

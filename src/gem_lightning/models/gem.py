@@ -143,9 +143,8 @@ class Gem:
             GemError: An option of verification is unknown.
         """
         images = None if image is None else [image]
-        own = {"verify": verify, "tries": tries, "on_fail": on_fail, "complete": complete}
-        more = {**settings, **own}
-        (found,) = self.interpret_many([record], question, images, max_new_tokens, reading=reading, **more)
+        settings |= {"verify": verify, "tries": tries, "on_fail": on_fail, "complete": complete}
+        (found,) = self.interpret_many([record], question, images, max_new_tokens, reading=reading, **settings)
         if isinstance(found, Exception):
             raise found
         return found

@@ -131,19 +131,25 @@ def lvh(features: EcgFeatures) -> Decision:
     }
     over = {name: number for name, (number, margin) in margins.items() if reached(margin)}
     shown = over or {name: margins[name][0] for name in ("sokolow_lyon_mv", "cornell_mv")}
-    open_ = suspended(features, *ABNORMAL_ACTIVATION, "extreme_axis_deviation")
-    turned = value(features.axis_deg.get("QRS")) > limits("rvh")["axis"] and not met(features, "rbbb")
-    if open_ is None and turned:
-        open_ = undecided("the axis points to the right ventricle, whose voltages the criteria would take for the left")
-    if open_ is None and features.age is not None and features.age < ADULT:
-        open_ = undecided(f"the voltage criteria are made for adults, and the patient is {features.age:g}")
-    young = features.age is not None and features.age < rule["age"]
     beyond = other and "romhilt_estes_points" in over  # strain, P waves or the axis, which are not voltage
-    if open_ is None and over and young and not beyond:
-        open_ = undecided(f"voltage alone, which below {rule['age']} years is common in the healthy", over)
     margin = any_of(*(margin for _, margin in margins.values()))
     sure = "probable" if beyond and len(over) > 1 else "possible"
-    return open_ or decided(margin, shown, certainty=sure)
+    return _lvh_open(features, {} if beyond else over) or decided(margin, shown, certainty=sure)
+
+
+def _lvh_open(features: EcgFeatures, voltage: dict[str, Any]) -> Decision | None:
+    """Return an open decision where the criteria do not hold for the patient; ``voltage`` is all that meets them."""
+    suspends = suspended(features, *ABNORMAL_ACTIVATION, "extreme_axis_deviation")
+    if suspends is not None:
+        return suspends
+    if value(features.axis_deg.get("QRS")) > limits("rvh")["axis"] and not met(features, "rbbb"):
+        return undecided("the axis points to the right ventricle, whose voltages the criteria would take for the left")
+    if features.age is not None and features.age < ADULT:
+        return undecided(f"the voltage criteria are made for adults, and the patient is {features.age:g}")
+    least = limits("lvh")["age"]
+    if voltage and features.age is not None and features.age < least:
+        return undecided(f"voltage alone, which below {least} years is common in the healthy", voltage)
+    return None
 
 
 def _product(features: EcgFeatures, cornell: Margin, qrs: Margin) -> tuple[Margin, Margin]:
