@@ -10,7 +10,15 @@ from typing import Any
 
 from gem_lightning.composition.chains.chain import read_chains
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.base import Predictor, Progress, Query, Result, answer_all, fingerprint
+from gem_lightning.evaluation.base import (
+    NotApplicableError,
+    Predictor,
+    Progress,
+    Query,
+    Result,
+    answer_all,
+    fingerprint,
+)
 from gem_lightning.evaluation.predictions import prediction_id
 from gem_lightning.evaluation.predictors import FilePredictor
 from gem_lightning.evaluation.reasoning.dialogue import ChainPredictor
@@ -68,6 +76,8 @@ class ReasoningBenchmark:
             DataError: Signals are missing, or the predictor's file does not fit the chains.
         """
         if isinstance(predictor, FilePredictor):
+            if not any(chain.id in predictor.rows for chain in self.chains):
+                raise NotApplicableError(f"expected answers to the chains of {self.file}, got a file without any")
             rows = {name: _answers(row) for name, row in predictor.rows.items()}
             return self.score(predicted_answers(self.chains, rows, predictor.name), predictor.name)
         missing = self.signals.missing(self.chains)
