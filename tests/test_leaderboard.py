@@ -32,7 +32,7 @@ def test_models_and_benchmarks_on_one_page(tmp_path, benchmarks, tiny_gem):
     tiny_gem.save_pretrained(tmp_path / "tiny")
     answers = write(tmp_path / "answers.jsonl", [{"id": str(i), "answers": RIGHT} for i in range(4)])
     with LoopbackLLM(lambda request, n: "Sinus rhythm at 75 bpm. (A)") as server:
-        endpoint = {"base_url": server.base_url, "api_key_env": None, "images": False}
+        endpoint = {"base_url": server.base_url, "api_key_env": None}
         models = [
             {"name": "tiny", "model": str(tmp_path / "tiny"), "max_new_tokens": 4, "device": "cpu"},
             {"model": "instrument"},
@@ -83,21 +83,36 @@ def test_a_failure_is_shown_and_only_it_is_run_again(tmp_path, benchmarks):
     assert cells["instrument", "simulator"] == before
 
 
-def test_an_interrupted_cell_resumes_with_the_answers_that_are_missing(tmp_path, benchmarks):
-    def reply(request, n):
-        return "Sinus rhythm."
+def test_an_interrupted_run_leaves_a_page_and_resumes_with_what_is_missing(tmp_path, benchmarks, monkeypatch):
+    from gem_lightning.evaluation.predictors import ApiPredictor
 
-    with LoopbackLLM(reply) as server:
-        endpoint = {"base_url": server.base_url, "api_key_env": None, "images": False, "max_requests": 1}
-        del endpoint["max_requests"]
-        model = {"name": "api", "model": "api", "endpoint": endpoint}
-        few = {"simulator": {**benchmarks["simulator"], "n": 2}}
-        main(["leaderboard", board(tmp_path, [model], few)])
+    def interrupted(self, queries, keep):
+        for i, query in enumerate(queries):
+            if i == 2:
+                raise KeyboardInterrupt
+            answer(self, [query], keep)
+
+    answer = ApiPredictor.predict_many
+    with LoopbackLLM(lambda request, n: "Sinus rhythm.") as server:
+        endpoint = {"base_url": server.base_url, "api_key_env": None}
+        models = [{"name": "api", "model": "api", "endpoint": endpoint}, {"model": "instrument"}]
+        some = {"simulator": benchmarks["simulator"]}
+        monkeypatch.setattr(ApiPredictor, "predict_many", interrupted)
+        with pytest.raises(SystemExit) as end:
+            main(["leaderboard", board(tmp_path, models, some)])
+        assert end.value.code == 130
+        statuses = [results(tmp_path)[0][name, "simulator"]["status"] for name in ("api", "instrument")]
+        assert statuses == ["interrupted", "not run"]
+        monkeypatch.undo()
+        endpoint["concurrency"] = 2  # changes no answer
+        main(["leaderboard", board(tmp_path, models, some)])
         assert len(server.requests) == 3
-        more = {"simulator": {**benchmarks["simulator"], "n": 4}}
-        main(["leaderboard", board(tmp_path, [model], more)])
+        some["simulator"]["n"] = 4
+        main(["leaderboard", board(tmp_path, models, some)])
         assert len(server.requests) == 6  # two patients more, one of them twice
-    assert results(tmp_path)[0]["api", "simulator"]["metrics"]["n"] == 4
+    cells, _ = results(tmp_path)
+    assert {cell["status"] for cell in cells.values()} == {"done"}
+    assert cells["api", "simulator"]["metrics"]["n"] == 4
 
 
 def test_a_replaced_file_is_scored_anew_and_files_may_differ_by_benchmark(tmp_path, benchmarks):

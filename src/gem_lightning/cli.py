@@ -1,4 +1,4 @@
-"""The console script: ``gem-lightning measure|render|check|interpret|info|convert FILE``, ``compare``, ``leaderboard``."""
+"""The console script: ``gem-lightning measure|render|check|interpret|info|convert FILE``, ``compare``, …"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gem_lightning.evaluate import evaluate
 from gem_lightning.evaluation.base import NO_ROW, NotApplicableError, fingerprint, read_predictions
 from gem_lightning.evaluation.standings import Cell, standings
 from gem_lightning.jobs import file_name, write_atomically
+from gem_lightning.llm.budget import Budget, Limits
 from gem_lightning.llm.cache import AnswerStore
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ logger = logging.getLogger(__name__)
 BENCHMARKS = ("ecgbench", "grounding", "claims", "reasoning", "robustness", "simulator")
 KEYS = ("models", "benchmarks", "out")
 _OF_A_RUN = {"benchmark", "weights", "out", "against", "samples"}  # keys of evaluate.yaml that are no model's
-_SPEED_ONLY = ("device", "batch_size")  # a change of these keeps a model's answers
+# Settings of a model and its endpoint that change no answer: what is there stays valid, and paid, when they change.
+_SPEED_ONLY = {"device", "batch_size", "api_key_env", "cache"} | {f.name for g in (Limits, Budget) for f in fields(g)}
 
 
 @dataclass
@@ -109,7 +111,7 @@ def _task(out: Path, entry: Any, label: str, settings: dict[str, Any]) -> _Task:
     file = weights.get(label) if isinstance(weights, dict) else weights
     if weights is None:
         raise GemError(f"expected `model` for {name}: a folder, a file, instrument or an endpoint's name, got none")
-    own = {key: value for key, value in model.items() if key not in _SPEED_ONLY}
+    own = _lasting(model) | {"endpoint": _lasting(model.get("endpoint") or {})}
     version = fingerprint(_text([file, own, _stamps(file)]))[:8]  # a changed model never meets the old one's answers
     folder = out / "cells" / file_name(f"{name}-{version}") / file_name(label)
     cell = Cell(name, label, folder=str(folder), report=str(folder.relative_to(out) / "report.html"))
@@ -121,6 +123,10 @@ def _task(out: Path, entry: Any, label: str, settings: dict[str, Any]) -> _Task:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise GemError(f"expected {', '.join(missing)} in the config, got none; give it under benchmarks: {label}")
     return _Task(cell, cfg, fingerprint(_text([kind, settings, _stamps(settings)])))
+
+
+def _lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in _SPEED_ONLY}
 
 
 def _known(given: Any, expected: Any, what: str) -> None:

@@ -113,7 +113,7 @@ def _tests(cells: list[Cell]) -> list[dict[str, Any]]:
     pairs: list[dict[str, Any]] = []
     for a, b in combinations(cells, 2):
         try:
-            found = {"metrics": compare(a.folder, b.folder).metrics}
+            found: dict[str, Any] = {"metrics": compare(a.folder, b.folder).metrics}
         except DataError as error:
             found = {"error": str(error)}
         pairs.append({"a": a.model, "b": b.model, **found})

@@ -76,8 +76,13 @@ class ReasoningBenchmark:
             DataError: Signals are missing, or the predictor's file does not fit the chains.
         """
         if isinstance(predictor, FilePredictor):
-            if not any(chain.id in predictor.rows for chain in self.chains):
-                raise NotApplicableError(f"expected answers to the chains of {self.file}, got a file without any")
+            ids = {chain.id for chain in self.chains}
+            others = [name for name in predictor.rows if name not in ids]
+            if others and len(others) == len(predictor.rows):
+                raise NotApplicableError(
+                    f"expected ids of the {len(self.chains)} chains of {self.file}, got {len(others)} others, such as "
+                    f"{others[0]!r}; are these answers to another file?"
+                )
             rows = {name: _answers(row) for name, row in predictor.rows.items()}
             return self.score(predicted_answers(self.chains, rows, predictor.name), predictor.name)
         missing = self.signals.missing(self.chains)
