@@ -179,8 +179,10 @@ def _run(task: _Task) -> None:
     except NotApplicableError as error:
         cell.status, cell.why = "not applicable", str(error)
     except Exception as error:  # the other cells go on
-        cell.status, cell.why = "failed", explain(error, "evaluate") or f"{type(error).__name__}: {error}"
-        logger.exception("%s on %s failed", cell.model, cell.benchmark)
+        told = explain(error, "evaluate")
+        cell.status, cell.why = "failed", told or f"{type(error).__name__}: {error}"
+        # a user's mistake is told in one message; a bug needs its traceback
+        logger.error("%s on %s: %s", cell.model, cell.benchmark, cell.why, exc_info=told is None)
     except KeyboardInterrupt:
         cell.status, cell.why = "interrupted", "rerun the command to resume"
         raise
@@ -195,7 +197,8 @@ def _count(cell: Cell) -> None:
     folder = Path(cell.folder)
     found = [p for file in folder.rglob("predictions*.jsonl") for p in read_predictions(file).values()]
     errors = [p.error for p in found if p.error is not None]
-    cell.answers, cell.errors = len(found), len(errors)
+    if found:  # answers to chains that come from a file are not copied
+        cell.answers, cell.errors = len(found), len(errors)
     if cell.status == "done" and found and errors == [NO_ROW] * len(found):
         cell.status, cell.why = "not applicable", "the file of predictions has no row for this benchmark"
     known = [p.tokens for p in found if p.tokens is not None]

@@ -40,8 +40,8 @@ class Cell:
     status: str = "not run"
     why: str = ""
     seconds: float = 0.0
-    answers: int = 0
-    errors: int = 0
+    answers: int | None = None
+    errors: int | None = None
     requests: int | None = None
     tokens: int | None = None
     cost_usd: float | None = None
@@ -124,9 +124,10 @@ def _tests(cells: list[Cell]) -> list[dict[str, Any]]:
 
 
 def _why(row: dict[str, Any]) -> str:
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
-    return Markup('<span class="why"><b>{}</b><br>{}</span>').format(row["status"], row["why"])
+    why = escape(row["why"]).replace(", ", Markup(",&#32;"))  # the template binds numbers at commas, prose may break
+    return Markup('<span class="why"><b>{}</b><br>{}</span>').format(row["status"], why)
 
 
 def _overview(models: list[str], names: list[str], rows: list[dict[str, Any]]) -> Table:
@@ -173,11 +174,11 @@ def _cost(rows: list[dict[str, Any]]) -> Table:
         return "–" if value is None else f"{value:,}"
 
     shown = [
-        [row["model"], row["benchmark"], row["status"], number(row["seconds"]), f"{row['answers']} ({row['errors']})",
+        [row["model"], row["benchmark"], row["status"], number(row["seconds"]), count(row["answers"]), count(row["errors"]),
          count(row["requests"]), count(row["tokens"]), number(row["cost_usd"], 4)]
         for row in rows
     ]  # fmt: skip
-    header = ["Model", "Benchmark", "Status", "Seconds", "Answers (errors)", "Requests", "Tokens", "USD"]
+    header = ["Model", "Benchmark", "Status", "Seconds", "Answers", "Errors", "Requests", "Tokens", "USD"]
     note = (
         "Seconds of the whole cell with loading and scoring, over all its runs. Requests, tokens and USD are those "
         "paid at endpoints, by judges too; a dash: not known."
