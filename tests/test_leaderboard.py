@@ -115,7 +115,7 @@ def test_an_interrupted_run_leaves_a_page_and_resumes_with_what_is_missing(tmp_p
     assert cells["api", "simulator"]["metrics"]["n"] == 4
 
 
-def test_a_replaced_file_is_scored_anew_and_files_may_differ_by_benchmark(tmp_path, benchmarks):
+def test_a_replaced_file_is_scored_again_and_files_may_differ_by_benchmark(tmp_path, benchmarks):
     answers = tmp_path / "answers.jsonl"
     write(answers, [{"id": str(i), "answers": RIGHT} for i in range(4)])
     path = board(tmp_path, [{"name": "files", "model": {"reasoning": str(answers)}}], benchmarks)
@@ -139,7 +139,7 @@ def test_a_replaced_file_is_scored_anew_and_files_may_differ_by_benchmark(tmp_pa
         ([{"name": "x"}], {"simulator": {}}, "`model` for x"),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(tmp_path, capsys, models, benchmarks, said):
+def test_a_mistake_is_an_error_before_anything_runs(tmp_path, capsys, models, benchmarks, said):
     with pytest.raises(SystemExit) as end:
         main(["leaderboard", board(tmp_path, models, benchmarks)])
     assert end.value.code == 2

@@ -179,10 +179,10 @@ def _run(task: _Task) -> None:
     except NotApplicableError as error:
         cell.status, cell.why = "not applicable", str(error)
     except Exception as error:  # the other cells go on
-        told = explain(error, "evaluate")
-        cell.status, cell.why = "failed", told or f"{type(error).__name__}: {error}"
-        # a user's mistake is told in one message; a bug needs its traceback
-        logger.error("%s on %s: %s", cell.model, cell.benchmark, cell.why, exc_info=told is None)
+        message = explain(error, "evaluate")
+        cell.status, cell.why = "failed", message or f"{type(error).__name__}: {error}"
+        # a user's mistake is one message; a bug needs its traceback
+        logger.error("%s on %s: %s", cell.model, cell.benchmark, cell.why, exc_info=message is None)
     except KeyboardInterrupt:
         cell.status, cell.why = "interrupted", "rerun the command to resume"
         raise

@@ -173,9 +173,10 @@ def _cost(rows: list[dict[str, Any]]) -> Table:
     def count(value: int | None) -> str:
         return "–" if value is None else f"{value:,}"
 
+    counts = ("answers", "errors", "requests", "tokens")
     shown = [
-        [row["model"], row["benchmark"], row["status"], number(row["seconds"]), count(row["answers"]), count(row["errors"]),
-         count(row["requests"]), count(row["tokens"]), number(row["cost_usd"], 4)]
+        [row["model"], row["benchmark"], row["status"], number(row["seconds"]), *(count(row[name]) for name in counts),
+         number(row["cost_usd"], 4)]
         for row in rows
     ]  # fmt: skip
     header = ["Model", "Benchmark", "Status", "Seconds", "Answers", "Errors", "Requests", "Tokens", "USD"]
