@@ -53,6 +53,7 @@ def test_models_and_benchmarks_on_one_page(tmp_path, benchmarks, tiny_gem):
     assert cells["parrot", "simulator"]["answers"] == 3
     assert cells["parrot", "simulator"]["requests"] == 3
     assert cells["parrot", "simulator"]["tokens"] == 3 * 120
+    assert cells["parrot", "simulator"]["cost_usd"] is None
     pairs = {(pair["a"], pair["b"]) for pair in tests["simulator"]}
     assert pairs == {("tiny", "instrument"), ("tiny", "parrot"), ("instrument", "parrot")}
     assert len(tests["reasoning"]) == 6

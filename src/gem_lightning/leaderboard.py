@@ -206,5 +206,6 @@ def _count(cell: Cell) -> None:
     stores = [AnswerStore(file) for file in folder.glob("answers*.jsonl")]
     if stores:
         ledgers = [store.ledger for store in stores]
-        cell.requests, cell.cost_usd = sum(one.answers for one in ledgers), sum(one.cost for one in ledgers)
+        cell.requests = sum(one.answers for one in ledgers)
+        cell.cost_usd = sum(one.cost for one in ledgers) or None  # no prices were given: not known, not free
         cell.tokens = sum(one.tokens for one in ledgers)
