@@ -1,4 +1,4 @@
-"""The console script: ``gem-lightning measure|render|check|interpret|info|convert FILE`` and ``compare RUN RUN``."""
+"""The console script: ``gem-lightning measure|render|check|interpret|info|convert FILE``, ``compare``, …"""
 
 from __future__ import annotations
 
@@ -177,6 +177,21 @@ def compare(args: argparse.Namespace) -> None:
     print(compare_runs(args.run_a, args.run_b).save(args.out))
 
 
+def leaderboard(args: argparse.Namespace) -> None:
+    """Run several models over several benchmarks; write one page.
+
+    Raises:
+        SystemExit: With 4 where a cell failed.
+    """
+    from gem_lightning.leaderboard import run
+
+    failed, page = run(args.config)
+    print(page)
+    if failed:
+        sys.stderr.write(f"gem-lightning: {failed} cells failed; the page says why\n")
+        raise SystemExit(4)
+
+
 def export(args: argparse.Namespace) -> None:
     """Write a training checkpoint as a folder that ``Gem.from_pretrained`` reads, or a model as folders for vLLM."""
     if args.source[0] == "vllm" and len(args.source) == 2:
@@ -283,6 +298,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("run_a", help="folder that evaluate wrote")
     one.add_argument("run_b", help="another, of the same benchmark")
     one.add_argument("-o", "--out", type=Path, required=True, help="folder for the report")
+
+    one = _command(commands, leaderboard, "several models over several benchmarks: one page, resumable", files="")
+    one.add_argument("config", type=Path, help="YAML of models, benchmarks and out; see docs/evaluation.md")
+    one.epilog = "exit codes: 0 all cells are there, 4 some failed; rerun the command to resume"
 
     one = _command(commands, export, "weights of a training checkpoint, a file or shards, as one model", files="")
     what = "such as outputs/NAME/checkpoints/step-0000120.ckpt; or: vllm MODEL, a model as folders for vLLM"

@@ -32,7 +32,12 @@ from gem_lightning.sources.base import RecordFiles, Source
 from gem_lightning.sources.record import SourceRecord
 
 logger = logging.getLogger(__name__)
+NO_ROW = "no row in the file"  # error of an answer that a file of predictions lacks
 Progress = Callable[[int, int], None]
+
+
+class NotApplicableError(DataError):
+    """A model that cannot do a benchmark, such as a file of answers to another one."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +131,12 @@ class Result:
     data: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; ``table`` is the headline table."""
+        """Return plain values; ``summary`` is the headline as text, ``table`` the headline table."""
         tables = [asdict(table) for table in self.report.tables]
         values = {name: value for name, value in vars(self).items() if name != "report"}
         empty = {"title": self.benchmark, "header": [], "rows": [], "note": ""}
-        return plain({**values, "table": tables[0] if tables else empty, "tables": tables})
+        shown = {"summary": self.report.summary, "table": tables[0] if tables else empty, "tables": tables}
+        return plain({**values, **shown})
 
     def save(self, out: str | os.PathLike[str]) -> pathlib.Path:
         """Write results.json, report.md and report.html to a folder, each atomically."""

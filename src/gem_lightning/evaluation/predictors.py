@@ -13,7 +13,7 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError, GemError
-from gem_lightning.evaluation.base import Prediction, Predictor, Query
+from gem_lightning.evaluation.base import NO_ROW, Prediction, Predictor, Query
 from gem_lightning.evaluation.predictions import prediction_id, prediction_text, read_rows
 from gem_lightning.llm.client import ChatClient, ChatRequest
 from gem_lightning.revision import Revision, VerifyOptions, revise
@@ -119,7 +119,7 @@ class FilePredictor:
         """Return the row's answer; a missing row is a prediction with an error, so that it is counted."""
         row = self.rows.get(query.id)
         if row is None:
-            return Prediction("", error="no row in the file")
+            return Prediction("", error=NO_ROW)
         return Prediction(prediction_text(row), row.get("likelihoods"), row.get("error"))
 
 

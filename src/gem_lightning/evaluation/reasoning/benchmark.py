@@ -10,7 +10,15 @@ from typing import Any
 
 from gem_lightning.composition.chains.chain import read_chains
 from gem_lightning.errors import DataError
-from gem_lightning.evaluation.base import Predictor, Progress, Query, Result, answer_all, fingerprint
+from gem_lightning.evaluation.base import (
+    NotApplicableError,
+    Predictor,
+    Progress,
+    Query,
+    Result,
+    answer_all,
+    fingerprint,
+)
 from gem_lightning.evaluation.predictions import prediction_id
 from gem_lightning.evaluation.predictors import FilePredictor
 from gem_lightning.evaluation.reasoning.dialogue import ChainPredictor
@@ -68,6 +76,13 @@ class ReasoningBenchmark:
             DataError: Signals are missing, or the predictor's file does not fit the chains.
         """
         if isinstance(predictor, FilePredictor):
+            ids = {chain.id for chain in self.chains}
+            others = [name for name in predictor.rows if name not in ids]
+            if others and len(others) == len(predictor.rows):
+                raise NotApplicableError(
+                    f"expected ids of the {len(self.chains)} chains of {self.file}, got {len(others)} others, such as "
+                    f"{others[0]!r}; are these answers to another file?"
+                )
             rows = {name: _answers(row) for name, row in predictor.rows.items()}
             return self.score(predicted_answers(self.chains, rows, predictor.name), predictor.name)
         missing = self.signals.missing(self.chains)
