@@ -41,7 +41,7 @@ from gem_lightning.models.sharding import Sharding
 logger = logging.getLogger(__name__)
 
 # fields of GemConfig that may differ from a checkpoint's: they choose among tokens, not among weights
-CHANGEABLE = ("image_merge", "image_grid_pinpoints", "vision_feature_layer", "loss_chunk_mib")
+CHANGEABLE = ("image_merge", "image_grid_pinpoints", "image_max_tiles", "vision_feature_layer", "loss_chunk_mib")
 Source = str | os.PathLike | Mapping[str, Any] | None
 EcgSource = Source | Callable[..., torch.nn.Module]
 
@@ -155,7 +155,8 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
     if arguments.get("checkpoint"):
         ecg, vision = named_towers(arguments)
         switches = switches_of(arguments)
-        tiles = {name: switches[name] for name in ("image_merge", "image_grid_pinpoints") if name in switches}
+        names = ("image_merge", "image_grid_pinpoints", "image_max_tiles")
+        tiles = {name: switches[name] for name in names if name in switches}
         own = load_processor(arguments["checkpoint"], vision, ecg)
         for name in ("chat", "contract", "image_mode"):
             value = getattr(own.image, name) if name == "image_mode" else getattr(own, name)
