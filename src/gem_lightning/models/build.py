@@ -32,6 +32,7 @@ from gem_lightning.models.compat import (
 from gem_lightning.models.compute import Kernels, as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.encoder.outside import build_ecg_tower, outside_config
+from gem_lightning.models.language import check_language_model
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
@@ -271,6 +272,7 @@ def _assemble(
     if isinstance(vision, (str, os.PathLike)) and vision != "none":
         tensors |= read_vision_tower(find_folder(vision))
     if isinstance(llm, (str, os.PathLike)):
+        check_language_model(config.text_config)
         tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
     if outside:  # with the values of its own constructor
         own = build_ecg_tower(config.ecg_config).state_dict()

@@ -28,6 +28,7 @@ from gem_lightning.models.encoder.outside import build_ecg_tower, is_tower_of
 from gem_lightning.models.encoder.transformer import EcgTransformer
 from gem_lightning.models.fusion import build_projector, merge_tiles, scatter_features, tower_outputs
 from gem_lightning.models.inference.decoding import InVocabulary, InVocabularyCandidates
+from gem_lightning.models.language import build_language_model
 from gem_lightning.models.loss import next_token_loss
 
 _DATA = ("ecg_values", "pixel_values", "image_sizes")
@@ -75,7 +76,7 @@ class GemModel(GemPreTrainedModel):
         )
         self.multi_modal_projector = build_projector(config.projector_type, width, hidden)
         self.image_newline = nn.Parameter(torch.empty(hidden)) if config.image_newline else None
-        self.language_model = AutoModel.from_config(config.text_config)
+        self.language_model = build_language_model(config.text_config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
