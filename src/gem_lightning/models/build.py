@@ -32,6 +32,7 @@ from gem_lightning.models.compat import (
 from gem_lightning.models.compute import Kernels, as_dtype, check_compute, compile_layers, recompute
 from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
 from gem_lightning.models.encoder.outside import build_ecg_tower, outside_config
+from gem_lightning.models.language import check_language_model
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.loss import check_loss
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
@@ -41,7 +42,7 @@ from gem_lightning.models.sharding import Sharding
 logger = logging.getLogger(__name__)
 
 # fields of GemConfig that may differ from a checkpoint's: they choose among tokens, not among weights
-CHANGEABLE = ("image_merge", "image_grid_pinpoints", "vision_feature_layer", "loss_chunk_mib")
+CHANGEABLE = ("image_merge", "image_grid_pinpoints", "image_max_tiles", "vision_feature_layer", "loss_chunk_mib")
 Source = str | os.PathLike | Mapping[str, Any] | None
 EcgSource = Source | Callable[..., torch.nn.Module]
 
@@ -155,7 +156,8 @@ def build_processor(tokenizer: str | os.PathLike | Any, net: Any = None, **setti
     if arguments.get("checkpoint"):
         ecg, vision = named_towers(arguments)
         switches = switches_of(arguments)
-        tiles = {name: switches[name] for name in ("image_merge", "image_grid_pinpoints") if name in switches}
+        names = ("image_merge", "image_grid_pinpoints", "image_max_tiles")
+        tiles = {name: switches[name] for name in names if name in switches}
         own = load_processor(arguments["checkpoint"], vision, ecg)
         for name in ("chat", "contract", "image_mode"):
             value = getattr(own.image, name) if name == "image_mode" else getattr(own, name)
@@ -270,6 +272,7 @@ def _assemble(
     if isinstance(vision, (str, os.PathLike)) and vision != "none":
         tensors |= read_vision_tower(find_folder(vision))
     if isinstance(llm, (str, os.PathLike)):
+        check_language_model(config.text_config)
         tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
     if outside:  # with the values of its own constructor
         own = build_ecg_tower(config.ecg_config).state_dict()

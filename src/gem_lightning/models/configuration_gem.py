@@ -91,6 +91,7 @@ class GemConfig(PreTrainedConfig):
         image_merge: How the tiles of one image become one sequence: ``flat``, ``spatial`` or ``spatial_unpad``.
         image_grid_pinpoints: (height, width) sizes that anyres may choose from, pixels. As in LLaVA the pair is
             compared with (width, height).
+        image_max_tiles: N of LLaVA's ``anyres_max_N``: more tiles are scaled down to as many tokens as N have.
         image_newline: The model owns a newline embedding for ``spatial_unpad``.
         loss_chunk_mib: Memory that one chunk of logits may take while computing the loss, MiB in float32.
         fresh_parts: Parts whose weights were randomly initialised when the model was assembled and not trained since.
@@ -120,6 +121,7 @@ class GemConfig(PreTrainedConfig):
     vision_feature_select: str = "patch"
     image_merge: str = "flat"
     image_grid_pinpoints: list | None = None
+    image_max_tiles: int | None = None
     image_newline: bool = False
     loss_chunk_mib: int = 64
     fresh_parts: list | None = None
@@ -156,6 +158,17 @@ class GemConfig(PreTrainedConfig):
     def patches_per_side(self) -> int:
         """Image patches along one side of a tile."""
         return self.vision_config.image_size // self.vision_config.patch_size
+
+    @property
+    def tiling(self) -> dict[str, Any]:
+        """Arguments of :func:`gem_lightning.models.fusion.merge_tiles` that the config decides."""
+        return {
+            "merge": self.image_merge,
+            "side": self.patches_per_side,
+            "tile_size": self.vision_config.image_size,
+            "pinpoints": self.image_grid_pinpoints,
+            "max_tiles": self.image_max_tiles,
+        }
 
     @property
     def tile_tokens(self) -> int:

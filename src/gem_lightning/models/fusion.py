@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from gem_lightning.errors import DataError
 from gem_lightning.render.fit import best_grid
 
 _OUTPUTS: ContextVar[OrderedDict[Any, Tensor] | None] = ContextVar("tower outputs", default=None)
+_SLACK = 1.1  # of LLaVA-NeXT: a side may be 10 % longer than the bound before the grid is scaled down
 _KEPT = 64  # items; 350 MB at the published size, where an image has 576 tokens of 4,096 values in bf16
 
 
@@ -64,6 +66,15 @@ def kept_window(size: tuple[int, int], grid: tuple[int, int]) -> tuple[slice, sl
     return slice(0, rows), slice(margin, columns - margin)
 
 
+def bounded_grid(rows: int, columns: int, side: int, max_tiles: int | None) -> tuple[int, int]:
+    """Rows and columns of a feature grid that holds about ``max_tiles`` tiles of ``side`` x ``side`` tokens at most.
+
+    Source: LLaVA-NeXT's ``anyres_max_N``.
+    """
+    shrink = math.sqrt(rows * columns / (max_tiles * side**2)) if max_tiles else 1.0
+    return (rows, columns) if shrink <= _SLACK else (int(rows // shrink), int(columns // shrink))
+
+
 def count_image_tokens(
     tiles: int,
     size: tuple[int, int],
@@ -73,6 +84,7 @@ def count_image_tokens(
     tile_tokens: int,
     tile_size: int,
     pinpoints: Sequence[Sequence[int]] | None,
+    max_tiles: int | None = None,
 ) -> int:
     """Count the tokens that :func:`merge_tiles` makes of one image, without any features.
 
@@ -84,6 +96,7 @@ def count_image_tokens(
         tile_tokens: Tokens of one tile.
         tile_size: Side of a tile, pixels.
         pinpoints: Canvases of anyres, pixels.
+        max_tiles: Bound of ``spatial_unpad``, see :func:`bounded_grid`.
     """
     if merge != "spatial_unpad":
         return tiles * tile_tokens
@@ -92,7 +105,8 @@ def count_image_tokens(
     width, height = best_grid(size, _needed(pinpoints))
     grid = (width // tile_size * side, height // tile_size * side)
     rows, columns = kept_window(size, grid)
-    return tile_tokens + (rows.stop - rows.start) * (columns.stop - columns.start + 1)
+    down, across = bounded_grid(rows.stop - rows.start, columns.stop - columns.start, side, max_tiles)
+    return tile_tokens + down * (across + 1)
 
 
 def merge_tiles(
@@ -104,12 +118,13 @@ def merge_tiles(
     tile_size: int,
     pinpoints: Sequence[Sequence[int]] | None,
     newline: Tensor | None,
+    max_tiles: int | None = None,
 ) -> Tensor:
     """Merge the tokens of one image's tiles into one sequence.
 
     ``flat`` concatenates the tiles. ``spatial`` keeps the overview first and reads the grid of the other tiles row by
-    row across tiles; ``spatial_unpad`` also drops the rows or columns of padding and ends each row with a newline
-    token. Source: LLaVA-1.6.
+    row across tiles; ``spatial_unpad`` also drops the rows or columns of padding, scales a grid of more than
+    ``max_tiles`` down (bilinear) and ends each row with a newline token. Source: LLaVA-1.6 and LLaVA-NeXT.
 
     Args:
         features: (tiles, tile tokens, H), the overview tile first.
@@ -119,6 +134,7 @@ def merge_tiles(
         tile_size: Side of a tile, pixels.
         pinpoints: Canvases of anyres, pixels.
         newline: (H,) for ``spatial_unpad``.
+        max_tiles: Bound of ``spatial_unpad``, see :func:`bounded_grid`.
 
     Returns:
         (tokens, H).
@@ -147,6 +163,9 @@ def merge_tiles(
     if unpad and newline is not None:
         rows, columns = kept_window(size, (across * side, down * side))
         grid = grid[rows, columns]
+        kept = bounded_grid(grid.shape[0], grid.shape[1], side, max_tiles)
+        if kept != grid.shape[:2]:
+            grid = nn.functional.interpolate(grid.permute(2, 0, 1)[None], kept, mode="bilinear")[0].permute(1, 2, 0)
         grid = torch.cat([grid, newline.expand(grid.shape[0], 1, -1)], dim=1)
     return torch.cat([features[0], grid.flatten(0, 1)])
 

@@ -28,6 +28,7 @@ from gem_lightning.models.encoder.outside import build_ecg_tower, is_tower_of
 from gem_lightning.models.encoder.transformer import EcgTransformer
 from gem_lightning.models.fusion import build_projector, merge_tiles, scatter_features, tower_outputs
 from gem_lightning.models.inference.decoding import InVocabulary, InVocabularyCandidates
+from gem_lightning.models.language import build_language_model
 from gem_lightning.models.loss import next_token_loss
 
 _DATA = ("ecg_values", "pixel_values", "image_sizes")
@@ -75,7 +76,7 @@ class GemModel(GemPreTrainedModel):
         )
         self.multi_modal_projector = build_projector(config.projector_type, width, hidden)
         self.image_newline = nn.Parameter(torch.empty(hidden)) if config.image_newline else None
-        self.language_model = AutoModel.from_config(config.text_config)
+        self.language_model = build_language_model(config.text_config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -130,26 +131,18 @@ class GemModel(GemPreTrainedModel):
             return [self.get_image_features(pixel_values.new_zeros(1, *pixel_values.shape[1:]))[0][:0]]
         images = [image[None] if image.ndim == 3 else image for image in pixel_values]
         tiles = torch.cat([image.to(self.vision_tower.device, self.vision_tower.dtype) for image in images])
-        layer = self.config.vision_feature_layer
+        own = self.config
         with _grad_where_needed(self.vision_tower, tiles):
             states = self.vision_tower(pixel_values=tiles, output_hidden_states=True, return_dict=True)
-        features = states.hidden_states[layer]  # (all tiles, 1 + patches, W)
-        if self.config.vision_feature_select == "patch" and features.shape[1] == self.config.patches_per_side**2 + 1:
+        features = states.hidden_states[own.vision_feature_layer]  # (all tiles, 1 + patches, W)
+        if own.vision_feature_select == "patch" and features.shape[1] == own.patches_per_side**2 + 1:
             features = features[:, 1:]
         features = self.multi_modal_projector(_as(self.multi_modal_projector, features))
         sizes = [None] * len(images) if image_sizes is None else [(int(w), int(h)) for w, h in image_sizes]
         if len(sizes) != len(images):
             raise DataError(f"expected one size per image, got {len(sizes)} sizes and {len(images)} images")
         return [
-            merge_tiles(
-                part,
-                size,
-                merge=self.config.image_merge,
-                side=self.config.patches_per_side,
-                tile_size=self.config.vision_config.image_size,
-                pinpoints=self.config.image_grid_pinpoints,
-                newline=self.image_newline,
-            )
+            merge_tiles(part, size, newline=self.image_newline, **own.tiling)
             for part, size in zip(features.split([len(image) for image in images]), sizes, strict=True)
         ]
 

@@ -12,7 +12,8 @@ import PIL.Image
 from gem_lightning.ecg.preprocess import clean, fit_length
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
-from gem_lightning.render.fit import image_fit
+from gem_lightning.models.fusion import count_image_tokens
+from gem_lightning.render.fit import best_grid, image_fit
 
 # LLaVA's names, as configs and checkpoints hold them → ours
 MODES = {"pad": "letterbox", "stretch": "stretch", "ori": "gem", "anyres": "anyres"}
@@ -32,6 +33,7 @@ class ImageOptions:
         image_mode: ``pad``, ``stretch``, ``ori`` or ``anyres``, see :func:`image_tiles`.
         image_merge: ``flat``, ``spatial`` or ``spatial_unpad``, as in the model's config.
         image_grid_pinpoints: Canvases of anyres, pixels.
+        image_max_tiles: N of LLaVA's ``anyres_max_N``, as in the model's config.
         image_mean: Mean colour, 0 to 1.
         image_std: Standard deviation of the colours.
         tile_tokens: Tokens of one tile; None means one per patch.
@@ -42,6 +44,7 @@ class ImageOptions:
     image_mode: str = "pad"
     image_merge: str = "flat"
     image_grid_pinpoints: Sequence[Sequence[int]] | None = None
+    image_max_tiles: int | None = None
     image_mean: Sequence[float] = CLIP_MEAN
     image_std: Sequence[float] = CLIP_STD
     tile_tokens: Any = None
@@ -56,6 +59,30 @@ class ImageOptions:
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
+
+    def count_tiles(self, size: tuple[int, int] | None) -> int:
+        """Count the tiles of an image of ``size`` (width, height), pixels."""
+        if self.image_mode != "anyres":
+            return 1
+        if size is None:
+            raise DataError("expected image_sizes for anyres, got none; pass (width, height) per image")
+        width, height = best_grid(size, self.image_grid_pinpoints or [])
+        return 1 + (width // self.image_size) * (height // self.image_size)
+
+    def count_tokens(self, size: tuple[int, int] | None, tiles: int = 1) -> int:
+        """Count the tokens of an image of ``size`` (width, height) cut into ``tiles``."""
+        if size is None and (self.image_mode == "anyres" or tiles > 1):
+            raise DataError("expected the sizes of the images for anyres, got none; pass images or image_sizes")
+        return count_image_tokens(
+            tiles,
+            size or (1, 1),
+            merge=self.image_merge,
+            side=self.image_size // self.patch_size,
+            tile_tokens=self.tile_tokens,
+            tile_size=self.image_size,
+            pinpoints=self.image_grid_pinpoints,
+            max_tiles=self.image_max_tiles,
+        )
 
 
 @dataclass(frozen=True)

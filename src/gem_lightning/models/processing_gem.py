@@ -15,12 +15,16 @@ from transformers.image_utils import load_image
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.chat.formats import Message, plain_chat, tokenize_conversation
-from gem_lightning.models.chat.placeholders import expand_markers, read_messages, share_out, without_markers
+from gem_lightning.models.chat.placeholders import (
+    expand_markers,
+    filled_markers,
+    read_messages,
+    share_out,
+    without_markers,
+)
 from gem_lightning.models.chat.tokens import ECG, IMAGE
 from gem_lightning.models.configuration_gem import ECG_TOKEN_ID, IGNORE_INDEX, IMAGE_TOKEN_ID, GemConfig
-from gem_lightning.models.fusion import count_image_tokens
 from gem_lightning.models.preprocessing import EcgOptions, Image, ImageOptions, image_tiles, normalise, signal_values
-from gem_lightning.render.fit import best_grid
 
 
 class GemProcessor(ProcessorMixin):
@@ -37,6 +41,7 @@ class GemProcessor(ProcessorMixin):
         legacy_masks: Label masks with the original's faults.
         ecg_token_id: Placeholder of one ECG token.
         image_token_id: Placeholder of one image token.
+        data_ends: Tokens before and after the placeholders of each marker, as LLaVA's ``mm_use_im_start_end`` writes.
         chat_template: Of the tokenizer, for ``chat="template"``.
     """
 
@@ -49,12 +54,14 @@ class GemProcessor(ProcessorMixin):
         legacy_masks: bool = False,
         ecg_token_id: int = ECG_TOKEN_ID,
         image_token_id: int = IMAGE_TOKEN_ID,
+        data_ends: Sequence[str] | None = None,
         chat_template: str | None = None,
     ) -> None:
         super().__init__(tokenizer, chat_template=chat_template)
         self.image, self.ecg = image or ImageOptions(), ecg or EcgOptions()
         self.chat, self.legacy_masks = plain_chat(chat), legacy_masks
         self.ecg_token_id, self.image_token_id = ecg_token_id, image_token_id
+        self.data_ends = list(data_ends) if data_ends else None
 
     @classmethod
     def from_config(cls, tokenizer: Any, config: GemConfig, **settings: Any) -> GemProcessor:
@@ -66,6 +73,7 @@ class GemProcessor(ProcessorMixin):
                 "patch_size": config.vision_config.patch_size,
                 "image_merge": config.image_merge,
                 "image_grid_pinpoints": config.image_grid_pinpoints,
+                "image_max_tiles": config.image_max_tiles,
                 "tile_tokens": config.tile_tokens,
             }
             if "siglip" in config.vision_config.model_type:
@@ -116,18 +124,7 @@ class GemProcessor(ProcessorMixin):
 
     def image_tokens(self, size: tuple[int, int] | None = None, tiles: int = 1) -> int:
         """Return tokens of an image of ``size`` (width, height) cut into ``tiles``."""
-        own = self.image
-        if size is None and (own.image_mode == "anyres" or tiles > 1):
-            raise DataError("expected the sizes of the images for anyres, got none; pass images or image_sizes")
-        return count_image_tokens(
-            tiles,
-            size or (1, 1),
-            merge=own.image_merge,
-            side=own.image_size // own.patch_size,
-            tile_tokens=own.tile_tokens,
-            tile_size=own.image_size,
-            pinpoints=own.image_grid_pinpoints,
-        )
+        return self.image.count_tokens(size, tiles)
 
     def encode(
         self,
@@ -187,7 +184,7 @@ class GemProcessor(ProcessorMixin):
         ecgs = (markers[0] or markers[1]) if has_ecg else 0
         images = markers[1] if has_image else 0
         sizes = list(image_sizes) if image_sizes else [None] * images
-        tiles = [self._tile_count(size) for size in sizes[:images]]
+        tiles = [self.image.count_tiles(size) for size in sizes[:images]]
         tokens = [self.image_tokens(size, count) for size, count in zip(sizes, tiles)]
         return self._tokens(conversation, [self.ecg_tokens] * ecgs, tokens, max_length, False)
 
@@ -323,9 +320,10 @@ class GemProcessor(ProcessorMixin):
         if not ecgs and not images:
             messages = without_markers(messages)
         multimodal = bool(ecgs or images)
+        around = {marker: self.data_ends for marker in filled_markers(messages, ecgs, images) if self.data_ends}
         limit = max_length if self.legacy_masks and not multimodal and max_length is not None else 2**31
         found = tokenize_conversation(
-            messages, self.tokenizer, self.chat, self.legacy_masks, limit, multimodal, generate=generate
+            messages, self.tokenizer, self.chat, self.legacy_masks, limit, multimodal, generate, around
         )
         placeholders = (self.ecg_token_id, self.image_token_id)
         ids, labels = expand_markers(found["input_ids"], found["labels"], ecgs, images, *placeholders)
@@ -336,14 +334,6 @@ class GemProcessor(ProcessorMixin):
                 "tokens; raise max_length or leave a modality out"
             )
         return {"input_ids": ids[:max_length], "labels": labels[:max_length], "cut": cut}
-
-    def _tile_count(self, size: tuple[int, int] | None) -> int:
-        if self.image.image_mode != "anyres":
-            return 1
-        if size is None:
-            raise DataError("expected image_sizes for anyres, got none; pass (width, height) per image")
-        width, height = best_grid(size, self.image.image_grid_pinpoints or [])
-        return 1 + (width // self.image.image_size) * (height // self.image.image_size)
 
 
 def _grouped(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -105,17 +106,109 @@ def test_sizes_of_anyres_as_text(copied, aids):
     assert model.config.image_grid_pinpoints == processor.image.image_grid_pinpoints == as_list
 
 
+@pytest.fixture
+def onevision(copied):
+    """A GEM whose images are cut as LLaVA-NeXT and OneVision cut them."""
+    anyres = {"image_aspect_ratio": "anyres_max_2", "mm_patch_merge_type": "spatial_unpad"}
+    return copied(**anyres, image_grid_pinpoints="(1x1),...,(2x3)")
+
+
+def test_a_range_of_grids_and_a_bound(onevision, aids, tmp_path):
+    model, processor = load_gem(onevision, **aids)
+    own = processor.image
+    grids = [[336, 336], [336, 672], [336, 1008], [672, 336], [672, 672], [672, 1008]]
+    assert model.config.image_grid_pinpoints == own.image_grid_pinpoints == grids
+    assert (own.image_mode, own.image_max_tiles, model.config.image_max_tiles) == ("anyres", 2, 2)
+    kept = []
+    for width, height in ((660, 1000), (640, 300), (100, 90), (660, 600)):
+        page = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+        item = processor.encode([{"from": "human", "value": "<image>\nWhat is it?"}], images=[page])
+        features = model.model.get_image_features(item["pixel_values"], item["image_sizes"])[0]
+        kept.append(len(features))
+        assert item["input_ids"].count(processor.image_token_id) == len(features)
+        assert processor.image_tokens((width, height), own.count_tiles((width, height))) == len(features)
+    # 48 x 72 patches over two tiles' 1,152: sides 1.73 times too long, 27 x 41 stay, with a newline a row
+    assert kept[0] == 576 + 41 * (27 + 1)
+    save_original(model, processor, tmp_path / "back")
+    raw = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert (raw["image_aspect_ratio"], raw["image_grid_pinpoints"]) == ("anyres_max_2", "(1x1),...,(2x3)")
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "ours")
+    again = load_gem(tmp_path / "ours")
+    assert again[1].image == own
+    assert again[0].config.image_max_tiles == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_aspect_ratio": "anyres", "image_grid_pinpoints": "(1x1),...,(6x6)"}, "pairs of pixels"),
-        ({"image_aspect_ratio": "anyres_max_9", "image_grid_pinpoints": [[336, 672]]}, "not supported"),
-        ({"mm_use_im_start_end": True}, "mm_use_im_start_end"),
+        ({"image_aspect_ratio": "anyres", "image_grid_pinpoints": "six by six"}, "pairs of pixels or a range"),
+        ({"image_aspect_ratio": "anyres_max_all"}, "anyres_max_N"),
+        ({"mm_use_im_start_end": True, "mm_use_im_patch_token": True}, "embedding rows"),
     ],
 )
 def test_what_is_not_supported_is_refused(copied, aids, changes, message):
     with pytest.raises(CheckpointError, match=message):
         load_gem(copied(**changes), **aids)
+
+
+EXTRA = ("<im_patch>", "<im_start>", "<im_end>")
+
+
+@pytest.fixture(params=[True, False], ids=["added_tokens.json", "tokenizer without them"])
+def with_ends(request, copied, base):
+    """A GEM with tokens around its images; its number of rows without them."""
+    folder = copied(mm_use_im_start_end=True, mm_use_im_patch_token=True)
+    rows = base["model.embed_tokens.weight"].shape[0]
+    wider = {}
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        wider[name] = torch.cat([base[name], torch.randn(3, base[name].shape[1]).to(base[name])])
+    rewrite(folder, base | wider)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | {"vocab_size": rows + 3}))
+    if request.param:
+        added = {token: rows + index for index, token in enumerate(EXTRA)}
+        (folder / "added_tokens.json").write_text(json.dumps(added))
+    return folder, rows
+
+
+TALK = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A sinus rhythm."}]
+
+
+def test_tokens_around_images(with_ends, aids, tmp_path, signal, picture):
+    folder, rows = with_ends
+    model, processor = load_gem(folder, **aids)
+    start, end = rows + 1, rows + 2
+    item = processor.encode(TALK, ecgs=[signal], images=[picture])
+    ids = item["input_ids"]
+    first, last = ids.index(start), ids.index(end)
+    data = [processor.ecg_token_id] * processor.ecg_tokens + [processor.image_token_id] * processor.image_tokens()
+    assert ids[first : last + 1] == [start, *data, end]
+    text = [token for token in ids if token not in (processor.ecg_token_id, processor.image_token_id)]
+    assert "USER: <im_start><im_end>\nWhat is it? ASSISTANT: A sinus" in processor.tokenizer.decode(text)
+    assert set(item["labels"][: last + 1]) == {-100}
+    assert not {start, end} & set(processor.encode(TALK)["input_ids"])  # no data, no tokens around them
+    with torch.no_grad():
+        batch = processor.pad([item])
+        assert torch.isfinite(model(**batch).loss)
+    save_original(model, processor, tmp_path / "back")
+    again, other = load_gem(tmp_path / "back", **aids | {"vision_tower": folder.parent / "clip-vit-tiny-patch14-336"})
+    same(model.state_dict(), again.state_dict())
+    assert other.encode(TALK, ecgs=[signal], images=[picture])["input_ids"] == ids
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "ours")
+    assert load_gem(tmp_path / "ours")[1].encode(TALK, ecgs=[signal], images=[picture])["input_ids"] == ids
+
+
+def test_each_marker_with_data_has_its_tokens(with_ends, aids, signal, picture):
+    _, processor = load_gem(with_ends[0], **aids)
+    apart = [{"from": "human", "value": "<ecg>\n<image>\nWhat is it?"}, TALK[1]]
+    vocabulary = processor.tokenizer.get_vocab()
+    counts = []
+    for data in ({"ecgs": [signal], "images": [picture]}, {"ecgs": [signal]}, {"images": [picture]}):
+        ids = processor.encode(apart, **data)["input_ids"]
+        counts.append([ids.count(vocabulary[token]) for token in EXTRA])
+    assert counts == [[0, 2, 2], [0, 1, 1], [0, 1, 1]]
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,15 @@ def plain_chat(chat: str | ChatFormat | Mapping[str, Any]) -> str | dict[str, An
     return asdict(chat) if isinstance(chat, ChatFormat) else chat if isinstance(chat, str) else dict(chat)
 
 
-def place_markers(conversation: Sequence[Message], chat: str | ChatFormat | Mapping[str, Any]) -> list[dict[str, str]]:
+def place_markers(
+    conversation: Sequence[Message],
+    chat: str | ChatFormat | Mapping[str, Any],
+    around: Mapping[str, Sequence[str]] | None = None,
+) -> list[dict[str, str]]:
     """Conversation with the marker of a message's only image at its front, as the published models were trained.
 
-    A message with several markers, or with ``<ecg>``, keeps each at its own place.
+    A message with several markers, or with ``<ecg>``, keeps each at its own place; ``around`` holds, by marker, the
+    tokens before and after it.
     """
     image = IMAGE if chat == TEMPLATE else chat_format(chat).image
     placed = []
@@ -109,7 +114,10 @@ def place_markers(conversation: Sequence[Message], chat: str | ChatFormat | Mapp
         value = message["value"]
         if value.count(IMAGE) == 1 and ECG not in value:
             value = f"{IMAGE}\n{value.replace(IMAGE, '').strip()}".strip()
-        placed.append({"from": message["from"], "value": value.replace(IMAGE, image)})
+        value = value.replace(IMAGE, image)
+        for marker, (start, end) in (around or {}).items():
+            value = value.replace(marker, start + marker + end)
+        placed.append({"from": message["from"], "value": value})
     return placed
 
 
@@ -121,6 +129,7 @@ def tokenize_conversation(
     max_length: int | None = None,
     has_image: bool = True,
     generate: bool = False,
+    around: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[int]]:
     """Token ids and labels of a conversation.
 
@@ -135,6 +144,7 @@ def tokenize_conversation(
             after expansion. None means the tokenizer's own limit.
         has_image: Markers mean something; False leaves them as text.
         generate: End with the start of an answer.
+        around: Tokens before and after a marker, by marker, as LLaVA's ``mm_use_im_start_end`` writes them.
 
     Returns:
         ``input_ids`` with -200 at each ``<image>`` and -201 at each ``<ecg>``, and ``labels`` of the same length.
@@ -147,7 +157,7 @@ def tokenize_conversation(
             raise DataError(f'expected messages {{"from": "human" or "gpt", "value": text}}, got {message!r}')
     # the original's rule for captions does not look at the flag
     has_image = has_image or (chat != TEMPLATE and chat_format(chat).captions)
-    messages = place_markers(conversation, chat) if has_image else list(conversation)
+    messages = place_markers(conversation, chat, around) if has_image else list(conversation)
     limit = max_length if max_length is not None else getattr(tokenizer, "model_max_length", None)
     if chat == TEMPLATE:
         ids, labels = encode_whole(template_pieces(messages, tokenizer, generate), tokenizer, has_image, False)

@@ -80,6 +80,13 @@ def share_out(
     return list(zip(batch, own_ecgs, own_images))
 
 
+def filled_markers(messages: Sequence[Mapping[str, str]], ecgs: Sequence[Any], images: Sequence[Any]) -> list[str]:
+    """List the markers that take the place of data: without any ``<ecg>``, an ``<image>`` holds the ECG too."""
+    named = any(ECG in message["value"] for message in messages)
+    filled = {ECG: named and bool(ecgs), IMAGE: bool(images) or (bool(ecgs) and not named)}
+    return [marker for marker, full in filled.items() if full]
+
+
 def _with_marker(messages: list[dict[str, str]]) -> list[dict[str, str]]:
     first = next((index for index, message in enumerate(messages) if message["from"] == "human"), 0)
     return [

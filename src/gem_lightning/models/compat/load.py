@@ -312,6 +312,7 @@ def _survey_llava_hf(
         image_merge="spatial_unpad" if newline else "flat",
         # llava-hf names (height, width), the published code compares with (width, height)
         image_grid_pinpoints=[pair[::-1] for pair in raw.get("image_grid_pinpoints") or []] or None,
+        image_max_tiles=original.max_tiles_of(raw.get("vision_aspect_ratio")),
         image_newline=newline,
         fresh_parts=sorted({"ecg_tower", "ecg_projector"} - parts_of(named)),
     )

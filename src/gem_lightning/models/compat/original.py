@@ -6,7 +6,8 @@ import ast
 import json
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ _DDP = "module."  # what DistributedDataParallel puts before every name
 ADAPTERS = ("mm_projector.bin", "ecg_projector.bin")
 FAMILIES = {"llama": "llama", "llava": "llama", "mistral": "mistral", "qwen": "qwen2", "qwen2": "qwen2"}
 CHATS = {"llama": "llava_v1", "mistral": "llava_llama_2", "qwen2": "qwen_2"}
+# LLaVA's names of the tokens around an image
+DATA_ENDS = ("<im_start>", "<im_end>")
 MODES = {"ori": "ori", "square": "ori", "pad": "pad"}
 
 
@@ -100,11 +103,12 @@ class Survey:
 
     def processor(self, **settings: Any) -> GemProcessor:
         """Return the processor that fits; ``settings`` override config.json."""
-        tokenizer = read_tokenizer(self.root, self.config)
+        tokenizer = read_tokenizer(self.root, self.config, extra_tokens(self.raw))
         fields = {
             "chat": CHATS.get(self.config.text_config.model_type, "template"),
             "contract": "gem",
             "image_mode": image_mode_of(self.raw),
+            "data_ends": DATA_ENDS if self.raw.get("mm_use_im_start_end") else None,
         }
         return GemProcessor.from_config(tokenizer, self.config, **fields | settings)
 
@@ -245,22 +249,27 @@ def _config(raw: Mapping[str, Any], named: Tensors, ecg: EcgConfig, vision: PreT
         vision_feature_layer=raw.get("mm_vision_select_layer", -2),
         vision_feature_select="full" if raw.get("mm_vision_select_feature") == "cls_patch" else "patch",
         image_merge=merge,
-        image_grid_pinpoints=_pinpoints(raw.get("image_grid_pinpoints")),
+        image_grid_pinpoints=_pinpoints(raw.get("image_grid_pinpoints"), vision.image_size),
+        image_max_tiles=max_tiles_of(raw.get("image_aspect_ratio")),
         image_newline=newline,
         fresh_parts=untrained or None,
     )
 
 
-def _pinpoints(stored: Any) -> list[list[int]] | None:
-    """The (height, width) sizes of anyres, which LLaVA's configs also hold as a text such as ``[[336, 672]]``."""
+def _pinpoints(stored: Any, tile: int) -> list[list[int]] | None:
+    """The sizes of anyres, also from the texts ``[[336, 672]]`` (pixels) and ``(1x1),...,(6x6)`` (tiles of a range)."""
     if not isinstance(stored, str):
         return stored
+    grids = [(int(a), int(b)) for a, b in re.findall(r"\((\d+)x(\d+)\)", stored)]
+    if grids:  # everything from the first to the last, as LLaVA-NeXT reads it
+        first, second = (range(low, high + 1) for low, high in zip(grids[0], grids[-1]))
+        return [[a * tile, b * tile] for a in first for b in second]
     try:
         return [[int(height), int(width)] for height, width in ast.literal_eval(stored)]
     except (ValueError, SyntaxError, TypeError) as error:
         raise CheckpointError(
-            f"expected image_grid_pinpoints as pairs of pixels, got {stored!r}; write out the sizes, such as "
-            "[[336, 672], [672, 336]]"
+            f"expected image_grid_pinpoints as pairs of pixels or a range of grids, got {stored!r}; write out the "
+            "sizes, such as [[336, 672], [672, 336]], or (1x1),...,(6x6)"
         ) from error
 
 
@@ -286,22 +295,28 @@ def image_mode_of(raw: Mapping[str, Any]) -> str:
         CheckpointError: The model takes images in a way that is not supported.
     """
     name = raw.get("image_aspect_ratio") or "square"
-    if name.startswith("anyres_max"):
+    if name == "anyres" or max_tiles_of(name):
+        return "anyres"
+    if name not in MODES:
         raise CheckpointError(
-            f"expected image_aspect_ratio anyres, got {name!r}, whose pooling of many tiles is not supported; convert "
-            "with image_aspect_ratio=anyres only if no image has more tiles than that"
+            f"expected image_aspect_ratio to be anyres, anyres_max_N or one of {sorted(MODES)}, got {name!r}"
         )
-    if raw.get("mm_use_im_start_end"):
-        raise CheckpointError(
-            "expected a model without tokens around its images, got mm_use_im_start_end=true, which is not supported"
-        )
-    if not name.startswith("anyres") and name not in MODES:
-        raise CheckpointError(f"expected image_aspect_ratio to be anyres or one of {sorted(MODES)}, got {name!r}")
-    return "anyres" if name.startswith("anyres") else MODES[name]
+    return MODES[name]
 
 
-def read_tokenizer(folder: Path, config: GemConfig) -> Any:
-    """Return the tokenizer of a folder.
+def max_tiles_of(aspect_ratio: str | None) -> int | None:
+    """Return N of ``anyres_max_N``, None for other ways to fit images."""
+    found = re.fullmatch(r"anyres_max_([1-9]\d*)", aspect_ratio or "")
+    return int(found[1]) if found else None
+
+
+def extra_tokens(raw: Mapping[str, Any]) -> list[str]:
+    """List the tokens that LLaVA adds to a tokenizer when it loads it, in the order of their embedding rows."""
+    return ["<im_patch>"] * bool(raw.get("mm_use_im_patch_token")) + [*DATA_ENDS] * bool(raw.get("mm_use_im_start_end"))
+
+
+def read_tokenizer(folder: Path, config: GemConfig, extra: Sequence[str] = ()) -> Any:
+    """Return the tokenizer of a folder, with ``extra`` tokens added where it lacks them.
 
     Raises:
         CheckpointError: There is none, or its size and the embedding table's differ.
@@ -310,6 +325,7 @@ def read_tokenizer(folder: Path, config: GemConfig) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config.text_config)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"expected a tokenizer in {folder}, got none that can be read: {error}") from error
+    tokenizer.add_tokens(list(extra), special_tokens=True)
     rows = config.text_config.vocab_size
     # Tables are padded to a multiple that suits the hardware: a few rows without a token are no fault
     if not 0 <= rows - len(tokenizer) <= max(64, rows // 20):

@@ -14,7 +14,7 @@ import torch
 from gem_lightning.errors import CheckpointError
 from gem_lightning.jobs.files import open_weights
 from gem_lightning.models.compat.names import COMPUTED, GEM_LAYOUT, PARTS, to_theirs
-from gem_lightning.models.compat.original import FAMILIES, image_mode_of
+from gem_lightning.models.compat.original import DATA_ENDS, FAMILIES, image_mode_of
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.processing_gem import GemProcessor
 
@@ -87,12 +87,26 @@ def _elsewhere(original: Mapping[str, Any], raw: Mapping[str, Any]) -> list[str]
 
 def _changed(raw: Mapping[str, Any], config: GemConfig, processor: GemProcessor) -> dict[str, Any]:
     """Return the entries of config.json that no longer hold since the folder was read."""
+    fit = raw.get("image_aspect_ratio") or "square"
     now = {
-        "image_aspect_ratio": (image_mode_of(raw), processor.image.image_mode),
+        "image_aspect_ratio": (fit if fit.startswith("anyres") else image_mode_of(raw), _aspect_ratio(processor)),
+        "mm_use_im_start_end": (bool(raw.get("mm_use_im_start_end")), _has_ends(processor)),
         "mm_patch_merge_type": (raw.get("mm_patch_merge_type") or "flat", config.image_merge),
         "mm_vision_select_layer": (raw.get("mm_vision_select_layer", -2), config.vision_feature_layer),
     }
     return {name: new for name, (old, new) in now.items() if new != old}
+
+
+def _aspect_ratio(processor: GemProcessor) -> str:
+    own = processor.image
+    return f"anyres_max_{own.image_max_tiles}" if own.image_mode == "anyres" and own.image_max_tiles else own.image_mode
+
+
+def _has_ends(processor: GemProcessor) -> bool:
+    ends = processor.data_ends
+    if ends and tuple(ends) != DATA_ENDS:
+        raise CheckpointError(f"expected LLaVA's tokens {DATA_ENDS} around images, got {ends}; use save_pretrained")
+    return bool(ends)
 
 
 def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) -> dict[str, Any]:
@@ -110,8 +124,9 @@ def _new_raw_config(config: GemConfig, processor: GemProcessor, folder: Path) ->
         "mm_projector_type": config.projector_type,
         "mm_hidden_size": config.projector_width,
         "mm_patch_merge_type": config.image_merge,
-        "image_aspect_ratio": processor.image.image_mode,
+        "image_aspect_ratio": _aspect_ratio(processor),
         "image_grid_pinpoints": config.image_grid_pinpoints,
+        "mm_use_im_start_end": _has_ends(processor),
         "use_mm_proj": True,
     }
     if config.vision_config is not None:

@@ -80,10 +80,11 @@ class GemDummyInputs(BaseDummyInputsBuilder[GemProcessingInfo]):
         return ""
 
     def get_dummy_mm_data(self, seq_len: int, mm_counts: Mapping[str, int], mm_options: Any) -> dict[str, Any]:
-        """Return silent ECGs, and white images of the shape that gives most tiles."""
+        """Return silent ECGs, and white images of the shape that gives most tokens."""
         processor = self.info.get_hf_processor()
         own = processor.image
-        width, height = max(own.image_grid_pinpoints or [(own.image_size, own.image_size)], key=lambda p: p[0] * p[1])
+        sizes = [(int(width), int(height)) for width, height in own.image_grid_pinpoints or [[own.image_size] * 2]]
+        width, height = max(sizes, key=lambda size: own.count_tokens(size, own.count_tiles(size)))
         blank = np.zeros((len(LEADS), processor.ecg.ecg_samples), np.float32)
         return {
             "ecg": [blank] * mm_counts.get("ecg", 0),
