@@ -161,8 +161,7 @@ def pieces(report: ClaimReport, record: EcgRecord | None = None, edits: Sequence
 def _inked(start: int, piece: Piece, edits: Sequence[Edit]) -> list[Piece]:
     """Cut what stands between claims where a sentence begins, and name each piece's edit."""
     shown = [e for e in edits if e.text.strip() and (e.source == MEASUREMENT or e.action == FLAG)]
-    # white space in front of a sentence is not part of its ink
-    spans = [(e.start + len(e.text) - len(e.text.lstrip()), e.start + len(e.text.rstrip()), e) for e in shown]
+    spans = [(e.start, e.start + len(e.text.strip()), e) for e in shown]
     end = start + len(piece.text)
     cuts = sorted({start, end, *(place for a, b, _ in spans for place in (a, b) if start < place < end)})
     if piece.verdicts:  # a claim is one mark
@@ -185,7 +184,7 @@ def claims_html(report: ClaimReport, record: EcgRecord | None = None, edits: Seq
         .render(
             style=Markup((HERE / "claims.css").read_text(encoding="utf-8")),
             pieces=pieces(report, record, edits),
-            footer=_footer(report),
+            footer=_footer(report, edits),
             lines=_with_breaks,
         )
     )
@@ -203,15 +202,19 @@ def _line(verdict: Verdict) -> str:
     return f"{_SIGN[look(verdict)]} {name.replace('_', ' ')}: {verdict.verdict}; {verdict.reason}{source}"
 
 
-def _footer(report: ClaimReport) -> list[str]:
+def _footer(report: ClaimReport, edits: Sequence[Edit]) -> list[str]:
     def share(value: float | None) -> str:
         return "none" if value is None else f"{value:.0%}"
 
-    return [
-        f"{len(report.verdicts)} claims, score {report.score:.2f}, precision {share(report.precision)}, hallucination "
-        f"rate {share(report.hallucination_rate)}, coverage of abnormal findings {share(report.coverage)}",
-        *(f"Inside the text: {conflict.reason}" for conflict in report.conflicts),
-    ]
+    covered = f"coverage of abnormal findings {share(report.coverage)}"
+    if any(not edit.kept for edit in edits):  # held to the measurement: that it agrees says nothing of the model
+        scores = f"{len(report.verdicts)} claims after revision, {covered}"
+    else:
+        scores = (
+            f"{len(report.verdicts)} claims, score {report.score:.2f}, precision {share(report.precision)}, "
+            f"hallucination rate {share(report.hallucination_rate)}, {covered}"
+        )
+    return [scores, *(f"Inside the text: {conflict.reason}" for conflict in report.conflicts)]
 
 
 def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> SignalStrip | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gem_lightning.claims.report import Verdict
@@ -34,7 +34,7 @@ class Edit:
         verdicts: On the claims of ``draft`` (of ``text`` where there is no draft); spans are relative to that sentence.
         reason: Why it was not simply kept.
         tokens: Tokens that the model wrote for it, sentences that were discarded included.
-        start: Place of ``text`` in the final text.
+        start: Place of ``text``, without the white space around it, in the final text.
     """
 
     draft: str
@@ -108,12 +108,10 @@ def kept_share(edits: Sequence[Edit]) -> float:
 
 def placed(edits: Sequence[Edit], text: str) -> tuple[Edit, ...]:
     """Set the place of every edit in ``text``, which is the edits' texts joined and stripped."""
-    from dataclasses import replace
-
     full = "".join(edit.text for edit in edits)
-    offset = full.index(text) if text else 0
-    found, position = [], -offset
+    found, position = [], -full.index(text)
     for edit in edits:
-        found.append(replace(edit, start=min(max(0, position), len(text))))
+        lead = len(edit.text) - len(edit.text.lstrip())
+        found.append(replace(edit, start=min(max(0, position + lead), len(text))))
         position += len(edit.text)
     return tuple(found)

@@ -18,6 +18,7 @@ from gem_lightning.composition.conclusion import urgency
 from gem_lightning.composition.facts import Facts, Statement
 from gem_lightning.composition.phrases import Phrases, sentence
 from gem_lightning.composition.sections import axis_code, hedged
+from gem_lightning.revision.grammar import faults
 from gem_lightning.revision.topics import siblings, topic
 
 #: Wordings that are compared with a sentence: enough that each phrase of the composer occurs.
@@ -62,7 +63,8 @@ class Restater:
             concluding: It belongs to the text's conclusion.
         """
         leans = _LEANS.match(body) is not None
-        changed = self._replaced(body, verdicts, names=not leans)
+        # a garbled sentence with a right number in it is still garbled
+        changed = None if faults(body, last=False) else self._replaced(body, verdicts, names=not leans)
         if changed is not None:
             yield changed
         if leans:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict
@@ -19,6 +20,7 @@ from gem_lightning.revision.segments import frame
 from gem_lightning.revision.topics import topic
 
 _UNDER_PACING = ("atrial_fibrillation", "atrial_flutter")
+_OF_RHYTHM = ("rhythm", "pr", "conduction", "axis")  # topics that are decided for a known rhythm only
 #: Writes another sentence in place of the last: its number → the sentence and its tokens.
 Retry = Callable[[int], tuple[str, int]]
 
@@ -62,14 +64,18 @@ class Reviser:
         report = self._verify(draft)
         own = self._own(report)
         edit = Edit(draft, draft, KEEP, verdicts=own, tokens=tokens)
-        wrong = self._wrong(report) or self._displaced(own)
+        wrong = self._wrong(report) or self._untenable(own)
         if wrong:
             names = {v.claim for v in wrong}
             own = tuple(replace(v, verdict=CONTRADICTED) if v.claim in names else v for v in own)
             edit = replace(edit, verdicts=own)
             edit = self._replace(replace(edit, reason=_reasons(wrong)), retry)
+        elif own and self._is_repeated(draft):
+            edit = self._left_out(replace(edit, reason="said before"))
         elif unsure := [v for v in own if v.verdict == UNVERIFIABLE]:
             edit = replace(edit, action=FLAG, reason=_reasons(unsure))
+        elif wording := faults(draft, last=False):
+            edit = replace(edit, action=FLAG, reason=f"hard to read: {', '.join(wording)}")
         if self.is_guided() and edit.kept:
             why = "; ".join(filter(None, ("numbers held to the measurement", edit.reason)))
             edit = replace(edit, action=GUIDE, source=MEASUREMENT, reason=why)
@@ -98,7 +104,7 @@ class Reviser:
     def is_sound(self, sentence: str) -> bool:
         """Whether a sentence may stand next: verified in its place, and as well written as the grammar check knows."""
         report = self._verify(sentence)
-        return not (self._wrong(report) or self._displaced(self._own(report)) or faults(sentence))
+        return not (self._wrong(report) or self._untenable(self._own(report)) or faults(sentence))
 
     # -- one sentence --------------------------------------------------------------------------------------------------
 
@@ -112,13 +118,26 @@ class Reviser:
             edit = replace(edit, tokens=edit.tokens + tokens)
             if text.strip() and self.is_sound(text):
                 return replace(edit, text=text, action=RESAMPLE)
-        if self.options.on_fail == "flag":
-            return replace(edit, action=FLAG)
         restated = self._restated(edit) if self.options.on_fail == "restate" else None
         if restated is not None:
             return replace(edit, text=restated, action=RESTATE, source=MEASUREMENT)
+        return self._left_out(edit)
+
+    def _left_out(self, edit: Edit) -> Edit:
+        """Drop a sentence; where nothing may change, flag it."""
+        if self.options.on_fail == "flag":
+            return replace(edit, action=FLAG)
         # a list keeps its line breaks, or the next item would stand in the line before
         return replace(edit, text=frame(edit.draft)[2], action=DROP)
+
+    def _is_repeated(self, draft: str) -> bool:
+        """Whether the same sentence stands in the text, or in its conclusion, already."""
+        start = self._concludes_at or 0
+        places = accumulate((len(edit.text) for edit in self.edits), initial=0)
+        return any(
+            place >= start and frame(edit.text)[1].lower() == frame(draft)[1].lower()
+            for place, edit in zip(places, self.edits)
+        )
 
     def _restated(self, edit: Edit) -> str | None:
         head, body, tail = frame(edit.draft)
@@ -132,25 +151,39 @@ class Reviser:
                 return whole
         return None
 
-    def _displaced(self, own: Sequence[Verdict]) -> list[Verdict]:
-        """Claims that cannot be decided because a rhythm is measured for certain that leaves no room for them.
+    def _untenable(self, own: Sequence[Verdict]) -> list[Verdict]:
+        """Claims that no measurement contradicts and that still must not stand.
 
-        "Sinus bradycardia" or "PR 160 ms" in a complete heart block contradict no measurement, but they stand where the
-        block should. What a pacemaker hides stays open: fibrillation and flutter go on under ventricular pacing.
+        "No urgent finding" where that is not established: a reader could act on it. A finding or a PR interval that a
+        certain rhythm leaves no room for ("sinus bradycardia" in a complete heart block, an axis under pacing). With
+        ``complete`` the denial of what was measured as possible, which would stand beside it.
+        """
+        open_claims = [v for v in own if v.verdict == UNVERIFIABLE and not v.claim.uncertain]
+        found = [v for v in open_claims if v.claim.finding == "not_urgent" and not v.claim.negated]
+        if self.options.complete:
+            stated = self.facts.stated
+            denied = [v for v in open_claims if v.claim.negated and v.claim.finding in stated]
+            found += [v for v in denied if stated[str(v.claim.finding)].finding.abnormal]
+        return found + self._displaced(own, [v for v in open_claims if not v.claim.negated])
+
+    def _displaced(self, own: Sequence[Verdict], open_claims: Sequence[Verdict]) -> list[Verdict]:
+        """Claims that a rhythm measured for certain leaves no room for.
+
+        What a pacemaker hides stays open: fibrillation and flutter go on under ventricular pacing.
         """
         code = self.facts.rhythm
         if code is None or self.facts.stated[code].uncertain:
             return []
-        named = {v.claim.finding for v in own if not v.claim.negated}
+        named = code in {v.claim.finding for v in own if not v.claim.negated}
         hidden = _UNDER_PACING if code == "paced_rhythm" else ()
         found = []
-        for verdict in own:
+        for verdict in open_claims:
             claim = verdict.claim
-            other = topic(claim) == "rhythm" and code not in named and claim.finding not in hidden
-            rhythm = claim.kind == "finding" and other and "in the presence of" in verdict.reason
+            other = claim.kind == "finding" and topic(claim) in _OF_RHYTHM and claim.finding not in hidden
             without_p = claim.kind == "pr" and claim.beat is None and not self.facts.p_expected
-            firm = verdict.verdict == UNVERIFIABLE and not (claim.negated or claim.uncertain)
-            if firm and (rhythm or (without_p and not verdict.reason.startswith("borderline"))):
+            if (other and not named and "in the presence of" in verdict.reason) or (
+                without_p and not verdict.reason.startswith("borderline")
+            ):
                 found.append(verdict)
         return found
 
