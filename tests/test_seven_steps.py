@@ -13,6 +13,7 @@ import sys
 import PIL.Image
 import pytest
 
+from gem_lightning.cli import main
 from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.evaluation.llm_judge.judge import SCHEMES
 from gem_lightning.render import EcgRenderer
@@ -150,3 +151,40 @@ def test_three_steps_of_ecg_bench(tree):
         run(tree, "evaluate", answered, *common, *asked, "out=reports")
     (scored,) = results(tree / "reports")["ptb-test-report"]["judges"].values()
     assert scored["n"] == 3 and set(scored["means"]) == {"Diagnosis", "Waveform", "Rhythm"}
+
+
+@pytest.mark.slow
+def test_a_leaderboard_over_ecg_bench_and_ecg_grounding(tree, monkeypatch):
+    """The published tasks and a judge beside each other, for a network and for somebody else's answers."""
+    rows = json.loads((tree / "data/ecg_bench/ecg-grounding-test.json").read_text())
+    answers = [{"id": row["id"], "text": row["conversations"][1]["value"]} for row in rows]
+    answers += [{"id": f"ptb-test-{row['id']}", "text": "NORM"} for row in rows]
+    (tree / "theirs.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    places = {"ecg": "data/ecg_timeseries", "image": "data/ecg_images"}
+    with LoopbackLLM(judge) as server:
+        client = {"_target_": "gem_lightning.llm.client.ChatClient", "model": "judge", "base_url": server.base_url,
+                  "cache": "${out}/answers.jsonl"}  # fmt: skip
+        board = {
+            "models": [{"name": "GEM", "model": "GEM-7B", "max_new_tokens": 12, "device": "cpu"},
+                       {"name": "theirs", "model": "theirs.jsonl"}],
+            "benchmarks": {
+                "ecgbench": {"folder": "data/ecg_bench", "tasks": ["ptb-test"], "draws": 20,
+                             "root": places | {"image": "data/ecg_bench/images"}},
+                "grounding": {"samples": "data/ecg_bench/ecg-grounding-test.json", "root": places, "judges": [client],
+                              "draws": 20},
+            },
+            "out": "board",
+        }  # fmt: skip
+        (tree / "board.yaml").write_text(json.dumps(board))  # JSON is YAML
+        monkeypatch.chdir(tree)
+        main(["leaderboard", "board.yaml"])
+    found = json.loads((tree / "board" / "results.json").read_text())
+    cells = {(cell["model"], cell["benchmark"]): cell for cell in found["cells"]}
+    assert {cell["status"] for cell in cells.values()} == {"done"}, cells
+    assert cells["theirs", "ecgbench"]["metrics"]["ptb-test"]["strict"]["f1"] > 0
+    judged = {name: cells[name, "grounding"]["metrics"]["judges"] for name in ("GEM", "theirs")}
+    means = {name: next(iter(judges.values()))["means"] for name, judges in judged.items()}
+    assert means["theirs"]["DiagnosisAccuracy"] > 90
+    assert means["GEM"]["DiagnosisAccuracy"] < 50
+    assert all(cells[name, "grounding"]["requests"] for name in means)
+    assert {test["a"] for tests in found["tests"].values() for test in tests} == {"GEM"}
