@@ -72,10 +72,10 @@ class Reviser:
             edit = self._replace(replace(edit, reason=_reasons(wrong)), retry)
         elif own and self._is_repeated(draft):
             edit = self._left_out(replace(edit, reason="said before"))
+        elif wording := faults(draft, last=False):
+            edit = self._replace(replace(edit, reason=f"hard to read: {', '.join(wording)}"), retry)
         elif unsure := [v for v in own if v.verdict == UNVERIFIABLE]:
             edit = replace(edit, action=FLAG, reason=_reasons(unsure))
-        elif wording := faults(draft, last=False):
-            edit = replace(edit, action=FLAG, reason=f"hard to read: {', '.join(wording)}")
         if self.is_guided() and edit.kept:
             why = "; ".join(filter(None, ("numbers held to the measurement", edit.reason)))
             edit = replace(edit, action=GUIDE, source=MEASUREMENT, reason=why)

@@ -129,7 +129,7 @@ def test_the_processor_goes_with_generate(scripted, facts):
 
     script.__class__ = Soft
     more = {"logits_processor": LogitsProcessorList([script])}
-    done = verified_answer(net, processor, item, features, findings(features), VerifyOptions("guide"), 14, **more)
+    done = verified_answer(net, processor, item, features, findings(features), VerifyOptions("guide"), 20, **more)
     (claim, *_) = [c for c in extract(done.text) if c.kind == "qrs"]
     assert abs(claim.value - features.qrs_ms) <= 9
     assert done.edits[0].action == "guide"
