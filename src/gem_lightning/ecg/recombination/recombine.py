@@ -101,6 +101,10 @@ class RecombinedBeats:
             yield self[index]
             index += 1
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cut beats out: a worker process reads the records itself."""
+        return {name: value for name, value in vars(self).items() if name != "_pool"}
+
     @cached_property
     def _pool(self) -> Pool:
         chosen = [r for r in self.records if self.patients is None or r.patient in self.patients]
