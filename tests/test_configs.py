@@ -23,6 +23,7 @@ TINY = {
     "gem7b_qlora": ["data.train=none", "model.net.ecg=null", "model.net.checkpoint={base}"],
     "gem_lora": ["data.train=none", "model.net.checkpoint={base}"],
     "gem_lora_sweep": ["data.train=none", "model.net.checkpoint={base}"],
+    "ecg_dense_pretrain": ["data.train.root=unused"],
 }
 
 
