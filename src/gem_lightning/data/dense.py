@@ -124,6 +124,7 @@ class Distortion:
         noise_mv: Mean standard deviation of white noise at 500 Hz, mV.
         mains_mv: Mean amplitude of mains in a lead, mV.
         lead_drop: Share of leads that are set to 0; their ST and T become unknown.
+        few_leads: Share of ECGs that keep one to three leads only, as a monitor or an old recorder has them.
     """
 
     stretch: tuple[float, float] = (0.77, 1.3)
@@ -134,6 +135,7 @@ class Distortion:
     noise_mv: float = 0.015
     mains_mv: float = 0.01
     lead_drop: float = 0.03
+    few_leads: float = 0.1
 
     def __call__(self, ecg: Labelled, rng: np.random.Generator) -> Labelled:
         """Return a changed copy."""
@@ -145,6 +147,8 @@ class Distortion:
         values[_ST:] *= gain
         signal = gain * moved.signal + self.noise(rng, moved.signal.shape[1])
         dropped = rng.uniform(size=12) < self.lead_drop
+        if rng.uniform() < self.few_leads:
+            dropped = rng.permutation(12) >= rng.integers(1, 4)
         signal[dropped] = 0
         values[_ST:_T][dropped] = np.nan
         values[_T:][dropped] = np.nan

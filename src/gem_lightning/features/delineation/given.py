@@ -61,11 +61,17 @@ def _peaks(signal: np.ndarray, onsets: np.ndarray, offsets: np.ndarray) -> np.nd
     return out
 
 
+def same_beats(peaks: np.ndarray, others: np.ndarray, fs: float) -> np.ndarray:
+    """Return for each R peak (beats,) the index of the same beat among ``others`` (n,), -1 where there is none."""
+    if not len(others):
+        return np.full(len(peaks), -1)
+    apart = np.nan_to_num(np.abs(peaks[:, None] - others), nan=np.inf)  # (beats, n)
+    nearest = apart.argmin(1)
+    return np.where(apart[np.arange(len(peaks)), nearest] <= _SAME_BEAT_S * fs, nearest, -1)
+
+
 def _classes(base: Delineation, peaks: np.ndarray, fs: float) -> np.ndarray:
-    known = base.global_marks["R"]
-    if not len(known):
-        return np.full(len(peaks), "normal", object)
-    apart = np.abs(peaks[:, None] - known)  # (beats, beats of base)
-    nearest = np.nan_to_num(apart, nan=np.inf).argmin(1)
-    near = apart[np.arange(len(peaks)), nearest] <= _SAME_BEAT_S * fs
-    return np.where(near, base.beat_class[nearest], "normal").astype(object)
+    partner = same_beats(peaks, base.global_marks["R"], fs)
+    kinds = np.full(len(peaks), "normal", object)
+    kinds[partner >= 0] = base.beat_class[partner[partner >= 0]]
+    return kinds
