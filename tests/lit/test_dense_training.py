@@ -1,5 +1,7 @@
 """Training of the dense encoder: that it learns, resumes, and beats its floors on patients it never saw."""
 
+import json
+
 import lightning
 import numpy as np
 import pytest
@@ -48,6 +50,8 @@ def test_it_trains_validates_and_exports(tmp_path):
     trainer, module = run(tmp_path, 1)
     trainer.fit(module, data)
     assert {"val/loss", "val/rate_bpm_mae", "val/p_accuracy", "train/waves"} <= set(trainer.callback_metrics)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["trained_on"] == ["simulator: ours, 4 records"] and config["steps"] == 2
     ecg = torch.randn(1, 12, 5000)
     torch.testing.assert_close(load_dense(tmp_path / "model").read(ecg).waves, module.net.eval().read(ecg).waves)
 

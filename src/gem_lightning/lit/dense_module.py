@@ -74,7 +74,8 @@ class DenseLitModule(LightningModule):
     def on_train_end(self) -> None:
         """Write the weights."""
         if self.export is not None and self.trainer.is_global_zero:
-            save_dense(self.net, Path(self.export))
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            save_dense(self.net, Path(self.export), trained_on=data.provenance(), steps=self.trainer.global_step)
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser with warm-up and cosine decay over the whole run."""

@@ -3,7 +3,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers_marked import logits_of
 
 from gem_lightning.ecg import LEADS, EcgRecord, simulate
 from gem_lightning.errors import CheckpointError
@@ -13,6 +12,7 @@ from gem_lightning.models.encoder.dense import DenseEncoder
 from gem_lightning.models.encoder.dense_delineator import delineate_ensemble, delineate_neural, read_waves
 from gem_lightning.models.encoder.dense_store import save_dense
 from gem_lightning.models.encoder.dense_waves import wave_shares
+from helpers_marked import logits_of
 
 
 class Reads:
@@ -46,7 +46,9 @@ def test_neural_marks_are_the_encoder_s_and_kinds_of_beats_the_native_ones(made)
         assert known.sum() > 5
         assert np.abs(found.global_marks[name] - made.global_marks[name])[known].max() * 2 < 8
     native = delineate(made.record)
-    assert (found.beat_class == "premature_ventricular").sum() == (native.beat_class == "premature_ventricular").sum() > 0
+    assert (
+        (found.beat_class == "premature_ventricular").sum() == (native.beat_class == "premature_ventricular").sum() > 0
+    )
     truth = made.parameters
     assert measure(made.record, found).qrs_ms == pytest.approx(truth["qrs_ms"], abs=6)
 

@@ -16,6 +16,8 @@ from gem_lightning.features.schema import MARKS, Delineation
 
 Delineator = Callable[[EcgRecord], Delineation]
 
+_SAME_WAVE_S = 0.06  # ends further apart than this are those of different waves, such as T and U; ours
+
 _HOMES = {
     "neurokit2": ("gem_lightning.features.delineation.neurokit", "delineate_neurokit"),
     "neural": ("gem_lightning.models.encoder.dense_delineator", "delineate_neural"),
@@ -36,7 +38,7 @@ def delineator(name: str) -> Delineator:
 
 
 def average(native: Delineation, other: Delineation) -> Delineation:
-    """Return the waves of ``native`` with every mark that both have moved to the middle of the two.
+    """Return the waves of ``native``, each onset and offset moved to the middle of the two where both have it.
 
     Which waves there are remains the native delineation's word, which tests a whole record for noise and P waves.
     """
@@ -46,8 +48,9 @@ def average(native: Delineation, other: Delineation) -> Delineation:
     whole, leads = {}, {}
     for name in MARKS:
         theirs = np.where(partner >= 0, other.global_marks[name][partner], np.nan)
-        apart = (theirs - native.global_marks[name]) / 2 if "_" in name else np.zeros(native.beats)
-        apart = np.where(np.isfinite(apart), apart, 0.0)
-        whole[name] = native.global_marks[name] + apart
-        leads[name] = native.marks[name] + apart
+        apart = theirs - native.global_marks[name]
+        same = (np.abs(apart) <= _SAME_WAVE_S * native.fs) & ("_" in name)  # False where NaN; peaks stay
+        move = np.where(same, apart / 2, 0.0)
+        whole[name] = native.global_marks[name] + move
+        leads[name] = native.marks[name] + move
     return replace(native, marks=in_order(leads), global_marks=in_order(whole))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,7 @@ class DenseDataModule(ResumableDataModule):
         self.distortion = distortion or Distortion()
         self.batch_size, self.num_workers = batch_size, num_workers
         self.datasets: dict[str, DenseMixture | DenseRecords] = {}
+        self.donors: list[MarkedRecord] = []
 
     def setup(self, stage: str) -> None:
         """Read and cut the records, once.
@@ -79,11 +81,17 @@ class DenseDataModule(ResumableDataModule):
             raise DataError(f"expected other patients for validation, got {sorted(both)[:3]} in both splits")
         parts: dict[str, Part] = {"simulated": SimulatedPart(self.seed)}
         if train is not None:
+            self.donors = train
             parts |= {"recombined": RecombinedPart(train, self.seed), "marked": MarkedPart(train)}
         used = {name: parts[name] for name in self.shares if name in parts}
         self.datasets["train"] = DenseMixture(used, self.shares, self.length, self.seed, self.distortion)
         if val is not None:
             self.datasets["val"] = DenseRecords(MarkedPart(val))
+
+    def provenance(self) -> list[str]:
+        """Return database, licence and number of records that training used, for a model card."""
+        counts = Counter(f"{record.origin}: {record.licence}" for record in self.donors)
+        return [f"{name}, {count} records" for name, count in sorted(counts.items())]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the mixture; resumes after a checkpoint's last step."""
