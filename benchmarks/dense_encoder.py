@@ -64,7 +64,9 @@ def cinc(folder: pathlib.Path, weights: list[str]) -> None:
     print(f"\nCinC-2021, {len(paths)} records; fibrillation by label, numbers against measure()")
     for name, found in {"measure()": measured, **{w: read_dense(w, records) for w in weights}}.items():
         apart = np.nanmedian(np.abs(found - measured)[:, :4], axis=0)
-        print(f"{name:40s}AF AUC {score_values(found, truth).get('af_auc')}, median distance {apart.round(1)}")
+        called = (found[:, QUANTITIES.index("af")] > 0.5) & (truth[:, QUANTITIES.index("af")] == 0)
+        auc = score_values(found, truth).get("af_auc", "unknown: one class only")
+        print(f"{name:40s}AF AUC {auc}, false in {called.sum()}; median distance {apart.round(1)}")
 
 
 def devices(files: list[pathlib.Path], weights: list[str]) -> None:

@@ -79,7 +79,7 @@ def test_without_records_the_simulator_alone_trains():
 
 @pytest.mark.slow
 def test_recombined_beats_beat_the_majority_and_the_simulator_alone(shared_data, tmp_path):
-    """The recipe of experiment=ecg_dense_pretrain in a minute: a smaller network, an eighth of the data."""
+    """The recipe of experiment=ecg_dense_pretrain, a smaller network and a fifteenth of the data; as much simulated."""
     from gem_lightning.sources.marked import LudbMarks
 
     folder = shared_data / "ludb_odd"
@@ -88,8 +88,8 @@ def test_recombined_beats_beat_the_majority_and_the_simulator_alone(shared_data,
     train, held = (list(LudbMarks(str(folder), split)) for split in ("train", "held_out"))
     scores = {}
     for name, donors_of in (("mix", train), ("simulator", None)):
-        data = DenseDataModule(donors_of, held, length=1280, batch_size=16)
-        trainer, module = run(tmp_path, 1 if donors_of is None else 2, precision="bf16-mixed")
+        data = DenseDataModule(donors_of, held, length=1920, batch_size=16)
+        trainer, module = run(tmp_path, 1, precision="bf16-mixed")
         trainer.fit(module, data)
         batches = DataLoader(data.datasets["val"], batch_size=10, collate_fn=collate)
         pairs = [(module.net.eval().decode(b["ecg_values"]).float(), b["values"]) for b in batches]
@@ -97,8 +97,7 @@ def test_recombined_beats_beat_the_majority_and_the_simulator_alone(shared_data,
         scores[name] = score_values(found, truth)
     scores["majority"] = score_values(np.tile(majority_values(truth), (len(truth), 1)), truth)
     best = {k: {n: round(s.value, 2) for n, s in v.items()} for k, v in scores.items()}
-    for name, share in (("rate_bpm", 0.4), ("qt_ms", 0.8), ("qrs_ms", 0.9)):
+    for name, share in (("rate_bpm", 0.4), ("pr_ms", 0.8), ("qrs_ms", 1.0), ("qt_ms", 0.9)):
         assert best["mix"][name] < share * best["majority"][name], best
-    assert best["mix"]["pr_ms"] < best["majority"]["pr_ms"], best
-    assert best["mix"]["af_auc"] > max(0.8, best["simulator"]["af_auc"]), best
-    assert best["mix"]["p_accuracy"] >= best["majority"]["p_accuracy"], best
+        assert best["mix"][name] < best["simulator"][name], best
+    assert best["mix"]["af_auc"] > max(0.65, best["simulator"]["af_auc"]), best

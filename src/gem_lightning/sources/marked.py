@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gem_lightning.ecg.preprocess import clean
+from gem_lightning.ecg.quality import quality
 from gem_lightning.ecg.recombination.marked import MarkedRecord, fuse_leads, read_lead_marks, wide_and_early
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import DataError
+from gem_lightning.features import Delineation, delineate, findings, measure
 
 FOLDS = 5
 _FEWEST_BEATS = 4  # a delineation of fewer beats says too little of its own consistency
-_STEADY = 0.12  # largest spread of QRS duration over beats, as a share of its median, that counts as confident; ours
+_STEADY_MS = {"QRS": 12.0, "PR": 15.0, "QT": 20.0}  # largest spread over beats that counts as confident; ours
+_INTERVALS = {"QRS": ("QRS_on", "QRS_off"), "PR": ("P_on", "QRS_on"), "QT": ("QRS_on", "T_off")}
 
 
 def is_held_out(number: int, fold: int = 0) -> bool:
@@ -75,3 +79,55 @@ class LudbMarks:
             licence="ODC-By 1.0",
             span=(float(np.nanmin(edges)), float(np.nanmax(edges))),  # first and last beats are not marked
         )
+
+
+@dataclass(frozen=True)
+class DelineatedMarks:
+    """Records of any kind that the native delineation marks with confidence, as donors where experts marked none.
+
+    A record counts where it is technically usable and QRS, PR and QT vary little over its normal beats; what the
+    delineator gets wrong in every beat alike is learned from it, so experts' marks come first.
+
+    Args:
+        records: 12-lead records by patient name.
+        origin: Name of the database.
+        licence: Of the recordings.
+    """
+
+    records: Iterable[tuple[str, EcgRecord]]
+    origin: str = "not stated"
+    licence: str = "not stated"
+
+    def __iter__(self) -> Iterator[MarkedRecord]:
+        """Yield the confident ones, at 500 Hz."""
+        for patient, record in self.records:
+            read = clean(record)
+            marks = delineate(read)
+            if quality(read).verdict != "usable" or not is_confident(marks):
+                continue
+            codes = {finding.code for finding in findings(measure(read, marks))}
+            yield MarkedRecord(
+                record=read,
+                marks=marks.global_marks,
+                beat_class=marks.beat_class,
+                patient=patient,
+                af="atrial_fibrillation" in codes,
+                pvc="premature_ventricular" in marks.beat_class,
+                origin=self.origin,
+                licence=self.licence,
+            )
+
+
+def is_confident(marks: Delineation) -> bool:
+    """Return whether a delineation has four normal beats and its intervals vary little over them."""
+    normal, whole = marks.beat_class == "normal", marks.global_marks
+    if np.count_nonzero(normal) < _FEWEST_BEATS:
+        return False
+    for name, (onset, offset) in _INTERVALS.items():
+        length = (whole[offset] - whole[onset])[normal] * 1000 / marks.fs
+        length = length[np.isfinite(length)]
+        if name != "PR" and len(length) < _FEWEST_BEATS:  # P waves may be absent
+            return False
+        if len(length) > 1 and np.std(length) > _STEADY_MS[name]:
+            return False
+    return True
