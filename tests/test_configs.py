@@ -53,6 +53,18 @@ def test_experiment_builds(name, base):
         assert instantiate(callback) is not None
 
 
+def test_the_dense_encoder_continues_from_weights(tmp_path):
+    from gem_lightning.models.encoder.dense import DenseEncoder
+    from gem_lightning.models.encoder.dense_store import save_dense
+
+    save_dense(DenseEncoder(width=16, layers=1, heads=1, channels=[4, 8]), tmp_path)
+    chosen = ["model=ecg_dense_continue", f"model.net.folder={tmp_path}", "data.train.root=unused"]
+    module = instantiate(composed("experiment=ecg_dense_pretrain", *chosen).model)
+    module.configure_model()
+    assert module.net.width == 16
+    assert module.net.training
+
+
 def test_gem7b_asks_for_a_trained_ecg_tower():
     cfg = composed("experiment=gem7b", *(part for part in PARTS if "ecg" not in part))
     assert "model.net.ecg" in OmegaConf.missing_keys(cfg)

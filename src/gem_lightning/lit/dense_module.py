@@ -43,7 +43,7 @@ class DenseLitModule(LightningModule):
     def configure_model(self) -> None:
         """Build the network once."""
         if not hasattr(self, "net"):
-            self.net = self.net_factory()
+            self.net = self.net_factory().train()  # weights that were loaded come in eval mode, and would stay in it
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the sum of the weighted losses."""
