@@ -23,6 +23,7 @@ from gem_lightning.ecg import EcgRecord, read_ecg
 from gem_lightning.ecg.preprocess import clean, fit_length
 from gem_lightning.ecg.recombination import QUANTITIES, MarkedRecord, true_values
 from gem_lightning.evaluation.encoder.intervals import majority_values, measured_values, score_values
+from gem_lightning.evaluation.statistics import mean_interval
 from gem_lightning.features import Delineation, delineate, measure
 from gem_lightning.features.reliability import disagreements
 from gem_lightning.models.encoder.dense import DenseEncoder
@@ -102,6 +103,10 @@ def show(values: dict[str, list[np.ndarray]], truth: np.ndarray, apart: np.ndarr
         missed = ", ".join(k for k, v in scores.items() if k.endswith("missed") and v.value > 0)
         kept = {k: v for k, v in scores.items() if not k.endswith("missed")}
         print(f"{name:14s}" + "  ".join(f"{k} {v}" for k, v in kept.items()) + (f"; some {missed}" if missed else ""))
+    error = {name: np.abs(np.stack(rows) - truth)[:, 1:4] for name, rows in values.items()}
+    for column, name in enumerate(("PR", "QRS", "QT")):
+        less = mean_interval((error["ensemble"] - error["native"])[:, column])
+        print(f"error of the ensemble less that of native, {name}: {less} ms")
     for label, chosen in (("disagree", apart), ("agree", ~apart)):
         for name in ("native", "neural", "ensemble"):
             error = np.nanmean(np.abs(np.stack(values[name]) - truth)[chosen, :4], axis=0)

@@ -81,6 +81,11 @@ def test_values_spread_over_what_people_have(made):
     assert any("premature_ventricular" in ecg.beat_class for ecg in made)
 
 
+def test_the_licences_of_the_donors_go_with_every_ecg(beats, made):
+    assert beats.licences == ("simulator: ours",)
+    assert made[0].record.meta["licences"] == ["simulator: ours"]
+
+
 def test_patients_select_the_donors():
     only = RecombinedBeats(donors(), patients=["patient 0", "patient 1"])
     assert {name for i in range(10) for name in only[i].patients} <= {"patient 0", "patient 1"}

@@ -103,12 +103,20 @@ class RecombinedBeats:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the cut beats out: a worker process reads the records itself."""
-        return {name: value for name, value in vars(self).items() if name != "_pool"}
+        return {name: value for name, value in vars(self).items() if name not in ("_chosen", "_pool")}
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Database and licence of the donors, for a model card."""
+        return tuple(sorted({f"{record.origin}: {record.licence}" for record in self._chosen}))
+
+    @cached_property
+    def _chosen(self) -> list[MarkedRecord]:
+        return [r for r in self.records if self.patients is None or r.patient in self.patients]
 
     @cached_property
     def _pool(self) -> Pool:
-        chosen = [r for r in self.records if self.patients is None or r.patient in self.patients]
-        donors = cut_all(chosen, self.fs)
+        donors = cut_all(self._chosen, self.fs)
         quiet = [d for d in donors if d.rest and not d.af and d.p]
         pool = Pool(
             beats=donors,
@@ -119,10 +127,10 @@ class RecombinedBeats:
         )
         if not (pool.beats and pool.p and pool.quiet):
             raise DataError(
-                f"expected marked records with beats, P waves and rests between beats, got {len(chosen)} records with "
-                f"{len(pool.beats)}, {len(pool.p)} and {len(pool.quiet)}; add records or patients"
+                "expected marked records with beats, P waves and rests between beats, got "
+                f"{len(self._chosen)} records with {len(pool.beats)}, {len(pool.p)} and {len(pool.quiet)}; "
+                "add records or patients"
             )
-        self.licences = tuple(sorted({f"{r.origin}: {r.licence}" for r in chosen}))
         return pool
 
 
