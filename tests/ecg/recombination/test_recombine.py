@@ -78,7 +78,12 @@ def test_values_spread_over_what_people_have(made):
     values = np.stack([ecg.values for ecg in made])
     for name, least in (("rate_bpm", 15), ("pr_ms", 25), ("qrs_ms", 8), ("qt_ms", 25)):
         assert np.nanstd(values[:, QUANTITIES.index(name)]) > least
-    assert any("premature_ventricular" in ecg.beat_class for ecg in made)
+
+
+def test_real_ventricular_beats_come_from_who_has_them(made):
+    ectopic = [ecg for ecg in made if "premature_ventricular" in ecg.beat_class]
+    assert len(ectopic) > 2
+    assert any("patient 3" in ecg.patients for ecg in ectopic)
 
 
 def test_the_licences_of_the_donors_go_with_every_ecg(beats, made):

@@ -167,7 +167,9 @@ class _Assembly:
         rest = self.plan.mix @ _joined(plan.rest_donor.rest, self.samples, round(_JOIN_S * self.fs), self.rng)
         signal = limb_leads((self.eight + plan.rest_gain * rest).astype(np.float32))
         marks, beat_class = self._inside()
-        patients = {d.patient for d in (plan.qrs_donor, plan.t_donor, plan.rest_donor, plan.p_donor) if d is not None}
+        donors = [plan.qrs_donor, plan.t_donor, plan.rest_donor, plan.p_donor]
+        if "premature_ventricular" in self.kinds:
+            donors.append(self.ectopic_donor)
         meta = {"format": "recombined", "licences": list(self.maker.licences)}
         return RecombinedEcg(
             record=EcgRecord(signal, self.fs, LEADS, meta),
@@ -175,7 +177,7 @@ class _Assembly:
             beat_class=beat_class,
             af=plan.af,
             values=true_values(clean, marks, beat_class, self.fs, plan.af),
-            patients=tuple(sorted(patients)),
+            patients=tuple(sorted({donor.patient for donor in donors if donor is not None})),
         )
 
     def _ventricles(self, onset: int, following: int, kind: str) -> dict[str, float]:
