@@ -117,8 +117,11 @@ def test_dense_waves_go_before_the_value_heads(made, monkeypatch):
     found = encoder.decode(torch.zeros(1, 12, 5000))[0]
     for name in ("pr_ms", "qrs_ms", "qt_ms"):
         assert float(found[VALUES.index(name)]) == pytest.approx(ecg.truth[name], abs=12)
-    values[0, VALUES.index("p")] = -5.0
-    assert torch.isnan(encoder.decode(torch.zeros(1, 12, 5000))[0, VALUES.index("pr_ms")])
+    assert float(found[VALUES.index("p")]) == 1 and float(found[VALUES.index("af")]) == pytest.approx(0.25)
+    reading.waves[0, 0] = -20.0  # no P waves are seen, whatever the head says
+    found = encoder.decode(torch.zeros(1, 12, 5000))[0]
+    assert torch.isnan(found[VALUES.index("pr_ms")]) and found[VALUES.index("p")] == 0
+    assert float(found[VALUES.index("af")]) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("half", [False, True])

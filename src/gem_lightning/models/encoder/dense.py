@@ -148,13 +148,19 @@ class DenseEncoder(nn.Module):
     def decode(self, ecg_values: Tensor) -> Tensor:
         """Return (N, K) values in bpm, ms, mV and probabilities: of the dense waves where they show them, else heads.
 
-        A beat without a P wave has no PR: where the probability of P is below one half, PR is NaN.
+        Where the waves show beats, P is the share of beats with a P wave, and fibrillation the mean of its own head and
+        of the share without. Where P is below one half, PR is NaN.
         """
         reading = self.read(ecg_values)
         measured = self.measured(reading)
         standard = reading.values.clone()
         standard[:, : len(MEASURED)] = torch.where(torch.isfinite(measured), measured, standard[:, : len(MEASURED)])
         out = physical(standard)
+        shares = [decode_intervals(logits)["p_share"] for logits in reading.waves.float().cpu().numpy()]
+        p, af, beats = VALUES.index("p"), VALUES.index("af"), torch.isfinite(measured[:, 0])
+        share = out.new_tensor(shares)
+        out[:, p] = torch.where(beats, share, out[:, p])
+        out[:, af] = torch.where(beats, (out[:, af] + 1 - share) / 2, out[:, af])
         out[:, VALUES.index("pr_ms")].masked_fill_(out[:, VALUES.index("p")] < 0.5, torch.nan)
         return out
 
