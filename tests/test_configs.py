@@ -23,6 +23,7 @@ TINY = {
     "gem7b_qlora": ["data.train=none", "model.net.ecg=null", "model.net.checkpoint={base}"],
     "gem_lora": ["data.train=none", "model.net.checkpoint={base}"],
     "gem_lora_sweep": ["data.train=none", "model.net.checkpoint={base}"],
+    "ecg_dense_pretrain": ["data.train.root=unused"],
 }
 
 
@@ -50,6 +51,18 @@ def test_experiment_builds(name, base):
     assert instantiate(cfg.data) is not None
     for callback in filter(None, cfg.callbacks.values()):
         assert instantiate(callback) is not None
+
+
+def test_the_dense_encoder_continues_from_weights(tmp_path):
+    from gem_lightning.models.encoder.dense import DenseEncoder
+    from gem_lightning.models.encoder.dense_store import save_dense
+
+    save_dense(DenseEncoder(width=16, layers=1, heads=1, channels=[4, 8]), tmp_path)
+    chosen = ["model=ecg_dense_continue", f"model.net.folder={tmp_path}", "data.train.root=unused"]
+    module = instantiate(composed("experiment=ecg_dense_pretrain", *chosen).model)
+    module.configure_model()
+    assert module.net.width == 16
+    assert module.net.training
 
 
 def test_gem7b_asks_for_a_trained_ecg_tower():

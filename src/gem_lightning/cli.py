@@ -51,10 +51,10 @@ def _in_options(message: str) -> str:
 
 def info(args: argparse.Namespace) -> None:
     """Print what a file holds and how it was read: format, leads, rate, repairs, quality, notes."""
-    from gem_lightning.ecg import quality
+    from gem_lightning.features.reliability import reliability
 
     record = _read(args)
-    judged = quality(record)
+    judged = reliability(record)
     facts = {
         "file": Path(args.file).name,
         **record.meta,

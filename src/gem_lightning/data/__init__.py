@@ -11,6 +11,7 @@ _HOME_OF = {
     "ModalityDropout": "datasets",
     "PackBatchSampler": "packing",
     "PackingCollator": "packing",
+    "RecombinedCohort": "cohort",
     "ShardReader": "shards",
     "SimulatedCohort": "cohort",
     "generator_for": "batching",
@@ -24,7 +25,7 @@ __all__ = sorted(_HOME_OF)
 
 if TYPE_CHECKING:
     from gem_lightning.data.batching import LengthBatchSampler, generator_for, real_token_share
-    from gem_lightning.data.cohort import SimulatedCohort, simulate_sample
+    from gem_lightning.data.cohort import RecombinedCohort, SimulatedCohort, simulate_sample
     from gem_lightning.data.collate import GemCollator
     from gem_lightning.data.datasets import InstructionDataset, ModalityDropout
     from gem_lightning.data.lengths import token_lengths

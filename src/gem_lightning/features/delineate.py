@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
-from gem_lightning.errors import GemError
 from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, rms, settle, share_true
 from gem_lightning.features.delineation.atrial import Atria, activity, organised
 from gem_lightning.features.delineation.average import average_edges
+from gem_lightning.features.delineation.backends import delineator
 from gem_lightning.features.delineation.beats import classify, doubt, likeness, rr_change
 from gem_lightning.features.delineation.filters import PAD, Views, ms, views
 from gem_lightning.features.delineation.order import in_order
@@ -36,20 +36,18 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
 
     Args:
         record: Any number of leads, 100-1000 Hz, 2.5-60 s; unknown samples are NaN.
-        backend: ``native`` or ``neurokit2`` (its discrete wavelet method, lead by lead).
+        backend: ``native``; ``neurokit2`` (its discrete wavelet method, lead by lead); ``neural`` (the dense encoder,
+            where its weights are, see :mod:`gem_lightning.models.encoder.dense_delineator`); ``ensemble`` (the mean of
+            native and neural).
 
     Returns:
         Marks in samples of the record; no beats but a ``reason`` where no heart beat can be distinguished from noise.
 
     Raises:
-        GemError: The backend is unknown.
+        GemError: The backend is unknown, or its weights are missing.
     """
-    if backend == "neurokit2":
-        from gem_lightning.features.delineation.neurokit import delineate_neurokit
-
-        return delineate_neurokit(record)
     if backend != "native":
-        raise GemError(f"expected backend 'native' or 'neurokit2', got {backend!r}")
+        return delineator(backend)(record)
     if record.seconds < MIN_SECONDS:
         return empty(record, np.zeros(len(record.leads)), f"the record is too short: {record.seconds:.2f} s")
     view = views(record)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from gem_lightning.claims.report import ClaimReport
 from gem_lightning.claims.verify import verify
-from gem_lightning.ecg.quality import Quality, quality
+from gem_lightning.ecg.quality import Quality
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import EcgFeatures, Finding, findings, measure
+from gem_lightning.features.reliability import reliability
 from gem_lightning.features.schema import plain
 from gem_lightning.revision.edit import Edit, Revision, kept_share
 
@@ -73,7 +74,7 @@ class Interpretation:
         """
         measured = measure(record) if features is None else features
         found = findings(measured)
-        done = cls("", verify([], measured, findings=found), measured, record, found, quality(record), question)
+        done = cls("", verify([], measured, findings=found), measured, record, found, reliability(record), question)
         return replace(done, provenance=provenance, seen=seen).with_text(text)
 
     def with_text(self, text: str | Revision) -> Interpretation:

@@ -148,7 +148,9 @@ def device_peak(device: torch.device) -> tuple[float, str]:
 
 
 def _plain_counts(batch: Any) -> dict[str, int]:
-    """Count a batch without counts, by its attention mask."""
+    """Count a batch without counts by its attention mask; of signals without a text, each counts as one token."""
+    if "attention_mask" not in batch:
+        return dict.fromkeys(("samples", "tokens", "padded"), len(batch["ecg_values"]))
     mask = batch["attention_mask"]
     return {"samples": len(mask), "tokens": int(mask.sum()), "padded": mask.numel()}
 

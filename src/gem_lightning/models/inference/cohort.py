@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from gem_lightning.claims.verify import verify
-from gem_lightning.ecg.quality import quality
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.features import findings, measure
+from gem_lightning.features.reliability import reliability
 from gem_lightning.jobs import Item, NoRoomError, Row, Workers, failure, file_name, write_atomically
 from gem_lightning.models.gem import Gem
 from gem_lightning.models.inference.generation import encode_example, record_seed
@@ -98,7 +98,7 @@ class Preparer:
         clock.append(time.perf_counter())
         spent = dict(zip(("read_ms", "measure_ms", "encode_ms"), np.diff(clock) * 1e3))
         empty = verify([], features, findings=found)
-        rest = (features, clean, found, quality(clean), question or "", self.provenance)
+        rest = (features, clean, found, reliability(clean), question or "", self.provenance)
         return Prepared(_plain(encoded), Interpretation("", empty, *rest), {k: round(v, 2) for k, v in spent.items()})
 
     def _read(self, source: SourceRecord) -> tuple[EcgRecord, EcgRecord]:
