@@ -1,0 +1,146 @@
+"""A task of one quantity for policy training: the rate of sinus rhythm; and a network small enough to learn it."""
+
+from functools import cache, partial
+
+import lightning
+import torch
+from torch.optim import AdamW
+
+from gem_lightning.data.datasets import InstructionDataset
+from gem_lightning.data.mixture import Mixture
+from gem_lightning.lit import GrpoModule, PromptDataModule
+from gem_lightning.lit.data.instruction import BatchOptions
+from gem_lightning.lit.optim import Optimization
+from gem_lightning.models import Gem, build_gem, build_processor, tiny_tokenizer
+from gem_lightning.rl.objective import GrpoOptions
+from gem_lightning.rl.prompts import PromptDataset, SimulatedPrompts
+from gem_lightning.rl.report import ratios, totals
+from gem_lightning.rl.rewards import ClaimScore, Reward
+from gem_lightning.rl.rollout import LocalRollout, encoder_of, rollout_seeds
+
+RATE = "Rate {heart_rate_bpm:.0f} bpm."
+#: True of every record here and without information: what a reward of precision alone makes of a text.
+EMPTY = "No hyperkalaemia."
+TRAIN, HELD_OUT = 21, 22  # seeds of the sources; they share no patient
+LONGEST = 24  # tokens of a completion: an answer takes 8, with the empty statement 17
+SIZES = {
+    "llm": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 640,
+        "max_position_embeddings": 256,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 2,
+    },
+    "ecg": {"samples": 5000, "patch_size": 250, "width": 64, "layers": 2, "head_width": 32, "output_dim": 32},
+    "vision": "none",
+}
+CHAT = {
+    "prefix": "",
+    "user": ["USER: ", " "],
+    "assistant": ["ASSISTANT:", " ", "</s>"],
+    "open": ["USER:", "ASSISTANT:"],
+    "generation": "ASSISTANT:",
+}
+
+
+@cache
+def the_processor():
+    """The processor of these networks."""
+    return build_processor(tiny_tokenizer(), SIZES, chat=CHAT)
+
+
+def questions(n, seed, answers=(RATE,)):
+    """Healthy records with little noise: 62 to 97 bpm, no abnormal finding."""
+    return SimulatedPrompts(n, seed, ("sinus",), "Rate?", answers, {"snr_db": (25, 35)})
+
+
+def fit(module, data, *callbacks, ckpt_path=None, **settings):
+    """Train on the CPU without logs."""
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_epochs": -1}
+    options = {"enable_checkpointing": any(hasattr(c, "best_model_path") for c in callbacks), "limit_val_batches": 0}
+    trainer = lightning.Trainer(
+        accelerator="cpu", callbacks=list(callbacks), use_distributed_sampler=False, **quiet | options | settings
+    )
+    trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+    return trainer
+
+
+def adam(lr, warmup=5, decay=0.0):
+    """AdamW with a warm-up; the rate falls to a tenth."""
+    return Optimization(partial(AdamW, betas=(0.9, 0.98)), lr=lr, warmup=warmup, weight_decay=decay, final_lr=0.1)
+
+
+def encoded(source):
+    """Conversations of a source with their answers, encoded once."""
+    dataset = InstructionDataset(Mixture(source), the_processor())
+    return [dataset[row] for row in range(len(dataset))]
+
+
+def supervised(net, items, steps, lr=2e-3, batch=32, seed=0):
+    """Train a network on encoded conversations, without the trainer around it; returns the network."""
+    draw, optimizer = torch.Generator().manual_seed(seed), None
+    settings, processor = adam(lr, warmup=20, decay=0.05).configure(net, steps), the_processor()
+    optimizer, schedule = settings["optimizer"], settings["lr_scheduler"]["scheduler"]
+    net.train()
+    for _ in range(steps):
+        some = torch.randint(len(items), (batch,), generator=draw).tolist()
+        optimizer.zero_grad()
+        net(**processor.pad([items[row] for row in some])).loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return net.eval()
+
+
+def save_start(folder, records=400, steps=260):
+    """Train a network from nothing until it is half right, and write it."""
+    torch.manual_seed(0)
+    save(supervised(build_gem(**SIZES), encoded(questions(records, TRAIN)), steps), folder)
+
+
+def save(net, folder):
+    """Write a model's folder."""
+    Gem(net.eval(), the_processor()).save_pretrained(folder)
+
+
+def grpo(start, source, steps, *callbacks, reward=None, seed=0, lr=3e-4, prompts=32, ckpt_path=None, trainer=None,
+         **options):  # fmt: skip
+    """Train by GRPO from a folder; returns the module."""
+    gem = Gem.from_pretrained(start)
+    settings = GrpoOptions(**{"group": 16, "micro_prompts": 32, "beta": 0.0} | options)
+    data = PromptDataModule(
+        gem.processor, source, batch_size=prompts, num_workers=0, updates=settings.updates,
+        batches=BatchOptions(length_window=1),
+    )  # fmt: skip
+    module = GrpoModule(
+        partial(build_gem, checkpoint=str(start)), reward or Reward(claims=ClaimScore()),
+        LocalRollout(LONGEST, prompts=prompts), settings, adam(lr), seed=seed,
+    )  # fmt: skip
+    fit(module, data, *callbacks, ckpt_path=ckpt_path, **{"max_steps": steps} | (trainer or {}))
+    return module
+
+
+def judged(net, source, reward=None, temperature=0.0, draws=1, seed=99):
+    """Answer every question of a source and compare with the truth.
+
+    Returns ``reward``, ``precision``, ``coverage``, ``claims`` and ``tokens`` a text.
+    """
+    processor = the_processor()
+    dataset = PromptDataset(Mixture(source), processor)
+    items = [dataset[row] for row in range(len(dataset))]
+    write = LocalRollout(LONGEST, temperature, prompts=128)
+    seeds = rollout_seeds(seed, 0, [item["id"] for item in items], draws)
+    done = write(net.eval(), processor, encoder_of(net, processor), items, seeds)
+    score = reward or Reward(claims=ClaimScore())
+    found = score(done.texts, done.mask.sum(1).tolist(), done.ended.tolist(), [item["facts"] for item in items])
+    counts = totals(found)
+    return {
+        "reward": sum(one.total for one in found) / len(found),
+        "claims": (counts["right"] + counts["wrong"]) / len(found),
+        "tokens": float(done.mask.sum()) / len(found),
+        **ratios(counts),
+    }
