@@ -47,6 +47,19 @@ CHAT = {
 }
 
 
+class Spread:
+    """The share of letters e: a reward that texts of any network, even an untrained one, differ in."""
+
+    weight = 1.0
+
+    def __call__(self, written):
+        return written.text.count("e") / max(1, len(written.text))
+
+    @classmethod
+    def reward(cls):
+        return Reward(letters=cls())
+
+
 @cache
 def the_processor():
     """The processor of these networks."""
@@ -107,19 +120,30 @@ def save(net, folder):
     Gem(net.eval(), the_processor()).save_pretrained(folder)
 
 
-def grpo(start, source, steps, *callbacks, reward=None, seed=0, lr=3e-4, prompts=32, ckpt_path=None, trainer=None,
-         **options):  # fmt: skip
-    """Train by GRPO from a folder; returns the module."""
-    gem = Gem.from_pretrained(start)
+def policy(start, reward=None, seed=0, lr=3e-4, longest=LONGEST, optim=None, freeze=(), net=None, **options):
+    """A GrpoModule over the model in a folder."""
     settings = GrpoOptions(**{"group": 16, "micro_prompts": 32, "beta": 0.0} | options)
-    data = PromptDataModule(
-        gem.processor, source, batch_size=prompts, num_workers=0, updates=settings.updates,
-        batches=BatchOptions(length_window=1),
-    )  # fmt: skip
-    module = GrpoModule(
-        partial(build_gem, checkpoint=str(start)), reward or Reward(claims=ClaimScore()),
-        LocalRollout(LONGEST, prompts=prompts), settings, adam(lr), seed=seed,
-    )  # fmt: skip
+    return GrpoModule(
+        partial(build_gem, checkpoint=str(start), **(net or {})),
+        reward or Reward(claims=ClaimScore()),
+        LocalRollout(longest),
+        settings,
+        optim or adam(lr),
+        freeze=freeze,
+        seed=seed,
+    )
+
+
+def prompts(start, source, size, updates=1):
+    """The data of policy training."""
+    processor, batches = Gem.from_pretrained(start).processor, BatchOptions(length_window=1)
+    return PromptDataModule(processor, source, batch_size=size, num_workers=0, updates=updates, batches=batches)
+
+
+def grpo(start, source, steps, *callbacks, size=32, ckpt_path=None, trainer=None, **settings):
+    """Train by GRPO from a folder; returns the module."""
+    module = policy(start, **settings)
+    data = prompts(start, source, size, module.options.updates)
     fit(module, data, *callbacks, ckpt_path=ckpt_path, **{"max_steps": steps} | (trainer or {}))
     return module
 

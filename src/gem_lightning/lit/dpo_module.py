@@ -97,7 +97,8 @@ class DpoModule(GemLitModule):
         assert self.reference is not None
         policy = likelihoods(self.net)
         with self.reference.network(self.net) as reference:
-            gained = policy - likelihoods(reference)
+            before = likelihoods(reference)
+        gained = policy - before
         loss, margin = dpo_loss(gained[:, 0], gained[:, 1], self.beta)
         return loss.mean(), margin
 

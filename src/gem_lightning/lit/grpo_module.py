@@ -81,13 +81,6 @@ class GrpoModule(GemLitModule):
         if self.reference is not None:
             self.reference.to(self.device)
 
-    def train(self, mode: bool = True) -> GrpoModule:
-        """Set training mode, in which the network stays in eval mode: it only leaves it to recompute activations."""
-        super().train(mode)
-        if mode and hasattr(self, "net"):
-            self.net.eval()
-        return self
-
     def configure_optimizers(self) -> Any:
         """Return optimiser and schedule over the optimiser steps of the whole run."""
         trainer = self.trainer
@@ -168,7 +161,8 @@ class GrpoModule(GemLitModule):
 
     def _logps(self, net: Any, items: list[Any], rows: Completions) -> Tensor:
         recomputes = any(getattr(module, "gradient_checkpointing", False) for module in net.modules())
-        net.train(recomputes and torch.is_grad_enabled())  # layers recompute in training mode only, and keep no cache
+        # eval mode but for layers that recompute: they do so in training mode only, and keep no cache
+        net.train(recomputes and torch.is_grad_enabled())
         temperature = self.rollout.temperature or 1.0
         logps = completion_logps(net, self._encode, items, rows.ids, rows.mask, temperature, not net.training)
         net.eval()
@@ -187,6 +181,7 @@ class GrpoModule(GemLitModule):
         strategy, processor = self.trainer.strategy, self.trainer.datamodule.processor  # type: ignore[attr-defined]
         sharded = getattr(strategy, "sharding", None) is not None or isinstance(strategy, FSDPStrategy)
         write = self.rollout if rollout is None else rollout
+        self.net.eval()
         return write(self.net, processor, self._encode, batch["items"], seeds, sharded)
 
     @property
