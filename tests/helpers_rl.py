@@ -20,7 +20,7 @@ from gem_lightning.rl.rollout import LocalRollout, encoder_of, rollout_seeds
 
 RATE = "Rate {heart_rate_bpm:.0f} bpm."
 #: True of every record here and without information: what a reward of precision alone makes of a text.
-EMPTY = "No hyperkalaemia."
+EMPTY = "No paced rhythm."
 TRAIN, HELD_OUT = 21, 22  # seeds of the sources; they share no patient
 LONGEST = 24  # tokens of a completion: an answer takes 8, with the empty statement 17
 SIZES = {
@@ -151,7 +151,8 @@ def grpo(start, source, steps, *callbacks, size=32, ckpt_path=None, trainer=None
 def judged(net, source, reward=None, temperature=0.0, draws=1, seed=99):
     """Answer every question of a source and compare with the truth.
 
-    Returns ``reward``, ``precision``, ``coverage``, ``claims`` and ``tokens`` a text.
+    Returns ``precision`` of decided claims; ``right``, the share of questions whose rate is stated and true;
+    ``states_rate``, of those whose rate is stated at all; ``reward`` and ``tokens`` a text.
     """
     processor = the_processor()
     dataset = PromptDataset(Mixture(source), processor)
@@ -161,10 +162,10 @@ def judged(net, source, reward=None, temperature=0.0, draws=1, seed=99):
     done = write(net.eval(), processor, encoder_of(net, processor), items, seeds)
     score = reward or Reward(claims=ClaimScore())
     found = score(done.texts, done.mask.sum(1).tolist(), done.ended.tolist(), [item["facts"] for item in items])
-    counts = totals(found)
     return {
+        "precision": ratios(totals(found))["precision"],
+        "right": sum(one.right > (EMPTY in text) for one, text in zip(found, done.texts)) / len(found),
+        "states_rate": sum("Rate" in text for text in done.texts) / len(found),
         "reward": sum(one.total for one in found) / len(found),
-        "claims": (counts["right"] + counts["wrong"]) / len(found),
         "tokens": float(done.mask.sum()) / len(found),
-        **ratios(counts),
     }

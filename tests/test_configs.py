@@ -23,6 +23,9 @@ TINY = {
     "gem7b_qlora": ["data.train=none", "model.net.ecg=null", "model.net.checkpoint={base}"],
     "gem_lora": ["data.train=none", "model.net.checkpoint={base}"],
     "gem_lora_sweep": ["data.train=none", "model.net.checkpoint={base}"],
+    "gem_grpo": ["model.net.checkpoint={base}"],
+    "gem_rft": ["model.net.checkpoint={base}"],
+    "gem_dpo": ["model.net.checkpoint={base}"],
 }
 
 
