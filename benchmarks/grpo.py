@@ -35,17 +35,15 @@ from gem_lightning.rl.best_of import BestOf
 from gem_lightning.rl.rewards import ClaimScore, Precision, Reward
 from gem_lightning.rl.rollout import LocalRollout
 from helpers_rl import (
-    EMPTY,
     HELD_OUT,
     LONGEST,
-    RATE,
     adam,
     encoded,
     fit,
     grpo,
     judged,
     questions,
-    save,
+    save_forms,
     save_start,
     supervised,
     the_processor,
@@ -53,7 +51,6 @@ from helpers_rl import (
 
 POOL = 121  # seed of the patients that every way to train sees after the start
 N = 16  # completions of a prompt, for GRPO and for rejection sampling
-FORMS = (RATE, f"{RATE} {EMPTY}", EMPTY)
 
 GPU_COMMAND = """\
 python -m gem_lightning.train experiment=gem_grpo model.net.checkpoint={model} name=grpo \\
@@ -159,7 +156,7 @@ def compare(start, folder, args):
 def hack(start, folder, args):
     """Curves of both rewards from a model that may also state what is always true."""
     both = pathlib.Path(folder) / "forms"
-    save(supervised(Gem.from_pretrained(start).model, encoded(questions(240, POOL, FORMS)), 100, 1e-3), both)
+    save_forms(start, both)
     held = questions(args.held_out, HELD_OUT)
     rewards = {"claim score": Reward(claims=ClaimScore()), "precision alone": Reward(precision=Precision())}
     for name, reward in rewards.items():

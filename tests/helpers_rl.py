@@ -115,6 +115,12 @@ def save_start(folder, records=400, steps=260):
     save(supervised(build_gem(**SIZES), encoded(questions(records, TRAIN)), steps), folder)
 
 
+def save_forms(start, folder, records=150, steps=150):
+    """Train a model on the rate, on what is always true, and on both, one of them for each record; and write it."""
+    items = encoded(questions(records, TRAIN + 1000, (RATE, f"{RATE} {EMPTY}", EMPTY)))
+    save(supervised(Gem.from_pretrained(start).model, items, steps), folder)
+
+
 def save(net, folder):
     """Write a model's folder."""
     Gem(net.eval(), the_processor()).save_pretrained(folder)
@@ -164,7 +170,8 @@ def judged(net, source, reward=None, temperature=0.0, draws=1, seed=99):
     found = score(done.texts, done.mask.sum(1).tolist(), done.ended.tolist(), [item["facts"] for item in items])
     return {
         "precision": ratios(totals(found))["precision"],
-        "right": sum(one.right > (EMPTY in text) for one, text in zip(found, done.texts)) / len(found),
+        "right": sum("Rate" in text and one.right > text.count(EMPTY) for one, text in zip(found, done.texts))
+        / len(found),
         "states_rate": sum("Rate" in text for text in done.texts) / len(found),
         "reward": sum(one.total for one in found) / len(found),
         "tokens": float(done.mask.sum()) / len(found),
