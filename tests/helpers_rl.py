@@ -109,7 +109,7 @@ def supervised(net, items, steps, lr=2e-3, batch=32, seed=0):
     return net.eval()
 
 
-def save_start(folder, records=400, steps=260):
+def save_start(folder, records=400, steps=250):
     """Train a network from nothing until it is half right, and write it."""
     torch.manual_seed(0)
     save(supervised(build_gem(**SIZES), encoded(questions(records, TRAIN)), steps), folder)
@@ -168,6 +168,7 @@ def judged(net, source, reward=None, temperature=0.0, draws=1, seed=99):
     done = write(net.eval(), processor, encoder_of(net, processor), items, seeds)
     score = reward or Reward(claims=ClaimScore())
     found = score(done.texts, done.mask.sum(1).tolist(), done.ended.tolist(), [item["facts"] for item in items])
+    rows = [(one, text, "Rate" in text) for one, text in zip(found, done.texts, strict=True)]
     return {
         "precision": ratios(totals(found))["precision"],
         "right": sum("Rate" in text and one.right > text.count(EMPTY) for one, text in zip(found, done.texts))
