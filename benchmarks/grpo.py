@@ -1,6 +1,6 @@
 """GRPO on one quantity, the rate, against supervised training, rejection sampling and DPO of equal compute.
 
-A network of 0.4 M parameters learns to state the rate of healthy simulated ECGs until it is about half right. From
+A network of 0.5 M parameters learns to state the rate of healthy simulated ECGs until it is about half right. From
 there each way to train goes on for as many CPU seconds as GRPO took, with several seeds. Held-out patients, truth by
 the simulator. Then the same model, taught to add or state only something that is always true, is trained by the claim
 score and by precision alone: precision is hacked, the score is not.

@@ -171,9 +171,8 @@ def judged(net, source, reward=None, temperature=0.0, draws=1, seed=99):
     rows = [(one, text, "Rate" in text) for one, text in zip(found, done.texts, strict=True)]
     return {
         "precision": ratios(totals(found))["precision"],
-        "right": sum("Rate" in text and one.right > text.count(EMPTY) for one, text in zip(found, done.texts))
-        / len(found),
-        "states_rate": sum("Rate" in text for text in done.texts) / len(found),
+        "right": sum(rate and one.right > text.count(EMPTY) for one, text, rate in rows) / len(found),
+        "states_rate": sum(rate for *_, rate in rows) / len(found),
         "reward": sum(one.total for one in found) / len(found),
         "tokens": float(done.mask.sum()) / len(found),
     }
