@@ -24,6 +24,9 @@ TINY = {
     "gem_lora": ["data.train=none", "model.net.checkpoint={base}"],
     "gem_lora_sweep": ["data.train=none", "model.net.checkpoint={base}"],
     "ecg_dense_pretrain": ["data.train.root=unused"],
+    "gem_grpo": ["model.net.checkpoint={base}"],
+    "gem_rft": ["model.net.checkpoint={base}"],
+    "gem_dpo": ["model.net.checkpoint={base}"],
 }
 
 

@@ -69,7 +69,7 @@ def test_below_lit_nothing_needs_lightning_hydra_or_omegaconf():
             sys.modules[name] = None
         for layer in (
             "ecg", "features", "render", "claims", "composition", "llm", "sources", "samples",
-            "generation", "grounding", "reporting", "models", "data", "evaluation",
+            "generation", "grounding", "reporting", "models", "data", "evaluation", "rl",
         ):
             package = importlib.import_module(f"gem_lightning.{layer}")
             for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

@@ -205,6 +205,10 @@ def refuse(cfg: DictConfig, module: Any) -> Run | None:
                 "expected model=gem with dry_run=true, got an encoder, which is not planned; leave out dry_run"
             )
         return None
+    if cfg.dry_run and not module.automatic_optimization:
+        raise GemError(
+            "expected supervised training with dry_run=true, got GRPO, which is not planned; leave out dry_run"
+        )
     run = settings_of(cfg, module)
     refuse_what_cannot_work(run)
     if cfg.train and OmegaConf.select(cfg, "data.train", default="") is None:

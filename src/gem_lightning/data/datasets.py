@@ -206,15 +206,18 @@ class InstructionDataset(Dataset[dict[str, Any]]):
             look = int(draw.integers(2**31))  # the renderer's seeds are int32
             image = None if left_out == "image" else self.image(sample, record, look)
             turns = sample.conversations if self.question is None else self.question(sample, draw)
-            item = self.processor.encode(
+            item = self.encode(
                 swap_markers(turns) if swapped else turns,
                 ecgs=[] if record is None or left_out == "ecg" else [record],
                 images=[] if image is None else [image],
-                max_length=self.cut_at,
             )
         except (ValueError, OSError) as error:
             raise DataError(f"sample {sample.id!r}: {error}") from error
         return {"id": sample.id, **item}
+
+    def encode(self, turns: Sequence[dict[str, str]], ecgs: list[Any], images: list[Any]) -> dict[str, Any]:
+        """Encode a conversation with its data."""
+        return self.processor.encode(turns, ecgs, images, self.cut_at)
 
     def holds(self, sample: InstructionSample) -> tuple[bool, bool]:
         """Return whether a sample has a signal, and an image (stored, or to be drawn)."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gem_lightning.lit.callbacks.completion_log import CompletionLog
 from gem_lightning.lit.callbacks.sample_texts import SampleTexts
 from gem_lightning.lit.callbacks.throughput import ProgressBar, Throughput
 from gem_lightning.lit.checkpointing.callback import KeepLast, Preempted
@@ -9,17 +10,25 @@ from gem_lightning.lit.checkpointing.export import SaveFinished, export
 from gem_lightning.lit.checkpointing.io import AtomicCheckpointIO
 from gem_lightning.lit.checkpointing.run_folder import RunCsvLogger, set_aside
 from gem_lightning.lit.data.instruction import InstructionDataModule
+from gem_lightning.lit.data.prompts import PairDataModule, PromptDataModule
+from gem_lightning.lit.dpo_module import DpoModule
 from gem_lightning.lit.gem_module import GemLitModule
+from gem_lightning.lit.grpo_module import GrpoModule
 from gem_lightning.lit.strategies import Fsdp1Strategy, ShardedStrategy
 
 __all__ = [
     "AtomicCheckpointIO",
+    "CompletionLog",
+    "DpoModule",
     "Fsdp1Strategy",
     "GemLitModule",
+    "GrpoModule",
     "InstructionDataModule",
     "KeepLast",
+    "PairDataModule",
     "Preempted",
     "ProgressBar",
+    "PromptDataModule",
     "RunCsvLogger",
     "SampleTexts",
     "SaveFinished",

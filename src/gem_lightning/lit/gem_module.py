@@ -61,10 +61,14 @@ class GemLitModule(LightningModule):
         """Build the network once, sharded if the strategy shards, and freeze what is configured."""
         if hasattr(self, "net"):
             return
-        sharding = getattr(self.trainer.strategy, "sharding", None) if self._trainer is not None else None
-        self.net = self.net_factory() if sharding is None else self.net_factory(shard=sharding)
+        self.net = self.build_net()
         set_trainable(self.net, self.freeze_patterns, self.unfreeze_patterns)
         freeze_unreached(self.net)
+
+    def build_net(self) -> nn.Module:
+        """Return a network of the factory, sharded if the strategy shards."""
+        sharding = getattr(self.trainer.strategy, "sharding", None) if self._trainer is not None else None
+        return self.net_factory() if sharding is None else self.net_factory(shard=sharding)
 
     def on_fit_start(self) -> None:
         """Recompute the buffers, which ``precision=bf16-true`` has rounded too."""

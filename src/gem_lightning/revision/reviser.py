@@ -71,7 +71,7 @@ class Reviser:
             edit = replace(edit, verdicts=own)
             edit = self._replace(replace(edit, reason=_reasons(wrong)), retry)
         elif own and self._is_repeated(draft):
-            edit = self._left_out(replace(edit, reason="said before"))
+            edit = self._left_out(replace(edit, reason="stated before"))
         elif wording := faults(draft, last=False):
             edit = self._replace(replace(edit, reason=f"hard to read: {', '.join(wording)}"), retry)
         elif unsure := [v for v in own if v.verdict == UNVERIFIABLE]:
@@ -156,7 +156,7 @@ class Reviser:
 
         "No urgent finding" where that is not established: a reader could act on it. A finding or a PR interval that a
         certain rhythm leaves no room for ("sinus bradycardia" in a complete heart block, an axis under pacing). With
-        ``complete`` the denial of what was measured as possible, which would stand beside it.
+        ``complete`` the denial of what was measured as possible, which would stand next to it.
         """
         open_claims = [v for v in own if v.verdict == UNVERIFIABLE and not v.claim.uncertain]
         found = [v for v in open_claims if v.claim.finding == "not_urgent" and not v.claim.negated]

@@ -94,6 +94,8 @@ class InstructionDataModule(ResumableDataModule):
         batches: How training samples are batched.
     """
 
+    kind = InstructionDataset  # of the data sets
+
     def __init__(
         self,
         processor: Any,
@@ -137,7 +139,7 @@ class InstructionDataModule(ResumableDataModule):
                 draw=drawn,
                 unreadable=options.unreadable,
             )
-            self._datasets[split] = InstructionDataset(
+            self._datasets[split] = self.kind(
                 samples,
                 self.processor,
                 renderer=options.renderer,
@@ -180,7 +182,7 @@ class InstructionDataModule(ResumableDataModule):
             "ranks": ranks,
         }
         sampler: StepSampler | PackStepSampler
-        collate = GemCollator(self.processor)
+        collate = self.collator()
         if self.batches.pack_to is None:
             sampler = StepSampler(dataset.samples.lengths, self.batch_size, **options)
         else:
@@ -199,6 +201,10 @@ class InstructionDataModule(ResumableDataModule):
         """Return test batches in file order."""
         return self._plain_loader("test")
 
+    def collator(self) -> Any:
+        """Return what makes a batch of items."""
+        return GemCollator(self.processor)
+
     def examples(self, count: int) -> list[dict[str, Any]]:
         """Return the first validation samples as ``id, sample, record, image, question, answer``, for display."""
         if self.sources["val"] is None:
@@ -212,4 +218,4 @@ class InstructionDataModule(ResumableDataModule):
         dataset = self.dataset(split)
         rank, ranks = self.share
         sampler = LengthBatchSampler(dataset.samples.lengths, self.batch_size, shuffle=False, rank=rank, ranks=ranks)
-        return self.loader(dataset, sampler, GemCollator(self.processor), self.num_workers)
+        return self.loader(dataset, sampler, self.collator(), self.num_workers)

@@ -20,6 +20,7 @@ class ResumableDataModule(LightningDataModule):
     """
 
     resumed_at = 0
+    steps_per_batch = 1  # optimiser steps that a batch feeds
 
     @property
     def steps_done(self) -> int:
@@ -72,7 +73,7 @@ class _ByStep(LengthBatchSampler):
             self.set_epoch(0)
         elif self.data is not None and trainer is not None:
             together = trainer.accumulate_grad_batches
-            epoch, step = divmod(self.data.steps_done, -(-len(self) // together))
+            epoch, step = divmod(self.data.steps_done // self.data.steps_per_batch, -(-len(self) // together))
             self.set_epoch(epoch)
             self.start_at(step * together)
         return super().__iter__()
