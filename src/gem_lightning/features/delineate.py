@@ -10,6 +10,7 @@ from gem_lightning.features.delineation.atrial import Atria, activity, organised
 from gem_lightning.features.delineation.average import average_edges
 from gem_lightning.features.delineation.backends import delineator
 from gem_lightning.features.delineation.beats import classify, doubt, likeness, rr_change
+from gem_lightning.features.delineation.excerpts import delineate_excerpts, is_in_excerpts
 from gem_lightning.features.delineation.filters import PAD, Views, ms, views
 from gem_lightning.features.delineation.order import in_order
 from gem_lightning.features.delineation.p_wave import UNEVEN_RR, find_p
@@ -35,7 +36,8 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     """Find onset, peak and offset of every P wave, QRS complex and T wave.
 
     Args:
-        record: Any number of leads, 100-1000 Hz, 2.5-60 s; unknown samples are NaN.
+        record: Any number of leads, 100-1000 Hz, 2.5-60 s; unknown samples are NaN. Leads that are known for a part of
+            the time each, as on paper, count with the beats that they show.
         backend: ``native``; ``neurokit2`` (its discrete wavelet method, lead by lead); ``neural`` (the dense encoder,
             where its weights are, see :mod:`gem_lightning.models.encoder.dense_delineator`); ``ensemble`` (the mean of
             native and neural).
@@ -48,6 +50,11 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     """
     if backend != "native":
         return delineator(backend)(record)
+    return delineate_excerpts(record, _delineate) if is_in_excerpts(record) else _delineate(record)
+
+
+def _delineate(record: EcgRecord, known: np.ndarray | None = None) -> Delineation:
+    """Delineate leads that are known throughout; ``known`` are its beats, samples, where other leads show them."""
     if record.seconds < MIN_SECONDS:
         return empty(record, np.zeros(len(record.leads)), f"the record is too short: {record.seconds:.2f} s")
     view = views(record)
@@ -56,11 +63,11 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     if not trusted.any():
         return empty(record, trust, "no lead holds a usable signal (flat, unknown or out of range)")
     energy = beat_energy(view, trusted)
-    beats = find_beats(view, trusted, energy)
+    beats = find_beats(view, trusted, energy) if known is None else (PAD + known * view.scale).round().astype(int)
     if not len(beats):
         return empty(record, trust, "no QRS complex was found")
     alike = likeness(view, trusted, beats)
-    if reason := doubt(view, trusted, beats, energy, alike):
+    if known is None and (reason := doubt(view, trusted, beats, energy, alike)):
         return empty(record, trust, reason)
     qrs = find_qrs(view, trusted, beats)
     beat_class = classify(view, beats, qrs, alike)

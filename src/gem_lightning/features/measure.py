@@ -176,7 +176,9 @@ def _leads(
     names = [*SUMMARISED, *(f"st_{p.lower()}_mv" for p in ST_POINTS)]
     stack = np.stack([by_lead[n][:, counted] for n in names])  # (columns, leads, beats)
     middle = dict(zip(names, nanmedian(stack, axis=-1)))
-    often = np.isfinite(stack).mean(-1) >= 0.5
+    beats = marks.global_marks["R"][counted]
+    shown = signal.shown(np.where(np.isfinite(beats), beats, 0).round().astype(int)[:, None]).sum(-1)
+    often = np.isfinite(stack).sum(-1) >= 0.5 * np.maximum(shown, 1)
     for k, name in enumerate(names):
         if name in RARE:
             middle[name] = np.where(often[k], middle[name], np.nan)
@@ -228,10 +230,11 @@ def _axes(
             continue
         place = (on[shown, None] + share * (off - on)[shown, None]).round().astype(int)
         y = signal.signal[np.array(limb)[:, None, None], place]  # (leads, beats, points)
+        seen = signal.shown(place)[limb]
         if wave == "P":
             fused = waves.on_t_wave(marks.global_marks["P_on"], marks.global_marks["T_off"], marks.fs)[counted][shown]
             y = y - waves.level_under_p(y[..., :1], fused[:, None], share)
-        net = median(y.mean(-1))
+        net = nanmedian(np.where(seen, y.mean(-1), np.nan), axis=1)
         out[wave] = frontal_axis({marks.leads[i]: float(v) for i, v in zip(limb, net)})
     return out
 

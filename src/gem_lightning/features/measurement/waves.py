@@ -40,6 +40,13 @@ class BeatSignal:
         level = median(signal[:, at_onset])  # (leads, known beats)
         self.signal = signal - level @ hats(onset[known] - self.ms(12), record.samples) if known.any() else signal
         self.samples = record.samples
+        self.known = np.isfinite(record.signal)
+
+    def shown(self, place: np.ndarray) -> np.ndarray:
+        """Return (leads, beats) whether a lead is known at all places (beats, points) of a beat, in samples."""
+        if self.known.all():
+            return np.ones((len(self.known), len(place)), bool)
+        return self.known[:, np.clip(place, 0, self.samples - 1)].all(-1)
 
     def ms(self, milliseconds: float) -> int:
         """Return milliseconds as samples of the record."""
@@ -226,7 +233,10 @@ def average_qrs(signal: BeatSignal, marks: Delineation, beats: np.ndarray) -> tu
     margin = signal.ms(20)
     width = int(length) + 2 * margin
     index = onset[np.isfinite(onset)].round().astype(int)[:, None] + np.arange(-margin, width - margin)
-    return signal.signal[:, np.clip(index, 0, signal.samples - 1)].mean(1), margin
+    shown = signal.shown(index)
+    beats_mv = signal.signal[:, np.clip(index, 0, signal.samples - 1)]
+    weight = np.where(shown.any(1, keepdims=True), shown, True)  # a lead without a known beat keeps what fills it
+    return np.stack([mv[use].mean(0) for mv, use in zip(beats_mv, weight)]), margin
 
 
 def qrs_notes(average: np.ndarray, margin: int, fs: float) -> list[tuple[str, ...]]:
