@@ -60,14 +60,13 @@ def delineate_excerpts(record: EcgRecord, delineate: Delineate) -> Delineation:
     """
     rows = np.flatnonzero(np.isfinite(record.signal).mean(1) >= _WHOLE)
     base = _part(record, (0, record.samples, rows), delineate, None) if len(rows) else None
-    strip = base is not None and base.beats > 0
-    if not strip and (reason := _doubted(record, delineate)):
+    reason = None if base is None else base.reason
+    if reason := reason or _doubted(record, delineate):
         return replace(_base(record, np.zeros(0), []), reason=reason)
-    beats = base.global_marks["R"] if base is not None and strip else _beats_of_all(record)
+    beats = _beats_of_all(record) if base is None else base.global_marks["R"]
     parts = [_part(record, stretch, delineate, beats) for stretch in stretches(record)]
     parts = [part for part in parts if part.beats]
-    if base is None or not strip:
-        base = _base(record, beats, parts)
+    base = base or _base(record, beats, parts)
     for part in parts:
         _add(base, part)
     atrial = [part.atrial_mv for part in parts if np.isfinite(part.atrial_mv)]
