@@ -27,6 +27,7 @@ TINY = {
     "gem_grpo": ["model.net.checkpoint={base}"],
     "gem_rft": ["model.net.checkpoint={base}"],
     "gem_dpo": ["model.net.checkpoint={base}"],
+    "gem_small": ["data.train.recombined.records.donors.root=unused"],
 }
 
 

@@ -190,10 +190,20 @@ def _values(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:
         if value is None:
             continue
         unit = "degrees" if kind == "axis_qrs" else UNITS[kind]
-        question = phrases.pick(f"What is the {name}?", f"How large is the {name}?", f"Please measure the {name}.")
+        question = _value_question(name, phrases)
         answer = phrases.pick(f"The {name} is {value} {unit}.", f"{name[:1].upper()}{name[1:]} {value} {unit}.")
         answers.append(QuestionAnswer(question, answer, "value", (value_claim(kind, value),)))
     return answers
+
+
+def _value_question(name: str, phrases: Phrases) -> str:
+    return phrases.pick(f"What is the {name}?", f"How large is the {name}?", f"Please measure the {name}.")
+
+
+def value_question(seed: int) -> str:
+    """Return a question for a measured value, drawn from the seed, whether or not a record answers it."""
+    phrases = Phrases(seed)
+    return _value_question(_NAMES[phrases.pick(*_NAMES)], phrases)
 
 
 def _locations(facts: Facts, phrases: Phrases) -> list[QuestionAnswer]:

@@ -23,7 +23,8 @@ from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 logger = logging.getLogger(__name__)
 
-Made = tuple[EcgRecord, dict[str, Any]]  # a record, and its sample's row without the reference to the record
+Row = dict[str, Any]  # of a sample, without its reference to the record
+Made = tuple[EcgRecord, Row | list[Row]]  # a record, and its sample or samples
 
 DIAGNOSES: tuple[str, ...] = (
     "sinus",
@@ -113,9 +114,10 @@ class Cohort:
         pack = self.folder / f"{self._name}{SUFFIX}"
         samples = []
         with PackWriter(pack, self.n) as writer:
-            for record, row in self._make_all():
-                index = writer.add(record)
-                samples.append(InstructionSample.from_dict(row | {"ecg": f"{pack}::{index}"}))
+            for record, rows in self._make_all():
+                ecg = {"ecg": f"{pack}::{writer.add(record)}"}
+                listed = rows if isinstance(rows, list) else [rows]
+                samples += [InstructionSample.from_dict(row | ecg) for row in listed]
         write_samples(samples, self.path)
 
     @property
@@ -273,11 +275,7 @@ def recombine_sample(
 
     made = (beats if key is None else _CUT.setdefault(key, beats))[index]
     draw = np.random.default_rng([beats.seed, index, 1])
-    snr, wander = float(draw.uniform(*snr_db)), float(draw.uniform(*wander_mv))
-    eight = made.record.signal[list(INDEPENDENT)].astype(float)
-    noise = recording_noise(eight, made.record.fs, snr, wander, float(draw.choice([50.0, 60.0])), draw)
-    signal = limb_leads((eight + noise).astype(np.float32))
-    record = made.record.with_signal(signal)
+    record = noisy(made.record, snr_db, wander_mv, draw)
     exact = with_marks(delineate(record), record, made.marks, made.beat_class)
     row, _, found = describe(record, exact, int(draw.integers(2**31)), style, question)
     number = {"heart_rate" if name == "rate_bpm" else name: value for name, value in made.truth.items()}
@@ -287,6 +285,23 @@ def recombine_sample(
 
 
 _CUT: dict[str, RecombinedBeats] = {}  # of this process
+
+
+def noisy(
+    record: EcgRecord, snr_db: tuple[float, float], wander_mv: tuple[float, float], draw: np.random.Generator
+) -> EcgRecord:
+    """Return a 12-lead record with a recorder's noise on it; its limb leads obey Einthoven's law.
+
+    Args:
+        record: Leads in standard order.
+        snr_db: Lowest and highest signal-to-noise ratio, dB.
+        wander_mv: Lowest and highest baseline wander, mV (root mean square).
+        draw: Draws the noise and its size.
+    """
+    eight = record.signal[list(INDEPENDENT)].astype(float)
+    snr, wander = float(draw.uniform(*snr_db)), float(draw.uniform(*wander_mv))
+    noise = recording_noise(eight, record.fs, snr, wander, float(draw.choice([50.0, 60.0])), draw)
+    return record.with_signal(limb_leads((eight + noise).astype(np.float32)))
 
 
 def describe(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+
 from gem_lightning.errors import DataError
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 
@@ -14,7 +17,8 @@ class GemCollator:
 
     A batch holds ``ids``, ``counts`` (see :func:`count_items`) and tensors: ``input_ids, attention_mask, labels``
     (B, S); ``ecg_values`` (signals, 12, T) and ``pixel_values`` (images, 3, h, w), each omitted when no sample of
-    the batch has one.
+    the batch has one. Where samples have targets of the ECG encoder, ``targets`` holds them, stacked by name, and
+    ``target_rows`` (n,) the signals of ``ecg_values`` that they belong to.
 
     Args:
         processor: A ``GemProcessor``: provides the padding id and stacks images of several tiles.
@@ -32,6 +36,7 @@ class GemCollator:
         batch = self.batch(items)
         batch["ids"] = [item["id"] for item in items]
         batch["counts"] = count_items(items, batch["input_ids"].numel())
+        batch |= stack_targets(items)
         if bool((batch["labels"] == IGNORE_INDEX).all()):
             raise DataError(
                 f"expected answers to learn from, got only masked labels in the samples {batch['ids']}; give each an "
@@ -42,6 +47,17 @@ class GemCollator:
     def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the tensors."""
         return dict(self.processor.pad([{k: v for k, v in item.items() if k != "id"} for item in items]))
+
+
+def stack_targets(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack the encoder's targets of a batch, and say which of its signals they belong to; empty without any."""
+    starts = np.cumsum([0, *(len(item.get("ecg_values", ())) for item in items)])
+    known = [(int(start), item["targets"]) for start, item in zip(starts, items) if item.get("targets") is not None]
+    if not known:
+        return {}
+    names = known[0][1].keys()
+    targets = {name: torch.from_numpy(np.stack([one[name] for _, one in known])) for name in names}
+    return {"targets": targets, "target_rows": torch.tensor([row for row, _ in known])}
 
 
 def count_items(items: Sequence[dict[str, Any]], padded: int) -> dict[str, int]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
     from gem_lightning.render import EcgRenderer
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gem_lightning.samples.sample import InstructionSample
@@ -111,6 +111,7 @@ class QuestionTemplates:
 
 logger = logging.getLogger(__name__)
 
+Targets = Callable[[InstructionSample, np.ndarray], Mapping[str, np.ndarray] | None]
 LONG_SAMPLES = ("cut", "skip", "stop")
 _IN_A_ROW = 16  # skipped samples in a row that mean a broken data set rather than a few bad files (our choice)
 
@@ -134,6 +135,8 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         question: Other wordings of the first question, see :class:`QuestionTemplates`; None keeps the samples' own.
         unreadable: A sample that cannot be read: ``stop`` raises, ``skip`` warns and puts the next one in its place.
         modalities: Leaves modalities out and changes their order, see :class:`ModalityDropout`; None keeps them.
+        targets: Makes what the ECG encoder is supervised with, name → array, from the sample and its signal
+            (leads, samples); None where nothing is known of a sample. None supervises no encoder.
 
     Raises:
         DataError: ``long_samples`` is none of the three.
@@ -152,6 +155,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         modalities: ModalityDropout | None = None,
         long_samples: str = "cut",
         draw: str = "always",
+        targets: Targets | None = None,
     ) -> None:
         if long_samples not in LONG_SAMPLES:
             raise DataError(f"expected long_samples={' or '.join(LONG_SAMPLES)}, got {long_samples!r}")
@@ -160,6 +164,7 @@ class InstructionDataset(Dataset[dict[str, Any]]):
         self.contract, self.max_length, self.seed = contract, max_length, seed
         self.question = None if question is None else QuestionTemplates(question)
         self.unreadable, self.modalities, self.long_samples = unreadable, modalities, long_samples
+        self.targets = targets
 
     @property
     def cut_at(self) -> int | None:
@@ -211,6 +216,8 @@ class InstructionDataset(Dataset[dict[str, Any]]):
                 ecgs=[] if record is None or left_out == "ecg" else [record],
                 images=[] if image is None else [image],
             )
+            if self.targets is not None and "ecg_values" in item:
+                item["targets"] = self.targets(sample, item["ecg_values"][0].numpy())
         except (ValueError, OSError) as error:
             raise DataError(f"sample {sample.id!r}: {error}") from error
         return {"id": sample.id, **item}

@@ -11,6 +11,7 @@ from lightning import LightningModule
 from lightning.pytorch.strategies import FSDPStrategy, Strategy
 from torch import Tensor, nn
 
+from gem_lightning.errors import GemError
 from gem_lightning.lit.callbacks.nan_guard import NanGuard
 from gem_lightning.lit.optim import Optimization, freeze_dead_layers, freeze_unreached, set_trainable
 from gem_lightning.models.compat import check_fit
@@ -34,6 +35,8 @@ class GemLitModule(LightningModule):
         lr_by_pattern: Name pattern to its own peak learning rate.
         seed: Of dropout and other random draws inside the network.
         nonfinite: ``stop`` or ``skip`` a step whose loss or gradient is not finite, see :class:`NanGuard`.
+        auxiliary_weight: Of the ECG encoder's own loss on the targets of a batch, added to that of the texts; 0 omits
+            it. The encoder needs ``supervised`` and ``loss``, as :class:`DenseTower` has them.
     """
 
     net: Any
@@ -47,11 +50,13 @@ class GemLitModule(LightningModule):
         lr_by_pattern: Mapping[str, float] | None = None,
         seed: int = 0,
         nonfinite: str = "stop",
+        auxiliary_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.net_factory, self.optim = net, optim or Optimization()
         self.freeze_patterns, self.unfreeze_patterns = tuple(freeze), tuple(unfreeze)
         self.lr_by_pattern, self.seed = lr_by_pattern, seed
+        self.auxiliary_weight = auxiliary_weight
         self.save_hyperparameters(
             self.optim.values() | {"freeze": list(freeze), "unfreeze": list(unfreeze), "seed": seed}
         )
@@ -105,7 +110,8 @@ class GemLitModule(LightningModule):
         """Return the mean cross-entropy of the answers' tokens over the batches of all processes."""
         torch.manual_seed(self._seed_of(batch))
         labels = answer_tokens(batch)
-        loss = self._loss(batch, self.trainer.strategy.reduce(labels.float(), reduce_op="mean").clamp(min=1))
+        divisor = self.trainer.strategy.reduce(labels.float(), reduce_op="mean").clamp(min=1)
+        loss = self._supervised_loss(batch, divisor) if self.auxiliary_weight else self._loss(batch, divisor)
         self.guard.watch(loss, batch.get("ids"))
         self.log("train/loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1, batch_size=1)
         return loss
@@ -142,8 +148,24 @@ class GemLitModule(LightningModule):
         answers = max(int(answer_tokens(batch)), 1)
         self.log(name, self._loss(batch), prog_bar=True, sync_dist=True, batch_size=answers)
 
+    def _supervised_loss(self, batch: dict[str, Any], divisor: Tensor) -> Tensor:
+        """Return the texts' loss plus the weighted loss of what the encoder read in the same pass."""
+        tower: Any = next((part for part in self.net.modules() if hasattr(part, "supervised")), None)
+        if tower is None:
+            raise GemError(
+                "expected an ECG encoder that takes targets for auxiliary_weight, got none; use "
+                "model/net/ecg=dense_tower, or set model.auxiliary_weight=0"
+            )
+        with tower.supervised(batch.get("targets"), batch.get("target_rows")) as supervision:
+            loss = self._loss(batch, divisor)
+        own = tower.loss(supervision)
+        if own is None:
+            return loss
+        self.log("train/encoder_loss", own, sync_dist=self.trainer.world_size > 1, batch_size=1)
+        return loss + self.auxiliary_weight * own
+
     def _loss(self, batch: dict[str, Any], divisor: Tensor | None = None) -> Tensor:
-        inputs = {k: v for k, v in batch.items() if k not in ("ids", "counts")}
+        inputs = {k: v for k, v in batch.items() if k not in ("ids", "counts", "targets", "target_rows")}
         if self.trainer.world_size > 1:
             inputs = with_every_modality(inputs, self.net.config)
         return self.net(**inputs, return_logits=False, num_items_in_batch=divisor).loss

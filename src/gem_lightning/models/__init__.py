@@ -28,6 +28,7 @@ _HOME_OF = {
     "load_gem": "compat",
     "load_original": "compat",
     "save_original": "compat",
+    "small_tokenizer": "build",
     "tiny_tokenizer": "build",
     "tokenize_conversation": "chat.formats",
 }
@@ -48,12 +49,13 @@ __all__ = [
     "load_gem",
     "load_original",
     "save_original",
+    "small_tokenizer",
     "tiny_tokenizer",
     "tokenize_conversation",
 ]
 
 if TYPE_CHECKING:
-    from gem_lightning.models.build import build_gem, build_processor, tiny_tokenizer
+    from gem_lightning.models.build import build_gem, build_processor, small_tokenizer, tiny_tokenizer
     from gem_lightning.models.chat.formats import tokenize_conversation
     from gem_lightning.models.compat import load_gem, load_original, save_original
     from gem_lightning.models.configuration_gem import EcgConfig, GemConfig

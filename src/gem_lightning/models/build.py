@@ -26,6 +26,7 @@ from gem_lightning.models.compat import (
     open_folder,
     parts_of,
     read_ecg_tower,
+    read_state_dict,
     read_vision_tower,
     translate,
 )
@@ -52,6 +53,7 @@ def build_gem(
     ecg: EcgSource = None,
     vision: Source = None,
     checkpoint: str | os.PathLike | None = None,
+    ecg_weights: str | os.PathLike | None = None,
     lora: Mapping[str, Any] | None = None,
     quantization: Mapping[str, Any] | str | None = None,
     dtype: str | torch.dtype = "float32",
@@ -71,13 +73,13 @@ def build_gem(
         vision: Folder or hub id of a CLIP or SigLIP vision tower, or the fields of its config, or ``none``.
         checkpoint: A whole model (ours, published GEM, PULSE, LLaVA) in place of the parts; ``ecg`` and ``vision``
             then only name towers that it lacks.
+        ecg_weights: File of weights that an encoder given as a class, or the ``encoder`` inside it, starts from.
         lora: Fields of peft's ``LoraConfig``; None trains the weights themselves.
         quantization: ``nf4``, ``int8`` or the fields of ``BitsAndBytesConfig``; needs ``checkpoint``.
         dtype: Of the weights, such as ``bfloat16``.
-        gradient_checkpointing: Recompute activations in the backward pass, see
-            :func:`gem_lightning.models.compute.recompute`.
+        gradient_checkpointing: Recompute activations in the backward pass, see :func:`~.compute.recompute`.
         kernels: Implementations of attention and loss, and compilation; they do not change what is computed.
-        shard: Shards the network over processes, see :class:`gem_lightning.models.sharding.Sharding`.
+        shard: Shards the network over processes, see :class:`~gem_lightning.models.sharding.Sharding`.
         **switches: Further fields of :class:`GemConfig`; with a ``checkpoint`` only :data:`CHANGEABLE` ones.
 
     Returns:
@@ -88,17 +90,14 @@ def build_gem(
     check_compute({"kernels": kernels})
     check_loss(kernels.loss)
     _check_together(checkpoint, lora, quantization, shard)
-    switches = {name: value for name, value in switches.items() if value is not None}
-    unknown = sorted(switches.keys() - inspect.signature(GemConfig).parameters.keys())
-    if unknown:  # a config of transformers accepts and ignores any name
-        raise DataError(f"expected arguments of build_gem or fields of GemConfig, got {', '.join(unknown)}")
+    switches = _known_switches(switches)
     if checkpoint is not None:
         tower, images = named_towers({"ecg": ecg, "vision": vision, "checkpoint": checkpoint})
         model, _ = load_gem(checkpoint, tower, images, quantization, dtype, attention=kernels.attention, shard=shard)
         change_config(model.config, switches)
         model.name_or_path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
     else:
-        model = _assemble(llm, ecg, vision, dtype, kernels.attention, switches, shard)
+        model = _assemble(llm, ecg, vision, dtype, kernels.attention, switches, shard, ecg_weights)
     model.config.fresh_parts = None  # randomly initialised parts are about to be trained
     model.token_loss = kernels.loss
     recompute(model, gradient_checkpointing)
@@ -131,6 +130,15 @@ def change_config(config: GemConfig, switches: Mapping[str, Any]) -> None:
         if name in switches and switches[name] != getattr(config, name):
             logger.info("%s=%s in place of the checkpoint's %s", name, switches[name], getattr(config, name))
             setattr(config, name, switches[name])
+
+
+def _known_switches(switches: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of GemConfig that are given; a config of transformers accepts and ignores any name."""
+    given = {name: value for name, value in switches.items() if value is not None}
+    unknown = sorted(given.keys() - inspect.signature(GemConfig).parameters.keys())
+    if unknown:
+        raise DataError(f"expected arguments of build_gem or fields of GemConfig, got {', '.join(unknown)}")
+    return given
 
 
 def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Sharding | None) -> None:
@@ -255,6 +263,7 @@ def _assemble(
     attention: str,
     switches: Mapping[str, Any],
     shard: Sharding | None,
+    ecg_weights: str | os.PathLike | None = None,
 ) -> GemForConditionalGeneration:
     """Build a network of pretrained and random parts; a loaded part is never initialised first."""
     config = make_config(llm, ecg, vision, switches)
@@ -263,7 +272,11 @@ def _assemble(
     outside = config.ecg_config is not None and config.ecg_config.encoder is not None
     tower = None if tower == "none" or outside else tower
     from_files = any(isinstance(source, (str, os.PathLike)) and source != "none" for source in (llm, tower, vision))
-    if not from_files and shard is None:
+    if ecg_weights is not None and not outside:
+        raise DataError(
+            f"expected ecg_weights for an encoder given as a class, got ecg={ecg!r}; name its weights there"
+        )
+    if not from_files and shard is None and ecg_weights is None:
         return GemForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
     config._attn_implementation = attention
     tensors: dict[str, Any] = {}
@@ -275,13 +288,31 @@ def _assemble(
         check_language_model(config.text_config)
         tensors |= translate(open_folder(find_folder(llm)), LLM_LAYOUT)
     if outside:  # with the values of its own constructor
-        own = build_ecg_tower(config.ecg_config).state_dict()
+        own = _encoder_state(config.ecg_config, ecg_weights)
         tensors |= {PARTS["ecg_tower"] + name: value for name, value in own.items()}
     config.fresh_parts = sorted(PARTS.keys() - parts_of(tensors))
     return load_tensors(config, tensors, dtype, attention=attention, shard=shard)
 
 
-PACKAGED = Path(__file__).parent / "tokenizers" / "ecg_bpe.json"
+def _encoder_state(config: EcgConfig, weights: str | os.PathLike | None) -> dict[str, Any]:
+    """Return an encoder's initial state: its constructor's, with ``weights`` in their places.
+
+    Raises:
+        DataError: The file holds what the encoder does not have.
+    """
+    state = build_ecg_tower(config).state_dict()
+    if weights is None:
+        return state
+    given = read_state_dict(weights)
+    # of the whole encoder, or of the one part that it wraps
+    prefix = next((p for p in ("", "encoder.") if all(p + name in state for name in given)), None)
+    if prefix is None or any(value.shape != state[prefix + name].shape for name, value in given.items()):
+        raise DataError(f"expected weights of the ECG encoder in {weights}, got names or shapes of another")
+    logger.info("%d of %d tensors of the ECG encoder come from %s", len(given), len(state), weights)
+    return state | {prefix + name: value for name, value in given.items()}
+
+
+PACKAGED = Path(__file__).parent / "tokenizers"
 _SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
@@ -293,22 +324,35 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     of the chat formats ``llava_v1`` and ``vicuna_v1``. Where composed sentences change, learn it again: a tokenizer
     that spells new words out makes the quickstart's sequences, and with them its training, longer.
     """
-    return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED), **_SPECIAL)
+    return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED / "ecg_bpe.json"), **_SPECIAL)
+
+
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """Load the packaged tokenizer of 1,024 tokens, which ``experiment=gem_small`` uses.
+
+    :func:`learn_tokenizer` learned it, ``spaced``, from all turns of ``ConversationCohort(records, n=600, seed=5)`` of
+    simulated and of recombined records and from the wordings of ``conf/data/conversations.yaml``.
+    """
+    return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGED / "ecg_bpe_1k.json"), **_SPECIAL)
 
 
 # 640 pieces: the vocabulary of composed texts, for networks that train in minutes
-def learn_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
+def learn_tokenizer(texts: Iterable[str], vocab_size: int = 640, spaced: bool = False) -> PreTrainedTokenizerFast:
     """Learn a byte-level BPE tokenizer with single digits, so that a network can learn numbers digit by digit.
 
     Args:
         texts: To learn the merges from.
         vocab_size: Tokens, at least 256 bytes and the three special ones.
+        spaced: A number's first digit takes the space before it along: one token less for every number.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(" ?[0-9]" if spaced else "[0-9]"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])

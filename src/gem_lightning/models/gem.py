@@ -93,7 +93,7 @@ class Gem:
         """Load a model of any known layout; see :func:`gem_lightning.models.compat.load.load_gem` for the arguments.
 
         Args:
-            path: Folder or hub id.
+            path: Folder, hub id, or ``gem_small``, which comes with the package.
             ecg_tower: ECG-CoCa's checkpoint, where the model has no ECG weights.
             vision_tower: Folder or hub id of the image tower, where the model does not hold it.
             quantization_config: ``nf4``, ``int8`` or a ``BitsAndBytesConfig``.

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def export(checkpoint: str | os.PathLike[str], folder: str | os.PathLike[str]) -
         _export_adapters(path, network, shell, partial)
     else:
         shutil.copytree(shell, partial)
-        _write_weights(_stored(path, dict(network.named_parameters())), partial, True)
+        _write_weights(_stored(path, network), partial, True)
         write_card(network, partial)
     replace_folder(partial, target)
     return target
@@ -145,10 +145,13 @@ def _state(path: Path) -> dict[str, Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
 
 
-def _stored(path: Path, wanted: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Return names and values of a checkpoint's weights."""
+def _stored(path: Path, network: Any) -> Iterator[tuple[str, Tensor]]:
+    """Return names and values of a checkpoint's weights for a network, tied ones once."""
+    wanted = _kept(network)
     if path.is_file():
-        tensors = {name.removeprefix("net."): value for name, value in _state(path).items()}
+        tied = network.state_dict().keys() - wanted.keys()
+        held = {name.removeprefix("net."): value for name, value in _state(path).items()}
+        tensors = {name: value for name, value in held.items() if name not in tied}
         check_fit(tensors, wanted, optional=())
         yield from ((name, tensors[name]) for name in wanted)
         return
@@ -165,9 +168,15 @@ def _stored(path: Path, wanted: Mapping[str, Tensor]) -> Iterator[tuple[str, Ten
         yield name, value[_PREFIX + name]
 
 
+def _kept(net: Any) -> dict[str, Tensor]:
+    """Return what a folder holds of a network: parameters, tied ones once, and saved buffers such as running means."""
+    saved = net.state_dict().keys()
+    return {name: value for name, value in (*net.named_parameters(), *net.named_buffers()) if name in saved}
+
+
 def _gathered(net: Any) -> Iterator[tuple[str, Tensor]]:
-    for name, parameter in net.named_parameters():
-        whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+    for name, value in _kept(net).items():
+        whole = value.full_tensor() if hasattr(value, "full_tensor") else value
         yield name, whole.detach().cpu()
 
 

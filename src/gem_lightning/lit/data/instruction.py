@@ -42,6 +42,8 @@ class SampleOptions:
         seed: Of the order, of rendering, questions and modalities.
         long_samples: A sample of more than ``max_length`` tokens: ``cut`` its end, ``skip`` it, or ``stop`` the run.
             Their number is reported at the start and logged.
+        targets: Makes targets of the ECG encoder from training samples, see :class:`InstructionDataset`; the module's
+            ``auxiliary_weight`` weighs their loss.
     """
 
     renderer: Any = None
@@ -53,6 +55,7 @@ class SampleOptions:
     unreadable: str = "stop"
     long_samples: str = "cut"
     seed: int = 0
+    targets: Any = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ class InstructionDataModule(ResumableDataModule):
                 unreadable=options.unreadable,
                 modalities=options.modalities if training else None,
                 long_samples=options.long_samples,
+                targets=options.targets if training else None,
             )
             long = settle_long_samples(self._datasets[split])
             if self.share[0] == 0:

@@ -26,6 +26,7 @@ from gem_lightning.models.processing_gem import GemProcessor
 from gem_lightning.models.sharding import Sharding
 
 PathLike = str | os.PathLike
+SHIPPED = Path(__file__).parents[1] / "shipped"  # models that come with the package, a folder each
 KINDS = ("ours", "original", "llava-hf", "adapters", "lora")
 
 
@@ -45,7 +46,7 @@ def load_gem(
     """Load network and processor of a folder or hub id: ours, GEM, PULSE, LLaVA, llava-hf, or adapters on a base.
 
     Args:
-        path: Folder or hub id.
+        path: Folder, hub id, or the name of a model that comes with the package: ``gem_small``.
         ecg_tower: ECG-CoCa's checkpoint, for models without ECG weights.
         vision_tower: Folder or hub id of the image tower, where the model does not hold it.
         quantization_config: ``nf4``, ``int8``, or a ``BitsAndBytesConfig``.
@@ -61,6 +62,8 @@ def load_gem(
         CheckpointError: Nothing here is a model of this family, or files are missing, damaged or do not fit.
     """
     folder = find_folder(path)
+    if dtype is None and folder.parent == SHIPPED:
+        dtype = torch.float32  # stored in half of it; small enough to be computed as precisely as it was trained
     kind = recognise(folder)
     common: dict[str, Any] = {"quantization_config": quantization_config, "device": device, "attention": attention}
     common["shard"] = shard
@@ -77,21 +80,28 @@ def load_gem(
 
 
 def find_folder(path: PathLike) -> Path:
-    """Find a local folder, or the local copy of a hub repository.
+    """Find a local folder, a model that comes with the package, or the local copy of a hub repository.
 
     Raises:
-        CheckpointError: Neither exists.
+        CheckpointError: None exists.
     """
     if Path(path).is_dir():
         return Path(path)
+    if str(path) in shipped_models():
+        return SHIPPED / str(path)
     hub = str(path).count("/") == 1 and not str(path).startswith((".", "/", "~")) and not Path(path).exists()
     place = towers.from_hub(path) if hub else None
     if place is None:
+        known = ", ".join(["a folder", *shipped_models(), *["a hub id"] * hub])
         raise CheckpointError(
-            f"expected a folder{' or a hub id' if hub else ''}, got {path}, which cannot be found; "
-            "check the path, or download the model first"
+            f"expected {known}, got {path}, which cannot be found; check the path, or download the model first"
         )
     return place
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(place.name for place in SHIPPED.glob("*") if (place / "config.json").is_file())
 
 
 def recognise(folder: Path) -> str:

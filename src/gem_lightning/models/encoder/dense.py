@@ -152,7 +152,11 @@ class DenseEncoder(nn.Module):
         of the share without. Where P is below one half, PR is NaN.
         """
         reading = self.read(ecg_values)
-        measured = self.measured(reading)
+        return self.decoded(reading, self.measured(reading))
+
+    @torch.no_grad()
+    def decoded(self, reading: DenseReading, measured: Tensor) -> Tensor:
+        """Return what :meth:`decode` does, of a reading and of what its waves measure."""
         standard = reading.values.clone()
         standard[:, : len(MEASURED)] = torch.where(torch.isfinite(measured), measured, standard[:, : len(MEASURED)])
         out = physical(standard)

@@ -1,0 +1,38 @@
+"""The model that comes with the package: found by name, offline, and it reads a real ECG."""
+
+import numpy as np
+import pydicom.examples
+import pytest
+import torch
+
+from gem_lightning import Gem, read_ecg
+from gem_lightning.ecg import LEADS, EcgRecord
+from gem_lightning.errors import CheckpointError
+from gem_lightning.evaluation.text import read_text
+from gem_lightning.features import measure
+from gem_lightning.models.compat.load import SHIPPED, find_folder, shipped_models
+
+
+@pytest.fixture(scope="module")
+def gem():
+    return Gem.from_pretrained("gem_small")
+
+
+def test_it_is_small_and_computed_in_float32(gem):
+    assert "gem_small" in shipped_models()
+    sizes = [file.stat().st_size for file in SHIPPED.joinpath("gem_small").iterdir()]
+    assert sum(sizes) <= 25e6 and max(sizes) <= 16e6
+    assert gem.model.dtype == torch.float32 and gem.inputs == ("ecg",)
+    with pytest.raises(CheckpointError, match="gem_small"):
+        find_folder("gem_large")
+
+
+def test_it_reads_a_real_ecg(gem):
+    record = read_ecg(str(pydicom.examples.get_path("waveform")))
+    text = gem.interpret(record, max_new_tokens=160).text
+    assert abs(read_text(text).values["rate"] - measure(record).heart_rate_bpm) <= 5
+
+
+def test_it_does_not_interpret_a_flat_line(gem):
+    record = EcgRecord(np.zeros((12, 5000), np.float32), 500.0, LEADS, {})
+    assert "does not allow a measurement" in gem.interpret(record, max_new_tokens=60).text
