@@ -89,7 +89,7 @@ def build_gem(
     kernels = kernels or Kernels()
     check_compute({"kernels": kernels})
     check_loss(kernels.loss)
-    _check_together(checkpoint, lora, quantization, shard)
+    _check_together(checkpoint, lora, quantization, shard, ecg_weights)
     switches = _known_switches(switches)
     if checkpoint is not None:
         tower, images = named_towers({"ecg": ecg, "vision": vision, "checkpoint": checkpoint})
@@ -141,8 +141,10 @@ def _known_switches(switches: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Sharding | None) -> None:
+def _check_together(checkpoint: Any, lora: Any, quantization: Any, shard: Sharding | None, ecg_weights: Any) -> None:
     """Refuse arguments of :func:`build_gem` that exclude each other, before a weight is read."""
+    if checkpoint is not None and ecg_weights is not None:
+        raise DataError("expected ecg_weights without a checkpoint, which holds its encoder's own; leave one out")
     if quantization is not None and checkpoint is None:
         raise DataError("expected a checkpoint to quantise, got parts; save the model first and name its folder")
     if lora is not None and shard is not None:
