@@ -16,6 +16,7 @@ GIVEN = ("model.net.ecg=x", "data.train=x")
 MORE = {"gem7b": GIVEN, "gem7b_plus": GIVEN, "align": GIVEN, "gem7b_lora": GIVEN, "gem7b_qlora": GIVEN} | dict.fromkeys(
     ("gem_lora", "gem_lora_sweep"), ("data.train=x",)
 )
+MORE |= {"ecg_dense_pretrain": ("data.train.root=x",), "gem_small": ("data.train.recombined.records.donors.root=x",)}
 
 
 def composed(*overrides):
