@@ -17,6 +17,7 @@ from gem_lightning.rl.prompts import SimulatedPrompts
 from gem_lightning.rl.rewards import Reward
 from gem_lightning.samples.sample import InstructionSample
 from helpers_rl import Spread, fit, grpo, policy, prompts
+from helpers_training import SaveAt
 
 SGD = Optimization(partial(torch.optim.SGD), lr=0.5, warmup=1, final_lr=1.0)
 SOURCE = SimulatedPrompts(8, seed=31, question="Rate?")
@@ -179,15 +180,6 @@ def test_validation_is_greedy_and_logged(start):
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
     first, second = (trainer.validate(module, data, verbose=False)[0] for _ in range(2))
     assert first == second and {"val/reward", "val/precision", "val/coverage", "val/tokens"} <= first.keys()
-
-
-class SaveAt(lightning.Callback):
-    def __init__(self, step, path):
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 @pytest.mark.parametrize("updates", [1, 2])

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gem_lightning.errors import GemError
-from gem_lightning.lit.gem_module import GemLitModule, with_every_modality
+from gem_lightning.lit.gem_module import GemLitModule
 from gem_lightning.lit.optim import Optimization
 from gem_lightning.lit.reference import Reference
+from gem_lightning.models.compute import recomputes
 from gem_lightning.rl.logps import completion_logps
 from gem_lightning.rl.objective import dpo_loss
-from gem_lightning.rl.rollout import encoder_of
 
 
 class DpoModule(GemLitModule):
@@ -86,12 +85,9 @@ class DpoModule(GemLitModule):
         padded = processor.pad(answers)
         ids, mask = (padded[name].to(self.device) for name in ("input_ids", "attention_mask"))
         mask = mask.bool()
-        complete = partial(with_every_modality, config=self.net.config) if self.trainer.world_size > 1 else None
-        encode = encoder_of(self.net, processor, complete)
 
         def likelihoods(net: Any) -> Tensor:  # of both answers, (pairs, 2)
-            shared = not any(getattr(module, "gradient_checkpointing", False) for module in net.modules())
-            logps = completion_logps(net, encode, batch["items"], ids, mask, shared=shared)
+            logps = completion_logps(net, self.encode, batch["items"], ids, mask, shared=not recomputes(net))
             return logps.masked_fill(~mask, 0.0).sum(1).view(-1, 2)
 
         assert self.reference is not None

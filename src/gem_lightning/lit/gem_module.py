@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from gem_lightning.models.compat import check_fit
 from gem_lightning.models.configuration_gem import IGNORE_INDEX, GemConfig
 from gem_lightning.models.lora import held_apart
 from gem_lightning.models.sharding import compute_buffers
+from gem_lightning.rl.logps import Encode
+from gem_lightning.rl.rollout import encoder_of
 
 
 class GemLitModule(LightningModule):
@@ -143,6 +146,12 @@ class GemLitModule(LightningModule):
             for parameter in parameters:
                 parameter.grad = None
             self.log("train/skipped_steps", float(self.guard.skipped))
+
+    @property
+    def encode(self) -> Encode:
+        """Return what makes the network's inputs of encoded prompts, with every modality where processes need it."""
+        complete = partial(with_every_modality, config=self.net.config) if self.trainer.world_size > 1 else None
+        return encoder_of(self.net, self.trainer.datamodule.processor, complete)  # type: ignore[attr-defined]
 
     def _log_loss(self, name: str, batch: dict[str, Any]) -> None:
         answers = max(int(answer_tokens(batch)), 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,14 +12,15 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 
 from gem_lightning.errors import GemError
-from gem_lightning.lit.gem_module import GemLitModule, with_every_modality
+from gem_lightning.lit.gem_module import GemLitModule
 from gem_lightning.lit.optim import Optimization
 from gem_lightning.lit.reference import Reference
-from gem_lightning.rl.logps import Encode, completion_logps
+from gem_lightning.models.compute import recomputes
+from gem_lightning.rl.logps import completion_logps
 from gem_lightning.rl.objective import GrpoOptions, group_advantages, k3_divergence, policy_loss
 from gem_lightning.rl.report import ratios, rows_of, step_metrics, totals
 from gem_lightning.rl.rewards import Reward
-from gem_lightning.rl.rollout import Completions, LocalRollout, RolloutBackend, encoder_of, rollout_seeds
+from gem_lightning.rl.rollout import Completions, LocalRollout, RolloutBackend, rollout_seeds
 
 
 class GrpoModule(GemLitModule):
@@ -160,11 +160,10 @@ class GrpoModule(GemLitModule):
         return loss, torch.stack([loss.detach(), divergence.detach(), clipped])
 
     def _logps(self, net: Any, items: list[Any], rows: Completions) -> Tensor:
-        recomputes = any(getattr(module, "gradient_checkpointing", False) for module in net.modules())
         # eval mode but for layers that recompute: they do so in training mode only, and keep no cache
-        net.train(recomputes and torch.is_grad_enabled())
+        net.train(recomputes(net) and torch.is_grad_enabled())
         temperature = self.rollout.temperature or 1.0
-        logps = completion_logps(net, self._encode, items, rows.ids, rows.mask, temperature, not net.training)
+        logps = completion_logps(net, self.encode, items, rows.ids, rows.mask, temperature, not net.training)
         net.eval()
         return logps
 
@@ -182,12 +181,7 @@ class GrpoModule(GemLitModule):
         sharded = getattr(strategy, "sharding", None) is not None or isinstance(strategy, FSDPStrategy)
         write = self.rollout if rollout is None else rollout
         self.net.eval()
-        return write(self.net, processor, self._encode, batch["items"], seeds, sharded)
-
-    @property
-    def _encode(self) -> Encode:
-        complete = partial(with_every_modality, config=self.net.config) if self.trainer.world_size > 1 else None
-        return encoder_of(self.net, self.trainer.datamodule.processor, complete)  # type: ignore[attr-defined]
+        return write(self.net, processor, self.encode, batch["items"], seeds, sharded)
 
     def _without_sync(self, last: bool) -> Any:
         block = getattr(self.trainer.strategy, "block_backward_sync", None)

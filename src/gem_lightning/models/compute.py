@@ -104,6 +104,11 @@ def recompute(model: Any, how: bool | int | str) -> None:
         layer.gradient_checkpointing = number % every == 0
 
 
+def recomputes(model: Any) -> bool:
+    """Return whether some layer of a network computes its activations again in the backward pass."""
+    return any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+
+
 def _check_recompute(how: bool | int | str) -> None:
     if how != "selective" and not (isinstance(how, int) and how >= 0):
         raise GemError(f"expected gradient_checkpointing to be true, false, selective or a number, got {how!r}")

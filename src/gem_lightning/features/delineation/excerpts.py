@@ -12,12 +12,12 @@ import numpy as np
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features.delineation.beats import rr_change
 from gem_lightning.features.delineation.filters import PAD, views
+from gem_lightning.features.delineation.given import same_beats
 from gem_lightning.features.delineation.p_wave import UNEVEN_RR
 from gem_lightning.features.delineation.qrs import beat_energy, find_beats
 from gem_lightning.features.schema import MARKS, Delineation
 
 SHORTEST_S = 1.5  # of a stretch: at 60 bpm a shorter one may hold no whole beat
-_SAME_BEAT_S = 0.15  # beats of two stretches nearer than this are one: no two beats of a heart are
 _P = MARKS[:3]
 _WHOLE = 0.9  # of the record: a lead known for longer needs no stretches
 
@@ -141,12 +141,9 @@ def _base(record: EcgRecord, beats: np.ndarray, parts: list[Delineation]) -> Del
 
 
 def _shared(times: np.ndarray, part: Delineation, fs: float) -> Iterator[tuple[int, int]]:
-    """Yield pairs of a stretch's beat and the beat at that time, where there is one."""
-    for k, time in enumerate(part.global_marks["R"]):
-        if np.isfinite(time) and len(times):
-            nearest = int(np.nanargmin(np.abs(times - time)))
-            if abs(times[nearest] - time) <= _SAME_BEAT_S * fs:
-                yield k, nearest
+    """Return pairs of a stretch's beat and the beat at that time, where there is one."""
+    partners = same_beats(part.global_marks["R"], times, fs)
+    return ((k, int(nearest)) for k, nearest in enumerate(partners) if nearest >= 0)
 
 
 def _add(base: Delineation, part: Delineation) -> None:

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gem_lightning.models.build import change_config, make_config, named_towers, switches_of
 from gem_lightning.models.compat import load_config
-from gem_lightning.models.compute import Kernels, as_dtype, recompute
+from gem_lightning.models.compute import Kernels, as_dtype, recompute, recomputes
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
@@ -282,7 +282,7 @@ def _kept(network: nn.Module, setup: Setup, forward: Callable[[], Any]) -> int:
 def _recomputed(network: nn.Module, setup: Setup, kept: int) -> int:
     """Estimate what one recomputing layer holds during its turn."""
     gem = _gem(network)
-    if not any(getattr(part, "gradient_checkpointing", False) for part in gem.modules()):
+    if not recomputes(gem):
         return 0
     gem.gradient_checkpointing_disable()
     return _kept_by_language_model(network, setup) - kept
