@@ -19,7 +19,7 @@ from gem_lightning.models.encoder.dense_values import (
     physical,
     standardise,
 )
-from gem_lightning.models.encoder.dense_waves import decode_intervals
+from gem_lightning.models.encoder.dense_waves import INTERVALS, decode_intervals
 
 _BETA = 0.3  # standard units: smaller errors count quadratically, so that the last ms do not dominate
 _YES_NO_WEIGHT, _SPREAD_WEIGHT = 0.5, 0.1  # of the yes/no values and of the expected error, against the values
@@ -115,7 +115,7 @@ class DenseEncoder(nn.Module):
             DataError: Another shape.
         """
         reading = self.read(ecg_values)
-        tokens = self.value_tokens(reading.values, reading.spread, self.measured(reading))
+        tokens = self.value_tokens(reading.values, reading.spread, measured_of(self.intervals(reading)))
         return torch.cat([reading.tokens, tokens.to(reading.tokens.dtype)], dim=1)
 
     def read(self, ecg_values: Tensor) -> DenseReading:
@@ -135,14 +135,10 @@ class DenseEncoder(nn.Module):
         values, spread = self.value_head(torch.cat([seen, tokens.mean(1)], 1)).chunk(2, dim=1)
         return DenseReading(tokens, self.wave_head(tokens, fine), values, spread.clamp(min=_LEAST_LOG_SPREAD))
 
-    @torch.no_grad()
-    def measured(self, reading: DenseReading) -> Tensor:
-        """Return (N, 4) rate, PR, QRS and QT of the dense waves, standard units; NaN where they show none."""
-        rows = [decode_intervals(logits) for logits in reading.waves.detach().float().cpu().numpy()]
-        table = reading.values.new_full((len(rows), len(VALUES)), torch.nan)
-        for place, name in enumerate(MEASURED):
-            table[:, place] = table.new_tensor([row[name] for row in rows])
-        return standardise(table)[:, : len(MEASURED)]
+    @staticmethod
+    def intervals(reading: DenseReading) -> Tensor:
+        """Return (N, 5) :data:`~gem_lightning.models.encoder.dense_waves.INTERVALS`; NaN where the waves show none."""
+        return wave_intervals(reading.waves.detach().float())
 
     @torch.no_grad()
     def decode(self, ecg_values: Tensor) -> Tensor:
@@ -152,17 +148,15 @@ class DenseEncoder(nn.Module):
         of the share without. Where P is below one half, PR is NaN.
         """
         reading = self.read(ecg_values)
-        return self.decoded(reading, self.measured(reading))
+        return self.decoded(reading, self.intervals(reading))
 
     @torch.no_grad()
-    def decoded(self, reading: DenseReading, measured: Tensor) -> Tensor:
-        """Return what :meth:`decode` does, of a reading and of what its waves measure."""
-        standard = reading.values.clone()
+    def decoded(self, reading: DenseReading, shown: Tensor) -> Tensor:
+        """Return what :meth:`decode` does, of a reading and of the :meth:`intervals` that its waves show."""
+        standard, measured = reading.values.clone(), measured_of(shown)
         standard[:, : len(MEASURED)] = torch.where(torch.isfinite(measured), measured, standard[:, : len(MEASURED)])
-        out = physical(standard)
-        shares = [decode_intervals(logits)["p_share"] for logits in reading.waves.float().cpu().numpy()]
+        out, share = physical(standard), shown[:, -1]
         p, af, beats = VALUES.index("p"), VALUES.index("af"), torch.isfinite(measured[:, 0])
-        share = out.new_tensor(shares)
         out[:, p] = torch.where(beats, share, out[:, p])
         out[:, af] = torch.where(beats, (out[:, af] + 1 - share) / 2, out[:, af])
         out[:, VALUES.index("pr_ms")].masked_fill_(out[:, VALUES.index("p")] < 0.5, torch.nan)
@@ -221,3 +215,26 @@ class WaveHead(nn.Module):
 def _mean(loss: Tensor, known: Tensor) -> Tensor:
     """Mean over what is known; 0 where nothing is."""
     return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def measured_of(shown: Tensor) -> Tensor:
+    """Return (N, 4) :data:`MEASURED` in standard units of (N, 5) intervals; NaN where the waves show none."""
+    table = shown.new_full((len(shown), len(VALUES)), torch.nan)
+    table[:, : len(MEASURED)] = shown[:, : len(MEASURED)]
+    return standardise(table)[:, : len(MEASURED)]
+
+
+@torch.library.custom_op("gem_lightning::wave_intervals", mutates_args=())
+def wave_intervals(waves: Tensor) -> Tensor:
+    """(N, 5) :data:`INTERVALS` in bpm, ms and shares, float32, of dense logits (N, 3, bins); NaN where they show none.
+
+    An operator of its own, because decoding is not made of tensor operations: what only traces shapes skips it.
+    """
+    rows = [decode_intervals(logits) for logits in waves.cpu().numpy()]
+    table = [[row[name] for name in INTERVALS] for row in rows]
+    return torch.tensor(table, dtype=torch.float32, device=waves.device).reshape(len(rows), len(INTERVALS))
+
+
+@wave_intervals.register_fake
+def _(waves: Tensor) -> Tensor:
+    return waves.new_empty(len(waves), len(INTERVALS), dtype=torch.float32)

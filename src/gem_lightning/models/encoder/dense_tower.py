@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from gem_lightning.errors import DataError
-from gem_lightning.models.encoder.dense import DenseEncoder, DenseReading
-from gem_lightning.models.encoder.dense_values import MEASURED, VALUES, standardise
-from gem_lightning.models.encoder.dense_waves import decode_intervals
+from gem_lightning.models.encoder.dense import DenseEncoder, DenseReading, measured_of
+from gem_lightning.models.encoder.dense_values import MEASURED, VALUES
 from gem_lightning.models.encoder.number_tokens import NumberTokens
 
 #: Numbers that texts quote, as :func:`numbers_of` makes them of the values.
@@ -57,10 +56,10 @@ class DenseTower(nn.Module):
             (N, tokens / pooled + 16 + 28, width): the signal in order, the value tokens, the digits of the numbers.
         """
         reading = self.encoder.read(ecg_values)
-        measured = self.measured(reading)
+        shown = self.encoder.intervals(reading)
         # without the tokens of what is spelled: from their smooth values texts learn to guess, near but not exact
-        values = self.encoder.value_tokens(reading.values, reading.spread, measured)[:, len(MEASURED) :]
-        known = self.known(reading, measured)
+        values = self.encoder.value_tokens(reading.values, reading.spread, measured_of(shown))[:, len(MEASURED) :]
+        known = self.known(reading, shown)
         if self._supervision is not None:
             self._supervision.reading = reading
             known = self._supervision.forced(known, self.forced)
@@ -69,18 +68,11 @@ class DenseTower(nn.Module):
         return torch.cat([tokens, values.to(tokens.dtype), numbers.to(tokens.dtype)], dim=1)
 
     @torch.no_grad()
-    def known(self, reading: DenseReading, measured: Tensor) -> Tensor:
+    def known(self, reading: DenseReading, shown: Tensor) -> Tensor:
         """Return (N, K) decoded values; an interval that the waves do not show is NaN, whatever the heads expect."""
-        values = self.encoder.decoded(reading, measured)
-        values[:, : len(MEASURED)].masked_fill_(~torch.isfinite(measured), torch.nan)
+        values = self.encoder.decoded(reading, shown)
+        values[:, : len(MEASURED)].masked_fill_(~torch.isfinite(shown[:, : len(MEASURED)]), torch.nan)
         return values
-
-    @staticmethod
-    def measured(reading: DenseReading) -> Tensor:
-        """Return (N, 4) :data:`MEASURED` of the dense waves, standard units, as :meth:`DenseEncoder.measured`."""
-        table = reading.values.detach().float().new_full((len(reading.values), len(VALUES)), torch.nan)
-        table[:, : len(MEASURED)] = measured_waves(reading.waves.detach().float())
-        return standardise(table)[:, : len(MEASURED)]
 
     @contextmanager
     def supervised(self, targets: Mapping[str, Tensor] | None, rows: Tensor | None) -> Iterator[Supervision]:
@@ -133,19 +125,3 @@ def numbers_of(values: Tensor) -> Tensor:
     rr = 60_000 / rate.clamp(min=1.0)
     axis = torch.rad2deg(torch.atan2(values[:, VALUES.index("axis_sin")], values[:, VALUES.index("axis_cos")]))
     return torch.stack([rate, rr, pr, qrs, qt, qt / (rr / 1000) ** (1 / 3), axis], dim=1)
-
-
-@torch.library.custom_op("gem_lightning::measured_waves", mutates_args=())
-def measured_waves(waves: Tensor) -> Tensor:
-    """(N, 4) :data:`MEASURED` in bpm and ms, float32, of dense logits (N, 3, bins); NaN where they show none.
-
-    An operator of its own, because decoding is not made of tensor operations: what only traces shapes skips it.
-    """
-    rows = [decode_intervals(logits) for logits in waves.cpu().numpy()]
-    table = [[row[name] for name in MEASURED] for row in rows]
-    return torch.tensor(table, dtype=torch.float32, device=waves.device).reshape(len(rows), len(MEASURED))
-
-
-@measured_waves.register_fake
-def _(waves: Tensor) -> Tensor:
-    return waves.new_empty(len(waves), len(MEASURED), dtype=torch.float32)

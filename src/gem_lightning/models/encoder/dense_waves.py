@@ -11,6 +11,7 @@ from gem_lightning.ecg.simulation.truth import MARKS
 
 WAVES = ("P", "QRS", "T")  # rows of the dense labels
 BIN_S = 0.02  # of one label
+INTERVALS = ("rate_bpm", "pr_ms", "qrs_ms", "qt_ms", "p_share")  # of decode_intervals, in this order
 UNKNOWN = -1.0  # label of a bin that was not annotated
 _EDGES = (("P_on", "P_off"), ("QRS_on", "QRS_off"), ("T_on", "T_off"))
 # Shortest waves that are believed, s; what is shorter is a flicker of the probabilities. All ours.
