@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "gem_lightning"
 PAGE = ROOT / "docs" / "architecture.md"
 START, END = "<!-- modules: make docs -->\n", "<!-- end of modules -->\n"
 ROOMS = (
-    "", "config", "serving", "lit", "rl", "evaluation", "data", "models", "reporting", "generation", "sources",
+    "", "cli", "config", "serving", "lit", "rl", "evaluation", "data", "models", "reporting", "generation", "sources",
     "samples", "llm", "claims", "composition", "render", "features", "ecg", "jobs", "grounding",
 )  # fmt: skip
 

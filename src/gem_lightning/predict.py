@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gem_lightning.config.main import main_with_errors
 from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 from gem_lightning.errors import EcgReadError, GemError
-from gem_lightning.jobs import Item, JobFolder, Workers, duration, merge, run_async, write_atomically
+from gem_lightning.jobs import Item, JobFolder, Row, Workers, duration, merge, run_async, write_atomically
 from gem_lightning.jobs.progress import show_progress
 
 if TYPE_CHECKING:
@@ -246,7 +246,22 @@ def terminated() -> Iterator[threading.Event]:
 
 
 def finish(cfg: DictConfig, folder: JobFolder) -> None:
-    """Merge the shards, write the summary, and exit with 4 where records failed."""
+    """Write the results, and exit with 4 where records failed."""
+    failed = write_results(cfg, folder)
+    out = Path(cfg.out)
+    logger.info("%d records in %s", folder.total - len(failed), out / "predictions.jsonl")
+    if failed:
+        listed = out / "broken.jsonl"
+        logger.warning("%d failed, listed in %s; retry_failed=true tries them again", len(failed), listed)
+        raise SystemExit(SOME_FAILED)
+
+
+def write_results(cfg: DictConfig, folder: JobFolder) -> list[Row]:
+    """Merge the shards and write the summary; return the rows of the records that failed.
+
+    Raises:
+        GemError: No record could be interpreted.
+    """
     out = Path(cfg.out)
     done, failed = merge([out / "job"], out / "predictions.jsonl"), list(folder.broken())
     runs = [json.loads(path.read_text()) for path in sorted((out / "job").glob("run-*of*.json"))]
@@ -265,11 +280,7 @@ def finish(cfg: DictConfig, folder: JobFolder) -> None:
         raise GemError(
             f"expected an ECG to interpret in {place}, got none of {len(failed)}; the last: {failed[-1]['reason']}"
         )
-    logger.info("%d records in %s", done, out / "predictions.jsonl")
-    if failed:
-        listed = out / "broken.jsonl"
-        logger.warning("%d failed, listed in %s; retry_failed=true tries them again", len(failed), listed)
-        raise SystemExit(SOME_FAILED)
+    return failed
 
 
 def project(cfg: DictConfig) -> None:

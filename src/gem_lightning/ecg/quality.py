@@ -78,6 +78,11 @@ class Quality:
     reasons: tuple[str, ...]
     leads: dict[str, LeadQuality]
 
+    @property
+    def refused(self) -> str | None:
+        """Why the recording must not be interpreted, one text; None where it may be."""
+        return "; ".join(self.reasons) if self.verdict == "unusable" else None
+
 
 def quality(record: EcgRecord) -> Quality:
     """Judge a recording.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gem_lightning.generation.pipeline import Pipeline
 from gem_lightning.generation.splits import patients_to_move, too_few_samples
@@ -33,6 +33,10 @@ from gem_lightning.jobs import (
 from gem_lightning.llm.budget import BudgetError
 from gem_lightning.samples.io import PATHS_NOTE, InstructionSample, write_samples
 from gem_lightning.sources.base import Source, SourceRecord
+
+if TYPE_CHECKING:
+    from gem_lightning.ecg.record import EcgRecord
+    from gem_lightning.features.schema import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -63,27 +67,40 @@ class FeatureRow:
     Args:
         paths: Leading folders in record references → folders here.
         contract: Signal contract of the reader.
+        reading: What the files do not state themselves, for ``read_ecg``.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
     contract: str = "clean"
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Return the row of the features table, with the facts of the source."""
         from gem_lightning.features import features_row, findings, measure
-        from gem_lightning.samples.sample import RecordRef
 
         start = time.process_time()
+        source, record = self.read(item)
+        features = measure(record)
+        return features_row(features) | self.facts(source, findings(features), start)
+
+    def read(self, item: Mapping[str, Any]) -> tuple[SourceRecord, EcgRecord]:
+        """Read the record of an item; source and recording complete each other's age and sex."""
+        from gem_lightning.samples.sample import RecordRef
+
         source = SourceRecord.from_item(item)
-        record = RecordRef.parse(source.ecg or "", source.format).mapped(self.paths).read(contract=self.contract)
+        ref = RecordRef.parse(source.ecg or "", source.format).mapped(self.paths)
+        record = ref.read(contract=self.contract, **self.reading)
         source = source.completed(record.meta)
-        features = measure(source.with_patient(record))
-        codes = [finding.code for finding in findings(features)]
+        return source, source.with_patient(record)
+
+    @staticmethod
+    def facts(source: SourceRecord, found: Iterable[Finding], start: float) -> dict[str, Any]:
+        """Return the columns beyond the measurements: of the source, the findings' codes, and the time since start."""
         row = {name: getattr(source, name) for name in ("id", "ecg", "patient", "age", "sex", "report")}
-        row |= {"codes": list(source.codes), "findings": codes}
+        row |= {"codes": list(source.codes), "findings": [finding.code for finding in found]}
         spent = None if _first_record[0] else 1000 * (time.process_time() - start)
         _first_record[0] = False
-        return features_row(features) | row | {"cpu_ms": spent}
+        return row | {"cpu_ms": spent}
 
 
 _first_record = [True]  # a process's first record includes imports and compilation: not timed

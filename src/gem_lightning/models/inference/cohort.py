@@ -27,6 +27,7 @@ from gem_lightning.jobs import Item, NoRoomError, Row, Workers, failure, file_na
 from gem_lightning.models.gem import Gem
 from gem_lightning.models.inference.generation import encode_example, record_seed
 from gem_lightning.reporting.interpretation import Interpretation
+from gem_lightning.reporting.measured import facts
 from gem_lightning.revision.edit import Revision
 from gem_lightning.samples.sample import InstructionSample, RecordRef
 from gem_lightning.sources.record import SourceRecord
@@ -275,8 +276,9 @@ class CohortRunner:
             content = done.to_html() if kind == "html" else json.dumps(done.to_fhir(item["id"]), ensure_ascii=False)
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / f"{file_name(item['id'])}.{_ENDINGS[kind]}", content.encode())
-        facts = {"id": item["id"], "record": item["source"].get("ecg")}
-        return {**facts, **done.to_dict(), "timings": timings, "error": None}
+        file = item["source"].get("ecg")
+        known = {"id": item["id"], "record": file, **facts(str(file), done.quality, done.findings)}
+        return {**known, **done.to_dict(), "timings": timings, "error": None}
 
 
 def _plain(encoded: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,227 @@
+"""Commands on the signals of recordings: info, measure, check, render, convert."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gem_lightning.cli import outcome
+from gem_lightning.cli.inputs import STDIN, Input, find_inputs, for_each
+from gem_lightning.cli.outcome import Failures, warn
+from gem_lightning.errors import GemError
+
+if TYPE_CHECKING:
+    from gem_lightning.claims.report import ClaimReport
+    from gem_lightning.ecg.record import EcgRecord
+    from gem_lightning.reporting.measured import Measured
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Print one JSON object on one line."""
+    print(json.dumps(facts, default=str, ensure_ascii=False), flush=True)
+
+
+def info(args: argparse.Namespace) -> None:
+    """Print what files hold and how they were read: format, leads, rate, repairs, quality, notes."""
+    inputs = find_inputs(args.files)
+    failures = Failures(len(inputs), "read")
+
+    def show(one: Input, record: EcgRecord) -> None:
+        from gem_lightning.features.reliability import reliability
+        from gem_lightning.reporting.measured import Measured
+        from gem_lightning.reporting.terminal import print_facts
+
+        if args.json:
+            print_json({**Measured.of(record).facts(one.name), **_contents(record)})
+            return
+        judged = reliability(record)
+        print_facts(
+            {
+                "file": one.name,
+                **_contents(record),
+                "quality": judged.verdict,
+                **({"quality reasons": judged.reasons} if judged.reasons else {}),
+            }
+        )
+        if len(inputs) > 1:
+            print()
+
+    for_each(args, inputs, failures, show)
+    failures.end()
+
+
+def _contents(record: EcgRecord) -> dict[str, Any]:
+    """What a file holds, and how it was read."""
+    quality = record.quality
+    return {
+        **record.meta,
+        "leads": list(record.leads),
+        "rate_hz": quality.resampled_from if quality and quality.resampled_from else record.fs,
+        "seconds": record.seconds,
+        "repairs": {k: v for k, v in vars(quality).items() if v} if quality else {},
+    }
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Print measurements and findings: in full of one recording, a line each of several; or write a table."""
+    inputs = find_inputs(args.files)
+    if args.out is not None:
+        from gem_lightning.cli.table import write_table
+
+        write_table(args, inputs)
+        return
+    failures, lines = Failures(len(inputs), "measured"), None
+    if not args.json and len(inputs) > 1 and not args.explain:
+        from gem_lightning.reporting.terminal import MeasuredLines
+
+        lines = MeasuredLines([one.name for one in inputs])
+
+    def show(one: Input, record: EcgRecord) -> None:
+        from gem_lightning.reporting.measured import Measured
+        from gem_lightning.reporting.terminal import print_measurements
+
+        measured = Measured.of(record)
+        if args.json:
+            print_json(measured.to_dict(one.name))
+        elif lines is not None:
+            lines.print(one.name, measured)
+        else:
+            print_measurements(measured, "standard input" if one.name == STDIN else one.name, args.explain)
+
+    for_each(args, inputs, failures, show)
+    failures.end()
+
+
+def render(args: argparse.Namespace) -> None:
+    """Draw recordings on 12-lead paper: one into a file, several into a folder."""
+    from gem_lightning.render import EcgRenderer
+
+    inputs = find_inputs(args.files)
+    renderer, failures = EcgRenderer(layout=args.layout, dpi=args.dpi), Failures(len(inputs), "drawn")
+    targets = dict(zip(inputs, output_files(inputs, args.out, f".{args.to or 'png'}"), strict=True))
+
+    def draw(one: Input, record: EcgRecord) -> None:
+        _report_written(args, one, record, renderer.save(record, targets[one]))
+
+    for_each(args, inputs, failures, draw)
+    failures.end()
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Write recordings in another format: one into a file, several into a folder."""
+    from gem_lightning.ecg.writers import SUFFIXES, write_ecg
+
+    inputs = find_inputs(args.files)
+    failures = Failures(len(inputs), "converted")
+    targets = dict(zip(inputs, output_files(inputs, args.out, SUFFIXES[args.to]), strict=True))
+
+    def write(one: Input, record: EcgRecord) -> None:
+        _report_written(args, one, record, write_ecg(record, targets[one], args.to))
+
+    for_each(args, inputs, failures, write)
+    failures.end()
+
+
+def _report_written(args: argparse.Namespace, one: Input, record: EcgRecord, path: Path) -> None:
+    if not args.json:
+        print(path)
+        return
+    from gem_lightning.reporting.measured import Measured
+
+    print_json({**Measured.of(record).facts(one.name), "out": str(path)})
+
+
+def output_files(inputs: Sequence[Input], out: Path, suffix: str) -> list[Path]:
+    """The file to write for each input; folders are made.
+
+    Args:
+        inputs: Recordings.
+        out: A file where there is one recording and the name has a suffix, else a folder.
+        suffix: Of files in a folder.
+    """
+    if is_folder(inputs, out):
+        out.mkdir(parents=True, exist_ok=True)
+        return [out / f"{name}{suffix}" for name in short_names(inputs)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return [out]
+
+
+def is_folder(inputs: Sequence[Input], out: Path) -> bool:
+    """Whether ``out`` is a folder for files of its own."""
+    return len(inputs) > 1 or out.is_dir() or not out.suffix
+
+
+def short_names(inputs: Sequence[Input]) -> list[str]:
+    """A short name for each recording; those of one name in several folders are numbered."""
+    from gem_lightning.ecg.listing import short_names as without_suffixes
+
+    names = without_suffixes([Path(one.stem) for one in inputs])
+    return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check every claim of a text against recordings.
+
+    Raises:
+        SystemExit: With 1 where a claim is contradicted, with 3 where nothing could be checked, or with ``--strict``
+            where clinical content was not read.
+    """
+    from gem_lightning.reporting.measured import Measured
+
+    if args.text == STDIN and STDIN in args.files:
+        raise GemError("expected one of file and text from standard input, got both; name the file")
+    text = sys.stdin.read() if args.text == STDIN else args.text
+    if args.text != STDIN and Path(text).is_file():
+        warn(f"{text!r} is checked as a text; for the content of that file: gem-lightning check FILE - < {text}")
+    inputs = find_inputs(args.files)
+    failures, codes = Failures(len(inputs), "checked"), []
+
+    def judge(one: Input, record: EcgRecord) -> None:
+        measured = Measured.of(record)
+        codes.append(_check_one(args, one.name, text, measured, len(inputs) > 1))
+
+    for_each(args, inputs, failures, judge)
+    if outcome.CONTRADICTED in codes:
+        raise SystemExit(outcome.CONTRADICTED)
+    failures.end()
+    if outcome.NOTHING_CHECKED in codes:
+        raise SystemExit(outcome.NOTHING_CHECKED)
+
+
+def _check_one(args: argparse.Namespace, name: str, text: str, measured: Measured, several: bool) -> int:
+    """Print the verdicts on one recording; return its exit code."""
+    from gem_lightning.claims.report import CONTRADICTED, SUPPORTED
+    from gem_lightning.claims.verify import verify
+
+    if measured.refused:
+        warn(f"{name}: nothing is checked against an unusable recording: {measured.refused}")
+        if args.json:
+            print_json({**measured.facts(name), "text": text, "verdicts": []})
+        return outcome.NOTHING_CHECKED
+    report = verify(text, measured.features, findings=measured.findings)
+    if args.json:
+        print_json({**measured.facts(name), **report.to_dict()})
+    else:
+        print((f"{name}\n" if several else "") + report.to_terminal(color=outcome.colored()))
+    unread = _report_unread(report, text)
+    if report.count(CONTRADICTED):
+        return outcome.CONTRADICTED
+    if not report.count(SUPPORTED) or (args.strict and unread):
+        if not report.count(SUPPORTED):
+            warn("the text makes no statement that could be checked")
+        return outcome.NOTHING_CHECKED
+    return 0
+
+
+def _report_unread(report: ClaimReport, text: str) -> list[str]:
+    """Name what was not read on standard error; return the clinical parts."""
+    unread = [text[start:end] for start, end in report.unread_clinical]
+    if report.languages:
+        warn(f"only English is read; the text is in part in {', '.join(report.languages)}")
+    if unread:
+        warn(f"clinical content that was not checked: {'; '.join(unread)}")
+    return unread
