@@ -56,6 +56,7 @@ def find_inputs(arguments: Sequence[str]) -> list[Input]:
     for argument in arguments:
         for one in _expanded(argument, skipped):
             found.setdefault(STDIN if one.name == STDIN else _record_key(Path(one.name)), one)
+    skipped = list(dict.fromkeys(skipped))
     if skipped:
         more = f" and {len(skipped) - _LISTED} more" if len(skipped) > _LISTED else ""
         warn(f"skipped, not known as recordings: {', '.join(skipped[:_LISTED])}{more}")

@@ -34,11 +34,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: (-[^\s=]+)", message)
-        near: Sequence[str] = ()
-        if wrong is not None:
-            near = difflib.get_close_matches(wrong[1] or wrong[2], sorted(self._known()), n=1)
-        if near and "COMMAND" in message:
-            message = f"there is no command {wrong[1]!r}"  # type: ignore[index]
+        typed = (wrong[1] or wrong[2]) if wrong else ""
+        near = difflib.get_close_matches(typed, sorted(self._known()), n=1)
+        if typed and "COMMAND" in message:
+            message = f"there is no command {typed!r}"
         advice = f"; did you mean {near[0]}?" if near else ""
         self.exit(USER_ERROR, f"gem-lightning: {message}{advice} (help: {self.prog} --help)\n")
 

@@ -131,7 +131,7 @@ class EcgTools:
         return {"recordings": names[:_LISTED], "total": len(names)}
 
     def measure(self, file: File, detail: Detail = "summary", reading: Stated = None) -> dict[str, Any]:
-        """Measure an ECG: rate (bpm), intervals (ms), axes (degrees), ST and voltages (mV), rhythm, findings, quality."""
+        """Measure an ECG: rate (bpm), intervals (ms), axes (degrees), ST and voltages (mV), rhythm, findings."""
         found = self._measured(file, reading)
         left_out = _LEFT_OUT[detail]
         return {name: value for name, value in found.to_dict(file).items() if name not in left_out}
