@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.print_help(sys.stderr)
         raise SystemExit(USER_ERROR)
     args = parser.parse_args(given)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # the readers' own errors say what is wrong with a file
     try:
         args.run(args)
     except BrokenPipeError:

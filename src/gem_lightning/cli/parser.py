@@ -21,7 +21,7 @@ _EXAMPLES = """12-lead ECG: measure, draw, interpret, and verify a text. Researc
   gem-lightning measure folder/ -o table.parquet                 a table of a folder, one row per recording
   gem-lightning render ecg.hea -o ecg.png                        draw it on 12-lead paper
   gem-lightning interpret folder/ -o out/                        verified texts, a page per recording
-  gem-lightning check ecg.hea "Sinus rhythm. QTc 512 ms."        verify statements against the signal
+  gem-lightning check ecg.hea "Sinus rhythm. QTc 400 ms."        verify statements against the signal
 """
 _FOOT = """Training, evaluation, data: python -m gem_lightning.{train,evaluate,predict,generate,serve} --help
 Shell completion: eval "$(gem-lightning completion bash)"; also zsh, fish, tcsh"""

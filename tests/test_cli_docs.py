@@ -1,0 +1,128 @@
+"""Every command line of docs/command_line.md and docs/agents.md, run as it stands in a folder with such files."""
+
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gem_lightning.cli import main, parser
+from gem_lightning.ecg import LEADS, EcgRecord, simulate, write_ecg, write_wfdb
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def blocks(page, language):
+    """The code blocks of a page."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def lines(page):
+    """The command lines of a page, with the comments that state exit codes."""
+    return [line for block in blocks(page, "bash") for line in block.splitlines() if "gem-lightning " in line]
+
+
+def commands():
+    """Those that end by themselves; a model's take seconds each."""
+    for line in lines("command_line.md"):
+        yield pytest.param(line, marks=[pytest.mark.slow] if " interpret " in line else [], id=line[:60])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the files that the pages name."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "folder" / "deep").mkdir(parents=True)
+    record = simulate("sinus", seed=1).record
+    write_ecg(record, folder / "ecg.dcm")
+    write_wfdb(record, folder / "ecg")
+    write_ecg(record, folder / "folder" / "one.dcm")
+    write_wfdb(simulate("rbbb", seed=3).record, folder / "folder" / "deep" / "two")
+    write_wfdb(EcgRecord(record.signal[:2], 500, LEADS[:2]), folder / "holter")
+    write_ecg(EcgRecord(np.zeros((12, 5000), np.float32), 500, LEADS), folder / "flat.dcm")
+    np.savetxt(folder / "bare.csv", record.signal.T, delimiter=",", fmt="%.4f")
+    (folder / "broken.dcm").write_bytes(b"no DICOM")
+    (folder / "report.txt").write_text("Sinus rhythm. No ST elevation.")
+    return folder
+
+
+def run(line, monkeypatch, capsys):
+    """Run one line as a shell does; return its exit code and output."""
+    words = shlex.split(line, comments=True)
+    given = None
+    if words[0] == "cat":
+        given, words = words[1], words[3:]
+    if "<" in words:
+        given = words.pop(words.index("<") + 1)
+        words.remove("<")
+    written = words.pop(words.index(">") + 1) if ">" in words else None
+    words = [word for word in words if word != ">"]
+    if given is not None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(Path(given).read_bytes())))
+    assert words[0] == "gem-lightning"
+    try:
+        main(words[1:])
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    out = capsys.readouterr().out
+    if written is not None:
+        Path(written).write_text(out)
+    return code, out
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_line_of_the_page(line, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    code, out = run(line, monkeypatch, capsys)
+    stated = re.search(r"# exit code (\d+)", line)
+    assert code == (int(stated[1]) if stated else 0), out
+    assert out or code in (2, 3)
+    words = shlex.split(line, comments=True)
+    if "-o" in words:
+        assert Path(words[words.index("-o") + 1]).exists()
+    if "--json" in words:
+        assert all(
+            {"file", "version", "quality", "refused", "findings"} <= set(json.loads(row)) for row in out.splitlines()
+        )
+
+
+def test_the_page_names_every_command_and_every_example_of_the_help():
+    page = (DOCS / "command_line.md").read_text(encoding="utf-8")
+    named = {one.__name__.lstrip("_") for one in parser.COMMANDS}
+    assert {name for name in named if f"gem-lightning {name} " in page} == named
+    examples = re.findall(r"^  (gem-lightning .*?)  ", parser.build_parser().format_help(), re.MULTILINE)
+    assert len(examples) == 5
+    opening = blocks("command_line.md", "bash")[0]
+    assert [re.split(" {2,}", line)[0] for line in opening.splitlines()] == examples
+
+
+def test_servers_of_the_agents_page_start(place, monkeypatch):
+    monkeypatch.chdir(place)
+    served = []
+    monkeypatch.setattr("gem_lightning.serving.mcp.serve", lambda server, http: served.append((server.name, http)))
+    (entry,) = json.loads(blocks("agents.md", "json")[0])["mcpServers"].values()
+    starts = [*lines("agents.md"), shlex.join([entry["command"], *entry["args"]])]
+    for line in starts:
+        main(shlex.split(line, comments=True)[1:])
+    assert served == [("gem-lightning", http) for http in (None, "127.0.0.1:8765", None)]
+
+
+@pytest.mark.slow
+def test_the_script_of_the_agents_page(place, tmp_path):
+    command = tmp_path / "gem-lightning"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    command.write_text(f"#!/bin/sh\nPYTHONPATH='{paths}' exec '{sys.executable}' -m gem_lightning.cli \"$@\"\n")
+    command.chmod(0o755)
+    (script,) = blocks("agents.md", "python")
+    searched = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=place, env=searched, capture_output=True, text=True, check=True
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["supported", "contradicted"]
