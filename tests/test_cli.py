@@ -3,13 +3,14 @@
 import io
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 import gem_lightning as gl
 from gem_lightning.cli import main
-from gem_lightning.ecg import LEADS, EcgRecord, read_ecg, simulate, write_wfdb
+from gem_lightning.ecg import LEADS, EcgRecord, read_ecg, simulate, write_ecg, write_wfdb
 from gem_lightning.evaluation.ecgbench.benchmark import EcgBench
 from gem_lightning.evaluation.predictors import FilePredictor
 
@@ -78,10 +79,78 @@ def test_strict_check_names_what_was_not_read(ecg, capsys):
     main(["check", ecg, "Right bundle branch block.", "--strict"])
 
 
-def test_interpret(ecg, tmp_path, tiny_gem, capsys):
-    tiny_gem.save_pretrained(tmp_path / "model")
-    main(["interpret", ecg, "--model", str(tmp_path / "model"), "-o", str(tmp_path / "page.html")])
+@pytest.fixture(scope="module")
+def model(tiny_gem, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_gem.save_pretrained(folder)
+    return str(folder)
+
+
+def test_interpret(ecg, tmp_path, model, capsys):
+    main(["interpret", ecg, "--model", model, "-o", str(tmp_path / "page.html")])
     assert "research" in (tmp_path / "page.html").read_text().lower()
+    main(["interpret", ecg, "--model", model, "--json"])
+    out, err = capsys.readouterr()
+    facts = json.loads(out.splitlines()[-1])
+    assert list(facts)[:5] == ["file", "version", "quality", "refused", "findings"]
+    assert facts["claims"]["text"] == facts["text"]
+    assert err == ""  # no bar of loading weights
+    with pytest.raises(SystemExit) as end:
+        main(["interpret", ecg, "--model", model, "-o", str(tmp_path / "page.docx")])
+    assert end.value.code == 2
+
+
+def test_interpret_several_and_refuse_a_flat_line(ecg, tmp_path, model, capsys):
+    flat = write_ecg(EcgRecord(np.zeros((12, 5000), np.float32), 500, LEADS), tmp_path / "flat.dcm")
+    (tmp_path / "broken.dcm").write_bytes(b"no DICOM")
+    with pytest.raises(SystemExit) as end:
+        main(["interpret", ecg, str(flat), str(tmp_path / "broken.dcm"), "--model", model, "--json"])
+    assert end.value.code == 4
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["refused"] is None for line in out.splitlines()] == [True, False]
+    assert "broken.dcm: expected" in err
+    with pytest.raises(SystemExit) as end:
+        main(["interpret", str(flat), "--model", model])
+    assert end.value.code == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "not interpreted, the recording is unusable: flat" in err
+
+
+def test_interpret_into_a_folder_resumes_and_keeps_to_its_recordings(ecg, tmp_path, model, capsys):
+    (tmp_path / "broken.dcm").write_bytes(b"no DICOM")
+    out = tmp_path / "out"
+    command = ["interpret", ecg, str(tmp_path / "broken.dcm"), "--model", model, "-o", str(out)]
+    for again in range(2):
+        with pytest.raises(SystemExit) as end:
+            main([*command, *["--retry-failed"] * again])
+        assert end.value.code == 4
+        shown, err = capsys.readouterr()
+        assert shown.split() == [str(out / name) for name in ("predictions.jsonl", "summary.json", "pages")]
+        assert f"{tmp_path / 'broken.dcm'}: expected" in err
+    (row,) = map(json.loads, (out / "predictions.jsonl").read_text().splitlines())
+    assert row["id"] == "one"
+    assert {"file", "version", "quality", "refused", "findings", "text"} <= set(row)
+    assert "<html" in (out / "pages" / "one.html").read_text()
+    with pytest.raises(SystemExit) as end:
+        main(["interpret", ecg, "--model", model, "-o", str(out)])
+    assert end.value.code == 2
+    assert "expected the recordings that" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main([*command[:-1], str(tmp_path / "page.html")])
+    assert end.value.code == 2
+    assert "expected a folder for 2 recordings" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "gem_lightning.serving.mcp", raising=False)
+    for name in [name for name in sys.modules if name == "mcp" or name.startswith("mcp.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with pytest.raises(SystemExit) as end:
+        main(["mcp", "--root", str(tmp_path)])
+    assert end.value.code == 2
+    assert "gem-lightning[mcp]" in capsys.readouterr().err
 
 
 def test_compare(golden, tmp_path, capsys):

@@ -33,5 +33,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         warn(str(error))
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:
-        warn("interrupted")
+        warn("interrupted; a table or a folder of results is resumed by the same command")
         raise SystemExit(INTERRUPTED) from None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.cli import outcome
-from gem_lightning.cli.inputs import STDIN, Input, find_inputs, reading
+from gem_lightning.cli.inputs import STDIN, Input, find_inputs, read, reading
 from gem_lightning.cli.outcome import Failures, warn, watched
 from gem_lightning.cli.records import is_folder, print_json, short_names
 from gem_lightning.errors import GemError, MissingExtraError
@@ -44,16 +45,29 @@ def interpret(args: argparse.Namespace) -> None:
 
 def _interpreted(args: argparse.Namespace, inputs: Sequence[Input]) -> Iterator[tuple[Input, Any]]:
     """Yield each recording with its interpretation or the reason for having none."""
+    from gem_lightning.ecg.readers import ReadWarning
+
+    if not any(map(_exists, inputs)):
+        read(inputs[0], args)  # raises at once what reading would raise after loading the model
     gem = _load(args)
     options = {"verify": args.verify, "tries": args.tries, "on_fail": args.on_fail, "complete": args.complete}
 
     def answers() -> Iterator[tuple[Input, Any]]:
         for start in range(0, len(inputs), _TOGETHER):
             some = inputs[start : start + _TOGETHER]
-            sources = [one.source for one in some]
-            yield from zip(some, gem.interpret_many(sources, args.question, reading=reading(args), **options))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ReadWarning)
+                sources = [one.source for one in some]
+                found = gem.interpret_many(sources, args.question, reading=reading(args), **options)
+            for text in dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, ReadWarning)):
+                warn(text)
+            yield from zip(some, found, strict=True)
 
     yield from watched(answers(), len(inputs))
+
+
+def _exists(one: Input) -> bool:
+    return isinstance(one.source, bytes) or one.source.exists() or Path(f"{one.source}.hea").exists()
 
 
 def _load(args: argparse.Namespace) -> Gem:

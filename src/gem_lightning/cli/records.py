@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from gem_lightning.reporting.measured import Measured
 
 
+DRAWN = (".png", ".jpg", ".jpeg", ".svg", ".pdf")  # endings that ``EcgRenderer.save`` writes
+
+
 def print_json(facts: dict[str, Any]) -> None:
     """Print one JSON object on one line."""
     print(json.dumps(facts, default=str, ensure_ascii=False), flush=True)
@@ -101,6 +104,8 @@ def render(args: argparse.Namespace) -> None:
     from gem_lightning.render import EcgRenderer
 
     inputs = find_inputs(args.files)
+    if args.out.suffix and args.out.suffix.lower() not in DRAWN and not args.out.is_dir():
+        raise GemError(f"expected an image that ends in {', '.join(DRAWN)}, or a folder, got {args.out}")
     renderer, failures = EcgRenderer(layout=args.layout, dpi=args.dpi), Failures(len(inputs), "drawn")
     targets = dict(zip(inputs, output_files(inputs, args.out, f".{args.to or 'png'}"), strict=True))
 
@@ -151,8 +156,14 @@ def output_files(inputs: Sequence[Input], out: Path, suffix: str) -> list[Path]:
 
 
 def is_folder(inputs: Sequence[Input], out: Path) -> bool:
-    """Whether ``out`` is a folder for files of its own."""
-    return len(inputs) > 1 or out.is_dir() or not out.suffix
+    """Whether ``out`` is a folder for files of its own.
+
+    Raises:
+        GemError: It is named like a file, and there are several recordings.
+    """
+    if len(inputs) > 1 and out.suffix and not out.is_dir():
+        raise GemError(f"expected a folder for {len(inputs)} recordings, got {out}; name one without {out.suffix}")
+    return out.is_dir() or not out.suffix
 
 
 def short_names(inputs: Sequence[Input]) -> list[str]:
