@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.print_help(sys.stderr)
         raise SystemExit(USER_ERROR)
     args = parser.parse_args(given)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 has no ✓
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # the readers' own errors say what is wrong with a file
     try:
         args.run(args)
