@@ -114,7 +114,7 @@ def test_interpret_several_and_refuse_a_flat_line(ecg, tmp_path, model, capsys):
     assert end.value.code == 3
     out, err = capsys.readouterr()
     assert out == ""
-    assert "not interpreted, the recording is unusable: flat" in err
+    assert "is not interpreted: flat" in err
 
 
 def test_interpret_into_a_folder_resumes_and_keeps_to_its_recordings(ecg, tmp_path, model, capsys):

@@ -89,7 +89,7 @@ def test_several_files_are_lines_and_failures_are_named(many, capsys):
     assert "1 of 4 files were not measured" in err
     flat = rows["flat.csv"]
     assert flat["quality"]["verdict"] == "unusable"
-    assert flat["refused"].startswith("flat:")
+    assert flat["refused"].startswith("This recording cannot be read reliably")
     assert flat["findings"] == []
     assert code_of(["measure", many / "broken.dcm", many / "notes.md"]) == outcome.USER_ERROR  # not one was read
 
@@ -141,7 +141,7 @@ def test_check_of_several_and_of_an_unusable_one(many, capsys):
     assert code_of(["check", many / "a.hea", many / "deep", text]) == outcome.CONTRADICTED
     assert code_of(["check", many / "flat.csv", "Sinus rhythm.", "--json"]) == outcome.NOTHING_CHECKED
     out, err = capsys.readouterr()
-    assert "nothing is checked against an unusable recording: flat" in err
+    assert "is not interpreted: flat" in err
     assert json.loads(out.splitlines()[-1])["verdicts"] == []
     assert code_of(["check", many / "a.hea", many / "broken.dcm", text]) == outcome.SOME_FAILED
     (many / "report.txt").write_text("Sinus rhythm.")
@@ -172,7 +172,7 @@ def test_table(many, ending, capsys):
     assert sorted(by_name) == ["a.hea", "b.dcm", "flat.csv"]
     assert float(by_name["a.hea"]["qrs_ms"]) > 110
     assert "rbbb" in by_name["a.hea"]["findings"]
-    assert by_name["flat.csv"]["refused"].startswith("flat:")
+    assert by_name["flat.csv"]["refused"].startswith("This recording cannot be read reliably")
     assert {row["version"] for row in rows} == {__version__}
 
 

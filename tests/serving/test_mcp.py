@@ -118,7 +118,7 @@ def test_an_unusable_recording_is_refused_by_every_tool(root):
         ("interpret", {}),
     ):
         found = answer(server, name, file="flat.dcm", **arguments)
-        assert found["refused"].startswith("flat: ")
+        assert "flat: " in found["refused"]
         assert found["findings"] == []
         assert not found.get("verdicts")
         assert name not in ("compose", "interpret") or found["text"] == ""

@@ -86,13 +86,14 @@ def _show(args: argparse.Namespace, one: Input, found: Interpretation, several: 
 
     refused = found.quality.refused
     if refused:
-        warn(f"{one.name}: not interpreted, the recording is unusable: {refused}")
+        warn(f"{one.name}: {refused}")
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.out, _page(args.out, one, found).encode())
         print(args.out)
     elif args.json:
-        print_json({**facts(one.name, found.quality, found.findings), **found.to_dict()})
+        known = facts(one.name, found)
+        print_json({**known, **found.to_dict(), **known})
     elif not refused:
         print((f"{one.name}\n" if several else "") + found.to_terminal(color=outcome.colored()))
 

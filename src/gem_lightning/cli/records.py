@@ -17,7 +17,7 @@ from gem_lightning.errors import GemError
 if TYPE_CHECKING:
     from gem_lightning.claims.report import ClaimReport
     from gem_lightning.ecg.record import EcgRecord
-    from gem_lightning.reporting.measured import Measured
+    from gem_lightning.reporting.interpretation import Interpretation
 
 
 DRAWN = (".png", ".jpg", ".jpeg", ".svg", ".pdf")  # endings that ``EcgRenderer.save`` writes
@@ -35,11 +35,11 @@ def info(args: argparse.Namespace) -> None:
 
     def show(one: Input, record: EcgRecord) -> None:
         from gem_lightning.features.reliability import reliability
-        from gem_lightning.reporting.measured import Measured
+        from gem_lightning.reporting.measured import facts, measured
         from gem_lightning.reporting.terminal import print_facts
 
         if args.json:
-            print_json({**Measured.of(record).facts(one.name), **_contents(record)})
+            print_json({**facts(one.name, measured(record)), **_contents(record)})
             return
         judged = reliability(record)
         print_facts(
@@ -84,16 +84,16 @@ def measure(args: argparse.Namespace) -> None:
         lines = MeasuredLines([one.name for one in inputs])
 
     def show(one: Input, record: EcgRecord) -> None:
-        from gem_lightning.reporting.measured import Measured
+        from gem_lightning.reporting.measured import facts, measured
         from gem_lightning.reporting.terminal import print_measurements
 
-        measured = Measured.of(record)
+        found = measured(record)
         if args.json:
-            print_json(measured.to_dict(one.name))
+            print_json({**facts(one.name, found), **found.features.to_dict()})
         elif lines is not None:
-            lines.print(one.name, measured)
+            lines.print(one.name, found)
         else:
-            print_measurements(measured, "standard input" if one.name == STDIN else one.name, args.explain)
+            print_measurements(found, "standard input" if one.name == STDIN else one.name, args.explain)
 
     for_each(args, inputs, failures, show)
     failures.end()
@@ -135,9 +135,9 @@ def _report_written(args: argparse.Namespace, one: Input, record: EcgRecord, pat
     if not args.json:
         print(path)
         return
-    from gem_lightning.reporting.measured import Measured
+    from gem_lightning.reporting.measured import facts, measured
 
-    print_json({**Measured.of(record).facts(one.name), "out": str(path)})
+    print_json({**facts(one.name, measured(record)), "out": str(path)})
 
 
 def output_files(inputs: Sequence[Input], out: Path, suffix: str) -> list[Path]:
@@ -181,7 +181,7 @@ def check(args: argparse.Namespace) -> None:
         SystemExit: With 1 where a claim is contradicted, with 3 where nothing could be checked, or with ``--strict``
             where clinical content was not read.
     """
-    from gem_lightning.reporting.measured import Measured
+    from gem_lightning.reporting.measured import measured
 
     if args.text == STDIN and STDIN in args.files:
         raise GemError("expected one of file and text from standard input, got both; name the file")
@@ -192,8 +192,7 @@ def check(args: argparse.Namespace) -> None:
     failures, codes = Failures(len(inputs), "checked"), []
 
     def judge(one: Input, record: EcgRecord) -> None:
-        measured = Measured.of(record)
-        codes.append(_check_one(args, one.name, text, measured, len(inputs) > 1))
+        codes.append(_check_one(args, one.name, text, measured(record), len(inputs) > 1))
 
     for_each(args, inputs, failures, judge)
     if outcome.CONTRADICTED in codes:
@@ -203,29 +202,28 @@ def check(args: argparse.Namespace) -> None:
         raise SystemExit(outcome.NOTHING_CHECKED)
 
 
-def _check_one(args: argparse.Namespace, name: str, text: str, measured: Measured, several: bool) -> int:
+def _check_one(args: argparse.Namespace, name: str, text: str, found: Interpretation, several: bool) -> int:
     """Print the verdicts on one recording; return its exit code."""
     from gem_lightning.claims.report import CONTRADICTED, SUPPORTED
     from gem_lightning.claims.verify import verify
+    from gem_lightning.reporting.measured import facts
 
-    if measured.refused:
-        warn(f"{name}: nothing is checked against an unusable recording: {measured.refused}")
+    if found.quality.refused:
+        warn(f"{name}: {found.quality.refused}")
         if args.json:
-            print_json({**measured.facts(name), "text": text, "verdicts": []})
+            print_json({**facts(name, found), "text": text, "verdicts": []})
         return outcome.NOTHING_CHECKED
-    report = verify(text, measured.features, findings=measured.findings)
+    report = verify(text, found.features, findings=found.findings)
     if args.json:
-        print_json({**measured.facts(name), **report.to_dict()})
+        print_json({**facts(name, found), **report.to_dict()})
     else:
         print((f"{name}\n" if several else "") + report.to_terminal(color=outcome.colored()))
     unread = _report_unread(report, text)
     if report.count(CONTRADICTED):
         return outcome.CONTRADICTED
-    if not report.count(SUPPORTED) or (args.strict and unread):
-        if not report.count(SUPPORTED):
-            warn("the text makes no statement that could be checked")
-        return outcome.NOTHING_CHECKED
-    return 0
+    if not report.count(SUPPORTED):
+        warn("the text makes no statement that could be checked")
+    return outcome.NOTHING_CHECKED if not report.count(SUPPORTED) or (args.strict and unread) else 0
 
 
 def _report_unread(report: ClaimReport, text: str) -> list[str]:

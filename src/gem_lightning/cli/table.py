@@ -39,15 +39,15 @@ class TableRow(FeatureRow):
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns of :func:`table_schema`; ``findings`` is empty where the recording is refused."""
         from gem_lightning.features import features_row
-        from gem_lightning.reporting.measured import Measured
+        from gem_lightning.reporting.measured import facts, measured
 
         start = time.process_time()
         source, record = self.read(item)
-        measured = Measured.of(record)
-        facts = measured.facts(source.id)
-        own = {name: facts[name] for name in ("file", "version", "refused")}
-        own |= {"quality": measured.quality.verdict, "quality_reasons": list(measured.quality.reasons)}
-        return features_row(measured.features) | self.facts(source, measured.findings, start) | own
+        found = measured(record)
+        known = facts(source.id, found)
+        own = {name: known[name] for name in ("file", "version", "refused")}
+        own |= {"quality": found.quality.verdict, "quality_reasons": list(found.quality.reasons)}
+        return features_row(found.features) | self.facts(source, found.findings, start) | own
 
 
 def table_schema() -> pa.Schema:

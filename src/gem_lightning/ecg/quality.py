@@ -80,8 +80,10 @@ class Quality:
 
     @property
     def refused(self) -> str | None:
-        """Why the recording must not be interpreted, one text; None where it may be."""
-        return "; ".join(self.reasons) if self.verdict == "unusable" else None
+        """Why the recording must not be interpreted; None where it may be."""
+        if self.verdict != "unusable":
+            return None
+        return f"This recording cannot be read reliably and is not interpreted: {'; '.join(self.reasons)}."
 
 
 def quality(record: EcgRecord) -> Quality:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gem_lightning.features.schema import EcgFeatures, Finding
-    from gem_lightning.reporting.measured import Measured
+    from gem_lightning.reporting.interpretation import Interpretation
 
 _WIDE = 100  # characters of a line in a file, where no terminal states its width
 _LONGEST_NAME = 44  # of a file in a line of measurements, so that a line of 120 characters holds the first findings
@@ -28,7 +28,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
-def print_measurements(measured: Measured, name: str, explain: bool = False) -> None:
+def print_measurements(measured: Interpretation, name: str, explain: bool = False) -> None:
     """Print one recording: measurements in columns, abnormal findings with evidence, the normal ones in a line.
 
     Args:
@@ -42,10 +42,8 @@ def print_measurements(measured: Measured, name: str, explain: bool = False) -> 
     out = console()
     with out.capture() as page:
         out.print(f"[bold]{escape(name)}[/bold] · {escape(_about(measured))}")
-        if measured.refused:
-            out.print(
-                Padding(f"[bold]not interpreted: the recording is unusable[/bold]: {escape(measured.refused)}", 1)
-            )
+        if measured.quality.refused:
+            out.print(Padding(f"[bold]{escape(measured.quality.refused)}[/bold]", (1, 0, 0, 2)))
         else:
             for reason in measured.quality.reasons:
                 out.print(escape(f"  {reason}"))
@@ -63,7 +61,7 @@ def _write(page: str) -> None:
     sys.stdout.write(re.sub(r" +$", "", page, flags=re.MULTILINE))
 
 
-def _about(measured: Measured) -> str:
+def _about(measured: Interpretation) -> str:
     """Length, leads, beats, patient and quality in one line."""
     record, features = measured.record, measured.features
     facts = [f"{record.seconds:.1f} s, {len(record.leads)} leads, {len(features.beats)} beats"]
@@ -153,7 +151,7 @@ class MeasuredLines:
     def _console(self) -> Console:
         return console()
 
-    def print(self, name: str, measured: Measured) -> None:
+    def print(self, name: str, measured: Interpretation) -> None:
         """Print the line of one recording: bpm, ms, degrees, and its abnormal findings."""
         if not self._begun:
             head = "".join(title.rjust(width) for title, width in self._COLUMNS[:-1])
@@ -177,10 +175,10 @@ class MeasuredLines:
         self._console.print(Text(text), no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
 
 
-def _conclusion(measured: Measured) -> str:
+def _conclusion(measured: Interpretation) -> str:
     """The abnormal findings, urgent ones first and marked; or why there are none."""
-    if measured.refused or measured.features.reason:
-        return f"not interpreted: {measured.refused or measured.features.reason}"
+    if measured.quality.refused or measured.features.reason:
+        return f"not interpreted: {'; '.join(measured.quality.reasons) or measured.features.reason}"
     found = sorted((one for one in measured.findings if one.abnormal), key=lambda one: not one.urgent)
     return ", ".join(map(_statement, found)) or "nothing abnormal"
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, Field
 from gem_lightning import __version__
 from gem_lightning.ecg.listing import list_records
 from gem_lightning.errors import EcgReadError, GemError
+from gem_lightning.reporting.interpretation import Interpretation
+from gem_lightning.reporting.measured import facts, measured
 
 _INSTRUCTIONS = """Tools on 12-lead ECG files. Research software, not a medical device.
 Start with list_recordings. measure and findings give values and criteria with their sources; render gives the image.
@@ -134,11 +136,11 @@ class EcgTools:
         """Measure an ECG: rate (bpm), intervals (ms), axes (degrees), ST and voltages (mV), rhythm, findings."""
         found = self._measured(file, reading)
         left_out = _LEFT_OUT[detail]
-        return {name: value for name, value in found.to_dict(file).items() if name not in left_out}
+        return facts(file, found) | {k: v for k, v in found.features.to_dict().items() if k not in left_out}
 
     def findings(self, file: File, reading: Stated = None) -> dict[str, Any]:
         """Decide the criteria on an ECG: statements with evidence, criterion, source, urgency and SNOMED CT code."""
-        return self._measured(file, reading).facts(file)
+        return facts(file, self._measured(file, reading))
 
     def render(
         self,
@@ -165,11 +167,11 @@ class EcgTools:
         from gem_lightning.claims.verify import verify
 
         found = self._measured(file, reading)
-        if found.refused:
-            return {**found.facts(file), "text": text, "verdicts": []}
+        if found.quality.refused:
+            return {**facts(file, found), "text": text, "verdicts": []}
         report = verify(text, found.features, findings=found.findings)
         clinical = [text[start:end] for start, end in report.unread_clinical]
-        return {**found.facts(file), **report.to_dict(), "unread_clinical": clinical}
+        return {**facts(file, found), **report.to_dict(), "unread_clinical": clinical}
 
     def compose(
         self,
@@ -183,8 +185,8 @@ class EcgTools:
         from gem_lightning.composition.compose import compose
 
         found = self._measured(file, reading)
-        text = "" if found.refused else compose(found.features, found.findings, style=style)
-        return {**found.facts(file), "text": text}
+        text = "" if found.quality.refused else compose(found.features, found.findings, style=style)
+        return {**facts(file, found), "text": text}
 
     def interpret(
         self,
@@ -198,24 +200,22 @@ class EcgTools:
     ) -> dict[str, Any]:
         """Let the language model GEM interpret an ECG; every statement comes with its verdict."""
         found = self._measured(file, reading)
-        if found.refused:
-            return {**found.facts(file), "text": "", "claims": None}
+        if found.quality.refused:
+            return {**facts(file, found), "text": "", "claims": None}
         stated = {} if reading is None else reading.model_dump(exclude_none=True)
         answer = self._loaded().interpret(
             self.folders.find(file), question.strip() or None, reading=stated, verify=verify
         )
-        facts = {name: value for name, value in answer.to_dict().items() if name != "features"}
-        return {**found.facts(file), **facts}
+        known = facts(file, found)
+        return {**known, **{k: v for k, v in answer.to_dict().items() if k != "features"}, **known}
 
     def _read(self, file: str, reading: Reading | None) -> Any:
         from gem_lightning.ecg import read_ecg
 
         return read_ecg(self.folders.find(file), **({} if reading is None else reading.model_dump(exclude_none=True)))
 
-    def _measured(self, file: str, reading: Reading | None) -> Any:
-        from gem_lightning.reporting.measured import Measured
-
-        return Measured.of(self._read(file, reading))
+    def _measured(self, file: str, reading: Reading | None) -> Interpretation:
+        return measured(self._read(file, reading))
 
     def _loaded(self) -> Any:
         if self._gem is None:

@@ -277,7 +277,7 @@ class CohortRunner:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / f"{file_name(item['id'])}.{_ENDINGS[kind]}", content.encode())
         file = item["source"].get("ecg")
-        known = {"id": item["id"], "record": file, **facts(str(file), done.quality, done.findings)}
+        known = {"id": item["id"], "record": file, **facts(str(file), done)}
         return {**known, **done.to_dict(), "timings": timings, "error": None}
 
 
