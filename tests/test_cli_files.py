@@ -102,7 +102,7 @@ def test_lines_for_people(many, capsys):
     assert "right bundle branch block" in lines[0]
     assert lines[1].startswith("deep/b.dcm ")
     assert lines[1].endswith("nothing abnormal")
-    assert "not interpreted: flat: " in lines[2]
+    assert lines[2].endswith("not interpreted: flat")
     assert all(line == line.rstrip() for line in lines)
 
 
@@ -241,6 +241,19 @@ def test_a_table_over_processes_is_the_same(many):
         for name in ("one.csv", "two.csv")
     )
     assert one == two
+
+
+def test_progress_on_a_terminal_alone(monkeypatch, capsys):
+    def shown(out, err):
+        """What standard error gets while three files are read."""
+        monkeypatch.setattr("sys.stdout.isatty", lambda: out, raising=False)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: err, raising=False)
+        assert list(outcome.watched("abc", 3)) == ["a", "b", "c"]
+        return capsys.readouterr().err
+
+    assert re.search(r"3/3 \(100.0 %\) · [\d.,]+/s · 0 broken · 0 s left\n$", shown(out=False, err=True))
+    assert shown(out=False, err=False) == ""  # a file, or the log of a script
+    assert shown(out=True, err=True) == ""  # results on the same terminal
 
 
 # -- help, mistakes, colour, completion --------------------------------------------------------------------------------

@@ -87,9 +87,9 @@ def _in_folder(folder: Path, skipped: list[str]) -> Iterator[Input]:
     from gem_lightning.ecg.listing import ECG_SUFFIXES, list_records
 
     found = [path for _, path in list_records(folder)]
-    stems = {path.with_suffix("") for path in found if path.suffix == ".hea"}
-    others = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    skipped += [str(path) for path in others if path not in set(found) and path.with_suffix("") not in stems]
+    known, stems = set(found), {path.with_suffix("") for path in found if path.suffix == ".hea"}
+    others = (path for path in folder.rglob("*") if path not in known and path.with_suffix("") not in stems)
+    skipped += sorted(str(path) for path in others if path.is_file() and not path.name.startswith("."))
     if not found:
         raise EcgReadError(
             f"expected recordings in {folder}, got none; files of a folder are known by {' '.join(ECG_SUFFIXES)}: "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ def interpret(args: argparse.Namespace) -> None:
     if args.out is not None and is_folder(inputs, args.out):
         _interpret_into(args, inputs)
         return
+    if args.out is not None and args.out.suffix not in _PAGES:
+        raise GemError(f"expected an output that ends in {', '.join(_PAGES)}, or a folder, got {args.out}")
     failures, refused = Failures(len(inputs), "interpreted"), 0
     for one, found in _interpreted(args, inputs):
         with failures.of(one.name):
@@ -84,30 +86,26 @@ def _show(args: argparse.Namespace, one: Input, found: Interpretation, several: 
     from gem_lightning.jobs import write_atomically
     from gem_lightning.reporting.measured import facts
 
-    refused = found.quality.refused
-    if refused:
-        warn(f"{one.name}: {refused}")
+    known = facts(one.name, found)
+    if found.quality.refused:
+        warn(f"{one.name}: {found.quality.refused}")
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(args.out, _page(args.out, one, found).encode())
+        content = _PAGES[args.out.suffix](found, known)
+        write_atomically(args.out, content.encode())
         print(args.out)
     elif args.json:
-        known = facts(one.name, found)
         print_json({**known, **found.to_dict(), **known})
-    elif not refused:
+    elif not found.quality.refused:
         print((f"{one.name}\n" if several else "") + found.to_terminal(color=outcome.colored()))
 
 
-def _page(out: Path, one: Input, found: Interpretation) -> str:
-    """The file's content by its suffix."""
-    pages: dict[str, Callable[[], str]] = {
-        ".html": found.to_html,
-        ".json": partial(found.to_json, indent=1),
-        ".txt": partial(found.to_terminal, color=False),
-    }
-    if out.suffix not in pages:
-        raise GemError(f"expected an output that ends in {', '.join(pages)}, or a folder, got {out}")
-    return pages[out.suffix]()
+#: Ending → content of the file for one interpretation and its facts.
+_PAGES: dict[str, Callable[[Interpretation, dict[str, Any]], str]] = {
+    ".html": lambda found, known: found.to_html(),
+    ".json": lambda found, known: json.dumps({**known, **found.to_dict(), **known}, indent=1, ensure_ascii=False),
+    ".txt": lambda found, known: found.to_terminal(color=False) + "\n",
+}
 
 
 def _interpret_into(args: argparse.Namespace, inputs: Sequence[Input]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,7 +172,11 @@ def short_names(inputs: Sequence[Input]) -> list[str]:
     from gem_lightning.ecg.listing import short_names as without_suffixes
 
     names = without_suffixes([Path(one.stem) for one in inputs])
-    return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+    total, met = Counter(names), Counter[str]()
+    for i, name in enumerate(names):
+        met[name] += 1
+        names[i] = name if total[name] == 1 else f"{name}-{met[name]}"
+    return names
 
 
 def check(args: argparse.Namespace) -> None:

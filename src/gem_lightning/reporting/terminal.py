@@ -177,8 +177,10 @@ class MeasuredLines:
 
 def _conclusion(measured: Interpretation) -> str:
     """The abnormal findings, urgent ones first and marked; or why there are none."""
-    if measured.quality.refused or measured.features.reason:
-        return f"not interpreted: {'; '.join(measured.quality.reasons) or measured.features.reason}"
+    if measured.quality.refused:
+        return f"not interpreted: {', '.join(reason.split(':')[0] for reason in measured.quality.reasons)}"
+    if measured.features.reason:
+        return f"not measured: {measured.features.reason}"
     found = sorted((one for one in measured.findings if one.abnormal), key=lambda one: not one.urgent)
     return ", ".join(map(_statement, found)) or "nothing abnormal"
 
