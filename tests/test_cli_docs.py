@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from gem_lightning.cli import main, parser
+from gem_lightning.cli.table import table_schema
 from gem_lightning.ecg import LEADS, EcgRecord, simulate, write_ecg, write_wfdb
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -97,6 +98,7 @@ def test_the_page_names_every_command_and_every_example_of_the_help():
     page = (DOCS / "command_line.md").read_text(encoding="utf-8")
     named = {one.__name__.lstrip("_") for one in parser.COMMANDS}
     assert {name for name in named if f"gem-lightning {name} " in page} == named
+    assert f"{len(table_schema())} columns" in page
     examples = re.findall(r"^  (gem-lightning .*?)  ", parser.build_parser().format_help(), re.MULTILINE)
     assert len(examples) == 5
     opening = blocks("command_line.md", "bash")[0]

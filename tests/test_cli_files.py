@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,8 +15,9 @@ import pytest
 
 from gem_lightning import __version__
 from gem_lightning.cli import main, outcome, table
-from gem_lightning.cli.inputs import find_inputs
+from gem_lightning.cli.inputs import Input, find_inputs
 from gem_lightning.cli.parser import build_parser
+from gem_lightning.cli.records import short_names
 from gem_lightning.ecg import LEADS, EcgRecord, simulate, write_ecg, write_wfdb
 from gem_lightning.generation.run import FeatureRow, features_schema
 from gem_lightning.jobs import JobFolder
@@ -115,6 +117,12 @@ def test_urgent_findings_come_first_and_are_marked_without_colour(tmp_path, caps
     assert "criterion:" not in shown
     assert code_of(["measure", ecg, "--explain"]) == 0
     assert "criterion:" in capsys.readouterr().out
+
+
+def test_names_of_outputs_never_meet():
+    files = ["x/a.hea", "y/a.hea", "x/a-1.hea", "y/a-2.hea", "z/a.hea", "x/b.dcm", "x/b.xml"]
+    names = short_names([Input(file, Path(file)) for file in files])
+    assert names == ["a-3", "a-4", "a-1", "a-2", "a-5", "b.dcm", "b.xml"]
 
 
 def test_standard_input(many, capsys, monkeypatch):

@@ -168,14 +168,18 @@ def is_folder(inputs: Sequence[Input], out: Path) -> bool:
 
 
 def short_names(inputs: Sequence[Input]) -> list[str]:
-    """A short name for each recording; those of one name in several folders are numbered."""
+    """A short name for each recording, no two alike; those of one name in several folders are numbered."""
     from gem_lightning.ecg.listing import short_names as without_suffixes
 
     names = without_suffixes([Path(one.stem) for one in inputs])
     total, met = Counter(names), Counter[str]()
+    used = {name for name in names if total[name] == 1}
     for i, name in enumerate(names):
-        met[name] += 1
-        names[i] = name if total[name] == 1 else f"{name}-{met[name]}"
+        if total[name] > 1:
+            while names[i] in used or names[i] == name:  # `a-1` may be a file's own name
+                met[name] += 1
+                names[i] = f"{name}-{met[name]}"
+            used.add(names[i])
     return names
 
 
