@@ -171,7 +171,9 @@ def short_names(inputs: Sequence[Input]) -> list[str]:
     """A short name for each recording, no two alike; those of one name in several folders are numbered."""
     from gem_lightning.ecg.listing import short_names as without_suffixes
 
-    names = without_suffixes([Path(one.stem) for one in inputs])
+    files = list(dict.fromkeys(Path(one.stem) for one in inputs))
+    short = dict(zip(files, without_suffixes(files), strict=True))
+    names = [short[Path(one.stem)] for one in inputs]
     total, met = Counter(names), Counter[str]()
     used = {name for name in names if total[name] == 1}
     for i, name in enumerate(names):
