@@ -206,7 +206,7 @@ def test_the_table_is_that_of_the_generator(many):
     assert {name: row[name] for name in same} == {name: expected[name] for name in same}
 
 
-def test_a_stopped_table_resumes_and_other_files_begin_anew(many, capsys, monkeypatch):
+def test_a_stopped_table_resumes_and_other_files_start_from_scratch(many, capsys, monkeypatch):
     for i in range(10):
         write_wfdb(simulate("sinus", seed=i).record, many / f"s{i}")
     out, measured = many / "t.csv", []

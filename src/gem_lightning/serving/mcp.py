@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Image, MCPServer
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from gem_lightning import __version__
 from gem_lightning.ecg.listing import list_records
@@ -31,6 +31,8 @@ _LEFT_OUT = {"summary": ("leads", "beats"), "leads": ("beats",), "beats": ()}
 
 class Reading(BaseModel):
     """What a file does not hold itself: rate and unit of a CSV, names of its columns."""
+
+    model_config = ConfigDict(extra="forbid")  # a misspelt name must not be ignored
 
     fs: float | None = Field(None, description="sampling rate, Hz")
     units: Literal["mV", "uV", "nV", "V"] | None = Field(None, description="unit of the samples")
