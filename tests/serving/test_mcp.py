@@ -182,12 +182,16 @@ def test_errors_are_the_librarys_sentence(root):
         assert f"reading.{next(iter(wrong))}" in refusal(server, "findings", file="bare.csv", reading=wrong)
 
 
-@pytest.mark.parametrize("arguments", [["--root", "nowhere"], ["--root", ".", "--http", "8765"]])
-def test_mistakes_of_the_command(arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["mcp", *arguments])
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("gem-lightning: expected ")
+def test_mistakes_of_the_command(root, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wrong = [["--root", "nowhere"]]
+        addresses = ("8765", "127.0.0.1:99999", ":80", f"127.0.0.1:{taken.getsockname()[1]}")
+        wrong += [["--root", str(root), "--http", address] for address in addresses]
+        for arguments in wrong:
+            with pytest.raises(SystemExit) as end:
+                main(["mcp", *arguments])
+            assert end.value.code == 2
+            assert capsys.readouterr().err.startswith("gem-lightning: expected ")
 
 
 def test_over_standard_streams(root):

@@ -1,6 +1,8 @@
 """Model Context Protocol server: agents read the ECGs of allowed folders and verify their own statements."""
 
 # No postponed annotations here: the protocol's library reads them from the functions.
+import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -283,7 +285,24 @@ def serve(server: MCPServer, http: str | None = None) -> None:
     if http is None:
         server.run("stdio")
         return
+    host, port = _free_address(http)
+    sys.stderr.write(f"gem-lightning: serving http://{http}/mcp; Ctrl-C ends it\n")
+    server.run("streamable-http", host=host, port=port)
+
+
+def _free_address(http: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT`` that a server can listen on; uvicorn ends the process without a reason to catch.
+
+    Raises:
+        GemError: Another form, or the address is in use or not this machine's.
+    """
     host, mark, port = http.rpartition(":")
-    if not mark or not host or not port.isdecimal():
+    if not mark or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise GemError(f"expected --http HOST:PORT such as 127.0.0.1:8765, got {http!r}")
-    server.run("streamable-http", host=host.strip("[]"), port=int(port))
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, int(port)), family=family).close()
+    except OSError as error:
+        raise GemError(f"expected a free address for --http, got {http}: {error.strerror}; choose another") from error
+    return host, int(port)
