@@ -1,0 +1,179 @@
+"""Turn a photo or scan of ECG paper into a flat page of known scale, by its grid alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.optimize import least_squares
+
+from gem_lightning.digitizer.lattice import GridObservations, grid_contrast, observe_grid
+
+PX_PER_MM = 6.0  # of the flat page: what is lost by sampling a trace lies 27 dB below it
+_STEP = 8  # px of the flat page between the nodes of the displacement field
+_LONGEST_MM = 420.0  # A3: a page that seems larger is cut there
+#: (lines' distance, smoothing), mm, of each pass: the fine lines place the page within a millimetre, the heavy ones
+#: then tell which millimetre (ours, as the prototype's on scans and photos).
+_PASSES = ((5.0, 25.0), (5.0, 12.0), (5.0, 7.0), (1.0, 8.0), (1.0, 5.0))
+_WEAK = 0.06  # of the lattice's strong amplitude: less is no paper
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """A flat page at :data:`PX_PER_MM`.
+
+    Attributes:
+        page: uint8 (H, W, 3).
+        paper: bool (H, W), where the grid is seen.
+        offset: (x, y) of the page's corner in the paper's coordinates, mm.
+        matrix: 3 x 3, paper (mm) to image (px), before the displacement.
+        field: float32 (h, w, 2) displacement, mm, at nodes :data:`_STEP` px apart.
+        misfit: Median error of the tiles' gradients against the homography, share of the scale.
+        strength: Share of the page on which the grid is plainly seen.
+        px_per_mm: Scale of the source image in the middle of the page.
+    """
+
+    page: np.ndarray
+    paper: np.ndarray
+    offset: np.ndarray
+    matrix: np.ndarray
+    field: np.ndarray
+    misfit: float
+    strength: float
+    px_per_mm: float
+
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Return where points (n, 2) of the flat page, px, lie in the source image, px."""
+        points = np.asarray(points, np.float64)
+        nodes = (points / _STEP).astype(np.float32)
+        moved = cv2.remap(self.field, nodes[:, 0], nodes[:, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return _project(self.matrix, points / PX_PER_MM + self.offset + moved.reshape(-1, 2))
+
+
+def rectify(image: np.ndarray) -> Rectified:
+    """Flatten an image of ECG paper.
+
+    The grid's local spectra give a homography; the phase of the grid's lines on the page that it makes gives what is
+    left: folds, waves, a lens. Positions are relative to the grid: a heavy line lies at each multiple of 5 mm.
+
+    Args:
+        image: uint8 (H, W, 3), upright within 20 degrees.
+    """
+    height, width = image.shape[:2]
+    contrast = grid_contrast(image)
+    found = observe_grid(contrast)
+    to_paper, misfit = fit_homography(found, width, height)
+    matrix = np.linalg.inv(to_paper)
+    corners = _project(to_paper, np.array([[0, 0], [width, 0], [width, height], [0, height]], float))
+    low = corners.min(0)
+    size = np.ceil((np.minimum(corners.max(0), low + _LONGEST_MM) - low) * PX_PER_MM).astype(int)
+    nodes = np.stack(np.meshgrid(*(np.arange(0, n + _STEP + 1, _STEP) for n in size)), -1).astype(np.float64)
+    field = np.zeros(nodes.shape, np.float32)
+    strength = np.zeros((2, 1, 1), np.float32)
+    for spacing, smooth in _PASSES:
+        flat = _warp(contrast, matrix, nodes, low, field, size, 0.0)
+        step, strength = _phase_shift(flat, low, spacing, smooth)
+        field = field + cv2.resize(step, (nodes.shape[1], nodes.shape[0]))
+    page = _warp(image, matrix, nodes, low, field, size, None)
+    covered = _warp(np.ones((height, width), np.float32), matrix, nodes, low, field, size, 0.0) > 0.5
+    paper = _paper_mask(strength, size) & covered
+    middle = _project(matrix, np.array([[0, 0], [1, 0]]) + low + size / PX_PER_MM / 2)
+    scale = float(np.linalg.norm(middle[1] - middle[0]))
+    seen = float((strength.min(0) > 0.35).mean())  # a third of the strong amplitude is still plain
+    return Rectified(page, paper, low, matrix, field, misfit, seen, scale)
+
+
+def fit_homography(found: GridObservations, width: int, height: int) -> tuple[np.ndarray, float]:
+    """Fit the projection whose gradients agree with the tiles' best.
+
+    Returns:
+        3 x 3 matrix, image (px) to paper (mm, from the image's centre), and the median error of the gradients.
+    """
+    half = max(width, height) / 2
+    x, y = ((found.centre - [width / 2, height / 2]) / half).T
+    seen = found.gradient * half
+    weight = np.sqrt(np.clip(found.score - np.percentile(found.score, 10), 0.05, None))
+    weight = weight / weight.max()
+    start = [float(np.median(seen[found.family == k, j])) for k in (0, 1) for j in (0, 1)]
+
+    def error(parameters: np.ndarray) -> np.ndarray:
+        a, b, d, e, g, h = parameters
+        depth = g * x + h * y + 1
+        across, down = (a * x + b * y) / depth, (d * x + e * y) / depth
+        time = np.stack([a - across * g, b - across * h]) / depth
+        volt = np.stack([d - down * g, e - down * h]) / depth
+        return (np.where(found.family == 0, time, volt).T - seen) / abs(start[0])
+
+    def residual(parameters: np.ndarray) -> np.ndarray:
+        return (weight[:, None] * error(parameters)).ravel()
+
+    best = least_squares(residual, [*start, 0.0, 0.0], loss="soft_l1", f_scale=0.01).x  # 1 % of the scale
+    a, b, d, e, g, h = best
+    centred = np.array([[1 / half, 0, -width / 2 / half], [0, 1 / half, -height / 2 / half], [0, 0, 1]])
+    matrix = np.array([[a, b, 0], [d, e, 0], [g, h, 1]]) @ centred
+    return matrix, float(np.median(np.hypot(*error(best).T)))
+
+
+def _phase_shift(flat: np.ndarray, low: np.ndarray, spacing: float, smooth: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far the lines lie from their places, mm (h, w, 2), and the lattice's amplitude (2, h, w)."""
+    height, width = flat.shape
+    places = [low[0] + (np.arange(width) + 0.5) / PX_PER_MM, low[1] + (np.arange(height) + 0.5) / PX_PER_MM]
+    turn = 2 * np.pi / spacing
+    sigma = smooth * PX_PER_MM / _STEP
+    shifts, strengths = [], []
+    for axis in (0, 1):
+        carrier = np.exp(-1j * turn * (places[0][None] if axis == 0 else places[1][:, None]))
+        wave = flat * carrier.astype(np.complex64)
+        parts = [
+            cv2.GaussianBlur(cv2.resize(np.ascontiguousarray(part), None, fx=1 / _STEP, fy=1 / _STEP,
+                                        interpolation=cv2.INTER_AREA), (0, 0), sigma)
+            for part in (wave.real, wave.imag)
+        ]  # fmt: skip
+        z = -(parts[0] + 1j * parts[1])  # lines are dark
+        amplitude = np.abs(z)
+        strong = float(np.percentile(amplitude, 90)) + 1e-9
+        weight = np.clip(amplitude / strong, 0, 1) ** 1.5
+        common = np.angle(z.sum())  # the page's own phase is taken out first: a half turn would tear the field
+        shift = -(np.angle(z * np.exp(-1j * common)) + common) / turn
+        limit = 0.45 * spacing if spacing < 5 else 2.5
+        shift = _smoothed(np.clip(shift, -limit, limit) * weight, weight, 0.6 * sigma)
+        shifts.append(shift)
+        strengths.append(amplitude / strong)
+    return np.stack(shifts, -1).astype(np.float32), np.stack(strengths).astype(np.float32)
+
+
+def _smoothed(weighted: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
+    total = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), sigma) + 1e-3
+    return cv2.GaussianBlur(weighted.astype(np.float32), (0, 0), sigma) / total
+
+
+def _paper_mask(strength: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Where both families of lines are seen, without holes that a trace or a text makes."""
+    mask = (strength.min(0) > _WEAK).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((9, 9)))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((31, 31)))
+    return cv2.resize(mask, (int(size[0]), int(size[1])), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    moved = np.concatenate([points, np.ones((*points.shape[:-1], 1))], -1) @ matrix.T
+    return moved[..., :2] / moved[..., 2:]
+
+
+def _warp(
+    image: np.ndarray,
+    matrix: np.ndarray,
+    nodes: np.ndarray,
+    low: np.ndarray,
+    field: np.ndarray,
+    size: np.ndarray,
+    border: float | None,
+) -> np.ndarray:
+    """Draw the image on the flat page; outside of it ``border``, or its edge for None."""
+    source = (_project(matrix, (nodes + 0.5) / PX_PER_MM + low + field) - 0.5).astype(np.float32)
+    y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32) / _STEP
+    maps = [cv2.remap(np.ascontiguousarray(source[..., k]), x, y, cv2.INTER_LINEAR) for k in (0, 1)]
+    if border is None:
+        return cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
