@@ -1,1 +1,16 @@
-"""Paper ECGs back to signals: a photo, scan or PDF page in, a record with its trust out."""
+"""Paper ECGs back to signals: a photo or scan in, a record with its trust out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {"DigitizedEcg": "page", "PageMapping": "page", "digitize": "page", "rectify": "rectify"}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -19,18 +19,20 @@ from gem_lightning.render.handmarks import scribble
 
 _FINE = 3  # times the page's resolution: lines are drawn there, so that they have soft edges
 _SPREAD_PX = 1.1  # of the truth around a trace's sample: a line of 0.4 mm is two and a half pixels wide
+_STEEP = 3.0  # pixels a column: the flanks of QRS complexes, whose columns are few and matter most
 _WORDS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6", "25 mm/s", "10 mm/mV", "50 mm/s",
           "Vent. rate", "BPM", "PR interval", "QRS duration", "QT/QTc", "ms", "Normal sinus rhythm", "ID:", "Sex: F",
-          "Age 64", "0.05-150 Hz", "60 Hz", "Unconfirmed", "Abnormal ECG", "Left axis deviation", "12:48:01")  # fmt: skip
+          "Age 64", "0.05-150 Hz", "60 Hz", "Unconfirmed", "Abnormal ECG", "12:48:01")  # fmt: skip
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_PLAIN, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX,
           cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_COMPLEX_SMALL, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX)  # fmt: skip
 
 
 class Practice(NamedTuple):
-    """A piece of paper, uint8 (N, N, 3), and what it shows, float32 (MAPS, N, N)."""
+    """A piece of paper, uint8 (N, N, 3), what it shows, float32 (MAPS, N, N), and where traces are steep, bool."""
 
     image: np.ndarray
     maps: np.ndarray
+    steep: np.ndarray
 
 
 def practise(records: Sequence[EcgRecord], seed: Sequence[int], size: int = 192) -> Practice:
@@ -45,9 +47,9 @@ def practise(records: Sequence[EcgRecord], seed: Sequence[int], size: int = 192)
     paper, ink = _colours(rng)
     canvas = _grid(rng, size, paper)
     layer = np.zeros((size * _FINE, size * _FINE), np.uint8)
-    maps = np.zeros((MAPS, size, size), np.float32)
+    maps, steep = np.zeros((MAPS, size, size), np.float32), np.zeros((size, size), bool)
     _prints(rng, layer, maps, size)
-    _traces(rng, records, layer, maps, size)
+    _traces(rng, records, layer, maps, steep, size)
     cover = _shrunk(layer, size)[..., None]
     strength = rng.uniform(0.35, 1.0) if rng.random() < 0.4 else 1.0  # faded thermal paper
     image = canvas * (1 - strength * cover) + ink * strength * cover
@@ -57,7 +59,7 @@ def practise(records: Sequence[EcgRecord], seed: Sequence[int], size: int = 192)
         scribble(marked, PX_PER_MM, rng)
         maps[PRINT] = np.maximum(maps[PRINT], (np.abs(marked.astype(int) - before).max(2) > 40).astype(np.float32))
         image = marked.astype(np.float32)
-    return Practice(_flaws(rng, image), maps)
+    return Practice(_flaws(rng, image), maps, steep)
 
 
 def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +106,12 @@ def _lines(coordinate: np.ndarray, spacing: float, width: float) -> np.ndarray:
 
 
 def _traces(
-    rng: np.random.Generator, records: Sequence[EcgRecord], layer: np.ndarray, maps: np.ndarray, size: int
+    rng: np.random.Generator,
+    records: Sequence[EcgRecord],
+    layer: np.ndarray,
+    maps: np.ndarray,
+    steep: np.ndarray,
+    size: int,
 ) -> None:
     """One to four strips, which may begin, end, step to another lead, and cross."""
     speed = [25.0, 25.0, 25.0, 50.0, 12.5][rng.integers(5)]
@@ -117,11 +124,12 @@ def _traces(
         if rng.random() < 0.12 or baseline > size + pitch / 2:
             continue
         left = 0.0 if rng.random() < 0.75 else rng.uniform(0, size * 0.6)
-        right = float(size) if rng.random() < 0.75 else rng.uniform(size * 0.4, size)
+        right = float(size) if rng.random() < 0.75 else max(left, rng.uniform(size * 0.4, size))
         cut = rng.uniform(left, right) if rng.random() < 0.3 else right
         for a, b in ((left, cut), (cut, right)):
             if b - a > 8:
-                _strip(rng, records, layer, maps, (a, b), baseline, speed, gain, width)
+                drawn = _strip(rng, records, layer, (a, b), baseline, speed, gain, width)
+                _mark(maps[TRACE], steep, *drawn)
     if rng.random() < 0.25:
         _pulse(rng, layer, maps, size, speed, gain, width)
 
@@ -130,13 +138,13 @@ def _strip(
     rng: np.random.Generator,
     records: Sequence[EcgRecord],
     layer: np.ndarray,
-    maps: np.ndarray,
     span: tuple[float, float],
     baseline: float,
     speed: float,
     gain: float,
     width: float,
-) -> None:
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a piece of a lead; return the places of its samples, px."""
     record = records[rng.integers(len(records))]
     signal = record.lead(LEADS[rng.integers(len(LEADS))])
     if rng.random() < 0.3:
@@ -146,22 +154,28 @@ def _strip(
     times = np.arange(max(0, int(start * record.fs)), min(len(signal), int((start + seconds) * record.fs) + 1))
     values = signal[times]
     if len(times) < 3 or not np.isfinite(values).all():
-        return
+        return np.zeros(0), np.zeros(0)
     x = span[0] + (times / record.fs - start) * speed * PX_PER_MM
     y = baseline - values * gain * PX_PER_MM
     _polyline(layer, x, y, width)
-    _mark(maps[TRACE], x, y)
+    return x, y
 
 
-def _mark(target: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """Write a soft spot at the trace's height in each column's middle."""
+def _mark(target: np.ndarray, steep: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """Write a soft spot at the trace's height in each column's middle, and note where it is steep."""
+    if not len(x):
+        return
     height, width = target.shape
     columns = np.arange(max(0, int(np.ceil(x[0] - 0.5))), min(width - 1, int(np.floor(x[-1] - 0.5))) + 1)
     centre = np.interp(columns + 0.5, x, y) - 0.5
     rows = np.rint(centre).astype(int)[None] + np.arange(-4, 5)[:, None]
     value = np.exp(-((rows - centre[None]) ** 2) / (2 * _SPREAD_PX**2)).astype(np.float32)
     inside = (rows >= 0) & (rows < height)
-    np.maximum.at(target, (rows[inside], np.broadcast_to(columns, rows.shape)[inside]), value[inside])
+    place = rows[inside], np.broadcast_to(columns, rows.shape)[inside]
+    np.maximum.at(target, place, value[inside])
+    rise = np.abs(np.gradient(centre)) if len(centre) > 1 else np.zeros(len(centre))
+    near = np.maximum(rise, np.maximum(np.r_[0, rise[:-1]], np.r_[rise[1:], 0]))  # the tip between two flanks too
+    steep[place] |= np.broadcast_to(near > _STEEP, rows.shape)[inside]
 
 
 def _polyline(layer: np.ndarray, x: np.ndarray, y: np.ndarray, width_mm: float) -> None:

@@ -19,6 +19,7 @@ from gem_lightning.models.trace_net import TraceNet
 #: Weight of each map in the loss, and of a pixel on a trace over one of paper: a trace covers a hundredth (ours).
 _MAP_WEIGHTS = {TRACE: 1.0, PULSE: 0.3, PRINT: 0.3}
 _ON_TRACE = 8.0
+_ON_STEEP = 24.0  # and where a trace is steep: a tenth of its columns, which hold most of its power
 
 
 class TraceLitModule(LightningModule):
@@ -62,7 +63,7 @@ class TraceLitModule(LightningModule):
         weight = torch.zeros_like(batch["maps"])
         for k, share in _MAP_WEIGHTS.items():
             weight[:, k] = share
-        weight[:, TRACE] += _ON_TRACE * (batch["maps"][:, TRACE] > 0.1)
+        weight[:, TRACE] += _ON_TRACE * (batch["maps"][:, TRACE] > 0.1) + _ON_STEEP * batch["steep"]
         return functional.binary_cross_entropy_with_logits(logits, batch["maps"], weight)
 
     def on_train_end(self) -> None:

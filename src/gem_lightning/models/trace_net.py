@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,8 @@ class _Conv(nn.Sequential):
 
     def folded(self) -> dict[str, Tensor]:
         """The convolution that does what this one and its normalisation do in evaluation."""
-        conv, norm = self[0], self[1]
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None and norm.running_var is not None
+        conv: Any = self[0]
+        norm: Any = self[1]
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         return {"weight": conv.weight * scale[:, None, None, None], "bias": norm.bias - norm.running_mean * scale}
 

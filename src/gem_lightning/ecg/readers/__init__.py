@@ -53,6 +53,7 @@ _READERS = {
     "fhir": ("fhir", "read"),
     "contec": ("contec", "read"),
     "parquet": ("parquet", "read"),
+    "paper": ("gem_lightning.digitizer.reader", "read"),  # of a layer above, loaded where an image is read
 }
 FORMATS: tuple[str, ...] = tuple(_READERS)
 
@@ -171,7 +172,7 @@ def _read(name: str, source: Source, options: Options) -> RawEcg:
         read = outside_readers()[name].load()
     else:
         module, function = _READERS[name]
-        read = getattr(import_module(f"{__name__}.{module}"), function)
+        read = getattr(import_module(module if "." in module else f"{__name__}.{module}"), function)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of format libraries about fields that are not used here

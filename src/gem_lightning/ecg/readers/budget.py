@@ -53,3 +53,7 @@ class Budget:
         """As :meth:`check` for the sum over all calls, for example over the members of an archive."""
         self._spent[what] = self._spent.get(what, 0) + amount
         self.check(what, self._spent[what])
+
+    def extend(self, seconds: float) -> None:
+        """Allow a reader of bounded work, such as the digitiser, longer than :data:`SECONDS` from now."""
+        self._deadline = time.monotonic() + seconds

@@ -27,14 +27,7 @@ _ROOTS |= {"cardiologyxml": "cardiosoft", "ecg": "eli", "examdescript": "schille
 _ENDINGS = {".hea": "wfdb", ".dat": "wfdb", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dcm": "dicom"}
 _ENDINGS |= {".scp": "scp", ".edf": "edf", ".bdf": "bdf", ".npy": "npy", ".npz": "npz", ".hdf5": "code15"}
 _ENDINGS |= {".h5": "code15", ".ecg": "ishne", ".mwf": "mfer", ".xlsx": "xlsx", ".json": "fhir", ".atc": "atc"}
-_IMAGES = {
-    b"\x89PNG\r\n": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"II*\0": "a TIFF image",
-    b"MM\0*": "a TIFF image",
-    b"GIF8": "a GIF image",
-    b"BM": "a bitmap image",
-}
+_IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"BM")  # PNG, JPEG, TIFF, GIF, bitmap
 
 
 def unzipped(source: Source) -> Source:
@@ -63,7 +56,13 @@ def detect(source: Source) -> str:
     head = source.head()
     if not head:
         raise EcgReadError(f"expected an ECG, got an empty file: {source.name}; copy it again")
-    _refuse_pages(head, source.name)
+    if head.startswith(b"%PDF"):
+        raise EcgReadError(
+            f"expected an ECG file, got a PDF: {source.name}; save its page as an image and read that, or export the "
+            "recording as DICOM, SCP, XML or EDF from the device"
+        )
+    if head.startswith(_IMAGES):
+        return "paper"
     ending = source.path.suffix.lower() if source.path is not None else ""
     if ending in (".mat", ".dat") and source.path is not None and source.path.with_suffix(".hea").is_file():
         return "wfdb"  # the CinC Challenge's layout: gain, rate and names are in the header next to it
@@ -100,19 +99,6 @@ def detect(source: Source) -> str:
         f"expected an ECG file, got {found} in {source.name}; the readable formats are listed in docs/ecg.md: name one "
         "with format="
     )
-
-
-def _refuse_pages(head: bytes, name: str) -> None:
-    """Refuse pages and images with what to do instead."""
-    if head.startswith(b"%PDF"):
-        raise EcgReadError(
-            f"expected an ECG file, got a PDF: {name}; export the recording as DICOM, SCP, XML or EDF from the device"
-        )
-    kind = next((kind for magic, kind in _IMAGES.items() if head.startswith(magic)), None)
-    if kind:
-        raise EcgReadError(
-            f"expected an ECG file, got {kind}: {name}; an image holds no samples: export the recording from the device"
-        )
 
 
 def _is_wfdb_header(head: bytes) -> bool:

@@ -96,7 +96,7 @@ class Pieces(Dataset[dict[str, np.ndarray]]):
     def __getitem__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         epoch, index = item
         piece = practise(self.records, (self.seed, epoch, index), self.size)
-        return {"image": network_input(piece.image), "maps": piece.maps}
+        return {"image": network_input(piece.image), "maps": piece.maps, "steep": piece.steep}
 
 
 def _records(sources: Iterable[Source]) -> list[EcgRecord]:
