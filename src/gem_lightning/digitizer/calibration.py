@@ -42,11 +42,12 @@ class Pulse:
         return _nearest(self.width / PULSE_S, SPEEDS)
 
 
-def find_pulses(pulse: np.ndarray) -> list[Pulse]:
+def find_pulses(pulse: np.ndarray, cover: np.ndarray | None = None) -> list[Pulse]:
     """Measure every calibration pulse.
 
     Args:
         pulse: The network's pulse map (H, W).
+        cover: Share of ink in each pixel, which the pulses that the map shows are measured by; None: by the map.
     """
     mask = cv2.morphologyEx((pulse > _SEEN).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5)))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
@@ -55,7 +56,9 @@ def find_pulses(pulse: np.ndarray) -> list[Pulse]:
         x, y, width, height, _ = stats[k]
         if height < 3 * PX_PER_MM or width < 2 * PX_PER_MM:  # less than 5 mm/mV and 12.5 mm/s draw
             continue
-        one = _measure(np.where(labels[y : y + height, x : x + width] == k, pulse[y : y + height, x : x + width], 0))
+        own = cv2.dilate((labels[y : y + height, x : x + width] == k).astype(np.uint8), np.ones((5, 5)))
+        seen = pulse if cover is None else np.clip(cover, 0, 1)
+        one = _measure(seen[y : y + height, x : x + width] * own)
         if one is not None:
             foot, high, wide = one
             found.append(Pulse(y + foot, float(x + width), high / PX_PER_MM, wide / PX_PER_MM))

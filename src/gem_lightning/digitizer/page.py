@@ -11,6 +11,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from gem_lightning.digitizer.calibration import Pulse, find_pulses
+from gem_lightning.digitizer.ink import FINE, ink_cover, refined
 from gem_lightning.digitizer.layouts import AGREES, Choice, Strip, chosen, rank_layouts, row_count, strips_of
 from gem_lightning.digitizer.network import PRINT, PULSE, TRACE, draw_maps
 from gem_lightning.digitizer.rectify import PX_PER_MM, Rectified, rectify
@@ -29,6 +30,7 @@ _HALF_SECOND_PX = 3.0  # a page shows whole half seconds; ends that differ by le
 _LEAST_GRID, _MOST_MISFIT = 0.12, 0.03
 _OTHER_INK = 0.5  # what other ink counts on a trace's path
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
+_BORDER_PX = 1.5  # beside a border between two leads, where the ink of both runs together: half a pen, and a half
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
@@ -122,11 +124,15 @@ def digitize(
     if flat.strength < _LEAST_GRID or flat.misfit > _MOST_MISFIT:
         return _refused(pixels, "no grid of ECG paper was found; photograph the whole page, sharp and from above")
     maps = draw_maps(flat.page, flat.paper)
-    pulses = find_pulses(maps[PULSE] * flat.paper)
-    # the tip of a narrow R wave looks like print; the path goes there only where the trace leaves its baseline
-    ink = np.maximum(maps[TRACE], _OTHER_INK * np.maximum(maps[PULSE], maps[PRINT])) * flat.paper
+    cover = ink_cover(flat.page, maps[TRACE], flat.paper)
+    # the network hardly sees the tip of a narrow R wave: any ink may carry a path that leaves its baseline
+    other = np.maximum(maps[PULSE], maps[PRINT]) if cover is None else np.minimum(cover, 1)
+    ink = np.maximum(maps[TRACE], _OTHER_INK * other) * flat.paper
     rows = follow_rows(ink, find_baselines(maps[TRACE] * flat.paper))
+    pulses = find_pulses(maps[PULSE] * flat.paper, cover)
     rows = [replace(row, start=_behind_pulse(row, pulses)) for row in rows]
+    if cover is not None:
+        rows = [refined(cover, row) for row in rows]
     return _assemble(flat, rows, pulses, layout, speed, gain)
 
 
@@ -222,13 +228,12 @@ def _stretch(rows: list[Row], speed: float) -> tuple[list[Row], float, float]:
     near = _SAME_START_MM * PX_PER_MM
     starts = [row.start for row in long if abs(row.start - start) < near]
     stops = [row.stop for row in long if abs(row.stop - stop) < near]
-    start = float(np.mean(starts)) if starts else start
-    stop = float(np.mean(stops)) if stops else stop
+    start = float(np.median(starts)) if starts else start
+    stop = float(np.median(stops)) if stops else stop
     half = speed * PX_PER_MM / 2
     whole = round((stop - start) / half) * half
-    if abs(stop - start - whole) < _HALF_SECOND_PX:
-        middle = (start + stop) / 2
-        start, stop = middle - whole / 2, middle + whole / 2
+    if abs(stop - start - whole) < _HALF_SECOND_PX:  # a trace ends a sample before its time does: the start is sharper
+        stop = start + whole
     return long, start, stop
 
 
@@ -284,8 +289,8 @@ def _sample(mapping: PageMapping, x1: float) -> tuple[EcgRecord, np.ndarray]:
         if len(columns) < 4:
             continue
         place = mapping.x0 + times[inside] * mapping.px_per_s
-        # half a column beyond the first and last is still the same stroke
-        within = (place >= columns[0] - 0.5) & (place <= columns[-1] + 0.5)
+        # a column beyond the first and last is still the same stroke
+        within = (place >= columns[0] - _BORDER_PX - 1) & (place <= columns[-1] + _BORDER_PX + 1)
         clipped = np.clip(place, columns[0], columns[-1])
         value = sign * PchipInterpolator(columns, values)(clipped)
         lead = LEADS.index(name)
@@ -302,6 +307,14 @@ def _columns(mapping: PageMapping, strip: Strip, seconds: float) -> tuple[np.nda
     first = mapping.x0 + strip.start * seconds * mapping.px_per_s
     last = mapping.x0 + strip.stop * seconds * mapping.px_per_s
     columns = np.arange(max(0, int(np.ceil(first - 0.5))), min(len(row.height) - 1, int(np.floor(last - 0.5))) + 1)
-    columns = columns[row.confidence[columns] > 0.15]
+    columns = columns[(row.confidence[columns] > 0.15) & (columns >= row.start) & (columns + 1 <= row.stop)]
+    if strip.start > 0:
+        columns = columns[columns > first + _BORDER_PX]
+    if strip.stop < 1:
+        columns = columns[columns < last - 1 - _BORDER_PX]
+    if row.fine is not None:
+        fine = (columns[:, None] * FINE + np.arange(FINE)).ravel()
+        value = (mapping.baselines[strip.row] - row.fine[fine]) / mapping.px_per_mv[strip.row]
+        return (fine + 0.5) / FINE, value
     value = (mapping.baselines[strip.row] - row.height[columns]) / mapping.px_per_mv[strip.row]
     return columns + 0.5, value

@@ -179,7 +179,7 @@ def _mark(target: np.ndarray, steep: np.ndarray, x: np.ndarray, y: np.ndarray) -
 
 
 def _polyline(layer: np.ndarray, x: np.ndarray, y: np.ndarray, width_mm: float) -> None:
-    points = np.stack([x, y], -1) * _FINE * 16
+    points = (np.stack([x, y], -1) * _FINE - 0.5) * 16  # whole numbers are the middles of pixels there
     thick = max(1, round(width_mm * PX_PER_MM * _FINE))
     cv2.polylines(layer, [np.rint(points).astype(np.int32)], False, 255, thick, cv2.LINE_AA, 4)
 

@@ -34,6 +34,7 @@ class Row:
         height: float64 (W,) of the trace in the middle of each column, px; meaningless outside ``start`` to ``stop``.
         confidence: float32 (W,) in [0, 1].
         start, stop: First and last place of the trace, px, to fractions of a column.
+        fine: float64 (4 W,) height at quarter columns, from the ink; None where the ink was not told from the paper.
     """
 
     baseline: float
@@ -41,6 +42,7 @@ class Row:
     confidence: np.ndarray
     start: float
     stop: float
+    fine: np.ndarray | None = None
 
 
 def find_baselines(trace: np.ndarray) -> np.ndarray:
