@@ -21,11 +21,12 @@ _HALF = 0.5  # cover at an edge; px that the two estimates of a wave may differ 
 _TIP_PX = 1.0  # by which a tip stands out from the ink beside it
 _FLAT = 1.0  # px a column: where a run of ink is as long as the pen is wide
 _SURE, _SEEN = 0.6, 0.1  # of the network: pixels that show the ink's colour, and what is no paper
+_WIDE_PX = 5  # of strokes side by side, whose darkest part an edge has half of
 _FEWEST = 500  # px, for a colour
 _NEAR_PX = 4  # of the network's path, where the ink of a column is looked for
 _BEFORE_PX, _GAP_PX = 1.5, 6  # before a row's start, where the network may not see its ink; a gap in a trace: 1 mm
 _STROKE_PX = 60  # 1 cm: longer than a letter or a tick that stands beside a trace
-_CAP = 0.38  # of the pen's width, by which ink begins before the trace: between a round and a flat end (ours)
+_CAP = 0.31  # of the pen's width, by which ink begins before the trace: between a round and a flat end (ours)
 _LONGEST_PX = 150.0  # 25 mm up and down from the path: a taller wave leaves the paper
 _BACKGROUND_PX = 61  # as the network sees it
 
@@ -52,7 +53,7 @@ def ink_cover(page: np.ndarray, trace: np.ndarray, paper: np.ndarray) -> np.ndar
     level, blank = np.median(value[sure], 0), np.median(beside, 0)
     direction = np.linalg.solve(np.cov(beside.T) + 1e-4 * np.eye(3), blank - level)
     scale = float(direction @ (blank - level))
-    return np.clip(((blank - value) @ direction.astype(np.float32)) / scale, 0, 1.5).astype(np.float32)
+    return np.clip(((blank - value) @ direction.astype(np.float32)) / scale, 0, 3).astype(np.float32)
 
 
 def refined(cover: np.ndarray, row: Row) -> Row:
@@ -64,7 +65,9 @@ def refined(cover: np.ndarray, row: Row) -> Row:
     """
     height, width = cover.shape
     top, bottom = max(0, int(row.height.min() - _LONGEST_PX)), min(height, int(row.height.max() + _LONGEST_PX) + 1)
-    band = cv2.resize(cover[top:bottom], (width * FINE, bottom - top), interpolation=cv2.INTER_CUBIC)
+    darkest = cv2.dilate(cover[top:bottom], np.ones((_WIDE_PX, _WIDE_PX)))
+    share = cover[top:bottom] / np.maximum(darkest, 1)  # a thin stroke is paler than the thick of a steep one
+    band = cv2.resize(share, (width * FINE, bottom - top), interpolation=cv2.INTER_CUBIC)
     places = (np.arange(width * FINE) + 0.5) / FINE - 0.5
     path = np.interp(places, np.arange(width), row.height) - top
     upper, lower = _runs(band, path, _NEAR_PX, _LONGEST_PX)

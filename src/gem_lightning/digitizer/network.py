@@ -95,7 +95,11 @@ def forward(weights: dict[str, Any], x: Any) -> Any:
 @cache
 def load_weights() -> dict[str, Any]:
     """Read the packaged weights."""
+    return read_weights(resources.files("gem_lightning.digitizer").joinpath(WEIGHTS).read_bytes())
+
+
+def read_weights(data: bytes) -> dict[str, Any]:
+    """Return the weights of a file that ``experiment=digitizer`` wrote."""
     from safetensors.torch import load
 
-    data = resources.files("gem_lightning.digitizer").joinpath(WEIGHTS).read_bytes()
     return {name: value.float() for name, value in load(data).items()}
