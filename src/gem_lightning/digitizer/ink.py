@@ -154,15 +154,14 @@ def _wave(high: np.ndarray, low: np.ndarray, upper: np.ndarray, lower: np.ndarra
     apart = low - high > _HALF
     edges = np.flatnonzero(np.diff(np.r_[False, apart, False].astype(int)))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        place = np.arange(stop - start)
-        peak, trough = (_distance(place, edge[start:stop]) for edge in (-upper, lower))
-        out[start:stop] = np.where(peak <= trough, high[start:stop], low[start:stop])
+        peak, trough = (_from_tip(edge[start:stop]) for edge in (-upper, lower))
+        if np.isfinite([peak, trough]).any():
+            out[start:stop] = np.where(peak <= trough, high[start:stop], low[start:stop])
     return out
 
 
-def _distance(place: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """How far each place is from the nearest tip of an edge, upwards."""
-    tips, _ = find_peaks(edge, prominence=_TIP_PX, plateau_size=1)
-    if not len(tips):
-        tips = np.array([int(np.argmax(edge))])
-    return np.abs(place[:, None] - tips[None]).min(1)
+def _from_tip(edge: np.ndarray) -> np.ndarray:
+    """How far each place is from the nearest tip of an edge, upwards; infinite where there is none."""
+    tips, _ = find_peaks(edge, prominence=_TIP_PX)
+    place = np.arange(len(edge), dtype=float)
+    return np.abs(place[:, None] - tips[None]).min(1, initial=np.inf)
