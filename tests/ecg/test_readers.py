@@ -185,10 +185,10 @@ def test_bad_arguments(wfdb_record, tmp_path):
     ("content", "words"),
     [
         (b"", "empty file"),
-        (b"%PDF-1.7 not an ecg", "got a PDF"),
+        (b"%PDF-1.7 not an ecg", "expected a PDF with a page"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "root element 'svg'"),
         (b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "y">]><RestingECG>&x;</RestingECG>', "entities"),
-        (b"\x89PNG\r\n\x1a\n", "expected an ECG file"),
+        (b"\x89PNG\r\n\x1a\n", "expected an image"),
     ],
 )
 def test_unknown_content(content, words):

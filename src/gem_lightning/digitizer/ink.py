@@ -26,6 +26,7 @@ _FEWEST = 500  # px, for a colour
 _NEAR_PX = 4  # of the network's path, where the ink of a column is looked for
 _BEFORE_PX, _GAP_PX = 1.5, 6  # before a row's start, where the network may not see its ink; a gap in a trace: 1 mm
 _STROKE_PX = 60  # 1 cm: longer than a letter or a tick that stands beside a trace
+_WHOLE = 0.9  # of a row, less of which in long strokes says nothing of its ends
 _CAP = 0.31  # of the pen's width, by which ink begins before the trace: between a round and a flat end (ours)
 _LONGEST_PX = 150.0  # 25 mm up and down from the path: a taller wave leaves the paper
 _BACKGROUND_PX = 61  # as the network sees it
@@ -79,15 +80,13 @@ def refined(cover: np.ndarray, row: Row) -> Row:
     pen = float(np.median((lower - upper)[flat]))
     upper, lower = np.where(seen, upper, path - pen / 2), np.where(seen, lower, path + pen / 2)
     high, low = _shrunk(upper, pen, 1.0), _shrunk(lower, pen, -1.0)
+    found = replace(row, fine=_wave(high, low, upper, lower) + top)
     ends = _ends(seen, upper, lower, row)
-    if ends is None:
-        return row
-    start, stop = ends[0] + _CAP * pen, ends[1] - _CAP * pen
-    return replace(row, fine=_wave(high, low, upper, lower) + top, start=start, stop=stop)
+    return found if ends is None else replace(found, start=ends[0] + _CAP * pen, stop=ends[1] - _CAP * pen)
 
 
 def _ends(seen: np.ndarray, upper: np.ndarray, lower: np.ndarray, row: Row) -> tuple[float, float] | None:
-    """Where the ink of a row begins and ends, px: with its first and last stroke that is long enough to be a trace's."""
+    """Where the ink of a row begins and ends, px: with its first and last stroke that is as long as a trace's."""
     places = np.flatnonzero(seen)
     places = places[places >= (row.start - _BEFORE_PX) * FINE]
     if not len(places):
@@ -97,7 +96,9 @@ def _ends(seen: np.ndarray, upper: np.ndarray, lower: np.ndarray, row: Row) -> t
     torn = np.maximum(upper[a], upper[b]) - np.minimum(lower[a], lower[b]) > _GAP_PX
     strokes = np.split(places, np.flatnonzero(gap | torn) + 1)
     long = [stroke for stroke in strokes if stroke[-1] - stroke[0] > _STROKE_PX * FINE]
-    return (long[0][0] / FINE, (long[-1][-1] + 1) / FINE) if long else None
+    if not long or long[-1][-1] - long[0][0] < _WHOLE * (row.stop - row.start) * FINE:
+        return None
+    return long[0][0] / FINE, (long[-1][-1] + 1) / FINE
 
 
 @numba.njit(cache=True)

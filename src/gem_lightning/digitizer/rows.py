@@ -13,6 +13,7 @@ from gem_lightning.digitizer.rectify import PX_PER_MM
 
 _SEEN = 0.3  # of the network's trace map: a trace runs through the column
 _FAINT = 0.15  # below, the map is paper
+_EDGE_MM = 7.0  # of the page, where no baseline lies but the shadow of a fold or a margin
 _CLOSEST_MM = 7.0  # between two rows: twelve rows on a letter page lie 15 mm apart
 #: A row is where traces dwell: at least this share of the strongest row's, and as much above the valley beside it.
 _LEAST_ROW, _LEAST_RISE = 0.08, 0.05
@@ -58,7 +59,8 @@ def find_baselines(trace: np.ndarray) -> np.ndarray:
     peaks, _ = find_peaks(
         np.pad(profile, 1), height=_LEAST_ROW * top, distance=int(_CLOSEST_MM * PX_PER_MM), prominence=_LEAST_RISE * top
     )
-    return (peaks - 1).astype(float)
+    edge = _EDGE_MM * PX_PER_MM
+    return peaks[(peaks > edge) & (peaks < len(profile) - edge)].astype(float) - 1
 
 
 def follow_rows(trace: np.ndarray, baselines: np.ndarray) -> list[Row]:

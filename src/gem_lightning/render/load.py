@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gem_lightning.errors import RenderError
+from gem_lightning.errors import MissingExtraError, RenderError
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
+_PDF_DPI, _PDF_SIDE = 200, 4200  # 8 px per mm, as a good scan; a letter page at 380 dpi
 
 
 def load_ecg_image(
@@ -20,7 +21,7 @@ def load_ecg_image(
     max_pixels: int = 60_000_000,
     max_bytes: int = 60_000_000,
 ) -> np.ndarray:
-    """Read an image upright, as uint8 RGB (H, W, 3).
+    """Read an image or the first page of a PDF upright, as uint8 RGB (H, W, 3).
 
     The camera's turn (EXIF) is undone, transparency lies on white, 16-bit greys keep their range, and of several
     frames the first is taken.
@@ -33,10 +34,13 @@ def load_ecg_image(
 
     Raises:
         RenderError: No file, no image, damaged, or too large.
+        MissingExtraError: A PDF, and ``pypdfium2`` is not installed.
     """
     from PIL import Image, ImageOps
 
     name, data = _bytes(source, max_bytes)
+    if data.startswith(b"%PDF"):
+        return _first_page(name, data, max_side or _PDF_SIDE)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -74,6 +78,20 @@ def _bytes(source: str | Path | bytes, max_bytes: int) -> tuple[str, bytes]:
     if not 0 < length <= max_bytes:
         raise RenderError(f"expected an image of 1 to {max_bytes:,} bytes, {name} has {length:,}")
     return name, source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _first_page(name: str, data: bytes, max_side: int) -> np.ndarray:
+    """Draw the first page of a PDF, at 200 dpi or so that no side exceeds ``max_side`` px."""
+    try:
+        import pypdfium2
+    except ImportError as error:
+        raise MissingExtraError("pypdfium2", "formats") from error
+    try:
+        page = pypdfium2.PdfDocument(data)[0]
+        scale = min(_PDF_DPI / 72, max_side / max(page.get_size()))  # a PDF's unit is 1/72 inch
+        return np.ascontiguousarray(page.render(scale=scale).to_numpy()[..., 2::-1])  # BGR
+    except pypdfium2.PdfiumError as error:
+        raise RenderError(f"expected a PDF with a page, {name} cannot be read: {error}") from error
 
 
 def _rgb(image: object) -> np.ndarray:

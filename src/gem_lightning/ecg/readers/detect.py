@@ -27,7 +27,7 @@ _ROOTS |= {"cardiologyxml": "cardiosoft", "ecg": "eli", "examdescript": "schille
 _ENDINGS = {".hea": "wfdb", ".dat": "wfdb", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dcm": "dicom"}
 _ENDINGS |= {".scp": "scp", ".edf": "edf", ".bdf": "bdf", ".npy": "npy", ".npz": "npz", ".hdf5": "code15"}
 _ENDINGS |= {".h5": "code15", ".ecg": "ishne", ".mwf": "mfer", ".xlsx": "xlsx", ".json": "fhir", ".atc": "atc"}
-_IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"BM")  # PNG, JPEG, TIFF, GIF, bitmap
+_PAGES = (b"%PDF", b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"BM")  # PDF, PNG, JPEG, TIFF, GIF, bitmap
 
 
 def unzipped(source: Source) -> Source:
@@ -56,12 +56,7 @@ def detect(source: Source) -> str:
     head = source.head()
     if not head:
         raise EcgReadError(f"expected an ECG, got an empty file: {source.name}; copy it again")
-    if head.startswith(b"%PDF"):
-        raise EcgReadError(
-            f"expected an ECG file, got a PDF: {source.name}; save its page as an image and read that, or export the "
-            "recording as DICOM, SCP, XML or EDF from the device"
-        )
-    if head.startswith(_IMAGES):
+    if head.startswith(_PAGES):
         return "paper"
     ending = source.path.suffix.lower() if source.path is not None else ""
     if ending in (".mat", ".dat") and source.path is not None and source.path.with_suffix(".hea").is_file():
