@@ -10,8 +10,11 @@ from gem_lightning.digitizer.practice import practise
 from gem_lightning.ecg import simulate
 from gem_lightning.errors import DataError
 from gem_lightning.lit.data.paper import PaperDataModule
+from gem_lightning.lit.optim import Optimization
+from gem_lightning.lit.trace_module import TraceLitModule
 from gem_lightning.models.trace_net import TraceNet
 from gem_lightning.sources.base import Simulated
+from helpers_training import fit
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +39,14 @@ def test_the_packaged_weights_fit_the_configured_network():
 
 
 def test_practice_marks_lie_on_ink(records):
-    darker = 0
+    darker = []
     for seed in range(12):
         piece = practise(records, (1, seed), 128)
         assert piece.maps.shape == (MAPS, 128, 128) and piece.image.dtype == np.uint8
         on, off = piece.maps[TRACE] > 0.9, piece.maps.max(0) < 0.01
         if on.sum() > 50 and off.sum() > 500:
-            darker += np.median(piece.image[on].mean(-1)) < np.median(piece.image[off].mean(-1)) - 20
-    assert darker >= 9
+            darker.append(np.median(piece.image[on].mean(-1)) < np.median(piece.image[off].mean(-1)) - 20)
+    assert len(darker) >= 5 and np.mean(darker) >= 0.8  # the rest is faded paper
 
 
 def test_a_piece_depends_on_its_seed_alone(records):
@@ -78,14 +81,15 @@ def test_the_data_module_resumes_where_it_was():
 
 
 @pytest.mark.slow
-def test_the_recipe_trains_and_writes_weights(tmp_path):
-    from helpers_training import run_training
-
-    run_training(
-        "experiment=digitizer", "data.length=96", "data.val_length=12", "data.size=64", "data.train.simulated.n=4",
-        "data.val.simulated.n=2", "trainer.max_epochs=4", f"hydra.run.dir={tmp_path}",
-    )  # fmt: skip
-    weights = load_file(tmp_path / "model" / WEIGHTS)
+def test_the_recipe_learns_and_writes_weights(tmp_path):
+    module = TraceLitModule(TraceNet, Optimization(lr=3e-3), tmp_path)
+    data = PaperDataModule({"some": Simulated(n=6, seed=5)}, length=240, size=96, batch_size=8, seed=1)
+    fit(module, data, max_epochs=3)
+    weights = load_file(tmp_path / WEIGHTS)
     assert set(weights) == set(TraceNet().folded())
-    losses = [float(line.split(",")[-1]) for line in () ] or [0.0]
-    assert np.isfinite(losses).all()
+    unseen = practise([simulate("sinus", seed=77).record], (9, 1), 160)
+    with torch.inference_mode():
+        x = torch.from_numpy(network_input(unseen.image)[None])
+        trace = torch.sigmoid(forward({n: v.float() for n, v in weights.items()}, x))[0, TRACE].numpy()
+    on, off = unseen.maps[TRACE] > 0.8, unseen.maps.max(0) < 0.01
+    assert trace[on].mean() > 3 * trace[off].mean()

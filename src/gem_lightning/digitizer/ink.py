@@ -1,8 +1,8 @@
 """Ink of the traces on a flat page: finer than the network's columns, and exact at the tips of narrow waves.
 
 A pen of width w draws a wave as the union of discs along it. The upper edge of that ink, moved down by the disc that
-fits under it, touches the wave at its peaks; the lower edge, moved up, touches it at its troughs; on the flanks both give
-the wave itself. So the middle of the ink is taken on flanks, and the edge's own estimate at tips.
+fits under it, touches the wave at its peaks; the lower edge, moved up, touches it at its troughs; on the flanks both
+give the wave itself. So the middle of the ink is taken on flanks, and the edge's own estimate at tips.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gem_lightning.digitizer.rows import Row
 
 FINE = 4  # places a column: 24 per mm, so that a pen's disc is round
 _HALF = 0.5  # cover at an edge; px that the two estimates of a wave may differ by
-_TIP_PX = 1.0  # by which a tip stands out from the ink beside it
+_TIP_PX = 1.0  # by which a tip stands out from the ink next to it
 _FLAT = 1.0  # px a column: where a run of ink is as long as the pen is wide
 _SURE, _SEEN = 0.6, 0.1  # of the network: pixels that show the ink's colour, and what is no paper
 _WIDE_PX = 5  # of strokes side by side, whose darkest part an edge has half of
 _FEWEST = 500  # px, for a colour
 _NEAR_PX = 4  # of the network's path, where the ink of a column is looked for
 _BEFORE_PX, _GAP_PX = 1.5, 6  # before a row's start, where the network may not see its ink; a gap in a trace: 1 mm
-_STROKE_PX = 60  # 1 cm: longer than a letter or a tick that stands beside a trace
+_STROKE_PX = 60  # 1 cm: longer than a letter or a tick next to a trace
 _WHOLE = 0.9  # of a row, less of which in long strokes says nothing of its ends
 _CAP = 0.31  # of the pen's width, by which ink begins before the trace: between a round and a flat end (ours)
 _LONGEST_PX = 150.0  # 25 mm up and down from the path: a taller wave leaves the paper
@@ -36,7 +36,7 @@ def ink_cover(page: np.ndarray, trace: np.ndarray, paper: np.ndarray) -> np.ndar
     """Share of each pixel (H, W) that is covered by the traces' ink: 1 in the middle of a stroke, near 0 on the grid.
 
     The colour is projected so that ink differs most from what else is on the page (Fisher's discriminant): black on red
-    paper is told by its red. None where no trace is sure.
+    paper is recognised by its red. None where no trace is sure.
 
     Args:
         page: uint8 (H, W, 3), flat.
@@ -48,11 +48,11 @@ def ink_cover(page: np.ndarray, trace: np.ndarray, paper: np.ndarray) -> np.ndar
         return None
     value = page.astype(np.float32)
     value /= cv2.blur(value, (_BACKGROUND_PX, _BACKGROUND_PX), borderType=cv2.BORDER_REFLECT) + 8
-    beside = value[paper & (cv2.dilate(trace, np.ones((9, 9))) < _SEEN)][::7]
-    if len(beside) < _FEWEST:
+    blanks = value[paper & (cv2.dilate(trace, np.ones((9, 9))) < _SEEN)][::7]
+    if len(blanks) < _FEWEST:
         return None
-    level, blank = np.median(value[sure], 0), np.median(beside, 0)
-    direction = np.linalg.solve(np.cov(beside.T) + 1e-4 * np.eye(3), blank - level)
+    level, blank = np.median(value[sure], 0), np.median(blanks, 0)
+    direction = np.linalg.solve(np.cov(blanks.T) + 1e-4 * np.eye(3), blank - level)
     scale = float(direction @ (blank - level))
     return np.clip(((blank - value) @ direction.astype(np.float32)) / scale, 0, 3).astype(np.float32)
 
@@ -135,7 +135,7 @@ def _runs(band: np.ndarray, path: np.ndarray, near: int, longest: float) -> tupl
 
 
 def _shrunk(edge: np.ndarray, pen: float, side: float) -> np.ndarray:
-    """Move an edge of the ink back by the pen's disc: ``side`` 1 for the upper edge (down), -1 for the lower one (up)."""
+    """Move an edge of the ink back by the pen's disc: ``side`` 1 for the upper edge, -1 for the lower one."""
     reach = int(pen / 2 * FINE)
     moved = np.full(edge.shape, -np.inf)
     for step in range(-reach, reach + 1):

@@ -84,7 +84,7 @@ def observe_grid(contrast: np.ndarray) -> GridObservations:
     periods = np.exp(np.linspace(np.log(shortest), np.log(side / _SIDE_MM[0] * 5), 120))
     scores = [[_lattice_score(spectrum, angles, periods, family) for _, spectrum in tiles] for family in (0, 1)]
     # neighbours count too: perspective spreads the tiles around the page's own angle and period
-    pooled = [sum(cv2.dilate(score, np.ones((7, 7))) for score in family) for family in scores]
+    pooled = [np.sum([cv2.dilate(score, np.ones((7, 7))) for score in family], axis=0) for family in scores]
     period = int(np.argmax(pooled[0].max(0) + pooled[1].max(0)))  # boxes are square
     near = slice(max(0, period - 4), period + 5)
     angle = [int(np.argmax(score[:, near].max(1))) for score in pooled]

@@ -95,7 +95,7 @@ def _left_over(signals: np.ndarray, strips: Sequence[Strip]) -> float | None:
     for start, stop in pairwise(edges):
         together = [s for s in strips if s.start <= start and s.stop >= stop]
         a, b = int(np.ceil(start * columns)), int(stop * columns)
-        margin = (b - a) // 20  # beside a border the traces of two leads may touch
+        margin = (b - a) // 20  # next to a border the traces of two leads may touch
         seen = signals[[s.row for s in together], a + margin : b - margin]
         weights = np.array([_weights(s.lead) for s in together])
         free = len(together) - np.linalg.matrix_rank(weights)

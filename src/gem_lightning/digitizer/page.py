@@ -22,7 +22,7 @@ from gem_lightning.render.layout import catalogue
 from gem_lightning.render.load import load_ecg_image
 
 FS = 500.0  # Hz of the record that is made
-DEFAULT_SPEED, DEFAULT_GAIN = 25.0, 10.0  # where no pulse tells: the usual ones (AHA/ACC/HRS 2007, part I)
+DEFAULT_SPEED, DEFAULT_GAIN = 25.0, 10.0  # where no pulse says: the usual ones (AHA/ACC/HRS 2007, part I)
 _LONGEST_SIDE = 4200  # px: 15 px per mm of a letter page, beyond which nothing is gained
 _SAME_START_MM = 1.5  # rows of one page begin together within this
 _HALF_SECOND_PX = 3.0  # a page shows whole half seconds; ends that differ by less are read as one (ours)
@@ -30,7 +30,7 @@ _HALF_SECOND_PX = 3.0  # a page shows whole half seconds; ends that differ by le
 _LEAST_GRID, _MOST_MISFIT = 0.12, 0.03
 _OTHER_INK = 0.5  # what other ink counts on a trace's path
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
-_BORDER_PX = 1.5  # beside a border between two leads, where the ink of both runs together: half a pen, and a half
+_BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
@@ -254,7 +254,7 @@ def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
     if not choices:
         return f"no known layout has {len(rows)} rows of traces"
     if all(c.left_over is None for c in choices):
-        return f"the leads of {len(rows)} rows cannot be told apart; name the layout: {choices[0].name}"
+        return f"the leads of {len(rows)} rows cannot be distinguished; name the layout: {choices[0].name}"
     return "the leads do not agree with each other in any known layout; name it, or photograph the whole page"
 
 

@@ -145,7 +145,7 @@ def _strip(
     width: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a piece of a lead; return the places of its samples, px."""
-    record = records[rng.integers(len(records))]
+    record = records[int(rng.integers(len(records)))]
     signal = record.lead(LEADS[rng.integers(len(LEADS))])
     if rng.random() < 0.3:
         signal = signal * np.exp(rng.normal(0, 0.5))
@@ -217,8 +217,8 @@ def _prints(rng: np.random.Generator, layer: np.ndarray, maps: np.ndarray, size:
             _polyline(drawn, np.array([x, x]), np.array([y, min(high, y + dash)]), rng.uniform(0.15, 0.4))
     if rng.random() < 0.08:
         x0, y0 = rng.uniform(-20, size, 2)
-        corner = (x0 + rng.uniform(40, 200), y0 + rng.uniform(15, 40))
-        cv2.rectangle(drawn, *(tuple(int(v * _FINE) for v in p) for p in ((x0, y0), corner)), 255, -1)
+        x1, y1 = x0 + rng.uniform(40, 200), y0 + rng.uniform(15, 40)
+        drawn[max(0, int(y0 * _FINE)) : int(y1 * _FINE) + 1, max(0, int(x0 * _FINE)) : int(x1 * _FINE) + 1] = 255
     np.maximum(layer, drawn, out=layer)
     maps[PRINT] = _shrunk(drawn, size) > 0.3
 

@@ -14,7 +14,7 @@ PX_PER_MM = 6.0  # of the flat page: what is lost by sampling a trace lies 27 dB
 _STEP = 8  # px of the flat page between the nodes of the displacement field
 _LONGEST_MM = 420.0  # A3: a page that seems larger is cut there
 #: (lines' distance, smoothing), mm, of each pass: the fine lines place the page within a millimetre, the heavy ones
-#: then tell which millimetre (ours, as the prototype's on scans and photos).
+#: then say which millimetre (ours, as the prototype's on scans and photos).
 _PASSES = ((5.0, 25.0), (5.0, 12.0), (5.0, 7.0), (1.0, 8.0), (1.0, 5.0))
 _WEAK = 0.06  # of the lattice's strong amplitude: less is no paper
 
@@ -173,7 +173,7 @@ def _warp(
     """Draw the image on the flat page; outside of it ``border``, or its edge for None."""
     source = (_project(matrix, (nodes + 0.5) / PX_PER_MM + low + field) - 0.5).astype(np.float32)
     y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32) / _STEP
-    maps = [cv2.remap(np.ascontiguousarray(source[..., k]), x, y, cv2.INTER_LINEAR) for k in (0, 1)]
+    across, down = (cv2.remap(np.ascontiguousarray(source[..., k]), x, y, cv2.INTER_LINEAR) for k in (0, 1))
     if border is None:
-        return cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+        return cv2.remap(image, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(image, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)

@@ -15,7 +15,7 @@ _SEEN = 0.3  # of the network's trace map: a trace runs through the column
 _FAINT = 0.15  # below, the map is paper
 _EDGE_MM = 7.0  # of the page, where no baseline lies but the shadow of a fold or a margin
 _CLOSEST_MM = 7.0  # between two rows: twelve rows on a letter page lie 15 mm apart
-#: A row is where traces dwell: at least this share of the strongest row's, and as much above the valley beside it.
+#: A row is where traces dwell: at least this share of the strongest row's, and as much above the valley next to it.
 _LEAST_ROW, _LEAST_RISE = 0.08, 0.05
 _REACH = (1.2, 1.0)  # pitches above and below a baseline that a trace is sought in: R waves are taller than S deep
 #: Of a pixel up or down along ink and over blank paper, and of any jump, as from a lead's end to the next one (ours).
@@ -35,7 +35,7 @@ class Row:
         height: float64 (W,) of the trace in the middle of each column, px; meaningless outside ``start`` to ``stop``.
         confidence: float32 (W,) in [0, 1].
         start, stop: First and last place of the trace, px, to fractions of a column.
-        fine: float64 (4 W,) height at quarter columns, from the ink; None where the ink was not told from the paper.
+        fine: float64 (4 W,) height at quarter columns, from the ink; None where the ink was not distinguished from the paper.
     """
 
     baseline: float
@@ -77,8 +77,8 @@ def follow_rows(trace: np.ndarray, baselines: np.ndarray) -> list[Row]:
     if len(baselines) > 1:
         taken = [_taken(trace.shape, *one) for one in found]
         for k, base in enumerate(baselines):
-            beside = [taken[j] for j in (k - 1, k + 1) if 0 <= j < len(taken)]
-            found[k] = _follow(trace, base, pitch, np.maximum.reduce(beside))
+            others = [taken[j] for j in (k - 1, k + 1) if 0 <= j < len(taken)]
+            found[k] = _follow(trace, base, pitch, np.maximum.reduce(others))
     rows = []
     for base, (height, confidence) in zip(baselines, found, strict=True):
         ends = _ends(confidence)

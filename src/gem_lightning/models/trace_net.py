@@ -58,7 +58,8 @@ class TraceNet(nn.Module):
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:
         """Return the weights for :func:`gem_lightning.digitizer.network.forward`."""
-        found: dict[str, Tensor] = {"out.weight": self.out.weight, "out.bias": self.out.bias}
+        out: Any = self.out
+        found: dict[str, Tensor] = {"out.weight": out.weight, "out.bias": out.bias}
         named = {f"down.{i}.{j}": conv for i, pair in enumerate(self.down) for j, conv in enumerate(pair.children())}
         for name, conv in [*named.items(), *((f"up.{i}", conv) for i, conv in enumerate(self.up))]:
             assert isinstance(conv, _Conv)
