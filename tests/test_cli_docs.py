@@ -15,6 +15,7 @@ import pytest
 from gem_lightning.cli import main, parser
 from gem_lightning.cli.table import table_schema
 from gem_lightning.ecg import LEADS, EcgRecord, simulate, write_ecg, write_wfdb
+from gem_lightning.render import EcgRenderer
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -32,7 +33,9 @@ def lines(page):
 def commands():
     """Those that end by themselves; a model's take seconds each."""
     for line in lines("command_line.md"):
-        yield pytest.param(line, marks=[pytest.mark.slow] if " interpret " in line else [], id=line[:60])
+        yield pytest.param(
+            line, marks=[pytest.mark.slow] if re.search(" interpret | digitize ", line) else [], id=line[:60]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,7 @@ def place(tmp_path_factory):
     write_wfdb(EcgRecord(record.signal[:2], 500, LEADS[:2]), folder / "holter")
     write_ecg(EcgRecord(np.zeros((12, 5000), np.float32), 500, LEADS), folder / "flat.dcm")
     np.savetxt(folder / "bare.csv", record.signal.T, delimiter=",", fmt="%.4f")
+    EcgRenderer().save(record, folder / "photo.png")
     (folder / "broken.dcm").write_bytes(b"no DICOM")
     (folder / "report.txt").write_text("Sinus rhythm. No ST elevation.")
     return folder

@@ -64,7 +64,16 @@ def test_every_tool_and_argument_is_described(root):
             return (await client.list_tools()).tools
 
     tools = {tool.name: tool for tool in asyncio.run(listed())}
-    assert set(tools) == {"list_recordings", "measure", "findings", "render", "verify", "compose", "interpret"}
+    assert set(tools) == {
+        "list_recordings",
+        "measure",
+        "findings",
+        "render",
+        "digitize",
+        "verify",
+        "compose",
+        "interpret",
+    }
     for tool in tools.values():
         assert len(tool.description) > 40
         assert tool.annotations.read_only_hint
@@ -98,6 +107,15 @@ def test_render_is_an_image(root):
     (content,) = found.content
     assert (content.type, content.mime_type) == ("image", "image/png")
     assert Image.open(io.BytesIO(base64.b64decode(content.data))).size == (660, 510)
+
+
+@pytest.mark.slow
+def test_digitize_shows_what_was_read(root):
+    gl.EcgRenderer().save(gl.read_ecg(root / "a.hea"), root / "photo.png")
+    (found,) = calls(build_server([root]), ("digitize", {"file": "photo.png"}))
+    assert found.structured_content["refused"] is None or found.structured_content["quality"]
+    assert found.structured_content["layout"] == "3x4+1"
+    assert found.content[1].mime_type == "image/png"
 
 
 def test_interpret_with_a_model(root, tiny_gem, tmp_path):

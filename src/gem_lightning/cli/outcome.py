@@ -21,7 +21,7 @@ EXIT_CODES = """exit codes:
   0    all files are done
   1    a statement is contradicted by the recording (check)
   2    a mistake in the command, or not one file could be read
-  3    nothing could be checked: no readable statement, or the recording is unusable
+  3    nothing could be checked: no readable statement, or the recording or paper is unusable
   4    some files failed, the others are done
   130  interrupted"""
 

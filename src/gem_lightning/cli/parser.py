@@ -147,6 +147,20 @@ def _convert(commands: _Commands) -> None:
     _json(one, "written files")
 
 
+def _digitize(commands: _Commands) -> None:
+    one = _command(commands, records.digitize, "digitise photos and scans of paper ECGs", files=False)
+    one.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG, TIFF, WebP or BMP")
+    out = "signal to write: .dcm, .hea, .edf, .csv or .parquet; or a folder"
+    one.add_argument("-o", "--out", type=Path, required=True, help=out)
+    one.add_argument("--to", choices=("wfdb", "dicom", "edf", "csv", "parquet"), help="format in a folder (dicom)")
+    what = "image to write, or a folder for several: the page with what was read drawn over it"
+    one.add_argument("--overlay", type=Path, help=what)
+    one.add_argument("--layout", default="auto", help="such as 3x4+1, 6x2, 12x1 (default: what the leads prove)")
+    one.add_argument("--speed", type=float, metavar="MM_S", help="paper speed (default: read off the pulse, else 25)")
+    one.add_argument("--gain", type=float, metavar="MM_MV", help="mm per mV (default: read off the pulse, else 10)")
+    _json(one, "written files")
+
+
 def _mcp(commands: _Commands) -> None:
     what = "serve the ECGs of folders to agents (Model Context Protocol)"
     one = _command(commands, models.mcp, what, files=False)
@@ -193,6 +207,7 @@ COMMANDS: tuple[Callable[[_Commands], None], ...] = (
     _interpret,
     _info,
     _convert,
+    _digitize,
     _mcp,
     _compare,
     _leaderboard,
@@ -216,7 +231,7 @@ def print_completion(args: argparse.Namespace) -> None:
 def _complete_files(command: argparse.ArgumentParser, files: Any) -> None:
     """Mark the arguments of a command that are files or folders."""
     for action in command._actions:
-        if action.dest in ("files", "out", "root", "config", "source", "run_a", "run_b", "model"):
+        if action.dest in ("files", "images", "overlay", "out", "root", "config", "source", "run_a", "run_b", "model"):
             action.complete = files  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Commands on the signals of recordings: info, measure, check, render, convert."""
+"""Commands on the signals of recordings: info, measure, check, render, digitize, convert."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gem_lightning.cli import outcome
 from gem_lightning.cli.inputs import STDIN, Input, find_inputs, for_each
-from gem_lightning.cli.outcome import Failures, warn
+from gem_lightning.cli.outcome import Failures, warn, watched
 from gem_lightning.errors import GemError
 
 if TYPE_CHECKING:
@@ -129,6 +129,38 @@ def convert(args: argparse.Namespace) -> None:
         _report_written(args, one, record, write_ecg(record, targets[one], args.to))
 
     for_each(args, inputs, failures, write)
+    failures.end()
+
+
+def digitize(args: argparse.Namespace) -> None:
+    """Digitise photos and scans of paper ECGs: write the signals, and images of what was read.
+
+    Raises:
+        SystemExit: With 3 where the only page cannot be read.
+    """
+    from PIL import Image
+
+    from gem_lightning.digitizer import digitize as digitize_page
+    from gem_lightning.ecg.writers import SUFFIXES, write_ecg
+
+    inputs = [Input(image, Path(image)) for image in dict.fromkeys(args.images)]
+    failures = Failures(len(inputs), "digitised")
+    kind = args.to if args.to or not is_folder(inputs, args.out) else "dicom"
+    targets = output_files(inputs, args.out, SUFFIXES[kind or "dicom"])
+    overlays = [None] * len(inputs) if args.overlay is None else output_files(inputs, args.overlay, ".png")
+    for one, target, overlay in zip(watched(inputs, len(inputs)), targets, overlays, strict=True):
+        with failures.of(one.name):
+            page = digitize_page(str(one.source), layout=args.layout, speed=args.speed, gain=args.gain)
+            if overlay is not None:
+                Image.fromarray(page.overlay()).save(overlay)
+            if page.record is None:
+                failures.note(one.name, f"not digitised: {page.refused}")
+                continue
+            for note in page.notes:
+                warn(f"{one.name}: {note}")
+            _report_written(args, one, page.record, write_ecg(page.record, target, kind))
+    if len(inputs) == failures.count == 1:
+        raise SystemExit(outcome.NOTHING_CHECKED)
     failures.end()
 
 

@@ -35,7 +35,7 @@ class Row:
         height: float64 (W,) of the trace in the middle of each column, px; meaningless outside ``start`` to ``stop``.
         confidence: float32 (W,) in [0, 1].
         start, stop: First and last place of the trace, px, to fractions of a column.
-        fine: float64 (4 W,) height at quarter columns, from the ink; None where the ink was not distinguished from the paper.
+        fine: float64 (4 W,) height at quarter columns, from the ink; None where it was not seen.
     """
 
     baseline: float

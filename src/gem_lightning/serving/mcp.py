@@ -1,6 +1,8 @@
 """Model Context Protocol server: agents read the ECGs of allowed folders and verify their own statements."""
 
 # No postponed annotations here: the protocol's library reads them from the functions.
+import io
+import json
 import socket
 import sys
 import threading
@@ -9,6 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from mcp.server.mcpserver import Image, MCPServer
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
@@ -116,6 +119,15 @@ class AllowedFolders:
         return path.relative_to(self.roots[0]).as_posix() if len(self.roots) == 1 else path.as_posix()
 
 
+def _png(image: np.ndarray) -> bytes:
+    """An image as PNG."""
+    from PIL import Image as Pillow
+
+    content = io.BytesIO()
+    Pillow.fromarray(image).save(content, "PNG")
+    return content.getvalue()
+
+
 class EcgTools:
     """The tools of a server; one call at a time, as the numerical libraries below are not safe across threads.
 
@@ -157,6 +169,25 @@ class EcgTools:
         from gem_lightning.render import EcgRenderer
 
         return Image(data=EcgRenderer(layout=layout, dpi=dpi)(self._read(file, reading)).encode(".png"), format="png")
+
+    def digitize(
+        self,
+        file: Annotated[str, Field(description="an image of an allowed folder: PNG, JPEG, TIFF, WebP or BMP")],
+        layout: Annotated[str, Field(description="auto, or rows x columns + rhythm strips such as 3x4+1")] = "auto",
+    ) -> CallToolResult:
+        """Digitise a photo or scan of a paper ECG: measurements of the signal, and an image of what was read.
+
+        The other tools read such files too. `refused` states why a page cannot be read.
+        """
+        from gem_lightning.digitizer import digitize
+
+        page = digitize(str(self.folders.find(file)), layout=layout)
+        about = {"file": file, "refused": page.refused, "layout": page.layout, "notes": list(page.notes)}
+        if page.record is not None:
+            about |= {"speed_mm_s": page.speed, "gain_mm_mv": page.gain} | facts(file, measured(page.record))
+        drawn = Image(data=_png(page.overlay())).to_image_content()
+        text = TextContent(type="text", text=json.dumps(about, ensure_ascii=False))
+        return CallToolResult(content=[text, drawn], structured_content=about)
 
     def verify(
         self,
@@ -250,6 +281,7 @@ def build_server(roots: Sequence[Path], model: str = "gem_small") -> MCPServer:
         tools.measure,
         tools.findings,
         tools.render,
+        tools.digitize,
         tools.verify,
         tools.compose,
         tools.interpret,

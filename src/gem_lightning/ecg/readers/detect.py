@@ -28,14 +28,6 @@ _ENDINGS = {".hea": "wfdb", ".dat": "wfdb", ".csv": "csv", ".tsv": "csv", ".txt"
 _ENDINGS |= {".scp": "scp", ".edf": "edf", ".bdf": "bdf", ".npy": "npy", ".npz": "npz", ".hdf5": "code15"}
 _ENDINGS |= {".h5": "code15", ".ecg": "ishne", ".mwf": "mfer", ".xlsx": "xlsx", ".json": "fhir", ".atc": "atc"}
 _PAGES = (b"%PDF", b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"BM")  # a PDF, or an image
-    b"%PDF",
-    b"\x89PNG\r\n",
-    b"\xff\xd8\xff",
-    b"II*\0",
-    b"MM\0*",
-    b"GIF8",
-    b"BM",
-)  # PDF, PNG, JPEG, TIFF, GIF, bitmap
 
 
 def unzipped(source: Source) -> Source:
