@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from gem_lightning.claims.report import CONTRADICTED
 from gem_lightning.composition.compose import compose
@@ -193,7 +194,7 @@ def main() -> None:
     parser.add_argument("--simulated", type=int, default=96)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("outputs/gem_small"))
     args = parser.parse_args()
-    gem = Gem.from_pretrained(args.model, device="cpu")
+    gem = Gem.from_pretrained(args.model, device="cpu", dtype=torch.float32)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.ludb:
         on_ludb(gem, args.ludb, args.out)

@@ -108,3 +108,11 @@ def test_a_gem_starts_from_the_weights_of_the_pretrained_encoder(tmp_path):
         build_gem(**parts, ecg_weights=tmp_path / "other.safetensors")
     with pytest.raises(DataError, match="given as a class"):
         build_gem(llm=LLM, ecg={"width": 32, "head_width": 16, "layers": 1}, vision="none", ecg_weights="x")
+
+
+def test_a_tower_in_half_precision_reads_the_same():
+    torch.manual_seed(1)
+    tower, signals = DenseTower(SIZES, 25).eval(), torch.randn(2, 12, 5000) * 0.1
+    with torch.no_grad():
+        full, half = tower(signals), tower.to(torch.bfloat16)(signals.bfloat16())
+    assert half.dtype == torch.bfloat16 and torch.allclose(half.float()[:, :4], full[:, :4], atol=0.2)

@@ -90,7 +90,7 @@ class ValueTokens(nn.Module):
         rows = []
         for column in range(4):
             seen = torch.isfinite(decoded[:, column])
-            head, other = values[:, column], decoded[:, column].nan_to_num()
+            head, other = values[:, column], decoded[:, column].nan_to_num().to(values.dtype)
             sure = [spread[:, column], torch.tanh((head - other).abs()) * seen, seen.to(head.dtype)]
             rows.append(self._row([torch.where(seen, other, head)], sure))
         sin, cos = (physical(values)[:, VALUES.index(name)] for name in ("axis_sin", "axis_cos"))
