@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.claims.report import ClaimReport
 from gem_lightning.claims.verify import verify
+from gem_lightning.composition.compose import Summary, summarise
 from gem_lightning.ecg.quality import Quality
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import EcgFeatures, Finding, findings, measure
 from gem_lightning.features.reliability import reliability
 from gem_lightning.features.schema import plain
+from gem_lightning.jobs import write_atomically
+from gem_lightning.reporting.evidence import quality_sentences
 from gem_lightning.revision.edit import Edit, Revision, kept_share
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Interpretation:
     """A text about a record, verified against the record's own measurements.
+
+    A recording of unusable quality has no text and no findings: :attr:`refused` states why.
 
     Attributes:
         text: The answer.
@@ -73,15 +79,28 @@ class Interpretation:
             features: Measurements of ``record`` made before; None measures it.
         """
         measured = measure(record) if features is None else features
-        found = findings(measured)
-        done = cls("", verify([], measured, findings=found), measured, record, found, reliability(record), question)
+        quality = reliability(record)
+        found = [] if quality.verdict == "unusable" else findings(measured)
+        done = cls("", verify([], measured, findings=found), measured, record, found, quality, question)
         return replace(done, provenance=provenance, seen=seen).with_text(text)
 
     def with_text(self, text: str | Revision) -> Interpretation:
-        """Return the interpretation with another text, verified."""
+        """Return the interpretation with another text, verified; a refused recording gets none."""
         written = Revision(text) if isinstance(text, str) else text
+        if self.refused:
+            written = Revision("", tokens=written.tokens)
         claims = verify(written.text, self.features, findings=self.findings)
         return replace(self, text=written.text, claims=claims, edits=written.edits, tokens=written.tokens)
+
+    @property
+    def refused(self) -> str:
+        """Why the recording is not interpreted; empty where its quality allows it."""
+        return " ".join(quality_sentences(self.quality)) if self.quality.verdict == "unusable" else ""
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Urgency and conclusions, from the measurements alone; the model's text has no part in them."""
+        return summarise(self.features, self.findings, readable=not self.refused)
 
     @property
     def kept_share(self) -> float:
@@ -111,6 +130,8 @@ class Interpretation:
             "question": self.question,
             "provenance": self.provenance,
             "quality": {"verdict": self.quality.verdict, "reasons": list(self.quality.reasons)},
+            "refused": self.refused,
+            "summary": self.summary._asdict(),
             "findings": plain(self.findings),
             "claims": self.claims.to_dict(),
             "features": self.features.to_dict(),
@@ -134,7 +155,11 @@ class Interpretation:
         return interpretation_fhir(self, record_id)
 
     def to_html(
-        self, title: str = "ECG interpretation", extra_tables: tuple[Table, ...] = (), back_url: str = ""
+        self,
+        title: str = "ECG interpretation",
+        extra_tables: tuple[Table, ...] = (),
+        back_url: str = "",
+        file_name: str = "",
     ) -> str:
         """One self-contained page.
 
@@ -142,13 +167,30 @@ class Interpretation:
             title: Heading of the page.
             extra_tables: Shown at the end, for example the model's results on held-out ECGs.
             back_url: Address of the page that takes the next record; empty where there is none.
+            file_name: Of the recording, for the report's header.
         """
-        from gem_lightning.reporting.html import interpretation_html
+        from gem_lightning.reporting.result import interpretation_html
 
-        return interpretation_html(self, title, extra_tables, back_url)
+        return interpretation_html(self, title, extra_tables, back_url, file_name)
+
+    def to_pdf(self, path: str | Path | None = None, file_name: str = "") -> bytes:
+        """The report as a PDF: the ECG in true millimetres, then text and tables.
+
+        Args:
+            path: File to write as well; None writes none.
+            file_name: Of the recording, for the report's header.
+        """
+        from gem_lightning.reporting.pdf import interpretation_pdf
+
+        data = interpretation_pdf(self, file_name)
+        if path is not None:
+            write_atomically(Path(path), data)
+        return data
 
     def to_terminal(self, color: bool = True) -> str:
         """The verified text for a terminal; ``color=False`` marks verdicts with signs."""
+        if self.refused:
+            return f"not interpreted: {self.refused} {self.summary.statement}"
         return self.claims.to_terminal(color, self.edits)
 
     def __repr__(self) -> str:
