@@ -156,9 +156,7 @@ def _quality(bundle: _Bundle, interpretation: Interpretation, device: dict[str, 
 def _conclusion(interpretation: Interpretation) -> str:
     """The text, and after it what the measurement contradicts: the one must not be read without the other."""
     wrong = [v for v in interpretation.claims.verdicts if v.verdict == "contradicted"]
-    parts = [_NOTE, interpretation.text]
-    if interpretation.quality.verdict == "unusable":
-        parts.insert(1, "This recording cannot be read reliably: " + " ".join(interpretation.quality.reasons))
+    parts = [_NOTE, interpretation.refused or interpretation.text]
     if wrong:
         quotes = [interpretation.text[slice(*v.claim.span)] for v in wrong]
         parts.append("Contradicted by the measurement: " + "; ".join(f'"{quote}"' for quote in quotes) + ".")

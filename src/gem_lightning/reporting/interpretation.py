@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 class Interpretation:
     """A text about a record, verified against the record's own measurements.
 
+    An unusable recording is refused: whatever a model writes about it is discarded, and no finding is reported.
+
     Attributes:
-        text: The answer.
+        text: The answer; empty before it is written, and for a refused recording.
         claims: Every claim in the answer with its verdict.
         features: Measurements of ``record``.
         record: The record under the ``clean`` contract.
@@ -73,15 +75,23 @@ class Interpretation:
             features: Measurements of ``record`` made before; None measures it.
         """
         measured = measure(record) if features is None else features
-        found = findings(measured)
-        done = cls("", verify([], measured, findings=found), measured, record, found, reliability(record), question)
+        judged = reliability(record)
+        found = [] if judged.refused else findings(measured)
+        done = cls("", verify([], measured, findings=found), measured, record, found, judged, question)
         return replace(done, provenance=provenance, seen=seen).with_text(text)
 
     def with_text(self, text: str | Revision) -> Interpretation:
-        """Return the interpretation with another text, verified."""
+        """Return the interpretation with another text, verified; a refused recording has none."""
+        if self.refused:
+            return self
         written = Revision(text) if isinstance(text, str) else text
         claims = verify(written.text, self.features, findings=self.findings)
         return replace(self, text=written.text, claims=claims, edits=written.edits, tokens=written.tokens)
+
+    @property
+    def refused(self) -> str | None:
+        """Why the recording is not interpreted; None where it is."""
+        return self.quality.refused
 
     @property
     def kept_share(self) -> float:
@@ -107,6 +117,7 @@ class Interpretation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {
+            "refused": self.refused,
             "text": self.text,
             "question": self.question,
             "provenance": self.provenance,
@@ -152,4 +163,4 @@ class Interpretation:
         return self.claims.to_terminal(color, self.edits)
 
     def __repr__(self) -> str:
-        return f"Interpretation({self.text!r}, {len(self.claims.verdicts)} claims checked)"
+        return f"Interpretation({self.refused or self.text!r}, {len(self.claims.verdicts)} claims checked)"
