@@ -116,7 +116,7 @@ def test_an_unusable_recording_is_refused_everywhere(flat):
     assert "Flat: all leads (no signal)." in page
     assert "66 bpm" not in page and "Interpretation, verified" not in page
     plain = flat.to_dict()
-    assert plain["refused"] == flat.refused != ""
+    assert plain["refused"] == flat.refused is not None
     assert (plain["text"], plain["findings"], plain["claims"]["verdicts"]) == ("", [], [])
     assert plain["summary"]["urgency"] == "undetermined"
     assert "not interpreted" in flat.to_terminal(color=False)

@@ -78,6 +78,13 @@ class Quality:
     reasons: tuple[str, ...]
     leads: dict[str, LeadQuality]
 
+    @property
+    def refused(self) -> str | None:
+        """Why nobody may interpret the recording; None where it may be interpreted."""
+        if self.verdict != "unusable":
+            return None
+        return f"This recording cannot be read reliably and is not interpreted: {'; '.join(self.reasons)}."
+
 
 def quality(record: EcgRecord) -> Quality:
     """Judge a recording.

@@ -188,66 +188,59 @@ class Gem:
         for what, values in (("questions", questions), ("images", images)):
             if values is not None and len(values) != len(records):
                 raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
-        prepared: list[Prepared | Exception] = []
+        found: list[Interpretation | Exception] = []
+        examples: dict[int, dict[str, Any]] = {}  # of the records that the model answers
         for i, record in enumerate(records):
             try:
-                prepared.append(self.prepare(record, None if images is None else images[i], reading or {}))
+                prepared = self.prepare(record, None if images is None else images[i], reading or {})
+                found.append(self.draft(prepared, questions[i]))
+                if found[i].refused is None:  # type: ignore[union-attr]
+                    examples[i] = self.example(prepared, questions[i])
             except Exception as error:  # any record can be broken in any way; the rest go on
-                prepared.append(error)
-        usable = [i for i, one in enumerate(prepared) if isinstance(one, Prepared)]
-        examples = [self.example(prepared[i], questions[i]) for i in usable]
+                found.append(error)
         base = torch.initial_seed() if seed is None else seed
-        seeds = [record_seed(base, _name(records[i])) for i in usable]
+        limits = {"max_new_tokens": max_new_tokens, "seeds": [record_seed(base, _name(records[i])) for i in examples]}
+        drafts: Any = [found[i] for i in examples]
         options, settings = VerifyOptions.split(settings)
         if options.active:
-            written = self._verified(prepared, usable, examples, options, max_new_tokens, seeds, settings)
+            written = self._verified(list(examples.values()), drafts, options, **limits, **settings)
         else:
-            written = generate_texts(
-                self.model, self.processor, examples, max_new_tokens, batch_size, seeds, **settings
+            texts = generate_texts(
+                self.model, self.processor, list(examples.values()), batch_size=batch_size, **limits, **settings
             )
-        return self._interpretations(prepared, dict(zip(usable, written, strict=True)), questions)
-
-    def _interpretations(
-        self, prepared: Sequence[Any], written: Mapping[int, Any], questions: Sequence[str | None]
-    ) -> list[Interpretation | Exception]:
-        """Verify what was written for each record; an exception stays in its record's place."""
-        found: list[Interpretation | Exception] = list(prepared)
-        for i, text in written.items():
-            clean, _, image = prepared[i]
-            try:
-                if isinstance(text, Exception):
-                    raise text
-                found[i] = Interpretation.of(text, clean, questions[i] or "", self.provenance, image)
-            except Exception as error:  # one record that cannot be measured must not cost the others theirs
-                found[i] = error
+            written = [draft.with_text(text) for draft, text in zip(drafts, texts, strict=True)]
+        for i, one in zip(examples, written, strict=True):
+            found[i] = one
         return found
+
+    def draft(self, prepared: Prepared, question: str | None = None) -> Interpretation:
+        """Measure a prepared record: its interpretation before the text, which ``with_text`` adds."""
+        return Interpretation.of("", prepared.clean, question or "", self.provenance, prepared.image)
 
     def _verified(
         self,
-        prepared: Sequence[Any],
-        usable: Sequence[int],
         examples: Sequence[Mapping[str, Any]],
+        drafts: Sequence[Interpretation],
         options: VerifyOptions,
         max_new_tokens: int,
         seeds: Sequence[int],
-        settings: Mapping[str, Any],
-    ) -> list[Any]:
-        """Answers under verification: a revision for each usable record, or why there is none."""
-        from gem_lightning.features import findings, measure
+        **settings: Any,
+    ) -> list[Interpretation | Exception]:
+        """Answer under verification, one record after the other; an exception stands in its record's place."""
         from gem_lightning.models.verified.verified import verified_answers
 
-        written: list[Any] = []
-        for i, example, seed in zip(usable, examples, seeds, strict=True):
+        written: list[Interpretation | Exception] = []
+        for example, draft, seed in zip(examples, drafts, seeds, strict=True):
+            measured = [(draft.features, draft.findings)]
             try:
-                features = measure(prepared[i].clean)
                 item = encode_example(self.processor, example)
-                measured = [(features, findings(features))]
-                written += verified_answers(
+                (revision,) = verified_answers(
                     self.model, self.processor, [item], measured, options, max_new_tokens, [seed], **settings
                 )
+                written.append(draft.with_text(revision))
             except DataError:
                 raise  # a setting that cannot hold, for all records
-            except Exception as error:  # one record that cannot be measured must not cost the others theirs
+            except Exception as error:  # one record's fault must not cost the others their texts
                 written.append(error)
         return written
 

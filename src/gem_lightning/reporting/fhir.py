@@ -155,10 +155,7 @@ def _quality(bundle: _Bundle, interpretation: Interpretation, device: dict[str, 
 
 def _conclusion(interpretation: Interpretation) -> str:
     """Urgency and text, and after them what the measurement contradicts: the one must not be read without the other."""
-    parts = [_NOTE]
-    if interpretation.refused:
-        parts.append(f"This recording is not interpreted: {interpretation.refused}")
-    parts += [interpretation.summary.statement, interpretation.text]
+    parts = [_NOTE, interpretation.refused or "", interpretation.summary.statement, interpretation.text]
     wrong = [v for v in interpretation.claims.verdicts if v.verdict == "contradicted"]
     if wrong:
         quotes = [interpretation.text[slice(*v.claim.span)] for v in wrong]

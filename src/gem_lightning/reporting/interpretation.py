@@ -17,7 +17,6 @@ from gem_lightning.features import EcgFeatures, Finding, findings, measure
 from gem_lightning.features.reliability import reliability
 from gem_lightning.features.schema import plain
 from gem_lightning.jobs import write_atomically
-from gem_lightning.reporting.evidence import quality_sentences
 from gem_lightning.revision.edit import Edit, Revision, kept_share
 
 if TYPE_CHECKING:
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 class Interpretation:
     """A text about a record, verified against the record's own measurements.
 
-    A recording of unusable quality has no text and no findings: :attr:`refused` states why.
+    An unusable recording is refused: whatever a model writes about it is discarded, and no finding is reported.
 
     Attributes:
-        text: The answer.
+        text: The answer; empty before it is written, and for a refused recording.
         claims: Every claim in the answer with its verdict.
         features: Measurements of ``record``.
         record: The record under the ``clean`` contract.
@@ -79,23 +78,23 @@ class Interpretation:
             features: Measurements of ``record`` made before; None measures it.
         """
         measured = measure(record) if features is None else features
-        quality = reliability(record)
-        found = [] if quality.verdict == "unusable" else findings(measured)
-        done = cls("", verify([], measured, findings=found), measured, record, found, quality, question)
+        judged = reliability(record)
+        found = [] if judged.refused else findings(measured)
+        done = cls("", verify([], measured, findings=found), measured, record, found, judged, question)
         return replace(done, provenance=provenance, seen=seen).with_text(text)
 
     def with_text(self, text: str | Revision) -> Interpretation:
-        """Return the interpretation with another text, verified; a refused recording gets none."""
-        written = Revision(text) if isinstance(text, str) else text
+        """Return the interpretation with another text, verified; a refused recording has none."""
         if self.refused:
-            written = Revision("", tokens=written.tokens)
+            return self
+        written = Revision(text) if isinstance(text, str) else text
         claims = verify(written.text, self.features, findings=self.findings)
         return replace(self, text=written.text, claims=claims, edits=written.edits, tokens=written.tokens)
 
     @property
-    def refused(self) -> str:
-        """Why the recording is not interpreted; empty where its quality allows it."""
-        return " ".join(quality_sentences(self.quality)) if self.quality.verdict == "unusable" else ""
+    def refused(self) -> str | None:
+        """Why the recording is not interpreted; None where it is."""
+        return self.quality.refused
 
     @cached_property
     def summary(self) -> Summary:
@@ -126,11 +125,11 @@ class Interpretation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {
+            "refused": self.refused,
             "text": self.text,
             "question": self.question,
             "provenance": self.provenance,
             "quality": {"verdict": self.quality.verdict, "reasons": list(self.quality.reasons)},
-            "refused": self.refused,
             "summary": self.summary._asdict(),
             "findings": plain(self.findings),
             "claims": self.claims.to_dict(),
@@ -190,8 +189,8 @@ class Interpretation:
     def to_terminal(self, color: bool = True) -> str:
         """The verified text for a terminal; ``color=False`` marks verdicts with signs."""
         if self.refused:
-            return f"not interpreted: {self.refused} {self.summary.statement}"
+            return f"{self.refused} {self.summary.statement}"
         return self.claims.to_terminal(color, self.edits)
 
     def __repr__(self) -> str:
-        return f"Interpretation({self.text!r}, {len(self.claims.verdicts)} claims checked)"
+        return f"Interpretation({self.refused or self.text!r}, {len(self.claims.verdicts)} claims checked)"

@@ -85,7 +85,7 @@ def _header(axes: Axes, interpretation: Interpretation, file_name: str) -> None:
     sign, heading = URGENCIES[interpretation.summary.urgency]
     if interpretation.refused:
         y = _write(axes, "This recording is not interpreted.", y, width=70, fontweight="bold", color=_URGENT)
-        y = _write(axes, interpretation.refused, y, width=70)
+        y = _write(axes, " ".join(quality_sentences(interpretation.quality)), y, width=70)
     color = _URGENT if interpretation.summary.urgency == "urgent" else "black"
     text = " ".join(part for part in (sign, heading, interpretation.summary.statement) if part)
     y = _write(axes, text, y, width=70, fontweight="bold", color=color)
