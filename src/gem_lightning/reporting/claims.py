@@ -31,6 +31,8 @@ _ANSI_INK = {"measured": "\033[3;34m", "flagged": "\033[3m"}
 _DENIAL_BEFORE = re.compile(
     r"\b(?:no|not|without|neither|nor|never|absence of|free of)\b[^.;:\n]{0,60}$", re.IGNORECASE
 )
+#: What turns a name into an absence that is itself a finding, as in "no P waves".
+_ABSENCE_BEFORE = re.compile(r"\b(?:no|without|absent|absence of|lack of)\s+$", re.IGNORECASE)
 _DENIAL_AFTER = re.compile(
     r"^[^.;\n]{0,30}?\b(?:absent|none|excluded|not (?:seen|present|evident|found))\b", re.IGNORECASE
 )
@@ -130,7 +132,8 @@ def _statement(text: str, verdict: Verdict) -> tuple[int, int, bool]:
     """Return start and end of a claim's statement with its denial, and whether a denial was added."""
     start, end = verdict.claim.span
     if not verdict.claim.negated:
-        return start, end, False
+        absence = _ABSENCE_BEFORE.search(text, max(0, start - 20), start)  # 20: the longest of its phrases
+        return (absence.start() if absence else start), end, absence is not None
     before = _DENIAL_BEFORE.search(text, max(0, start - 70), start)
     after = _DENIAL_AFTER.search(text[end : end + 60])
     if before:

@@ -57,7 +57,11 @@ def interpretation_html(
 
 
 def result_html(
-    interpretation: Interpretation, extra_tables: tuple[Table, ...] = (), file_name: str = "", uid: str = "ecg"
+    interpretation: Interpretation,
+    extra_tables: tuple[Table, ...] = (),
+    file_name: str = "",
+    uid: str = "ecg",
+    writing: bool = False,
 ) -> str:
     """The result as an HTML element without style or scripts, for any page that has these.
 
@@ -66,6 +70,7 @@ def result_html(
         extra_tables: Shown at the end.
         file_name: Of the recording.
         uid: Prefix of the element ids, unique on the page.
+        writing: Keep a place for the text although there is none yet.
     """
     record, features = interpretation.record, interpretation.features
     device = record.meta.get("device_measurements") or {}
@@ -75,6 +80,8 @@ def result_html(
         .render(
             **_text_context(interpretation, uid),
             trace=trace_data(interpretation),
+            has_text=writing or bool(interpretation.text),
+            writing=writing,
             facts=record_facts(record, features, file_name),
             headline=headline(features) if not interpretation.refused else [],
             quality=interpretation.quality.verdict,

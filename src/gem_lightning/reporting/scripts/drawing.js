@@ -8,6 +8,7 @@ const WINDOW = 10; // s on the paper, as on a printed 12-lead
 const PULSE = { seconds: 0.2, mv: 1 }; // standardisation pulse
 const WIDE = { left: 12, pitch: 30, top: 20, bottom: 14 }; // mm
 const NARROW = { left: 12, pitch: 24, top: 16, bottom: 12 }; // mm
+const NAME_MM = 12; // height of lead names over the baseline, above a pulse of 1 mV
 let drawings = 0;
 
 gem.svg = (name, attributes = {}, text = "") => {
@@ -45,6 +46,7 @@ gem.Drawing = class {
 
   draw() {
     const page = this.narrow ? NARROW : WIDE;
+    this.host.classList.toggle("narrow", this.narrow);
     this.slots = this.strips();
     this.width = page.left + WINDOW * this.speed + 4;
     this.height = Math.max(...this.slots.map((slot) => slot.y)) + page.bottom;
@@ -120,7 +122,7 @@ gem.Drawing = class {
     const height = PULSE.mv * this.gain;
     const width = PULSE.seconds * this.speed;
     const page = this.narrow ? NARROW : WIDE;
-    for (const y of rows) {
+    for (const y of this.narrow ? [page.top] : rows) {
       this.layers.traces.append(gem.svg("path", { class: "trace", d: `M${page.left - width - 4} ${y}h1.5v${-height}h${width}v${height}h1.5` }));
     }
   }
@@ -130,7 +132,7 @@ gem.Drawing = class {
     this.host.querySelector(".sticky-names")?.remove();
     if (!this.narrow) {
       for (const slot of this.slots) {
-        this.layers.names.append(gem.svg("text", { class: "lead-name", x: slot.x + 1, y: slot.y - 11 }, slot.lead));
+        this.layers.names.append(gem.svg("text", { class: "lead-name", x: slot.x + 1, y: slot.y - NAME_MM }, slot.lead));
         if (slot.x > WIDE.left) this.layers.traces.append(gem.svg("path", { class: "border", d: `M${slot.x} ${slot.y - 4}v2.5M${slot.x} ${slot.y + 1.5}v2.5` }));
       }
       return;
@@ -141,7 +143,7 @@ gem.Drawing = class {
     for (const slot of this.slots) {
       const name = document.createElement("span");
       name.textContent = slot.lead;
-      name.style.top = `${((slot.y - 10) / this.height) * 100}%`;
+      name.style.top = `${((slot.y - NAME_MM) / this.height) * 100}%`;
       names.append(name);
     }
     this.host.prepend(names);

@@ -1,0 +1,53 @@
+"use strict";
+/* Requests of the page: forms out, server-sent events or files in, one sentence for every error. */
+
+gem.RequestError = class extends Error {};
+gem.OfflineError = class extends Error {};
+
+/* A form of fields; lists (files) are sent value by value, empty values are left out. */
+gem.form = (fields) => {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    for (const one of Array.isArray(value) ? value : [value]) if (one !== "" && one !== undefined && one !== null) form.append(name, one);
+  }
+  return form;
+};
+
+gem.send = async (path, fields, signal) => {
+  let response;
+  try {
+    response = await fetch(path, fields ? { method: "POST", body: gem.form(fields), signal } : { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new gem.OfflineError(error.message);
+  }
+  if (response.ok) return response;
+  const detail = await response.json().then((body) => body.detail, () => response.statusText);
+  throw new gem.RequestError(detail);
+};
+
+/* The events of a request: [kind, data]. */
+gem.events = async function* (path, fields, signal) {
+  const response = await gem.send(path, fields, signal);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  let ended = false;
+  while (true) {
+    const { value, done } = await reader.read().catch((error) => {
+      if (error.name === "AbortError") throw error;
+      throw new gem.OfflineError(error.message);
+    });
+    if (done) break;
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      const [, kind, data] = /^event: (.*)\ndata: (.*)$/s.exec(part) || [];
+      if (!kind) continue;
+      const content = JSON.parse(data);
+      if (kind === "error") throw new gem.RequestError(content.detail);
+      ended = kind === "done";
+      yield [kind, content];
+    }
+  }
+  if (!ended) throw new gem.OfflineError("the answer broke off");
+};
