@@ -80,7 +80,7 @@ class Quality:
 
     @property
     def refused(self) -> str | None:
-        """Why nobody may interpret the recording; None where it may be interpreted."""
+        """Why the recording must not be interpreted; None where it may be."""
         if self.verdict != "unusable":
             return None
         return f"This recording cannot be read reliably and is not interpreted: {'; '.join(self.reasons)}."

@@ -182,35 +182,29 @@ class Gem:
         Raises:
             DataError: The numbers of records, questions and images differ, or the model has no trained tower.
         """
-        if questions is None:
-            same = question is None or isinstance(question, str)
-            questions = [question] * len(records) if same else list(question)  # type: ignore
-        for what, values in (("questions", questions), ("images", images)):
-            if values is not None and len(values) != len(records):
-                raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
+        each = _one_each(records, question if questions is None else questions, images)
         found: list[Interpretation | Exception] = []
         examples: dict[int, dict[str, Any]] = {}  # of the records that the model answers
         for i, record in enumerate(records):
             try:
                 prepared = self.prepare(record, None if images is None else images[i], reading or {})
-                found.append(self.draft(prepared, questions[i]))
-                if found[i].refused is None:  # type: ignore[union-attr]
-                    examples[i] = self.example(prepared, questions[i])
+                draft = self.draft(prepared, each[i])
+                if draft.refused is None:
+                    examples[i] = self.example(prepared, each[i])
+                found.append(draft)
             except Exception as error:  # any record can be broken in any way; the rest go on
                 found.append(error)
         base = torch.initial_seed() if seed is None else seed
-        limits = {"max_new_tokens": max_new_tokens, "seeds": [record_seed(base, _name(records[i])) for i in examples]}
-        drafts: Any = [found[i] for i in examples]
+        seeds = [record_seed(base, _name(records[i])) for i in examples]
+        asked = list(examples.values())
         options, settings = VerifyOptions.split(settings)
         if options.active:
-            written = self._verified(list(examples.values()), drafts, options, **limits, **settings)
+            drafts: Any = [found[i] for i in examples]
+            written = self._verified(asked, drafts, options, max_new_tokens, seeds, **settings)
         else:
-            texts = generate_texts(
-                self.model, self.processor, list(examples.values()), batch_size=batch_size, **limits, **settings
-            )
-            written = [draft.with_text(text) for draft, text in zip(drafts, texts, strict=True)]
-        for i, one in zip(examples, written, strict=True):
-            found[i] = one
+            written = generate_texts(self.model, self.processor, asked, max_new_tokens, batch_size, seeds, **settings)
+        for i, text in zip(examples, written, strict=True):
+            found[i] = text if isinstance(text, Exception) else found[i].with_text(text)  # type: ignore[union-attr]
         return found
 
     def draft(self, prepared: Prepared, question: str | None = None) -> Interpretation:
@@ -225,19 +219,18 @@ class Gem:
         max_new_tokens: int,
         seeds: Sequence[int],
         **settings: Any,
-    ) -> list[Interpretation | Exception]:
-        """Answer under verification, one record after the other; an exception stands in its record's place."""
+    ) -> list[Any]:
+        """Answer under verification, one record after the other: a revision of each, or why there is none."""
         from gem_lightning.models.verified.verified import verified_answers
 
-        written: list[Interpretation | Exception] = []
+        written: list[Any] = []
         for example, draft, seed in zip(examples, drafts, seeds, strict=True):
             measured = [(draft.features, draft.findings)]
             try:
                 item = encode_example(self.processor, example)
-                (revision,) = verified_answers(
+                written += verified_answers(
                     self.model, self.processor, [item], measured, options, max_new_tokens, [seed], **settings
                 )
-                written.append(draft.with_text(revision))
             except DataError:
                 raise  # a setting that cannot hold, for all records
             except Exception as error:  # one record's fault must not cost the others their texts
@@ -351,6 +344,19 @@ class Gem:
         """Upload what :meth:`save_pretrained` writes."""
         self.model.push_to_hub(repo_id, **options)
         self.processor.push_to_hub(repo_id, **options)
+
+
+def _one_each(records: Sequence[Any], question: Any, images: Sequence[Any] | None) -> Sequence[str | None]:
+    """A question for each record.
+
+    Raises:
+        DataError: The numbers of records, questions and images differ.
+    """
+    questions = [question] * len(records) if question is None or isinstance(question, str) else list(question)
+    for what, values in (("questions", questions), ("images", images)):
+        if values is not None and len(values) != len(records):
+            raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
+    return questions
 
 
 def _read(record: RecordLike, contract: str, reading: Mapping[str, Any]) -> tuple[EcgRecord, EcgRecord]:

@@ -41,8 +41,15 @@ _MAX_TURNS = 20  # earlier questions that one request may bring
 Uid = Annotated[str, Form(pattern="^[a-z][a-z0-9]{0,15}$")]
 
 
-def page(model: str, error: str = "", max_upload_mb: int = 50) -> str:
-    """Fill the page, with an error above its form where there is one."""
+def page(model: str, error: str = "", max_upload_mb: int = 50, path: str = "/") -> str:
+    """Fill the page.
+
+    Args:
+        model: Its name.
+        error: Shown above the form.
+        max_upload_mb: Largest upload.
+        path: Under which it is sent; links lead from there to the root, wherever a proxy puts that.
+    """
     loader = FileSystemLoader([HERE / "templates", REPORTING / "templates"])
     template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("page.html.jinja")
     return str(
@@ -53,6 +60,7 @@ def page(model: str, error: str = "", max_upload_mb: int = 50) -> str:
             samples=[(name, label) for name, (label, *_) in SAMPLES.items()],
             scripts=[*SCRIPTS, *PAGE_SCRIPTS],
             max_upload_mb=max_upload_mb,
+            root="../" * (path.count("/") - 1),
         )
     )
 
@@ -177,9 +185,7 @@ def _add_results(router: APIRouter, service: EcgService, threads: Executor) -> N
         return await download(make, format, _REPORTS[format])
 
     @router.post("/page/signal")
-    async def signal(
-        files: Files, reading: Reading, format: Annotated[Literal["dicom", "wfdb"], Form()]
-    ) -> Response:
+    async def signal(files: Files, reading: Reading, format: Annotated[Literal["dicom", "wfdb"], Form()]) -> Response:
         given = uploads(files)
         make = lambda: service.convert(service.read(given, reading), format)  # noqa: E731
         return await download(make, format, RECORD_TYPES[format])

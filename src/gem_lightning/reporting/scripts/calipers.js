@@ -106,7 +106,7 @@ gem.Calipers = class {
     const mv = b.mv - a.mv;
     const sign = mv < 0 ? "−" : "";
     const short = `${ms.toFixed(0)} ms, ${sign}${Math.abs(mv).toFixed(2)} mV`;
-    const rate = ms >= 150 ? `; as an RR interval ${(60000 / ms).toFixed(0)} bpm` : ""; // no rhythm is faster
+    const rate = ms >= 200 ? `; as an RR interval ${(60000 / ms).toFixed(0)} bpm` : ""; // no rhythm is faster
     return { short, long: `Calipers in ${this.slot.lead}: ${short}${rate}` };
   }
 };

@@ -22,7 +22,7 @@ function fail(error) {
   find("offline").hidden = !offline;
   find("error").hidden = !error || offline;
   if (!error || offline) return;
-  find("error").querySelector("span").textContent = error.message;
+  find("reason").textContent = error.message;
   const asks = /fs=|units=|lead_names=/.test(error.message); // the file does not state these
   if (asks) find("more").open = true;
   find("again").hidden = !pending;

@@ -16,7 +16,7 @@ gem.form = (fields) => {
 gem.send = async (path, fields, signal) => {
   let response;
   try {
-    response = await fetch(path, fields ? { method: "POST", body: gem.form(fields), signal } : { signal });
+    response = await fetch(document.querySelector("main").dataset.root + path, fields ? { method: "POST", body: gem.form(fields), signal } : { signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new gem.OfflineError(error.message);
