@@ -62,6 +62,7 @@ def result_html(
     file_name: str = "",
     uid: str = "ecg",
     writing: bool = False,
+    label: str = "",
 ) -> str:
     """The result as an HTML element without style or scripts, for any page that has these.
 
@@ -71,6 +72,7 @@ def result_html(
         file_name: Of the recording.
         uid: Prefix of the element ids, unique on the page.
         writing: Keep a place for the text although there is none yet.
+        label: What distinguishes the result from another on the page, for screen readers.
     """
     record, features = interpretation.record, interpretation.features
     device = record.meta.get("device_measurements") or {}
@@ -82,6 +84,7 @@ def result_html(
             trace=trace_data(interpretation),
             has_text=writing or bool(interpretation.text),
             writing=writing,
+            label=f", {label}" if label else "",
             facts=record_facts(record, features, file_name),
             headline=headline(features) if not interpretation.refused else [],
             quality=interpretation.quality.verdict,

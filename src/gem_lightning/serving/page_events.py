@@ -71,7 +71,10 @@ def comparison_html(found: Sequence[tuple[str, Interpretation]], uid: str) -> st
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
     return environment.get_template("comparison.html.jinja").render(
         names=[name for name, _ in found],
-        results=[result_html(one, file_name=name, uid=f"{uid}{k}") for k, (name, one) in enumerate(found)],
+        results=[
+            result_html(one, file_name=name, uid=f"{uid}{k}", label=label)
+            for k, ((name, one), label) in enumerate(zip(found, ("first recording", "second recording"), strict=True))
+        ],
         rows=rows,
         gone=[text for code, text in codes[0].items() if code not in codes[1]],
         new=[text for code, text in codes[1].items() if code not in codes[0]],

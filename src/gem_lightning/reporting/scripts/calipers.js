@@ -29,7 +29,8 @@ gem.Calipers = class {
     const box = drawing.host.getBoundingClientRect();
     const middle = drawing.locate(box.left + box.width / 2, Math.max(box.top, 0) + Math.min(box.height, innerHeight) / 3);
     const slot = middle ? middle.slot : drawing.slots[0];
-    const time = middle ? middle.time : slot.t0 + 1;
+    // half a second before the strip's end, so that the calipers have room to open
+    const time = Math.max(slot.t0, Math.min(middle ? middle.time : slot.t0 + 1, slot.t1 - 0.5));
     this.slot = slot;
     this.ends = [{ time, mv: 0 }, { time: Math.min(time + 0.2, slot.t1), mv: 0.5 }];
   }
