@@ -110,11 +110,19 @@ def test_text_of_a_model_cannot_carry_markup(page):
     assert "&lt;script&gt;alert(1)" in page
 
 
+def test_a_reader_is_warned_of_statements_that_disagree(page, interpretation):
+    wrong = interpretation.claims.count("contradicted")
+    assert wrong > 0
+    assert re.search(rf"✗ {wrong} of \d+ statements", page)
+    calm = Interpretation.of("", interpretation.record).to_html()
+    assert "statements disagree" not in calm
+
+
 def test_an_unusable_recording_is_refused_everywhere(flat):
     page = flat.to_html()
     assert "This recording is not interpreted" in page
     assert "Flat: all leads (no signal)." in page
-    assert "66 bpm" not in page and "Interpretation, verified" not in page
+    assert "66 bpm" not in page and "checked against the signal" not in page
     plain = flat.to_dict()
     assert plain["refused"] == flat.refused is not None
     assert (plain["text"], plain["findings"], plain["claims"]["verdicts"]) == ("", [], [])

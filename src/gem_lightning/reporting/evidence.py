@@ -25,6 +25,7 @@ def evidence_text(finding: Finding) -> str:
 
 
 _LEAD_DETAIL = re.compile(r"([\w-]+) \(([^()]*)\)")  # one lead of a quality reason, such as "V1 (0.20 mV)"
+_NUMBER = re.compile(r"([\d.]*)(.*)")
 
 
 def quality_sentences(quality: Quality) -> list[str]:
@@ -34,12 +35,15 @@ def quality_sentences(quality: Quality) -> list[str]:
 
 def _quality_sentence(reason: str, leads: int) -> str:
     fault, _, rest = reason.partition(": ")
-    alike: dict[str, list[str]] = {}
+    alike: dict[str, list[tuple[str, str]]] = {}  # what a detail is about -> (lead, its number)
     for lead, detail in _LEAD_DETAIL.findall(rest):
-        alike.setdefault(detail, []).append(lead)
-    groups = [
-        f"{'all leads' if len(names) == leads else ', '.join(names)} ({detail})" for detail, names in alike.items()
-    ]
+        number, unit = _NUMBER.match(detail).groups()  # type: ignore[union-attr]
+        alike.setdefault(unit, []).append((lead, number))
+    groups = []
+    for unit, found in alike.items():
+        names = "all leads" if len(found) == leads else ", ".join(lead for lead, _ in found)
+        numbers = sorted({number for _, number in found}, key=lambda text: float(text or 0))
+        groups.append(f"{names} ({' to '.join(dict.fromkeys((numbers[0], numbers[-1])))}{unit})")
     return f"{fault.capitalize()}: {'; '.join(groups) or rest.rstrip('.')}."
 
 

@@ -159,7 +159,7 @@ def _text_pages(pages: PdfPages, interpretation: Interpretation) -> None:
 def _report_lines(interpretation: Interpretation) -> list[tuple[str, dict[str, Any]]]:
     bold: dict[str, Any] = {"fontweight": "bold", "fontsize": 11}
     marked = marked_text(interpretation)
-    lines: list[tuple[str, dict[str, Any]]] = [("Interpretation, verified against the signal", bold)]
+    lines: list[tuple[str, dict[str, Any]]] = [("The text, checked against the signal", bold)]
     if interpretation.question:
         lines += _wrapped(f"Question: {interpretation.question}")
     text = "".join(piece.text if one is None else f"{piece.text}[{one.sign}]" for piece, one in marked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.reporting.evidence import evidence_text, quality_sentences
@@ -112,11 +113,13 @@ def text_html(interpretation: Interpretation, uid: str = "ecg") -> str:
 
 def _text_context(interpretation: Interpretation, uid: str) -> dict[str, Any]:
     marked = marked_text(interpretation)
+    looks = Counter(statement.look for _, statement in marked if statement is not None)
     return {
         "uid": uid,
         "marked": marked,
         "statements": [statement for _, statement in marked if statement is not None],
         "labels": LABELS,
+        "looks": looks,
         "question": interpretation.question,
         "edits": interpretation.edits,
         "kept": f"{interpretation.kept_share:.0%}",
