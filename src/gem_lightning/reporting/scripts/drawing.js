@@ -72,8 +72,12 @@ gem.Drawing = class {
       `${this.speed} mm/s, ${this.gain} mm/mV`;
   }
 
-  /* Set the size on screen: the whole width at zoom 1, on a narrow screen three seconds. */
+  /* Set the size: on screen the whole width at zoom 1, on a narrow one three seconds; in print true millimetres. */
   scale() {
+    if (this.printing) {
+      [this.root.style.width, this.root.style.height] = [`${this.width}mm`, `${this.height}mm`];
+      return;
+    }
     const shown = this.narrow ? Math.min(this.width, NARROW.left + 3 * this.speed) : this.width;
     const pixels = (this.host.clientWidth / shown) * this.width * this.zoom;
     this.root.style.width = `${pixels}px`;

@@ -49,10 +49,12 @@ gem.Viewer = class {
     this.result.querySelector("[data-scale]").textContent = `${this.drawing.speed} mm/s, ${this.drawing.gain} mm/mV`;
   }
 
+  /* On paper the tables are open; criteria and sources stay folded. */
   print(begins) {
     this.printing = begins;
+    this.drawing.printing = begins;
     this.drawing.narrow = !begins && this.width < NARROW_PX;
-    for (const one of this.result.querySelectorAll("details")) {
+    for (const one of this.result.querySelectorAll("details:not(details details)")) {
       if (begins && !one.open) one.dataset.closed = "";
       if (begins || "closed" in one.dataset) one.open = begins;
       if (!begins) delete one.dataset.closed;
