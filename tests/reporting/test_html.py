@@ -101,6 +101,13 @@ def test_statements_point_at_their_beats():
     assert 'data-wave="PR"' in page
 
 
+def test_a_wrong_denial_points_at_the_leads_that_contradict_it():
+    record = simulate("st_elevation", seed=3).record
+    page = Interpretation.of("No ST elevation. No T inversion.", record).to_html()
+    assert 'data-wave="ST" data-leads="II III aVF"' in page
+    assert 'data-wave="T" data-leads=""' in page
+
+
 def test_a_page_is_small_enough_for_a_mail(page):
     assert len(page) < 600_000
 

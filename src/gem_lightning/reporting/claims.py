@@ -122,7 +122,8 @@ def marks(report: ClaimReport) -> list[tuple[int, int, list[Verdict]]]:
         a, b, covered, inside = marked[-1]
         rest = report.text[b:end]
         if not (denied or covered) and any(char.isalnum() for char in rest):
-            marked.append((b + len(rest) - len(rest.lstrip(" ,")), end, False, [verdict]))
+            own = rest.partition("(")[2] or rest.lstrip(" ,")  # "narrow QRS complexes (96 ms)": the number is its own
+            marked.append((end - len(own), end, False, [verdict]))
         else:
             marked[-1] = (a, max(b, end), covered or denied, [*inside, verdict])
     return [(a, b, inside) for a, b, _, inside in marked]

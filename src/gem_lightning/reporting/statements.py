@@ -127,10 +127,11 @@ def wave_of(claim: Claim) -> str:
 
 
 def _leads(verdicts: Sequence[Verdict], found: Sequence[Finding]) -> tuple[str, ...]:
-    """Collect the leads that the claims name, or else those of the findings that they state."""
+    """Collect the leads that the claims name, or else those of the findings that they state or wrongly deny."""
     named = {lead for verdict in verdicts for lead in verdict.claim.leads}
     if not named:
-        stated = {verdict.claim.finding for verdict in verdicts if not verdict.claim.negated}
+        # a denial that holds has no place; one that the measurement contradicts is shown where the finding is
+        stated = {v.claim.finding for v in verdicts if not (v.claim.negated and v.verdict == SUPPORTED)}
         named = {lead for finding in found if finding.code in stated for lead in _finding_leads(finding)}
     return tuple(lead for lead in LEADS if lead in named)
 

@@ -26,6 +26,7 @@ function fail(error) {
   const asks = /fs=|units=|lead_names=/.test(error.message); // the file does not state these
   if (asks) find("more").open = true;
   find("again").hidden = !pending;
+  find("later").hidden = !pending || !error.busy;
 }
 
 function stage(name) {
@@ -57,13 +58,14 @@ async function interpret(files, sample = "") {
     uid: `r${Date.now().toString(36)}${++count}`, name: nameOf(files), files, sample, turns: [],
     question: form.elements.question.value.trim(), settings: settings(), time: new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }),
   };
-  request = new AbortController();
+  request?.abort();
+  const mine = (request = new AbortController());
   find("results").replaceChildren();
   state("busy");
   stage("reading");
   try {
     const { uid, question } = visit;
-    for await (const [kind, data] of gem.events("page/interpret", { files, uid, question, ...visit.settings }, request.signal)) {
+    for await (const [kind, data] of gem.events("page/interpret", { files, uid, question, ...visit.settings }, mine.signal)) {
       if (kind === "stage") stage(data.stage);
       if (kind === "result") place(data.html);
       if (kind === "text") incoming().append(data.delta);
@@ -71,6 +73,7 @@ async function interpret(files, sample = "") {
       if (kind === "done") finish(visit, data);
     }
   } catch (error) {
+    if (request !== mine) return; // another recording has taken its place
     if (!find("results").querySelector("[data-text]")?.textContent.trim()) find("results").replaceChildren();
     state("start");
     if (error.name !== "AbortError") fail(error);
@@ -108,6 +111,8 @@ function show(visit) {
   gem.offerDownloads(result, visit, fail);
   if (result.querySelector(".reading")) gem.converse(result, visit, fail);
   offerComparison(result);
+  result.tabIndex = -1; // the button that was pressed is gone: reading goes on at the result
+  result.focus({ preventScroll: true });
   state("result");
   listVisits();
 }
@@ -182,6 +187,7 @@ form.addEventListener("click", async (event) => {
   }
 });
 find("retry").addEventListener("click", () => (pending ? again() : fail(null)));
+find("later").addEventListener("click", again);
 find("cancel").addEventListener("click", () => request?.abort());
 find("new").addEventListener("click", restart);
 find("forget").addEventListener("click", () => {

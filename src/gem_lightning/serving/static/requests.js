@@ -1,7 +1,12 @@
 "use strict";
 /* Requests of the page: forms out, server-sent events or files in, one sentence for every error. */
 
-gem.RequestError = class extends Error {};
+gem.RequestError = class extends Error {
+  constructor(message, status) {
+    super(message);
+    this.busy = status === 429 || status >= 500; // the same may work later
+  }
+};
 gem.OfflineError = class extends Error {};
 
 /* A form of fields; lists (files) are sent value by value, empty values are left out. */
@@ -23,7 +28,7 @@ gem.send = async (path, fields, signal) => {
   }
   if (response.ok) return response;
   const detail = await response.json().then((body) => body.detail, () => response.statusText);
-  throw new gem.RequestError(detail);
+  throw new gem.RequestError(detail, response.status);
 };
 
 /* The events of a request: [kind, data]. */
@@ -44,7 +49,7 @@ gem.events = async function* (path, fields, signal) {
       const [, kind, data] = /^event: (.*)\ndata: (.*)$/s.exec(part) || [];
       if (!kind) continue;
       const content = JSON.parse(data);
-      if (kind === "error") throw new gem.RequestError(content.detail);
+      if (kind === "error") throw new gem.RequestError(content.detail, content.status);
       ended = kind === "done";
       yield [kind, content];
     }
