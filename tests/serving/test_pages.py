@@ -4,10 +4,10 @@ import shutil
 import threading
 import time
 
-import pydicom.examples
 import pytest
 import uvicorn
 
+from gem_lightning.serving.api import build_app
 from helpers_serving import BROWSER, DICOM, upload
 
 
@@ -37,12 +37,12 @@ def test_people_read_a_sentence_where_programs_read_json(client):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
-def test_in_a_browser(client, tmp_path, width):
+def test_in_a_browser(gem_small, tmp_path, width):
     if shutil.which("chromium") is None:
         pytest.skip("chromium is not installed")
     from playwright.sync_api import sync_playwright
 
-    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(build_app(gem_small), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -60,7 +60,7 @@ def test_in_a_browser(client, tmp_path, width):
             tab.set_input_files("input[type=file]", tmp_path / "note.txt")
             tab.click("button")
             assert "expected" in tab.inner_text("[role=alert]")
-            tab.set_input_files("input[type=file]", pydicom.examples.get_path("waveform"))
+            tab.set_input_files("input[type=file]", DICOM)
             tab.fill("textarea", "What is the rate?")
             tab.click("button")
             assert "Question: What is the rate?" in tab.inner_text("main")
