@@ -10,8 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
 from gem_lightning.ecg import read_ecg
+from gem_lightning.serving.api import build_app
 from gem_lightning.serving.pages import SAMPLES
 from helpers_browser import WIDTHS, accessibility_faults, chromium, watched
 from helpers_serving import BROWSER, DICOM, events, upload
@@ -112,6 +114,17 @@ def test_two_recordings_are_compared(client):
     assert "left bundle branch block" in gone[: gone.index("</p>")]
     row = page[page.index("<td>QRS duration</td>") :]
     assert "−" in row[: row.index("</tr>")]  # the QRS complex is narrower in the second
+
+
+def test_a_server_with_tokens_asks_for_one_before_it_works(gem_small):
+    with TestClient(build_app(gem_small, tokens=["a-token-of-this-server"])) as locked:
+        assert locked.get("/").status_code == 200
+        form = {"uid": "r1"}
+        assert locked.post("/page/interpret", files=upload(DICOM), data=form).status_code == 401
+        known = {"authorization": "Bearer a-token-of-this-server"}
+        answer = locked.post("/page/compare", files=upload(DICOM, field="first") + upload(DICOM, field="second"),
+                             data=form, headers=known)  # fmt: skip
+        assert answer.status_code == 200
 
 
 @contextmanager

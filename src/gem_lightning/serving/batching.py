@@ -32,13 +32,14 @@ class Job:
     Args:
         work: What to answer, for :class:`BatchQueue`'s ``answer``.
         key: Jobs of one key may share a batch; None runs alone.
+        streamed: Whether the pieces are wanted.
 
     Attributes:
         cancelled: Its client has gone.
     """
 
-    def __init__(self, work: Any, key: Hashable = None) -> None:
-        self.work, self.key, self.cancelled = work, key, False
+    def __init__(self, work: Any, key: Hashable = None, streamed: bool = True) -> None:
+        self.work, self.key, self.streamed, self.cancelled = work, key, streamed, False
         self._future: Future[Any] = Future()
         self._pieces: SimpleQueue[str | None] = SimpleQueue()
 
@@ -104,9 +105,9 @@ class BatchQueue:
                 self._coming -= 1
                 self._change.notify()
 
-    def submit(self, work: Any, key: Hashable = None) -> Job:
-        """Put work into the queue."""
-        job = Job(work, key)
+    def submit(self, work: Any, key: Hashable = None, streamed: bool = True) -> Job:
+        """Put work into the queue; arguments as for :class:`Job`."""
+        job = Job(work, key, streamed)
         with self._change:
             self._waiting.append(job)
             self._change.notify()
@@ -178,6 +179,8 @@ class RowStreamer(BaseStreamer):
             self._ids = [[] for _ in self.jobs]
             return
         for row, token in enumerate(value.tolist()):
+            if not self.jobs[row].streamed:
+                continue
             self._ids[row].append(token)
             text = self.tokenizer.decode(self._ids[row], skip_special_tokens=True).lstrip()
             # a character whose bytes are not all there yet decodes to the replacement character

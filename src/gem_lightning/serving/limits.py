@@ -102,7 +102,7 @@ class RateLimit:
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """An error as every route sends it."""
-    return JSONResponse({"detail": detail}, status, headers)
+    return JSONResponse({"detail": detail, "error": {"message": detail}}, status, headers)
 
 
 def _too_many(detail: str, wait_s: int) -> JSONResponse:

@@ -8,10 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from gem_lightning.features.schema import EcgFeatures, Finding
 
 
+class Message(BaseModel):
+    """The detail where OpenAI's clients look for it."""
+
+    message: str
+
+
 class Problem(BaseModel):
     """Why a request was not answered."""
 
     detail: str = Field(description="One sentence: expected and actual value, and a fix.")
+    error: Message
 
 
 class Quality(BaseModel):

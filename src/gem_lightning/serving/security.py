@@ -85,15 +85,15 @@ class OriginCheck:
 
 
 class BearerCheck:
-    """Ask for ``Authorization: Bearer TOKEN`` below ``prefix``; the comparison takes the same time for any token."""
+    """Ask for ``Authorization: Bearer TOKEN`` below ``prefixes``; the comparison takes the same time for any token."""
 
-    def __init__(self, app: ASGIApp, tokens: Sequence[str], prefix: str = "/v1/") -> None:
-        self.app, self.prefix = app, prefix
+    def __init__(self, app: ASGIApp, tokens: Sequence[str], prefixes: tuple[str, ...] = ("/v1/", "/page/")) -> None:
+        self.app, self.prefixes = app, prefixes
         self.tokens = [token.encode() for token in tokens]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and scope["path"].startswith(self.prefix) and not self._is_known(scope):
+        if scope["type"] == "http" and scope["path"].startswith(self.prefixes) and not self._is_known(scope):
             detail = "expected one of this server's tokens as Authorization: Bearer TOKEN, got none of them"
             return await problem(401, detail, {"www-authenticate": "Bearer"})(scope, receive, send)
         return await self.app(scope, receive, send)

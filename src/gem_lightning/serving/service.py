@@ -134,8 +134,9 @@ class EcgService:
             prepared = self.gem.prepare(path, None, ask.reading)
             tell("stage", {"stage": "measuring"})
             draft = self.gem.draft(prepared, ask.question or None)
-            job = None if draft.refused else self._submit(prepared, draft, ask)
-        tell("measured", view(draft))
+            job = None if draft.refused else self._submit(prepared, draft, ask, emit is not None)
+        if emit is not None:
+            emit("measured", view(draft))
         if job is None:
             return draft
         tell("stage", {"stage": "writing"})
@@ -218,7 +219,7 @@ class EcgService:
                     archive.write(file, file.name)
             return packed.getvalue()
 
-    def _submit(self, prepared: Prepared, draft: Interpretation, ask: Ask) -> Job:
+    def _submit(self, prepared: Prepared, draft: Interpretation, ask: Ask, streamed: bool) -> Job:
         """Put a measured recording into the model's queue."""
         most = min(ask.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
         if ask.options.active:
@@ -226,7 +227,7 @@ class EcgService:
         item = encode_example(self.gem.processor, self.gem.example(prepared, ask.question or None))
         # the room that the context leaves: a long question shares no batch with those whose answers it would shorten
         limits = generation_options(self.gem.model, self.gem.processor, len(item["input_ids"]), most, {})
-        return self.queue.submit(item, limits["max_new_tokens"])
+        return self.queue.submit(item, limits["max_new_tokens"], streamed)
 
     def _answer(self, jobs: Sequence[Job]) -> Sequence[Any]:
         """Answer a batch; runs in the model's thread."""
@@ -271,7 +272,7 @@ class EcgService:
     @staticmethod
     def _follow(job: Job, draft: Interpretation, tell: Emit) -> Any:
         """Hand on what the model writes; return the whole."""
-        checker = SentenceChecker(draft.features)
+        checker = SentenceChecker(draft.features)  # of a job that is not streamed it sees nothing
         with _cancelled_on_error(job):
             for piece in job:
                 tell("text", {"delta": piece})

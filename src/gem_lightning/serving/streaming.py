@@ -17,11 +17,15 @@ Event = tuple[str, dict[str, Any]]
 
 
 def event_stream(events: AsyncIterator[Event]) -> StreamingResponse:
-    """The response that sends events as they come."""
-    lines = (f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n" async for kind, data in events)
-    # proxies must not collect what is to be read while it is written
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
+    """The response that sends events by name as they come."""
+    return stream_response(
+        f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n" async for kind, data in events
+    )
+
+
+def stream_response(lines: AsyncIterator[str]) -> StreamingResponse:
+    """The response that sends lines of server-sent events; proxies must not collect them."""
+    return StreamingResponse(lines, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
 async def follow(threads: Executor, work: Callable[[Emit], Event]) -> AsyncIterator[Event]:

@@ -68,6 +68,7 @@ class Conversation:
     Attributes:
         calls: The calls so far, each with its result.
         turns: The answers so far, each verified against the record that was added last.
+        usage: Tokens of the last prompt and of the last answer.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Conversation:
         self.gem, self.reading = gem, dict(reading or {})
         self.tools, self.calls = tools, list[tuple[str, dict[str, Any]]]()
         self.turns: list[Interpretation] = []
+        self.usage = (0, 0)
         self._messages: list[dict[str, str]] = []
         ready = hasattr(record, "clean")
         self._shown: list[Prepared] = [record if ready else gem.prepare(record, image, self.reading)]  # type: ignore
@@ -115,7 +117,7 @@ class Conversation:
         if options.active and self.tools:
             raise DataError("expected tools or verify=, got both; a text under verification is measured already")
         if self._measured(prompt).refused:
-            return self._finish(prompt, _Written("", [], None))
+            return self._finish(prompt, _NOTHING)
         if options.active:
             deque(self._verified(prompt, options, max_new_tokens, settings), maxlen=0)
             return self.turns[-1]
@@ -156,7 +158,7 @@ class Conversation:
         prompt = self._prompt(question, record, image)
         options, settings = VerifyOptions.split(settings)
         if self._measured(prompt).refused:
-            self._finish(prompt, _Written("", [], None))
+            self._finish(prompt, _NOTHING)
             return
         if options.active:
             yield from self._verified(prompt, options, max_new_tokens, settings)
@@ -285,7 +287,7 @@ class Conversation:
             if text:
                 yield Piece(text, edit.verdicts, edit)
         ids = [*writer.prompt, *writer.ids]
-        self._finish(prompt, _Written(collect(reviser, writer.tokens), ids, writer.cache))
+        self._finish(prompt, _Written(collect(reviser, writer.tokens), ids, writer.cache, len(writer.prompt)))
 
     @torch.inference_mode()
     def _generate(self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]) -> _Written:
@@ -308,7 +310,8 @@ class Conversation:
         out = model.generate(**batch, **options)
         sequence = out.sequences[0].tolist()
         text = processor.tokenizer.decode(sequence[len(ids) :], skip_special_tokens=True).strip()
-        return _Written(text, sequence, out.past_key_values if options.get("num_beams", 1) == 1 else None)
+        cache = out.past_key_values if options.get("num_beams", 1) == 1 else None
+        return _Written(text, sequence, cache, len(ids))
 
     def _encode(self, prompt: _Prompt, answer: dict[str, str] | None = None) -> dict[str, Any]:
         """Encode the conversation up to an answer, or up to where the model writes one."""
@@ -329,6 +332,7 @@ class Conversation:
         self._messages = [*prompt.messages, {"from": "gpt", "value": done.text}]
         self._shown = prompt.shown
         self._cache, self._cached = written.cache, written.ids
+        self.usage = (written.prompt, len(written.ids) - written.prompt)
         self.turns.append(done)
         return done
 
@@ -345,6 +349,10 @@ class _Written:
     text: Any  # str, or a Revision under verification
     ids: list[int]  # prompt and answer
     cache: Any
+    prompt: int  # tokens
+
+
+_NOTHING = _Written("", [], None, 0)  # the answer about a refused recording
 
 
 class _Stop(StoppingCriteria):

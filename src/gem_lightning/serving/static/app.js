@@ -26,7 +26,8 @@ function fail(error) {
   const asks = /fs=|units=|lead_names=/.test(error.message); // the file does not state these
   if (asks) find("more").open = true;
   find("again").hidden = !pending;
-  find("later").hidden = !pending || !error.busy;
+  find("later").hidden = !pending || !(error.busy || error.locked);
+  find("locked").hidden = !error.locked;
 }
 
 function stage(name) {
@@ -187,7 +188,11 @@ form.addEventListener("click", async (event) => {
   }
 });
 find("retry").addEventListener("click", () => (pending ? again() : fail(null)));
-find("later").addEventListener("click", again);
+find("later").addEventListener("click", () => {
+  const token = find("locked").querySelector("input").value.trim();
+  if (token) sessionStorage.setItem(TOKEN, token);
+  again();
+});
 find("cancel").addEventListener("click", () => request?.abort());
 find("new").addEventListener("click", restart);
 find("forget").addEventListener("click", () => {

@@ -1,9 +1,12 @@
 "use strict";
 /* Requests of the page: forms out, server-sent events or files in, one sentence for every error. */
 
+const TOKEN = "gem-lightning-token"; // of a server that asks for one; kept in this tab alone
+
 gem.RequestError = class extends Error {
   constructor(message, status) {
     super(message);
+    this.locked = status === 401;
     this.busy = status === 429 || status >= 500; // the same may work later
   }
 };
@@ -20,8 +23,11 @@ gem.form = (fields) => {
 
 gem.send = async (path, fields, signal) => {
   let response;
+  const token = sessionStorage.getItem(TOKEN);
+  const options = { signal, headers: token ? { authorization: `Bearer ${token}` } : {} };
+  if (fields) Object.assign(options, { method: "POST", body: gem.form(fields) });
   try {
-    response = await fetch(document.querySelector("main").dataset.root + path, fields ? { method: "POST", body: gem.form(fields), signal } : { signal });
+    response = await fetch(document.querySelector("main").dataset.root + path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new gem.OfflineError(error.message);
