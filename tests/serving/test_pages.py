@@ -12,7 +12,8 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from gem_lightning.ecg import read_ecg
+from gem_lightning.ecg import read_ecg, simulate
+from gem_lightning.render import EcgRenderer
 from gem_lightning.serving.api import build_app
 from gem_lightning.serving.pages import SAMPLES
 from helpers_browser import WIDTHS, accessibility_faults, chromium, watched
@@ -114,6 +115,21 @@ def test_two_recordings_are_compared(client):
     assert "left bundle branch block" in gone[: gone.index("</p>")]
     row = page[page.index("<td>QRS duration</td>") :]
     assert "−" in row[: row.index("</tr>")]  # the QRS complex is narrower in the second
+
+
+def test_a_photo_is_shown_with_what_was_read(client):
+    pytest.importorskip("gem_lightning.digitizer")
+    page = EcgRenderer(size=(850, 1100))(simulate("sinus", seed=1).record).encode(".png")
+    files = [("files", ("photo.png", page))]
+    answer = client.post("/page/overlay", files=files)
+    assert answer.content[:4] == b"RIFF" and answer.headers["content-type"] == "image/webp"
+    found = events(client.post("/page/interpret", files=files, data={"uid": "r1"}).text.splitlines())
+    assert "data-paper" in found[-1][1]["html"] and "digitised from paper" in found[-1][1]["html"]
+
+
+def test_what_is_no_photo_has_no_overlay(client):
+    answer = client.post("/page/overlay", files=upload(DICOM))
+    assert answer.status_code == 422 and "expected" in answer.json()["detail"]
 
 
 def test_a_server_with_tokens_asks_for_one_before_it_works(gem_small):

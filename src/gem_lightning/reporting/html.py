@@ -50,10 +50,15 @@ def environment() -> Any:
 
 
 def image_url(image: np.ndarray) -> str:
-    """Encode a uint8 (H, W, 3) RGB image as a data URL: lossless WebP, a third of the smallest PNG."""
+    """Encode a uint8 (H, W, 3) RGB image as a data URL."""
+    return f"data:image/webp;base64,{base64.b64encode(encoded_image(image)).decode()}"
+
+
+def encoded_image(image: np.ndarray) -> bytes:
+    """Encode a uint8 (H, W, 3) RGB image as lossless WebP, a third of the smallest PNG."""
     import cv2
 
     # a quality above 100 asks the encoder for lossless
     done, data = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
     assert done
-    return f"data:image/webp;base64,{base64.b64encode(data.tobytes()).decode()}"
+    return data.tobytes()

@@ -83,6 +83,7 @@ def result_html(
         .render(
             **_text_context(interpretation, uid),
             trace=trace_data(interpretation),
+            from_paper="paper" in record.meta,
             has_text=writing or bool(interpretation.text),
             writing=writing,
             label=f", {label}" if label else "",
@@ -135,6 +136,7 @@ def record_facts(record: EcgRecord, features: EcgFeatures, file_name: str = "") 
         ("Recording", f"{len(record.leads)} leads, {record.seconds:.1f} s, {record.fs:.0f} Hz"),
         ("Format", str(record.meta.get("format", ""))),
         ("Device", str(record.meta.get("device", ""))),
+        ("Reading", "; ".join(map(str, record.meta.get("notes") or ()))),
     ]
     return [(name, value) for name, value in facts if value]
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.errors import GemError
 from gem_lightning.reporting.html import HERE as REPORTING
-from gem_lightning.reporting.html import SCRIPTS, script, style_sheet
+from gem_lightning.reporting.html import SCRIPTS, encoded_image, script, style_sheet
 from gem_lightning.reporting.result import text_html
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 from gem_lightning.serving.page_events import PageEvents, comparison_html
@@ -158,6 +159,22 @@ def checked_turns(text: str) -> list[tuple[str, str]]:
     return turns
 
 
+def paper_overlay(data: bytes) -> bytes:
+    """Draw what was read over a photo or scan of a paper ECG; a WebP file.
+
+    Raises:
+        GemError: The page cannot be read, or this installation has no digitiser.
+    """
+    try:
+        digitize = import_module("gem_lightning.digitizer").digitize
+    except ImportError:
+        raise GemError("expected a recording, got an image; this installation has no digitiser") from None
+    found = digitize(data)
+    if found.refused:
+        raise GemError(f"expected a page that can be digitised: {found.refused}")
+    return encoded_image(found.overlay())
+
+
 def _add_results(router: APIRouter, service: EcgService, threads: Executor) -> None:
     async def download(make: Callable[[], bytes], kind: str, media_type: str) -> Response:
         headers = {"content-disposition": f'attachment; filename="ecg.{_SUFFIXES[kind]}"'}
@@ -189,6 +206,11 @@ def _add_results(router: APIRouter, service: EcgService, threads: Executor) -> N
         given = uploads(files)
         make = lambda: service.convert(service.read(given, reading), format)  # noqa: E731
         return await download(make, format, RECORD_TYPES[format])
+
+    @router.post("/page/overlay")
+    async def overlay(files: Files) -> Response:
+        data = files[0].file.read()
+        return Response(await in_thread(threads, paper_overlay, data), media_type="image/webp")
 
     @router.post("/page/compare", response_class=HTMLResponse)
     async def compare(first: Files, second: Files, uid: Uid) -> Any:

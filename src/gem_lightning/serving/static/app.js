@@ -110,6 +110,7 @@ function show(visit) {
   place(visit.html);
   const result = find("results").querySelector("article");
   gem.offerDownloads(result, visit, fail);
+  gem.offerOverlay(result, visit, fail);
   if (result.querySelector(".reading")) gem.converse(result, visit, fail);
   offerComparison(result);
   result.tabIndex = -1; // the button that was pressed is gone: reading goes on at the result

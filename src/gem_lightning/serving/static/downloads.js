@@ -25,3 +25,24 @@ gem.offerDownloads = (result, visit, report) => {
   });
   result.querySelector(".scale").after(part);
 };
+
+/* Of a photo: the page with what was read drawn over it, made when it is asked for. */
+gem.offerOverlay = (result, visit, report) => {
+  if (!("paper" in result.dataset) || !visit.files) return;
+  const details = document.createElement("details");
+  details.className = "overlay";
+  details.append(Object.assign(document.createElement("summary"), { textContent: "Photo with what was read from it" }));
+  details.addEventListener("toggle", async () => {
+    if (!details.open || details.querySelector("img")) return;
+    const image = Object.assign(new Image(), { alt: "The photographed page with the digitised traces drawn over it" });
+    details.append(image);
+    try {
+      const response = await gem.send("page/overlay", { files: visit.files });
+      image.src = URL.createObjectURL(await response.blob());
+    } catch (error) {
+      image.remove();
+      report(error);
+    }
+  });
+  result.querySelector(".ecg").append(details);
+};
