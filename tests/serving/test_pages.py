@@ -1,14 +1,11 @@
 """The upload page in browsers."""
 
 import shutil
-import threading
-import time
 
 import pytest
-import uvicorn
 
 from gem_lightning.serving.api import build_app
-from helpers_serving import BROWSER, DICOM, upload
+from helpers_serving import BROWSER, DICOM, serving, upload
 
 
 def test_page_asks_for_a_file(client):
@@ -42,13 +39,7 @@ def test_in_a_browser(gem_small, tmp_path, width):
         pytest.skip("chromium is not installed")
     from playwright.sync_api import sync_playwright
 
-    server = uvicorn.Server(uvicorn.Config(build_app(gem_small), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        home = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    with serving(build_app(gem_small)) as home:
         (tmp_path / "note.txt").write_text("hello")
         with sync_playwright() as play:
             flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -66,7 +57,4 @@ def test_in_a_browser(gem_small, tmp_path, width):
             assert "Question: What is the rate?" in tab.inner_text("main")
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
             browser.close()
-    finally:
-        server.should_exit = True
-        thread.join()
     assert all(url.startswith((home, "data:")) for url in requests)
