@@ -105,9 +105,8 @@ def load(url: str, bodies: list[bytes], clients: int, seconds: float, pid: int |
     grown = memory(pid) / before - 1 if before else float("nan")
     middle, late = waits[len(waits) // 2], waits[int(0.95 * len(waits))]
     print(f"{clients} clients, {seconds:.0f} s: {rate:.2f} a second, {dict(statuses)}, ", end="")
-    print(
-        f"wait {middle:.2f} s (95 %: {late:.2f} s), {1e3 * (cpu(pid) - used) / max(1, statuses['200']):.0f} ms of CPU each"
-    )
+    each = 1e3 * (cpu(pid) - used) / max(1, statuses["200"])
+    print(f"wait {middle:.2f} s (95 %: {late:.2f} s), {each:.0f} ms of CPU each")
     return rate, grown
 
 

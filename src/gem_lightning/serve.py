@@ -44,6 +44,7 @@ def serve(cfg: DictConfig) -> None:
         max_new_tokens=cfg.max_new_tokens,
         batch_size=cfg.batch_size,
     )
+    app.state.service.warm_up()
     sys.setswitchinterval(SWITCH_S)
     _log_lines("gem_lightning.serving")
     uvicorn.run(app, host=cfg.host, port=cfg.port, access_log=False)  # ours holds no address and no query

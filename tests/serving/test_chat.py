@@ -1,30 +1,19 @@
 """The route of OpenAI's clients, asked by OpenAI's client."""
 
 import base64
-import threading
-import time
 
 import pytest
-import uvicorn
 from openai import OpenAI, UnprocessableEntityError
 
 from gem_lightning.serving.api import build_app
-from helpers_serving import DICOM
+from helpers_serving import DICOM, serving
 
 
 @pytest.fixture(scope="module")
 def openai(gem_small):
     """OpenAI's client of a server on loopback."""
-    app = build_app(gem_small, name="gem_small", max_new_tokens=30)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
-    server.should_exit = True
-    thread.join()
+    with serving(build_app(gem_small, name="gem_small", max_new_tokens=30)) as url:
+        yield OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
 
 
 def asked(text, data=None):

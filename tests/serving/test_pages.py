@@ -3,21 +3,18 @@
 import io
 import json
 import shutil
-import threading
-import time
 import zipfile
-from contextlib import contextmanager
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from gem_lightning.ecg import read_ecg, simulate
 from gem_lightning.render import EcgRenderer
 from gem_lightning.serving.api import build_app
+from gem_lightning.serving.limits import Limits
 from gem_lightning.serving.pages import SAMPLES
 from helpers_browser import WIDTHS, accessibility_faults, chromium, watched
-from helpers_serving import BROWSER, DICOM, events, upload
+from helpers_serving import BROWSER, DICOM, events, serving, upload
 
 
 def test_page_asks_for_a_file_and_holds_no_script_of_its_own(client):
@@ -143,27 +140,13 @@ def test_a_server_with_tokens_asks_for_one_before_it_works(gem_small):
         assert answer.status_code == 200
 
 
-@contextmanager
-def served(app):
-    """The application on a port of its own; gives its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_visit(client, tmp_path, width, flat):
+def test_a_visit(gem_small, width, flat):
     if shutil.which("chromium") is None:
         pytest.skip("chromium is not installed")
-    with served(client.app) as home, chromium() as browser:
+    app = build_app(gem_small, limits=Limits(max_upload_mb=1), max_new_tokens=40)
+    with serving(app) as home, chromium() as browser:
         context = browser.new_context(viewport={"width": width, "height": 900}, has_touch=width < 700)
         tab, faults = watched(context, home)
         tab.goto(home)

@@ -30,28 +30,28 @@ _FHIR = "application/fhir+json"
 _TEXTS: dict[str, Any] = {_FHIR: {}, "text/html": {}}
 
 Files = Annotated[list[UploadFile], File(description="One recording; of WFDB the header and the signal file.")]
-Positive = Annotated[float | None, Form(gt=0, allow_inf_nan=False)]
-Question = Annotated[str, Form(max_length=2_000)]
-Text = Annotated[str, Form(max_length=20_000)]
-Written = Literal["json", "fhir", "html"]
+Rate = Annotated[float | None, Form(gt=0, allow_inf_nan=False, description="Hz, where the file does not state it.")]
+Units = Annotated[str | None, Form(max_length=8, description="mV, uV, nV or V, where the file does not state it.")]
+Gain = Annotated[float | None, Form(gt=0, allow_inf_nan=False, description="Counts per mV of uncalibrated samples.")]
+Leads = Annotated[str | None, Form(max_length=200, description="Names of a table's columns in order: I,II,III,…")]
+Mode = Literal["report", "guide", "revise", "rerank"]
+Verify = Annotated[Mode | None, Form(description="How the text is held to the measurements; as the server is set.")]
+OnFail = Annotated[
+    Literal["restate", "drop", "flag"] | None, Form(description="What becomes of a contradicted sentence.")
+]
+Complete = Annotated[bool | None, Form(description="Add measured abnormal findings that the text leaves out.")]
+Question = Annotated[str, Form(max_length=2_000, description="Empty for an interpretation.")]
+Text = Annotated[str, Form(max_length=20_000, description="The text to verify.")]
+Format = Annotated[Literal["json", "fhir", "html"], Form(description="json, a FHIR R4 bundle, or one page.")]
 
 
-def reading_fields(
-    fs: Positive = None,
-    units: Annotated[str | None, Form(max_length=8)] = None,
-    gain: Positive = None,
-    leads: Annotated[str | None, Form(max_length=200)] = None,
-) -> dict[str, Any]:
+def reading_fields(fs: Rate = None, units: Units = None, gain: Gain = None, leads: Leads = None) -> dict[str, Any]:
     """What a file does not state itself, for ``read_ecg``."""
     names = [name.strip() for name in leads.split(",")] if leads else None
     return {"fs": fs, "units": units, "gain": gain, "lead_names": names}
 
 
-def held_fields(
-    verify: Annotated[Literal["report", "guide", "revise", "rerank"] | None, Form()] = None,
-    on_fail: Annotated[Literal["restate", "drop", "flag"] | None, Form()] = None,
-    complete: Annotated[bool | None, Form()] = None,
-) -> dict[str, Any]:
+def held_fields(verify: Verify = None, on_fail: OnFail = None, complete: Complete = None) -> dict[str, Any]:
     """How a request wants its text held to the measurements; what it leaves open is as the server is set."""
     given = {"verify": verify, "on_fail": on_fail, "complete": complete}
     return {name: value for name, value in given.items() if value is not None}
@@ -79,8 +79,8 @@ def api_router(service: EcgService, threads: Executor) -> APIRouter:
         threads: Where they ask it.
     """
     router = APIRouter(prefix="/v1", responses=PROBLEMS)
-    _add_measuring(router, service, threads)
     _add_writing(router, service, threads)
+    _add_measuring(router, service, threads)
     _add_files(router, service, threads)
     return router
 
@@ -118,8 +118,8 @@ def _add_writing(router: APIRouter, service: EcgService, threads: Executor) -> N
         reading: Reading,
         held: Held,
         question: Question = "",
-        format: Annotated[Written, Form()] = "json",
-        stream: Annotated[bool, Form()] = False,
+        format: Format = "json",
+        stream: Annotated[bool, Form(description="Server-sent events in place of one answer.")] = False,
     ) -> Any:
         """A text about a recording, every statement verified; with ``stream`` as server-sent events.
 
@@ -142,7 +142,7 @@ def _add_writing(router: APIRouter, service: EcgService, threads: Executor) -> N
         reading: Reading,
         text: Text,
         question: Question = "",
-        format: Annotated[Written, Form()] = "json",
+        format: Format = "json",
     ) -> Any:
         """Hold a text of anyone against the measurements of a recording; no model is asked."""
 
@@ -167,12 +167,12 @@ def _add_files(router: APIRouter, service: EcgService, threads: Executor) -> Non
     async def render(
         files: Files,
         reading: Reading,
-        layout: Annotated[str, Form(max_length=40)] = "3x4+1",
+        layout: Annotated[str, Form(max_length=40, description="3x4+1, 6x2, 12x1, cabrera-6x2, …")] = "3x4+1",
         format: Annotated[Literal["png", "svg", "pdf"], Form()] = "png",
-        speed: Annotated[float, Form(ge=5, le=100)] = 25,
-        gain_mm: Annotated[float, Form(ge=1, le=40)] = 10,
+        speed: Annotated[float, Form(ge=5, le=100, description="mm/s")] = 25,
+        gain_mm: Annotated[float, Form(ge=1, le=40, description="mm/mV")] = 10,
     ) -> Response:
-        """The recording on 12-lead paper; ``speed`` in mm/s, ``gain_mm`` in mm/mV."""
+        """The recording on 12-lead paper."""
 
         def draw() -> bytes:
             return service.render(service.read(given, reading), layout, format, speed=speed, gain=gain_mm)

@@ -17,6 +17,7 @@ from transformers import StoppingCriteriaList
 
 from gem_lightning.ecg.readers import read_ecg
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.ecg.writers import SUFFIXES, write_ecg
 from gem_lightning.errors import GemError
 from gem_lightning.models.inference.conversation import SentenceChecker
@@ -89,6 +90,12 @@ class EcgService:
         self.max_new_tokens = max_new_tokens
         self.queue = BatchQueue(self._answer, batch_size)
         self._cpu = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+    def warm_up(self) -> None:
+        """Load and compile what the first request would wait for."""
+        record = simulate("sinus", seed=0).record
+        self.render(record)
+        self.gem.interpret(record, max_new_tokens=2)
 
     def close(self) -> None:
         """Stop the model's thread."""
