@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,6 +62,7 @@ def page(model: str, error: str = "", max_upload_mb: int = 50, path: str = "/") 
             samples=[(name, label) for name, (label, *_) in SAMPLES.items()],
             scripts=[*SCRIPTS, *PAGE_SCRIPTS],
             max_upload_mb=max_upload_mb,
+            photos=find_spec("gem_lightning.digitizer") is not None,
             root="../" * (path.count("/") - 1),
         )
     )
