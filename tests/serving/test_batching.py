@@ -12,6 +12,8 @@ from gem_lightning.serving.batching import BatchQueue
 from gem_lightning.serving.service import Ask, CancelledError, EcgService
 from gem_lightning.serving.uploads import Upload
 
+slow = pytest.mark.slow
+
 
 class Held:
     """A queue whose first batch waits until the others are there."""
@@ -127,7 +129,7 @@ def test_a_client_that_goes_away_stops_the_model(service, files):
     assert len(jobs[0].result()) < len(whole)
 
 
-@pytest.mark.parametrize("verify", ["revise", "guide", "rerank"])
+@pytest.mark.parametrize("verify", ["revise", pytest.param("guide", marks=slow), pytest.param("rerank", marks=slow)])
 def test_verified_texts_are_those_of_the_model_alone(service, files, verify):
     options = VerifyOptions(verify)
     expected = service.gem.interpret(files[1], max_new_tokens=60, seed=0, **vars(options)).text
