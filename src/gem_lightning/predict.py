@@ -77,7 +77,7 @@ def predict_one(cfg: DictConfig, path: Path) -> None:
     settings = {"max_new_tokens": cfg.max_new_tokens, "reading": dict(cfg.reading or {})}
     settings |= vars(verify_options(cfg))
     found = load_model(cfg).interpret(path, cfg.question, seed=cfg.seed, **settings)
-    page = found.to_html(extra_tables=held_out_tables(cfg.held_out))
+    page = found.to_html(extra_tables=held_out_tables(cfg.held_out), file_name=path.name)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     facts = {"record": path.name, **found.to_dict()}

@@ -163,3 +163,22 @@ def test_without_scipy_or_wfdb():
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "usable", done.stderr
+
+
+def excerpts(record, meta):
+    """Four columns of 2.5 s, as a page shows three leads each."""
+    signal = np.full_like(record.signal, np.nan)
+    for column in range(4):
+        shown = slice(column * record.samples // 4, (column + 1) * record.samples // 4)
+        signal[3 * column : 3 * column + 3, shown] = record.signal[3 * column : 3 * column + 3, shown]
+    return EcgRecord(signal, record.fs, record.leads, meta)
+
+
+def test_a_page_is_judged_on_what_it_shows():
+    clean = simulate("sinus", seed=3, snr_db=30).record
+    noisy = simulate("sinus", seed=3, snr_db=-8).record
+    assert quality(excerpts(clean, {"paper": {}})).verdict == "usable"
+    assert quality(excerpts(noisy, {"paper": {}})).verdict == "unusable"
+    assert quality(excerpts(clean, {})).verdict == "unusable"  # a recording that lost three quarters of its leads
+    nothing = excerpts(clean, {"paper": {}})
+    assert quality(nothing.with_signal(np.full_like(clean.signal, np.nan))).verdict == "unusable"

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from gem_lightning.ecg import DIAGNOSES, simulate
+from gem_lightning.ecg.quality import Quality
 from gem_lightning.features import findings, measure
 from gem_lightning.features.schema import Finding
-from gem_lightning.reporting.evidence import evidence_text
+from gem_lightning.reporting.evidence import evidence_text, quality_sentences
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,21 @@ def test_every_finding_shows_what_it_rests_on(diagnosis):
         text = evidence_text(finding)
         assert re.search(r"\d|V\d|aV|\bI", text), finding
         assert "_" not in text, finding
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("flat: I (no signal), II (no signal), V1 (no signal)", "Flat: all leads (no signal)."),
+        ("noise: I (0.40 mV), II (0.05 mV), V1 (0.21 mV)", "Noise: all leads (0.05 to 0.40 mV)."),
+        ("missing: II (12% unknown)", "Missing: II (12% unknown)."),
+        ("mains: I (0.10 mV of 50 or 60 Hz), V1 (0.04 mV of 50 or 60 Hz)",
+         "Mains: I, V1 (0.04 to 0.10 mV of 50 or 60 Hz)."),
+        ("uncertain: PR is 150 ms by one delineation and 190 ms by another",
+         "Uncertain: PR is 150 ms by one delineation and 190 ms by another."),
+        ("short: 1.2 s of signal; at least 2 s are needed", "Short: 1.2 s of signal; at least 2 s are needed."),
+    ],
+)  # fmt: skip
+def test_reasons_of_quality_read_as_sentences(reason, sentence):
+    quality = Quality("care", (reason,), dict.fromkeys(("I", "II", "V1")))
+    assert quality_sentences(quality) == [sentence]

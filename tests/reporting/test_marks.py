@@ -32,6 +32,8 @@ def marked(text, features):
         ("There is no left bundle branch block.", ["no left bundle branch block"]),
         ("Sinus rhythm. No LVH. PR 160 ms.", ["Sinus rhythm", "No LVH", "PR 160 ms"]),
         ("Left bundle branch block is absent.", ["Left bundle branch block is absent"]),
+        ("Narrow QRS complexes (96 ms).", ["Narrow QRS", "96 ms"]),
+        ("No P waves. Absent P waves.", ["No P waves", "Absent P waves"]),
         ("Normal axis, 40°.", ["Normal axis", "40°"]),
     ],
 )

@@ -43,6 +43,10 @@ class Verdict:
     reason: str = ""
     tolerance_source: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {**vars(self), "claim": self.claim.to_dict()}
+
 
 @dataclass(frozen=True)
 class ClaimReport:
@@ -143,17 +147,7 @@ class ClaimReport:
             "mentioned_findings": list(self.mentioned),
             "leads_covered": list(self.leads_covered),
             "by_kind": self.by_kind,
-            "verdicts": [
-                {
-                    "claim": v.claim.to_dict(),
-                    "verdict": v.verdict,
-                    "measured": v.measured,
-                    "tolerance": v.tolerance,
-                    "tolerance_source": v.tolerance_source,
-                    "reason": v.reason,
-                }
-                for v in self.verdicts
-            ],
+            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "unread": [list(span) for span in self.unread],
             "unread_clinical": [list(span) for span in self.unread_clinical],
             "languages": list(self.languages),

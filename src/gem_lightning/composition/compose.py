@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gem_lightning.claims.claim import Claim
 from gem_lightning.composition import conclusion, sections
@@ -82,6 +82,39 @@ def compose_with_claims(
     statements = statements_of(Facts.of(features, findings), seed, style, diagnosis)
     claims = tuple(claim for statement in statements for claim in statement.claims)
     return Composition(" ".join(statement.text for statement in statements if statement.text), claims, style)
+
+
+class Summary(NamedTuple):
+    """What a reader acts on, from the measurements alone: the same on every page, in every file and from every model.
+
+    Attributes:
+        urgency: ``urgent``; ``not_urgent`` where the absence of urgent findings is established; else ``undetermined``.
+        statement: The urgency and why, as text.
+        conclusions: The diagnoses, most important first, one sentence each.
+    """
+
+    urgency: str
+    statement: str
+    conclusions: tuple[str, ...] = ()
+
+
+def summarise(features: EcgFeatures, findings: Sequence[Finding] | None = None, readable: bool = True) -> Summary:
+    """Return urgency and conclusions of a record.
+
+    Args:
+        features: Measurements of the record.
+        findings: Findings of the same record; None decides them.
+        readable: False for a recording of unusable quality: urgency is undetermined, and nothing is concluded.
+    """
+    if not readable or features.heart_rate_bpm is None or features.reason is not None:
+        return Summary("undetermined", _UNMEASURED)
+    facts, phrases = Facts.of(features, findings), Phrases(0)
+    (opening,) = conclusion.urgency(facts, phrases)
+    stated = {claim.finding for claim in opening.claims}
+    urgency = next((code for code in ("urgent", "not_urgent") if code in stated), "undetermined")
+    texts = [statement.text for statement in conclusion.conclusion(facts, phrases, numbers=False)]
+    texts[0] = sentence(texts[0].removeprefix("Conclusion: ").removesuffix("."))
+    return Summary(urgency, opening.text, tuple(texts))
 
 
 def statements_of(facts: Facts, seed: int | None, style: str, diagnosis: Sequence[str] = ()) -> list[Statement]:

@@ -6,6 +6,7 @@ fire on real recordings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -90,8 +91,11 @@ def quality(record: EcgRecord) -> Quality:
     """Judge a recording.
 
     Args:
-        record: Any leads and rate, mV; NaN where unknown.
+        record: Any leads and rate, mV; NaN where unknown. A lead of a digitised page (``meta["paper"]``) is judged on
+            the excerpt that the page shows.
     """
+    if "paper" in record.meta:
+        return _page_quality(record)
     signal, fs = record.signal, record.fs
     missing = np.mean(~np.isfinite(signal), axis=1)  # (leads,)
     x = np.where(np.isfinite(signal), signal, 0.0) if missing.any() else signal
@@ -115,9 +119,27 @@ def quality(record: EcgRecord) -> Quality:
     if set(LEADS) <= set(record.leads):
         usable = all(leads[name].verdict != "unusable" for name in LEADS)
         reasons += _limb_reasons(level[[record.leads.index(name) for name in LEADS]], fs / step, usable)
+    return Quality(_verdict(leads, reasons), tuple(reasons), leads)
+
+
+def _page_quality(record: EcgRecord) -> Quality:
+    """Judge each lead of a digitised page from its first to its last sample on the page."""
+    leads = {}
+    for name, row in zip(record.leads, record.signal):
+        shown = np.flatnonzero(np.isfinite(row))
+        if len(shown):
+            excerpt = EcgRecord(row[None, shown[0] : shown[-1] + 1], record.fs, (name,))
+            leads[name] = quality(excerpt).leads[name]
+        else:
+            leads[name] = _lost(1.0)
+    reasons = _lead_reasons(leads)
+    return Quality(_verdict(leads, reasons), tuple(reasons), leads)
+
+
+def _verdict(leads: dict[str, LeadQuality], reasons: Sequence[str]) -> str:
+    """``unusable`` with half of the leads lost, ``care`` for any reason."""
     lost = sum(lead.verdict == "unusable" for lead in leads.values())
-    verdict = "unusable" if 2 * lost >= len(leads) else "care" if reasons else "usable"
-    return Quality(verdict, tuple(reasons), leads)
+    return "unusable" if 2 * lost >= len(leads) else "care" if reasons else "usable"
 
 
 def scale_slip(spread: np.ndarray) -> str | None:

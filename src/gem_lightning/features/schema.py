@@ -294,7 +294,7 @@ def checked_sex(sex: str | None) -> str | None:
 def plain(value: Any) -> Any:
     """Convert numpy and dataclass values to JSON-ready Python; numbers rounded to 4 decimals, NaN as None."""
     if isinstance(value, BeatTable):
-        return [plain(row) for row in value]
+        return [{**row, "time_s": plain(row["time_s"])} for row in value]  # its rows are plain but for the time
     if hasattr(value, "__dataclass_fields__"):
         return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, dict):

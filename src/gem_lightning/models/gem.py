@@ -182,72 +182,58 @@ class Gem:
         Raises:
             DataError: The numbers of records, questions and images differ, or the model has no trained tower.
         """
-        if questions is None:
-            same = question is None or isinstance(question, str)
-            questions = [question] * len(records) if same else list(question)  # type: ignore
-        for what, values in (("questions", questions), ("images", images)):
-            if values is not None and len(values) != len(records):
-                raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
-        prepared: list[Prepared | Exception] = []
+        each = _one_each(records, question if questions is None else questions, images)
+        found: list[Interpretation | Exception] = []
+        examples: dict[int, dict[str, Any]] = {}  # of the records that the model answers
         for i, record in enumerate(records):
             try:
-                prepared.append(self.prepare(record, None if images is None else images[i], reading or {}))
+                prepared = self.prepare(record, None if images is None else images[i], reading or {})
+                draft = self.draft(prepared, each[i])
+                if draft.refused is None:
+                    examples[i] = self.example(prepared, each[i])
+                found.append(draft)
             except Exception as error:  # any record can be broken in any way; the rest go on
-                prepared.append(error)
-        usable = [i for i, one in enumerate(prepared) if isinstance(one, Prepared)]
-        examples = [self.example(prepared[i], questions[i]) for i in usable]
+                found.append(error)
         base = torch.initial_seed() if seed is None else seed
-        seeds = [record_seed(base, _name(records[i])) for i in usable]
+        seeds = [record_seed(base, _name(records[i])) for i in examples]
+        asked = list(examples.values())
         options, settings = VerifyOptions.split(settings)
         if options.active:
-            written = self._verified(prepared, usable, examples, options, max_new_tokens, seeds, settings)
+            drafts: Any = [found[i] for i in examples]
+            written = self._verified(asked, drafts, options, max_new_tokens, seeds, **settings)
         else:
-            written = generate_texts(
-                self.model, self.processor, examples, max_new_tokens, batch_size, seeds, **settings
-            )
-        return self._interpretations(prepared, dict(zip(usable, written, strict=True)), questions)
-
-    def _interpretations(
-        self, prepared: Sequence[Any], written: Mapping[int, Any], questions: Sequence[str | None]
-    ) -> list[Interpretation | Exception]:
-        """Verify what was written for each record; an exception stays in its record's place."""
-        found: list[Interpretation | Exception] = list(prepared)
-        for i, text in written.items():
-            clean, _, image = prepared[i]
-            try:
-                if isinstance(text, Exception):
-                    raise text
-                found[i] = Interpretation.of(text, clean, questions[i] or "", self.provenance, image)
-            except Exception as error:  # one record that cannot be measured must not cost the others theirs
-                found[i] = error
+            written = generate_texts(self.model, self.processor, asked, max_new_tokens, batch_size, seeds, **settings)
+        for i, text in zip(examples, written, strict=True):
+            found[i] = text if isinstance(text, Exception) else found[i].with_text(text)  # type: ignore[union-attr]
         return found
+
+    def draft(self, prepared: Prepared, question: str | None = None) -> Interpretation:
+        """Measure a prepared record: its interpretation before the text, which ``with_text`` adds."""
+        return Interpretation.of("", prepared.clean, question or "", self.provenance, prepared.image)
 
     def _verified(
         self,
-        prepared: Sequence[Any],
-        usable: Sequence[int],
         examples: Sequence[Mapping[str, Any]],
+        drafts: Sequence[Interpretation],
         options: VerifyOptions,
         max_new_tokens: int,
         seeds: Sequence[int],
-        settings: Mapping[str, Any],
+        **settings: Any,
     ) -> list[Any]:
-        """Answers under verification: a revision for each usable record, or why there is none."""
-        from gem_lightning.features import findings, measure
+        """Answer under verification, one record after the other: a revision of each, or why there is none."""
         from gem_lightning.models.verified.verified import verified_answers
 
         written: list[Any] = []
-        for i, example, seed in zip(usable, examples, seeds, strict=True):
+        for example, draft, seed in zip(examples, drafts, seeds, strict=True):
+            measured = [(draft.features, draft.findings)]
             try:
-                features = measure(prepared[i].clean)
                 item = encode_example(self.processor, example)
-                measured = [(features, findings(features))]
                 written += verified_answers(
                     self.model, self.processor, [item], measured, options, max_new_tokens, [seed], **settings
                 )
             except DataError:
                 raise  # a setting that cannot hold, for all records
-            except Exception as error:  # one record that cannot be measured must not cost the others theirs
+            except Exception as error:  # one record's fault must not cost the others their texts
                 written.append(error)
         return written
 
@@ -358,6 +344,19 @@ class Gem:
         """Upload what :meth:`save_pretrained` writes."""
         self.model.push_to_hub(repo_id, **options)
         self.processor.push_to_hub(repo_id, **options)
+
+
+def _one_each(records: Sequence[Any], question: Any, images: Sequence[Any] | None) -> Sequence[str | None]:
+    """A question for each record.
+
+    Raises:
+        DataError: The numbers of records, questions and images differ.
+    """
+    questions = [question] * len(records) if question is None or isinstance(question, str) else list(question)
+    for what, values in (("questions", questions), ("images", images)):
+        if values is not None and len(values) != len(records):
+            raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
+    return questions
 
 
 def _read(record: RecordLike, contract: str, reading: Mapping[str, Any]) -> tuple[EcgRecord, EcgRecord]:

@@ -31,6 +31,8 @@ _ANSI_INK = {"measured": "\033[3;34m", "flagged": "\033[3m"}
 _DENIAL_BEFORE = re.compile(
     r"\b(?:no|not|without|neither|nor|never|absence of|free of)\b[^.;:\n]{0,60}$", re.IGNORECASE
 )
+#: What turns a name into an absence that is itself a finding, as in "no P waves".
+_ABSENCE_BEFORE = re.compile(r"\b(?:no|without|absent|absence of|lack of)\s+$", re.IGNORECASE)
 _DENIAL_AFTER = re.compile(
     r"^[^.;\n]{0,30}?\b(?:absent|none|excluded|not (?:seen|present|evident|found))\b", re.IGNORECASE
 )
@@ -120,7 +122,8 @@ def marks(report: ClaimReport) -> list[tuple[int, int, list[Verdict]]]:
         a, b, covered, inside = marked[-1]
         rest = report.text[b:end]
         if not (denied or covered) and any(char.isalnum() for char in rest):
-            marked.append((b + len(rest) - len(rest.lstrip(" ,")), end, False, [verdict]))
+            own = rest.partition("(")[2] or rest.lstrip(" ,")  # "narrow QRS complexes (96 ms)": the number is its own
+            marked.append((end - len(own), end, False, [verdict]))
         else:
             marked[-1] = (a, max(b, end), covered or denied, [*inside, verdict])
     return [(a, b, inside) for a, b, _, inside in marked]
@@ -130,7 +133,8 @@ def _statement(text: str, verdict: Verdict) -> tuple[int, int, bool]:
     """Return start and end of a claim's statement with its denial, and whether a denial was added."""
     start, end = verdict.claim.span
     if not verdict.claim.negated:
-        return start, end, False
+        absence = _ABSENCE_BEFORE.search(text, max(0, start - 20), start)  # 20: the longest of its phrases
+        return (absence.start() if absence else start), end, absence is not None
     before = _DENIAL_BEFORE.search(text, max(0, start - 70), start)
     after = _DENIAL_AFTER.search(text[end : end + 60])
     if before:

@@ -1,4 +1,4 @@
-"""Format the evidence of a finding as text."""
+"""Format the evidence of a finding, and the reasons of a quality verdict, as text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gem_lightning.ecg.quality import Quality
     from gem_lightning.features.schema import Finding
 
 # End of a name → unit and decimals; the longest end that fits counts.
@@ -21,6 +22,29 @@ _NAMES = ("bazett", "cornell", "estes", "fridericia", "lewis", "lyon", "peguero"
 def evidence_text(finding: Finding) -> str:
     """The measured values of a finding, such as ``PR 236 ms`` or ``ST J II 0.29 mV, ST J III 0.28 mV``."""
     return ", ".join(_value(name, value) for name, value in finding.evidence.items())
+
+
+_LEAD_DETAIL = re.compile(r"([\w-]+) \(([^()]*)\)")  # one lead of a quality reason, such as "V1 (0.20 mV)"
+_NUMBER = re.compile(r"([\d.]*)(.*)")
+
+
+def quality_sentences(quality: Quality) -> list[str]:
+    """The reasons of a quality verdict as sentences, such as ``Flat: all leads (no signal).``"""
+    return [_quality_sentence(reason, len(quality.leads)) for reason in quality.reasons]
+
+
+def _quality_sentence(reason: str, leads: int) -> str:
+    fault, _, rest = reason.partition(": ")
+    alike: dict[str, list[tuple[str, str]]] = {}  # what a detail is about -> (lead, its number)
+    for lead, detail in _LEAD_DETAIL.findall(rest):
+        number, unit = _NUMBER.match(detail).groups()  # type: ignore[union-attr]
+        alike.setdefault(unit, []).append((lead, number))
+    groups = []
+    for unit, found in alike.items():
+        names = "all leads" if len(found) == leads else ", ".join(lead for lead, _ in found)
+        numbers = sorted({number for _, number in found}, key=lambda text: float(text or 0))
+        groups.append(f"{names} ({' to '.join(dict.fromkeys((numbers[0], numbers[-1])))}{unit})")
+    return f"{fault.capitalize()}: {'; '.join(groups) or rest.rstrip('.')}."
 
 
 def _value(key: str, value: Any) -> str:

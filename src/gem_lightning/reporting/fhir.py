@@ -154,11 +154,9 @@ def _quality(bundle: _Bundle, interpretation: Interpretation, device: dict[str, 
 
 
 def _conclusion(interpretation: Interpretation) -> str:
-    """The text, and after it what the measurement contradicts: the one must not be read without the other."""
+    """Urgency and text, and after them what the measurement contradicts: the one must not be read without the other."""
+    parts = [_NOTE, interpretation.refused or "", interpretation.summary.statement, interpretation.text]
     wrong = [v for v in interpretation.claims.verdicts if v.verdict == "contradicted"]
-    parts = [_NOTE, interpretation.text]
-    if interpretation.quality.verdict == "unusable":
-        parts.insert(1, "This recording cannot be read reliably: " + " ".join(interpretation.quality.reasons))
     if wrong:
         quotes = [interpretation.text[slice(*v.claim.span)] for v in wrong]
         parts.append("Contradicted by the measurement: " + "; ".join(f'"{quote}"' for quote in quotes) + ".")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.claims.report import ClaimReport
 from gem_lightning.claims.verify import verify
+from gem_lightning.composition.compose import Summary, summarise
 from gem_lightning.ecg.quality import Quality
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import EcgFeatures, Finding, findings, measure
 from gem_lightning.features.reliability import reliability
 from gem_lightning.features.schema import plain
+from gem_lightning.jobs import write_atomically
 from gem_lightning.revision.edit import Edit, Revision, kept_share
 
 if TYPE_CHECKING:
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
 class Interpretation:
     """A text about a record, verified against the record's own measurements.
 
+    An unusable recording is refused: whatever a model writes about it is discarded, and no finding is reported.
+
     Attributes:
-        text: The answer.
+        text: The answer; empty before it is written, and for a refused recording.
         claims: Every claim in the answer with its verdict.
         features: Measurements of ``record``.
         record: The record under the ``clean`` contract.
@@ -73,15 +78,28 @@ class Interpretation:
             features: Measurements of ``record`` made before; None measures it.
         """
         measured = measure(record) if features is None else features
-        found = findings(measured)
-        done = cls("", verify([], measured, findings=found), measured, record, found, reliability(record), question)
+        judged = reliability(record)
+        found = [] if judged.refused else findings(measured)
+        done = cls("", verify([], measured, findings=found), measured, record, found, judged, question)
         return replace(done, provenance=provenance, seen=seen).with_text(text)
 
     def with_text(self, text: str | Revision) -> Interpretation:
-        """Return the interpretation with another text, verified."""
+        """Return the interpretation with another text, verified; a refused recording has none."""
+        if self.refused:
+            return self
         written = Revision(text) if isinstance(text, str) else text
         claims = verify(written.text, self.features, findings=self.findings)
         return replace(self, text=written.text, claims=claims, edits=written.edits, tokens=written.tokens)
+
+    @property
+    def refused(self) -> str | None:
+        """Why the recording is not interpreted; None where it is."""
+        return self.quality.refused
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Urgency and conclusions, from the measurements alone; the model's text has no part in them."""
+        return summarise(self.features, self.findings, readable=not self.refused)
 
     @property
     def kept_share(self) -> float:
@@ -107,10 +125,12 @@ class Interpretation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {
+            "refused": self.refused,
             "text": self.text,
             "question": self.question,
             "provenance": self.provenance,
             "quality": {"verdict": self.quality.verdict, "reasons": list(self.quality.reasons)},
+            "summary": self.summary._asdict(),
             "findings": plain(self.findings),
             "claims": self.claims.to_dict(),
             "features": self.features.to_dict(),
@@ -134,7 +154,11 @@ class Interpretation:
         return interpretation_fhir(self, record_id)
 
     def to_html(
-        self, title: str = "ECG interpretation", extra_tables: tuple[Table, ...] = (), back_url: str = ""
+        self,
+        title: str = "ECG interpretation",
+        extra_tables: tuple[Table, ...] = (),
+        back_url: str = "",
+        file_name: str = "",
     ) -> str:
         """One self-contained page.
 
@@ -142,14 +166,31 @@ class Interpretation:
             title: Heading of the page.
             extra_tables: Shown at the end, for example the model's results on held-out ECGs.
             back_url: Address of the page that takes the next record; empty where there is none.
+            file_name: Of the recording, for the report's header.
         """
-        from gem_lightning.reporting.html import interpretation_html
+        from gem_lightning.reporting.result import interpretation_html
 
-        return interpretation_html(self, title, extra_tables, back_url)
+        return interpretation_html(self, title, extra_tables, back_url, file_name)
+
+    def to_pdf(self, path: str | Path | None = None, file_name: str = "") -> bytes:
+        """The report as a PDF: the ECG in true millimetres, then text and tables.
+
+        Args:
+            path: File to write as well; None writes none.
+            file_name: Of the recording, for the report's header.
+        """
+        from gem_lightning.reporting.pdf import interpretation_pdf
+
+        data = interpretation_pdf(self, file_name)
+        if path is not None:
+            write_atomically(Path(path), data)
+        return data
 
     def to_terminal(self, color: bool = True) -> str:
         """The verified text for a terminal; ``color=False`` marks verdicts with signs."""
+        if self.refused:
+            return f"{self.refused} {self.summary.statement}"
         return self.claims.to_terminal(color, self.edits)
 
     def __repr__(self) -> str:
-        return f"Interpretation({self.text!r}, {len(self.claims.verdicts)} claims checked)"
+        return f"Interpretation({self.refused or self.text!r}, {len(self.claims.verdicts)} claims checked)"

@@ -1,154 +1,148 @@
-"""HTTP application: ECG files in, verified interpretation out as a page or as JSON."""
+"""The HTTP application: routes, limits, security, metrics and documentation around one model."""
 
 # No postponed annotations here: FastAPI reads them from the functions.
-import tempfile
-import threading
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Request, Response, UploadFile
-from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
-from starlette.exceptions import HTTPException as AnyHTTPException
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from gem_lightning.ecg.listing import list_records
 from gem_lightning.errors import GemError
-from gem_lightning.reporting.html import environment, style_sheet
-from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.revision.options import VerifyOptions
-from gem_lightning.samples.sample import DEFAULT_QUESTION
+from gem_lightning.serving import schemas
+from gem_lightning.serving.chat import chat_router
+from gem_lightning.serving.docs_page import docs_page
+from gem_lightning.serving.limits import BodyLimit, Limits, RateLimit, RequestLimit, problem
+from gem_lightning.serving.observe import AccessLog, Metrics
+from gem_lightning.serving.pages import is_browser, page, page_router
+from gem_lightning.serving.routes import api_router
+from gem_lightning.serving.security import BearerCheck, OriginCheck, SecurityHeaders
+from gem_lightning.serving.service import EcgService
 
-Text = Annotated[str, Form()]
-Rate = Annotated[float | None, Form()]
-
-
-Flag = Annotated[bool | None, Form()]
-
-
-def held_fields(verify: Text = "", on_fail: Text = "", complete: Flag = None) -> dict[str, Any]:
-    """How a request wants its text held to the measurements; what it leaves open is as the server is set."""
-    return {"verify": verify, "on_fail": on_fail, "complete": complete}
-
-
-Held = Annotated[dict[str, Any], Depends(held_fields)]
+if TYPE_CHECKING:
+    from gem_lightning.models.gem import Gem
 
 
-def build_app(gem: Any, name: str = "", max_upload_mb: int = 50, options: VerifyOptions | None = None) -> FastAPI:
-    """Build the application around one loaded model.
-
-    Routes: ``GET /`` the upload page; ``POST /report`` the page of one record; ``POST /interpret`` the same as JSON.
-    A record of several files (WFDB's header and signal) is uploaded in one request. An error is one sentence on the
-    upload page for browsers and ``{"detail": sentence}`` for programs.
+def build_app(
+    gem: "Gem",
+    name: str = "",
+    options: VerifyOptions | None = None,
+    limits: Limits | None = None,
+    tokens: Sequence[str] = (),
+    trusted_hosts: Sequence[str] = ("*",),
+    max_new_tokens: int = 512,
+    batch_size: int = 32,
+) -> FastAPI:
+    """Build the application around one loaded model; its :class:`EcgService` is ``app.state.service``.
 
     Args:
-        gem: A ``Gem``; used by one request at a time.
-        name: Of the model, for the pages' footer.
-        max_upload_mb: Largest upload, MB.
-        options: How texts are held to the measurements; a request's fields ``verify``, ``on_fail`` and ``complete``
-            replace them.
+        gem: The model.
+        name: Of the model, for pages and ``/v1/models``.
+        options: How texts are held to the measurements; a request may choose another way.
+        limits: Sizes and numbers of requests; None takes the usual ones.
+        tokens: Bearer tokens, one of which ``/v1/`` asks for; empty for none.
+        trusted_hosts: Names under which the server is reached; others get 400.
+        max_new_tokens: Longest answer.
+        batch_size: Most requests that the model answers together.
     """
-    usual = options or VerifyOptions()
+    service = EcgService(gem, name, options, max_new_tokens, batch_size)
+    limits = limits or Limits()
+    threads = ThreadPoolExecutor(limits.max_requests, thread_name_prefix="request")
+    metrics = Metrics(service.queue)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+        threads.shutdown(wait=False, cancel_futures=True)
+
     # FastAPI's own documentation pages load scripts from a CDN; this application makes no external request.
     app = FastAPI(
-        title="gem-lightning", description="Research software, not a medical device.", docs_url=None, redoc_url=None
+        title="gem-lightning",
+        version=version("gem-lightning"),
+        description="12-lead ECG interpretation. Research software, not a medical device.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
+        middleware=_middleware(metrics, limits, service, tokens, trusted_hosts),
     )
-    one_at_a_time = threading.Lock()
-
-    def upload_page(error: str = "") -> str:
-        facts = {"style": style_sheet(), "model": name, "usual": DEFAULT_QUESTION, "error": error}
-        return environment().get_template("upload.html.jinja").render(**facts)
-
-    def interpret(
-        files: list[UploadFile], question: str, fs: float | None, units: str, leads: str, held: dict[str, Any]
-    ) -> Interpretation:
-        settings = _settings(usual, held)
-        reading = {"fs": fs, "units": units or None, "lead_names": leads.split(",") if leads else None}
-        with tempfile.TemporaryDirectory() as folder:
-            path = store_upload(files, Path(folder), max_upload_mb)
-            try:
-                with one_at_a_time:
-                    return gem.interpret(path, question=question.strip() or None, reading=reading, **settings)
-            except GemError as error:
-                raise HTTPException(422, str(error)) from None
-
-    @app.get("/", response_class=HTMLResponse)
-    def page() -> str:
-        return upload_page()
-
-    @app.post("/report", response_class=HTMLResponse)
-    def report(
-        files: list[UploadFile], held: Held, question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
-    ) -> str:
-        return interpret(files, question, fs, units, leads, held).to_html(back_url="./")
-
-    @app.post("/interpret")
-    def interpret_json(
-        files: list[UploadFile], held: Held, question: Text = "", fs: Rate = None, units: Text = "", leads: Text = ""
-    ) -> dict[str, Any]:
-        return interpret(files, question, fs, units, leads, held).to_dict()
-
-    _add_error_pages(app, upload_page)
+    app.state.service, app.state.threads = service, threads
+    # for OpenAPI alone: BearerCheck refuses before a body is read
+    secured = [Security(HTTPBearer(auto_error=False))] if tokens else []
+    for router in (api_router(service, threads), chat_router(service, threads)):
+        app.include_router(router, dependencies=secured)
+    app.include_router(page_router(service, threads, limits.max_upload_mb))
+    _add_operation(app, service, metrics)
+    _add_errors(app, service.name)
     return app
 
 
-def _settings(usual: VerifyOptions, held: dict[str, Any]) -> dict[str, Any]:
-    """The server's options with those of a request in their place.
+def _middleware(
+    metrics: Metrics, limits: Limits, service: EcgService, tokens: Sequence[str], hosts: Sequence[str]
+) -> list[Middleware]:
+    """What a request passes before its route, the first first."""
+    found = [
+        Middleware(SecurityHeaders),
+        Middleware(AccessLog, metrics=metrics),
+        Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+        Middleware(OriginCheck),
+    ]
+    if tokens:
+        found.append(Middleware(BearerCheck, tokens=tokens))
+    if limits.requests_per_minute:
+        found.append(Middleware(RateLimit, per_minute=limits.requests_per_minute))
+    return [
+        *found,
+        Middleware(BodyLimit, max_bytes=limits.max_upload_mb * 1_000_000),
+        Middleware(RequestLimit, most=limits.max_requests, retry_after_s=lambda: service.queue.retry_after_s),
+    ]
 
-    Raises:
-        HTTPException: 422 for an unknown one.
-    """
-    try:
-        chosen = replace(usual, **{key: value for key, value in held.items() if value not in ("", None)})
-    except GemError as error:
-        raise HTTPException(422, str(error)) from None
-    return vars(chosen) if chosen.active else {}
+
+def _add_operation(app: FastAPI, service: EcgService, metrics: Metrics) -> None:
+    """Routes for those who run the server, and the documentation."""
+
+    @app.get("/healthz", response_model=schemas.Health)
+    async def health() -> Any:
+        """Whether the server answers."""
+        return {"version": app.version, "model": service.name}
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def show_metrics() -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> str:
+        return docs_page(app.openapi())
 
 
-def _add_error_pages(app: FastAPI, upload_page: Callable[[str], str]) -> None:
-    """Show errors on the upload page in browsers; programs get FastAPI's JSON."""
+def _add_errors(app: FastAPI, model: str) -> None:
+    """One sentence for every error: as JSON, for browsers on the upload page."""
 
-    @app.exception_handler(AnyHTTPException)
-    async def refused(request: Request, error: AnyHTTPException) -> Response:
-        if _is_browser(request):
-            return HTMLResponse(upload_page(str(error.detail)), error.status_code)
-        return await http_exception_handler(request, error)
+    def answer(request: Request, status: int, detail: str, headers: Any = None) -> Response:
+        if is_browser(request):
+            return HTMLResponse(page(model, detail, path=request.url.path), status, headers)
+        return problem(status, detail, headers)
+
+    @app.exception_handler(GemError)
+    async def unusable(request: Request, error: GemError) -> Response:
+        return answer(request, 422, str(error))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        # the parser of forms says 400 for what is no form
+        return answer(request, 422 if error.status_code == 400 else error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
-        if _is_browser(request):
-            problems = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
-            return HTMLResponse(upload_page(f"expected a file and valid fields, got {problems}"), 422)
-        return await request_validation_exception_handler(request, error)
-
-
-def _is_browser(request: Request) -> bool:
-    """Whether the client is a browser: programs do not accept HTML."""
-    return "text/html" in request.headers.get("accept", "")
-
-
-def store_upload(files: list[UploadFile], folder: Path, max_upload_mb: int) -> Path:
-    """Write an upload's files into ``folder``; the one to read is returned.
-
-    Raises:
-        HTTPException: 413 for too large an upload, 422 for several recordings or a name that no file can have.
-    """
-    size = 0
-    for file in files:
-        # one byte more than allowed shows that there is more
-        data = file.file.read(max_upload_mb * 1_000_000 + 1 - size)
-        size += len(data)
-        if size > max_upload_mb * 1_000_000:
-            raise HTTPException(413, f"expected at most {max_upload_mb} MB, got more; send one record")
-        name = Path(file.filename or "upload").name
-        if name in ("", ".."):
-            raise HTTPException(422, f"expected a file's name, got {file.filename!r}; rename the file")
-        (folder / name).write_bytes(data)
-    names = [path for _, path in list_records(folder)] or sorted(folder.iterdir())[:1]
-    if len(names) != 1:
-        raise HTTPException(
-            422, f"expected one recording, got {', '.join(path.name for path in names)}; send them one by one"
-        )
-    return names[0]
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors()[:5])
+        return answer(request, 422, f"expected a file and valid fields, got {faults}")

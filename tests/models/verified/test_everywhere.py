@@ -154,11 +154,12 @@ def test_serve_and_its_form(liar, record, tmp_path):
     write_ecg(record, tmp_path / "a.dcm")
     files = [("files", ("a.dcm", (tmp_path / "a.dcm").read_bytes()))]
     client = TestClient(build_app(liar))
-    assert client.post("/interpret", files=files).json()["text"].startswith("Atrial fibrillation at 31 bpm.")
-    row = client.post("/interpret", files=files, data={"verify": "revise"}).json()
+    assert client.post("/v1/interpret", files=files).json()["text"].startswith("Atrial fibrillation at 31 bpm.")
+    row = client.post("/v1/interpret", files=files, data={"verify": "revise"}).json()
     assert row["kept_share"] == 0.25
-    assert "◆" in client.post("/report", files=files, data={"verify": "revise", "complete": "true"}).text
-    assert client.post("/interpret", files=files, data={"verify": "all"}).status_code == 422
+    form = {"verify": "revise", "complete": "true", "format": "html"}
+    assert "◆" in client.post("/v1/interpret", files=files, data=form).text
+    assert client.post("/v1/interpret", files=files, data={"verify": "all"}).status_code == 422
     assert 'name="verify"' in client.get("/").text
 
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gem_lightning.claims.verify import verify
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
-from gem_lightning.features import findings, measure
-from gem_lightning.features.reliability import reliability
 from gem_lightning.jobs import Item, NoRoomError, Row, Workers, failure, file_name, write_atomically
 from gem_lightning.models.gem import Gem
 from gem_lightning.models.inference.generation import encode_example, record_seed
@@ -89,8 +86,7 @@ class Preparer:
         clock = [time.perf_counter()]
         clean, seen = self._read(SourceRecord.from_item(item["source"]))
         clock.append(time.perf_counter())
-        features = measure(clean)
-        found = findings(features)
+        draft = Interpretation.of("", clean, provenance=self.provenance)
         clock.append(time.perf_counter())
         question = item.get("question") if self.question is None else self.question
         image = self._image(item, clean) if "image" in self.inputs else None
@@ -98,9 +94,8 @@ class Preparer:
         encoded = encode_example(self.processor, example | ({} if image is None else {"image": image}))
         clock.append(time.perf_counter())
         spent = dict(zip(("read_ms", "measure_ms", "encode_ms"), np.diff(clock) * 1e3))
-        empty = verify([], features, findings=found)
-        rest = (features, clean, found, reliability(clean), question or "", self.provenance)
-        return Prepared(_plain(encoded), Interpretation("", empty, *rest), {k: round(v, 2) for k, v in spent.items()})
+        draft = replace(draft, question=question or "")
+        return Prepared(_plain(encoded), draft, {k: round(v, 2) for k, v in spent.items()})
 
     def _read(self, source: SourceRecord) -> tuple[EcgRecord, EcgRecord]:
         """The record for measuring, with age and sex, and as the model takes it."""
@@ -209,7 +204,8 @@ class CohortRunner:
         fatal = next((o for o in outcomes if isinstance(o, BaseException) and not isinstance(o, Exception)), None)
         if fatal is not None:
             raise fatal
-        good = [(item, o) for item, o in zip(items, outcomes, strict=True) if isinstance(o, Prepared)]
+        prepared = [(item, o) for item, o in zip(items, outcomes, strict=True) if isinstance(o, Prepared)]
+        good = [(item, o) for item, o in prepared if o.interpretation.refused is None]
         async with self._model:
             if self._idle_since is not None:
                 self.waited_s += time.perf_counter() - self._idle_since
@@ -221,7 +217,7 @@ class CohortRunner:
         rows: list[Row] = []
         broken: list[Row] = []
         for item, outcome in zip(items, outcomes, strict=True):
-            answer = texts.get(item["id"], outcome)
+            answer = texts.get(item["id"], "" if isinstance(outcome, Prepared) else outcome)
             if isinstance(answer, BaseException) or not isinstance(outcome, Prepared):
                 broken.append(failure(item, answer))  # type: ignore[arg-type]
                 continue

@@ -16,9 +16,8 @@ from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteria
 from gem_lightning.claims.report import Verdict
 from gem_lightning.claims.verify import verify
 from gem_lightning.composition.tools import HELP, RecordTools, parse_call
-from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
-from gem_lightning.features import EcgFeatures, findings, measure
+from gem_lightning.features import EcgFeatures
 from gem_lightning.models.inference.generation import (
     SeededSampling,
     continuation_scores,
@@ -69,6 +68,7 @@ class Conversation:
     Attributes:
         calls: The calls so far, each with its result.
         turns: The answers so far, each verified against the record that was added last.
+        usage: Tokens of the last prompt and of the last answer.
     """
 
     def __init__(
@@ -82,10 +82,11 @@ class Conversation:
         self.gem, self.reading = gem, dict(reading or {})
         self.tools, self.calls = tools, list[tuple[str, dict[str, Any]]]()
         self.turns: list[Interpretation] = []
+        self.usage = (0, 0)
         self._messages: list[dict[str, str]] = []
         ready = hasattr(record, "clean")
         self._shown: list[Prepared] = [record if ready else gem.prepare(record, image, self.reading)]  # type: ignore
-        self._measured: tuple[EcgRecord, EcgFeatures] | None = None
+        self._draft: Interpretation | None = None
         self._cache: Any = None
         self._cached: list[int] = []
 
@@ -115,6 +116,8 @@ class Conversation:
         options, settings = VerifyOptions.split(settings)
         if options.active and self.tools:
             raise DataError("expected tools or verify=, got both; a text under verification is measured already")
+        if self._measured(prompt).refused:
+            return self._finish(prompt, _NOTHING)
         if options.active:
             deque(self._verified(prompt, options, max_new_tokens, settings), maxlen=0)
             return self.turns[-1]
@@ -154,6 +157,9 @@ class Conversation:
         """
         prompt = self._prompt(question, record, image)
         options, settings = VerifyOptions.split(settings)
+        if self._measured(prompt).refused:
+            self._finish(prompt, _NOTHING)
+            return
         if options.active:
             yield from self._verified(prompt, options, max_new_tokens, settings)
             return
@@ -173,7 +179,7 @@ class Conversation:
         writer = threading.Thread(target=run, daemon=True)
         writer.start()
         try:
-            checked = _Checked(self._features(prompt))
+            checked = SentenceChecker(self._measured(prompt).features)
             for part in streamer:
                 new = part if checked.text else part.lstrip()
                 if new:
@@ -254,11 +260,12 @@ class Conversation:
             value += f"\n\n{HELP}"
         return _Prompt(question or "", [*self._messages, {"from": "human", "value": value}], shown)
 
-    def _features(self, prompt: _Prompt) -> EcgFeatures:
-        clean = prompt.shown[-1].clean
-        if self._measured is None or self._measured[0] is not clean:
-            self._measured = (clean, measure(clean))
-        return self._measured[1]
+    def _measured(self, prompt: _Prompt) -> Interpretation:
+        """The interpretation of the record that was added last, before the text."""
+        last = prompt.shown[-1]
+        if self._draft is None or self._draft.record is not last.clean:
+            self._draft = self.gem.draft(last)
+        return self._draft
 
     def _verified(
         self, prompt: _Prompt, options: VerifyOptions, max_new_tokens: int, settings: Mapping[str, Any]
@@ -270,8 +277,8 @@ class Conversation:
             raise DataError("expected report, guide or revise in a conversation, got rerank: it has no single draft")
         if options.verify == "report":  # complete: the model's sentences as they are
             options = replace(options, on_fail="flag", tries=0)
-        features = self._features(prompt)
-        reviser = Reviser(features, findings(features), options)
+        draft = self._measured(prompt)
+        reviser = Reviser(draft.features, draft.findings, options)
         item = self._encode(prompt)
         more = {"cache": self._reusable(item["input_ids"]), "cached": self._cached, **settings}
         writer = sentence_writer(self.gem.model, self.gem.processor, item, reviser, max_new_tokens, **more)
@@ -280,7 +287,7 @@ class Conversation:
             if text:
                 yield Piece(text, edit.verdicts, edit)
         ids = [*writer.prompt, *writer.ids]
-        self._finish(prompt, _Written(collect(reviser, writer.tokens), ids, writer.cache))
+        self._finish(prompt, _Written(collect(reviser, writer.tokens), ids, writer.cache, len(writer.prompt)))
 
     @torch.inference_mode()
     def _generate(self, prompt: _Prompt, max_new_tokens: int, settings: Mapping[str, Any]) -> _Written:
@@ -303,7 +310,8 @@ class Conversation:
         out = model.generate(**batch, **options)
         sequence = out.sequences[0].tolist()
         text = processor.tokenizer.decode(sequence[len(ids) :], skip_special_tokens=True).strip()
-        return _Written(text, sequence, out.past_key_values if options.get("num_beams", 1) == 1 else None)
+        cache = out.past_key_values if options.get("num_beams", 1) == 1 else None
+        return _Written(text, sequence, cache, len(ids))
 
     def _encode(self, prompt: _Prompt, answer: dict[str, str] | None = None) -> dict[str, Any]:
         """Encode the conversation up to an answer, or up to where the model writes one."""
@@ -320,11 +328,11 @@ class Conversation:
         return reusable(cache, self._cached, ids)
 
     def _finish(self, prompt: _Prompt, written: _Written) -> Interpretation:
-        last, name = prompt.shown[-1], self.gem.provenance
-        done = Interpretation.of(written.text, last.clean, prompt.question, name, last.image, self._features(prompt))
+        done = replace(self._measured(prompt), question=prompt.question).with_text(written.text)
         self._messages = [*prompt.messages, {"from": "gpt", "value": done.text}]
         self._shown = prompt.shown
         self._cache, self._cached = written.cache, written.ids
+        self.usage = (written.prompt, len(written.ids) - written.prompt)
         self.turns.append(done)
         return done
 
@@ -341,6 +349,10 @@ class _Written:
     text: Any  # str, or a Revision under verification
     ids: list[int]  # prompt and answer
     cache: Any
+    prompt: int  # tokens
+
+
+_NOTHING = _Written("", [], None, 0)  # the answer about a refused recording
 
 
 class _Stop(StoppingCriteria):
@@ -352,18 +364,27 @@ class _Stop(StoppingCriteria):
         return torch.full((len(input_ids),), self.wanted, dtype=torch.bool, device=input_ids.device)
 
 
-class _Checked:
-    """Verdicts of a growing text, each given out once, when its sentence has ended."""
+class SentenceChecker:
+    """Verdicts of a growing text, each given out once, when its sentence has ended.
+
+    Args:
+        features: Measurements of the record.
+
+    Attributes:
+        text: The text so far.
+    """
 
     def __init__(self, features: EcgFeatures) -> None:
         self.features, self.text, self.end = features, "", 0
 
     def add(self, part: str) -> tuple[Verdict, ...]:
+        """Append to the text; return the verdicts of the sentences that end with it."""
         self.text += part
         ends = [match.end() for match in _SENTENCE_END.finditer(self.text, self.end)]
         return self._until(self.text[: ends[-1]], ends[-1]) if ends else ()
 
     def rest(self) -> tuple[Verdict, ...]:
+        """Return the verdicts of what stands after the last end of a sentence."""
         return self._until(self.text, len(self.text) + 1)
 
     def _until(self, text: str, end: int) -> tuple[Verdict, ...]:

@@ -1,0 +1,225 @@
+"""The page for people: its routes, samples and downloads; the browser keeps what a visitor has done."""
+
+# No postponed annotations here: FastAPI reads them from the functions.
+import json
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader
+
+from gem_lightning.ecg.simulation.simulate import simulate
+from gem_lightning.errors import GemError
+from gem_lightning.reporting.html import HERE as REPORTING
+from gem_lightning.reporting.html import SCRIPTS, encoded_image, script, style_sheet
+from gem_lightning.reporting.result import text_html
+from gem_lightning.samples.sample import DEFAULT_QUESTION
+from gem_lightning.serving.page_events import PageEvents, comparison_html
+from gem_lightning.serving.routes import Files, Held, Question, Reading, Text, in_thread, uploads
+from gem_lightning.serving.service import RECORD_TYPES, Ask, EcgService, Emit
+from gem_lightning.serving.streaming import event_stream, follow
+
+HERE = Path(__file__).parent
+#: Scripts of the page itself, in the order in which they load, after those of a result.
+PAGE_SCRIPTS = ("requests", "visits", "conversation", "downloads", "app")
+#: Samples by name: label, the simulator's diagnosis and noise. 25 dB is a good recording, -8 dB hides every wave.
+SAMPLES = {
+    "normal": ("Normal", "sinus", 25.0),
+    "af": ("Atrial fibrillation", "atrial_fibrillation", 25.0),
+    "stemi": ("Inferior STEMI", "st_elevation", 25.0),
+    "lbbb": ("Left bundle branch block", "lbbb", 25.0),
+    "noise": ("Noise", "sinus", -8.0),
+}
+SAMPLE_SEED = 3
+_REPORTS = {"pdf": "application/pdf", "json": "application/json", "fhir": "application/fhir+json", "html": "text/html"}
+_SUFFIXES = {"pdf": "pdf", "json": "json", "fhir": "fhir.json", "html": "html", "dicom": "dcm", "wfdb": "zip"}
+_MAX_TURNS = 20  # earlier questions that one request may bring
+Uid = Annotated[str, Form(pattern="^[a-z][a-z0-9]{0,15}$")]
+
+
+def page(model: str, error: str = "", max_upload_mb: int = 50, path: str = "/") -> str:
+    """Fill the page.
+
+    Args:
+        model: Its name.
+        error: Shown above the form.
+        max_upload_mb: Largest upload.
+        path: Under which it is sent; links lead from there to the root, wherever a proxy puts that.
+    """
+    loader = FileSystemLoader([HERE / "templates", REPORTING / "templates"])
+    template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("page.html.jinja")
+    return str(
+        template.render(
+            model=model,
+            error=error,
+            usual=DEFAULT_QUESTION,
+            samples=[(name, label) for name, (label, *_) in SAMPLES.items()],
+            scripts=[*SCRIPTS, *PAGE_SCRIPTS],
+            max_upload_mb=max_upload_mb,
+            photos=find_spec("gem_lightning.digitizer") is not None,
+            root="../" * (path.count("/") - 1),
+        )
+    )
+
+
+def is_browser(request: Request) -> bool:
+    """Whether the client is a browser that opens a page: programs do not accept HTML."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def page_router(service: EcgService, threads: Executor, max_upload_mb: int = 50) -> APIRouter:
+    """Make the routes of the page around one service.
+
+    Args:
+        service: What they ask.
+        threads: Where they ask it.
+        max_upload_mb: Largest upload, which the page checks before it sends one.
+    """
+    router = APIRouter(include_in_schema=False)
+    _add_files(router, service, max_upload_mb)
+    _add_interpreting(router, service, threads)
+    _add_results(router, service, threads)
+    return router
+
+
+def _add_files(router: APIRouter, service: EcgService, max_upload_mb: int) -> None:
+    @router.get("/", response_class=HTMLResponse)
+    async def home() -> str:
+        return page(service.name, max_upload_mb=max_upload_mb)
+
+    @router.get("/static/{name}")
+    async def static(name: str) -> Response:
+        return Response(*static_file(name))
+
+    @router.get("/samples/{name}.dcm")
+    def sample(name: str) -> Response:
+        if name not in SAMPLES:
+            raise HTTPException(404, f"expected a sample of {', '.join(SAMPLES)}, got {name!r}")
+        _, diagnosis, snr_db = SAMPLES[name]
+        record = simulate(diagnosis, seed=SAMPLE_SEED, snr_db=snr_db).record
+        return Response(service.convert(record, "dicom"), media_type=RECORD_TYPES["dicom"])
+
+
+def static_file(name: str) -> tuple[bytes, int, None, str]:
+    """Content, status, headers and type of a script or of the style sheet.
+
+    Raises:
+        HTTPException: 404 for any other name.
+    """
+    if name == "page.css":
+        text = style_sheet("result") + (HERE / "static" / name).read_text(encoding="utf-8")
+        return text.encode(), 200, None, "text/css"
+    stem = name.removesuffix(".js")
+    if name.endswith(".js") and stem in SCRIPTS:
+        return script(stem).encode(), 200, None, "text/javascript"
+    if name.endswith(".js") and stem in PAGE_SCRIPTS:
+        return (HERE / "static" / name).read_bytes(), 200, None, "text/javascript"
+    raise HTTPException(404, f"no such file: {name}")
+
+
+def _add_interpreting(router: APIRouter, service: EcgService, threads: Executor) -> None:
+    @router.post("/page/interpret")
+    async def interpret(files: Files, reading: Reading, held: Held, uid: Uid, question: Question = "") -> Response:
+        ask, given = Ask(question.strip(), replace(service.options, **held), reading), uploads(files)
+
+        def work(emit: Emit) -> tuple[str, dict[str, Any]]:
+            events = PageEvents(emit, uid, given[0].name)
+            return "done", events.done(service.interpret(given, ask, events, events.measured))
+
+        return event_stream(follow(threads, work))
+
+    @router.post("/page/ask")
+    async def answer(files: Files, reading: Reading, held: Held, uid: Uid, turns: Text, question: Question) -> Response:
+        ask, given = Ask(question.strip(), replace(service.options, **held), reading), uploads(files)
+        known = checked_turns(turns)
+
+        def work(emit: Emit) -> tuple[str, dict[str, Any]]:
+            last = service.converse(given, known, ask, emit).turns[-1]
+            return "done", {"html": text_html(last, uid), "text": last.text}
+
+        return event_stream(follow(threads, work))
+
+
+def checked_turns(text: str) -> list[tuple[str, str]]:
+    """Read earlier questions and answers, a JSON list of pairs of texts.
+
+    Raises:
+        GemError: The text is something else.
+    """
+    try:
+        turns = [(str(question), str(answer)) for question, answer in json.loads(text)]
+    except (ValueError, TypeError):
+        raise GemError("expected turns as a JSON list of [question, answer], got something else") from None
+    if len(turns) > _MAX_TURNS:
+        raise GemError(f"expected at most {_MAX_TURNS} earlier questions, got {len(turns)}; start with the ECG again")
+    return turns
+
+
+def paper_overlay(data: bytes) -> bytes:
+    """Draw what was read over a photo or scan of a paper ECG; a WebP file.
+
+    Raises:
+        GemError: The page cannot be read, or this installation has no digitiser.
+    """
+    try:
+        digitize = import_module("gem_lightning.digitizer").digitize
+    except ImportError:
+        raise GemError("expected a recording, got an image; this installation has no digitiser") from None
+    found = digitize(data)
+    if found.refused:
+        raise GemError(f"expected a page that can be digitised: {found.refused}")
+    return encoded_image(found.overlay())
+
+
+def _add_results(router: APIRouter, service: EcgService, threads: Executor) -> None:
+    async def download(make: Callable[[], bytes], kind: str, media_type: str) -> Response:
+        headers = {"content-disposition": f'attachment; filename="ecg.{_SUFFIXES[kind]}"'}
+        return Response(await in_thread(threads, make), media_type=media_type, headers=headers)
+
+    @router.post("/page/report")
+    async def report(
+        files: Files,
+        reading: Reading,
+        format: Annotated[Literal["pdf", "json", "fhir", "html"], Form()],
+        text: Text = "",
+        question: Question = "",
+    ) -> Response:
+        given = uploads(files)
+        name = given[0].name
+
+        def make() -> bytes:
+            found = service.verify(service.read(given, reading), text, question.strip())
+            if format == "pdf":
+                return found.to_pdf(file_name=name)
+            if format == "html":
+                return found.to_html(file_name=name).encode()
+            return json.dumps(found.to_fhir() if format == "fhir" else found.to_dict(), indent=1).encode()
+
+        return await download(make, format, _REPORTS[format])
+
+    @router.post("/page/signal")
+    async def signal(files: Files, reading: Reading, format: Annotated[Literal["dicom", "wfdb"], Form()]) -> Response:
+        given = uploads(files)
+        make = lambda: service.convert(service.read(given, reading), format)  # noqa: E731
+        return await download(make, format, RECORD_TYPES[format])
+
+    @router.post("/page/overlay")
+    async def overlay(files: Files) -> Response:
+        data = files[0].file.read()
+        return Response(await in_thread(threads, paper_overlay, data), media_type="image/webp")
+
+    @router.post("/page/compare", response_class=HTMLResponse)
+    async def compare(first: Files, second: Files, uid: Uid) -> Any:
+        one, other = uploads(first), uploads(second)
+
+        def make() -> str:
+            found = [(files[0].name, service.verify(service.read(files))) for files in (one, other)]
+            return comparison_html(found, uid)
+
+        return await in_thread(threads, make)

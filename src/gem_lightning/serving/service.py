@@ -1,0 +1,301 @@
+"""What the server does with a recording, for every route and page: read, measure, interpret, compare, draw."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from transformers import StoppingCriteriaList
+
+from gem_lightning.ecg.readers import read_ecg
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.ecg.simulation.simulate import simulate
+from gem_lightning.ecg.writers import SUFFIXES, write_ecg
+from gem_lightning.errors import GemError
+from gem_lightning.models.inference.conversation import SentenceChecker
+from gem_lightning.models.inference.generation import encode_example, generate_encoded, generation_options
+from gem_lightning.render import EcgRenderer
+from gem_lightning.reporting.interpretation import Interpretation
+from gem_lightning.revision.options import VerifyOptions
+from gem_lightning.serving.batching import BatchQueue, Job, RowStreamer, StopCancelled
+from gem_lightning.serving.facts import differences, measured
+from gem_lightning.serving.uploads import Upload, stored
+
+if TYPE_CHECKING:
+    from gem_lightning.models.gem import Gem, Prepared
+
+Emit = Callable[[str, dict[str, Any]], None]
+IMAGE_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+RECORD_TYPES = {
+    "wfdb": "application/zip",
+    "dicom": "application/dicom",
+    "edf": "application/edf",
+    "csv": "text/csv",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
+class CancelledError(GemError):
+    """The client went away before its answer was there."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a request asks of the model.
+
+    Attributes:
+        question: Empty for the usual interpretation.
+        options: How the text is held to the measurements.
+        reading: What the file does not state itself, for ``read_ecg``.
+        max_new_tokens: Longest answer; None as the server is set.
+    """
+
+    question: str = ""
+    options: VerifyOptions = field(default_factory=VerifyOptions)
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    max_new_tokens: int | None = None
+
+
+class EcgService:
+    """Reads, measures, interprets, compares and draws recordings; used by many threads at once.
+
+    Work on the CPU is done for as many requests at a time as there are cores; the model is asked through a
+    :class:`~gem_lightning.serving.batching.BatchQueue`. Errors of the user's are ``GemError`` with one sentence.
+
+    Args:
+        gem: The model.
+        name: Of the model, for pages and ``/v1/models``.
+        options: How texts are held to the measurements where a request does not say.
+        max_new_tokens: Longest answer.
+        batch_size: Most requests that the model answers together.
+    """
+
+    def __init__(
+        self,
+        gem: Gem,
+        name: str = "",
+        options: VerifyOptions | None = None,
+        max_new_tokens: int = 512,
+        batch_size: int = 32,
+    ) -> None:
+        self.gem, self.name, self.options = gem, name or gem.name, options or VerifyOptions()
+        self.max_new_tokens = max_new_tokens
+        self.queue = BatchQueue(self._answer, batch_size)
+        self._cpu = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+    def warm_up(self) -> None:
+        """Load and compile what the first request would wait for."""
+        record = simulate("sinus", seed=0).record
+        self.render(record)
+        self.gem.interpret(record, max_new_tokens=2)
+
+    def close(self) -> None:
+        """Stop the model's thread."""
+        self.queue.close()
+
+    def read(self, uploads: Sequence[Upload], reading: Mapping[str, Any] | None = None) -> EcgRecord:
+        """Read the files of one recording.
+
+        Raises:
+            EcgReadError: They are no recording, several, or one that does not state what it must.
+        """
+        with self._cpu, stored(uploads) as path:
+            return read_ecg(path, **(reading or {}))
+
+    def verify(self, record: EcgRecord, text: str = "", question: str = "") -> Interpretation:
+        """Measure a record and hold a text of anyone against it; without one, measure it alone."""
+        with self._cpu:
+            return Interpretation.of(text, record, question)
+
+    def interpret(
+        self,
+        uploads: Sequence[Upload],
+        ask: Ask,
+        emit: Emit | None = None,
+        view: Callable[[Interpretation], dict[str, Any]] = measured,
+    ) -> Interpretation:
+        """Interpret one recording with the model.
+
+        Args:
+            uploads: Its files.
+            ask: Question and settings.
+            emit: Called with what happens on the way: ``stage`` {stage}, ``measured``, ``text`` {delta} and
+                ``statement`` (a verdict, when its sentence ends). It may raise to give the request up.
+            view: Turns the measured record into the data of ``measured``.
+
+        Raises:
+            EcgReadError: The files are no recording.
+            DataError: The question does not fit into the model's context.
+        """
+        tell = emit or (lambda kind, data: None)
+        with self.queue.coming(), self._cpu, stored(uploads) as path:
+            tell("stage", {"stage": "reading"})
+            prepared = self.gem.prepare(path, None, ask.reading)
+            tell("stage", {"stage": "measuring"})
+            draft = self.gem.draft(prepared, ask.question or None)
+            job = None if draft.refused else self._submit(prepared, draft, ask, emit is not None)
+        if emit is not None:
+            emit("measured", view(draft))
+        if job is None:
+            return draft
+        tell("stage", {"stage": "writing"})
+        written = self._follow(job, draft, tell)
+        return written if isinstance(written, Interpretation) else draft.with_text(written)
+
+    def converse(self, uploads: Sequence[Upload], turns: Sequence[tuple[str, str]], ask: Ask, emit: Emit) -> Any:
+        """Answer the next question of a conversation about one recording.
+
+        Args:
+            uploads: Its files.
+            turns: Earlier questions with their answers.
+            ask: The question and settings.
+            emit: As for :meth:`interpret`.
+
+        Returns:
+            The conversation, whose last turn is the answer.
+        """
+        from gem_lightning.models.inference.conversation import Conversation
+
+        with self._cpu, stored(uploads) as path:
+            prepared = self.gem.prepare(path, None, ask.reading)
+        chat = Conversation(self.gem, prepared)
+        for question, answer in turns:
+            chat.note(question, answer)
+
+        def work(job: Job) -> Any:
+            self._stream(chat, ask, job)
+            return chat
+
+        job = self.queue.submit(work)
+        with _cancelled_on_error(job):
+            for piece in job:
+                emit("text", {"delta": piece})
+        return job.result()
+
+    def compare(self, first: EcgRecord, second: EcgRecord) -> dict[str, Any]:
+        """Measurements of two recordings, second less first, and the findings that only one of them has."""
+        one, other = self.verify(first), self.verify(second)
+        codes = [{finding.code: finding.statement for finding in found.findings} for found in (one, other)]
+        return {
+            "first": measured(one),
+            "second": measured(other),
+            "differences": list(differences(one, other)),
+            "findings_gone": [text for code, text in codes[0].items() if code not in codes[1]],
+            "findings_new": [text for code, text in codes[1].items() if code not in codes[0]],
+        }
+
+    def render(self, record: EcgRecord, layout: str = "3x4+1", format: str = "png", **page: Any) -> bytes:
+        """Draw a recording on paper.
+
+        Args:
+            record: The recording.
+            layout: A name of ``render/layouts.yaml``.
+            format: ``png``, ``svg`` or ``pdf``.
+            **page: ``speed`` (mm/s) and ``gain`` (mm/mV).
+
+        Raises:
+            RenderError: There is no such layout, or it does not fit on the paper.
+        """
+        with self._cpu:
+            renderer = EcgRenderer(layout=layout, **page)
+            if format == "png":
+                return renderer(record).encode(".png")
+            return renderer.pdf(record) if format == "pdf" else renderer.svg(record).encode()
+
+    def convert(self, record: EcgRecord, format: str) -> bytes:
+        """Write a recording's signal as a file of another format; WFDB's two files as a ZIP archive.
+
+        Raises:
+            GemError: There is no such format, or it cannot hold the record.
+        """
+        with self._cpu, TemporaryDirectory(prefix="gem-lightning-") as place:
+            path = write_ecg(record, Path(place) / f"ecg{SUFFIXES.get(format, '')}", format)
+            if format != "wfdb":
+                return path.read_bytes()
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for file in sorted(Path(place).iterdir()):
+                    archive.write(file, file.name)
+            return packed.getvalue()
+
+    def _submit(self, prepared: Prepared, draft: Interpretation, ask: Ask, streamed: bool) -> Job:
+        """Put a measured recording into the model's queue."""
+        most = min(ask.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
+        if ask.options.active:
+            return self.queue.submit(lambda job: self._alone(prepared, draft, ask, most, job))
+        item = encode_example(self.gem.processor, self.gem.example(prepared, ask.question or None))
+        # the room that the context leaves: a long question shares no batch with those whose answers it would shorten
+        limits = generation_options(self.gem.model, self.gem.processor, len(item["input_ids"]), most, {})
+        return self.queue.submit(item, limits["max_new_tokens"], streamed)
+
+    def _answer(self, jobs: Sequence[Job]) -> Sequence[Any]:
+        """Answer a batch; runs in the model's thread."""
+        if callable(jobs[0].work):
+            return [jobs[0].work(jobs[0])]
+        rows = sorted(jobs, key=lambda job: -len(job.work["input_ids"]))  # the order in which the batch is made
+        model, processor = self.gem.model, self.gem.processor
+        texts = generate_encoded(
+            model,
+            processor,
+            [job.work for job in rows],
+            max_new_tokens=rows[0].key,  # type: ignore[arg-type]
+            batch_size=len(rows),
+            streamer=RowStreamer(processor.tokenizer, rows),
+            stopping_criteria=StoppingCriteriaList([StopCancelled(rows)]),
+        )
+        found = {id(job): text for job, text in zip(rows, texts, strict=True)}
+        return [found[id(job)] for job in jobs]
+
+    def _alone(self, prepared: Prepared, draft: Interpretation, ask: Ask, most: int, job: Job) -> Any:
+        """Write a text under verification; runs in the model's thread."""
+        if ask.options.verify == "rerank":
+            from gem_lightning.models.verified.verified import verified_answers
+
+            item = encode_example(self.gem.processor, self.gem.example(prepared, ask.question or None))
+            known = [(draft.features, draft.findings)]
+            (revision,) = verified_answers(self.gem.model, self.gem.processor, [item], known, ask.options, most)
+            job.write(revision.text)
+            return revision
+        chat = self.gem.chat(prepared)  # type: ignore[arg-type]
+        self._stream(chat, ask, job)
+        return chat.turns[-1]
+
+    def _stream(self, chat: Any, ask: Ask, job: Job) -> None:
+        """Answer the next question of a conversation; runs in the model's thread."""
+        most = min(ask.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
+        for piece in chat.stream(ask.question or None, max_new_tokens=most, **vars(ask.options)):
+            if job.cancelled:
+                raise CancelledError("the client has gone")
+            job.write(piece.text)
+
+    @staticmethod
+    def _follow(job: Job, draft: Interpretation, tell: Emit) -> Any:
+        """Hand on what the model writes; return the whole."""
+        checker = SentenceChecker(draft.features)  # of a job that is not streamed it sees nothing
+        with _cancelled_on_error(job):
+            for piece in job:
+                tell("text", {"delta": piece})
+                for verdict in checker.add(piece):
+                    tell("statement", verdict.to_dict())
+            written = job.result()
+            for verdict in checker.rest():
+                tell("statement", verdict.to_dict())
+        return written
+
+
+@contextmanager
+def _cancelled_on_error(job: Job) -> Iterator[None]:
+    """Give the job up where its reader fails, for example because the client has gone."""
+    try:
+        yield
+    except BaseException:
+        job.cancelled = True
+        raise
