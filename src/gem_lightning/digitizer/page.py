@@ -31,6 +31,9 @@ _LEAST_GRID, _MOST_MISFIT = 0.12, 0.03
 _OTHER_INK = 0.5  # what other ink counts on a trace's path
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
+#: Share of a row's columns with a trace, at least: of a line of text and of a page's border at most half (ours);
+#: and of a row without a calibration pulse on a page that has several.
+_INKED, _INKED_UNMARKED = 0.65, 0.85
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
@@ -130,6 +133,9 @@ def digitize(
     ink = np.maximum(maps[TRACE], _OTHER_INK * other) * flat.paper
     rows = follow_rows(ink, find_baselines(maps[TRACE] * flat.paper))
     pulses = find_pulses(maps[PULSE] * flat.paper, cover)
+    traces = [row for row in rows if _is_trace(row, pulses)]
+    if len(traces) < len(rows):  # lines of text took pieces of the traces next to them
+        rows = follow_rows(ink, np.array([row.baseline for row in traces]))
     rows = [replace(row, start=_behind_pulse(row, pulses)) for row in rows]
     if cover is not None:
         rows = [refined(cover, row) for row in rows]
@@ -146,6 +152,14 @@ def _pixels(image: Any) -> np.ndarray:
 
 def _refused(page: np.ndarray, why: str, mapping: PageMapping | None = None) -> DigitizedEcg:
     return DigitizedEcg(None, np.zeros((len(LEADS), 0), np.float32), "", 0.0, 0.0, mapping, page, (), why)
+
+
+def _is_trace(row: Row, pulses: list[Pulse]) -> bool:
+    """Whether a row is no line of text: text has gaps, and stands behind no pulse where the traces do."""
+    if any(abs(p.baseline - row.baseline) < _PULSE_ROOM_MM * PX_PER_MM for p in pulses):
+        return True
+    inked = row.confidence[int(row.start) : int(row.stop)] > 0.5
+    return bool(inked.mean() > (_INKED_UNMARKED if len(pulses) > 1 else _INKED))
 
 
 def _behind_pulse(row: Row, pulses: list[Pulse]) -> float:
