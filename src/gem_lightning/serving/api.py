@@ -20,12 +20,11 @@ from gem_lightning.errors import GemError
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving import schemas
 from gem_lightning.serving.chat import chat_router
-from gem_lightning.serving.digitize import digitize_router
 from gem_lightning.serving.docs_page import docs_page
 from gem_lightning.serving.limits import BodyLimit, Limits, RateLimit, RequestLimit, problem
 from gem_lightning.serving.observe import AccessLog, Metrics
 from gem_lightning.serving.pages import is_browser, page, page_router
-from gem_lightning.serving.routes import api_router
+from gem_lightning.serving.routes import api_router, digitize_router
 from gem_lightning.serving.security import BearerCheck, OriginCheck, SecurityHeaders
 from gem_lightning.serving.service import EcgService
 
