@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gem_lightning.ecg import simulate, write_ecg, write_wfdb
+from gem_lightning.render import EcgRenderer
 from helpers_serving import DICOM
 
 pytestmark = pytest.mark.slow  # a server of its own
@@ -56,11 +57,12 @@ def folder(tmp_path, monkeypatch):
     Path("ecg.dcm").write_bytes(DICOM.read_bytes())
     write_wfdb(record, tmp_path / "r1")
     write_ecg(record, tmp_path / "ecg.csv")
+    EcgRenderer(dpi=150).save(record, "page.png")
     return tmp_path
 
 
 def test_the_page_has_its_commands():
-    routes = ("measure", "interpret", "verify", "compare", "render", "convert", "models")
+    routes = ("measure", "interpret", "verify", "compare", "render", "convert", "digitize", "models")
     assert all(any(f"/v1/{route}" in line for line in CURLS) for route in routes)
 
 

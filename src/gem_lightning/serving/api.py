@@ -24,7 +24,7 @@ from gem_lightning.serving.docs_page import docs_page
 from gem_lightning.serving.limits import BodyLimit, Limits, RateLimit, RequestLimit, problem
 from gem_lightning.serving.observe import AccessLog, Metrics
 from gem_lightning.serving.pages import is_browser, page, page_router
-from gem_lightning.serving.routes import api_router
+from gem_lightning.serving.routes import api_router, digitize_router
 from gem_lightning.serving.security import BearerCheck, OriginCheck, SecurityHeaders
 from gem_lightning.serving.service import EcgService
 
@@ -78,8 +78,8 @@ def build_app(
     app.state.service, app.state.threads = service, threads
     # for OpenAPI alone: BearerCheck refuses before a body is read
     secured = [Security(HTTPBearer(auto_error=False))] if tokens else []
-    for router in (api_router(service, threads), chat_router(service, threads)):
-        app.include_router(router, dependencies=secured)
+    for make in (api_router, digitize_router, chat_router):
+        app.include_router(make(service, threads), dependencies=secured)
     app.include_router(page_router(service, threads, limits.max_upload_mb))
     _add_operation(app, service, metrics)
     _add_errors(app, service.name)

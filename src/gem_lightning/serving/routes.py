@@ -2,15 +2,21 @@
 
 # No postponed annotations here: FastAPI reads them from the functions.
 import asyncio
+import io
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import PIL.Image
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from gem_lightning.errors import RenderError
+from gem_lightning.features.schema import plain
+from gem_lightning.reporting.html import image_url
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving import schemas
 from gem_lightning.serving.facts import measured, written
@@ -197,3 +203,63 @@ def _add_files(router: APIRouter, service: EcgService, threads: Executor) -> Non
         name = "ecg.zip" if format == "wfdb" else f"ecg.{'dcm' if format == 'dicom' else format}"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(await in_thread(threads, write), media_type=RECORD_TYPES[format], headers=headers)
+
+
+Image = Annotated[UploadFile, File(description="PNG, JPEG, TIFF, BMP, WebP or GIF of the whole page.")]
+Layout = Annotated[str, Form(max_length=40, description="auto, or 3x4+1, 6x2, 12x1, …")]
+Scale = Annotated[float | None, Form(gt=0, le=200, allow_inf_nan=False)]
+SignalFormat = Annotated[
+    Literal["json", "png", "wfdb", "dicom", "csv"], Form(description="png: the overlay; wfdb, dicom, csv: the signal.")
+]
+
+
+def digitize_router(service: EcgService, threads: Executor) -> APIRouter:
+    """Make the route around one service; arguments as for ``api_router``."""
+    router = APIRouter(prefix="/v1", responses=PROBLEMS)
+    files: dict[int | str, Any] = {200: {"content": {"image/png": {}, **{kind: {} for kind in RECORD_TYPES.values()}}}}
+
+    @router.post("/digitize", response_model=schemas.Digitized, responses=files)
+    async def digitize(
+        file: Image, layout: Layout = "auto", speed: Scale = None, gain: Scale = None, format: SignalFormat = "json"
+    ) -> Any:
+        """A photo or scan of a paper ECG as a signal; speed (mm/s) and gain (mm/mV) are read off the page."""
+        upload = Upload(file.filename or "", file.file)
+        return await in_thread(threads, _answer, service, upload, layout, speed, gain, format)
+
+    return router
+
+
+def _answer(
+    service: EcgService, upload: Upload, layout: str, speed: float | None, gain: float | None, format: str
+) -> Any:
+    found = service.digitize(upload, layout, speed, gain)
+    if format == "json":
+        return _plain(found)
+    if format == "png":
+        return Response(_png(found.overlay()), media_type="image/png")
+    if found.record is None:
+        raise RenderError(f"expected a page that can be digitised, got one that cannot: {found.refused}")
+    return Response(service.convert(found.record, format), media_type=RECORD_TYPES[format])
+
+
+def _plain(found: Any) -> dict[str, Any]:
+    record = found.record
+    leads = {} if record is None else {lead: row for row, lead in enumerate(record.leads)}
+    trust = {lead: found.trust[row][found.trust[row] > 0] for lead, row in leads.items()}
+    return {
+        "refused": found.refused,
+        "layout": found.layout,
+        "speed": found.speed,
+        "gain": found.gain,
+        "notes": list(found.notes),
+        "fs": None if record is None else record.fs,
+        "trust": {lead: float(shown.mean()) if len(shown) else 0.0 for lead, shown in trust.items()},
+        "signal": {lead: plain(record.signal[row]) for lead, row in leads.items()},
+        "overlay": image_url(found.overlay()),
+    }
+
+
+def _png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, "PNG", compress_level=4)
+    return file.getvalue()

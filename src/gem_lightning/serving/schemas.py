@@ -157,6 +157,20 @@ class Interpretation(Measured):
     tokens: int
 
 
+class Digitized(BaseModel):
+    """A paper ECG as a signal."""
+
+    refused: str | None = Field(description="Why the page cannot be read; null where it was read.")
+    layout: str
+    speed: float = Field(description="mm/s")
+    gain: float = Field(description="mm/mV")
+    notes: list[str] = Field(description="What was assumed.")
+    fs: float | None = Field(description="Hz")
+    trust: dict[str, float] = Field(description="Of each lead, 0 to 1, over what the page shows of it.")
+    signal: dict[str, list[float | None]] = Field(description="Of each lead, mV; null where the page shows nothing.")
+    overlay: str = Field(description="The flat page with what was read drawn over it, as a data URL.")
+
+
 class Difference(BaseModel):
     """One measurement of two recordings; ``difference`` is second less first."""
 

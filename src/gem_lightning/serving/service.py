@@ -30,6 +30,7 @@ from gem_lightning.serving.facts import differences, measured
 from gem_lightning.serving.uploads import Upload, stored
 
 if TYPE_CHECKING:
+    from gem_lightning.digitizer.page import DigitizedEcg
     from gem_lightning.models.gem import Gem, Prepared
 
 Emit = Callable[[str, dict[str, Any]], None]
@@ -225,6 +226,20 @@ class EcgService:
                 for file in sorted(Path(place).iterdir()):
                     archive.write(file, file.name)
             return packed.getvalue()
+
+    def digitize(
+        self, upload: Upload, layout: str = "auto", speed: float | None = None, gain: float | None = None
+    ) -> DigitizedEcg:
+        """Read a photo or scan of a paper ECG; arguments as for :func:`gem_lightning.digitizer.digitize`.
+
+        Raises:
+            RenderError: The file is no image, or there is no such layout.
+        """
+        from gem_lightning.digitizer import digitize
+
+        upload.file.seek(0)
+        with self._cpu:
+            return digitize(upload.file.read(), layout, speed, gain)
 
     def _submit(self, prepared: Prepared, draft: Interpretation, ask: Ask, streamed: bool) -> Job:
         """Put a measured recording into the model's queue."""
