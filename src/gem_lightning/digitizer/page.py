@@ -24,16 +24,15 @@ from gem_lightning.render.load import load_ecg_image
 FS = 500.0  # Hz of the record that is made
 DEFAULT_SPEED, DEFAULT_GAIN = 25.0, 10.0  # where no pulse says: the usual ones (AHA/ACC/HRS 2007, part I)
 _LONGEST_SIDE = 4200  # px: 15 px per mm of a letter page, beyond which nothing is gained
-_SAME_START_MM = 1.5  # rows of one page begin together within this
+_SAME_START_MM = 1.5  # rows of one page begin and end together within this
 _HALF_SECOND_PX = 3.0  # a page shows whole half seconds; ends that differ by less are read as one (ours)
 #: Grid of which less is plainly seen, or whose tiles disagree more with one plane, is no ECG paper.
 _LEAST_GRID, _MOST_MISFIT = 0.12, 0.03
 _OTHER_INK = 0.5  # what other ink counts on a trace's path
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
-#: Share of a row's columns with a trace, at least: of a line of text and of a page's border at most half (ours);
-#: and of a row without a calibration pulse on a page that has several.
-_INKED, _INKED_UNMARKED = 0.65, 0.85
+_INKED_OUTSIDE, _PITCH_NEAR = 0.85, 0.15  # of a row outside those that pulses mark; of their distance (ours)
+_INKED = 0.65  # of a row's columns hold a trace, at least: of a line of text at most half do (ours)
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
@@ -133,7 +132,7 @@ def digitize(
     ink = np.maximum(maps[TRACE], _OTHER_INK * other) * flat.paper
     rows = follow_rows(ink, find_baselines(maps[TRACE] * flat.paper))
     pulses = find_pulses(maps[PULSE] * flat.paper, cover)
-    traces = [row for row in rows if _is_trace(row, pulses)]
+    traces = _traces(rows, pulses)
     if len(traces) < len(rows):  # lines of text took pieces of the traces next to them
         rows = follow_rows(ink, np.array([row.baseline for row in traces]))
     rows = [replace(row, start=_behind_pulse(row, pulses)) for row in rows]
@@ -154,12 +153,25 @@ def _refused(page: np.ndarray, why: str, mapping: PageMapping | None = None) -> 
     return DigitizedEcg(None, np.zeros((len(LEADS), 0), np.float32), "", 0.0, 0.0, mapping, page, (), why)
 
 
-def _is_trace(row: Row, pulses: list[Pulse]) -> bool:
-    """Whether a row is no line of text: text has gaps, and stands behind no pulse where the traces do."""
-    if any(abs(p.baseline - row.baseline) < _PULSE_ROOM_MM * PX_PER_MM for p in pulses):
-        return True
-    inked = row.confidence[int(row.start) : int(row.stop)] > 0.5
-    return bool(inked.mean() > (_INKED_UNMARKED if len(pulses) > 1 else _INKED))
+def _traces(rows: list[Row], pulses: list[Pulse]) -> list[Row]:
+    """The rows that are no lines of text or borders.
+
+    Text has gaps. Where most rows stand behind a pulse, what lies above the first or below the last of them is a trace
+    only where it has hardly a gap and lies as far away as the rows from each other.
+    """
+    room = _PULSE_ROOM_MM * PX_PER_MM
+    inked = {id(row): float((row.confidence[int(row.start) : int(row.stop)] > 0.5).mean()) for row in rows}
+    marked = [row.baseline for row in rows if any(abs(p.baseline - row.baseline) < room for p in pulses)]
+    if 2 * len(marked) <= len(rows) or len(marked) < 2:
+        return [row for row in rows if inked[id(row)] > _INKED]
+    inside = [row for row in rows if marked[0] <= row.baseline <= marked[-1]]
+    kept = [row for row in inside if row.baseline in marked or inked[id(row)] > _INKED]
+    pitch = float(np.median(np.diff([row.baseline for row in kept])))
+    for row in rows:
+        away = max(marked[0] - row.baseline, row.baseline - marked[-1])
+        if abs(away / pitch - 1) < _PITCH_NEAR and inked[id(row)] > _INKED_OUTSIDE:
+            kept.append(row)
+    return sorted(kept, key=lambda row: row.baseline)
 
 
 def _behind_pulse(row: Row, pulses: list[Pulse]) -> float:
@@ -238,17 +250,18 @@ def _stretch(rows: list[Row], speed: float) -> tuple[list[Row], float, float]:
     """The rows that run over the page's common stretch, and its ends, px."""
     length = np.array([row.stop - row.start for row in rows])
     long = [row for row, own in zip(rows, length, strict=True) if own > 0.6 * length.max()]
-    start, stop = (float(np.median([getattr(row, end) for row in long])) for end in ("start", "stop"))
-    near = _SAME_START_MM * PX_PER_MM
-    starts = [row.start for row in long if abs(row.start - start) < near]
-    stops = [row.stop for row in long if abs(row.stop - stop) < near]
-    start = float(np.median(starts)) if starts else start
-    stop = float(np.median(stops)) if stops else stop
+    start, stop = (_shared([getattr(row, end) for row in long]) for end in ("start", "stop"))
     half = speed * PX_PER_MM / 2
     whole = round((stop - start) / half) * half
     if abs(stop - start - whole) < _HALF_SECOND_PX:  # a trace ends a sample before its time does: the start is sharper
         stop = start + whole
     return long, start, stop
+
+
+def _shared(places: list[float]) -> float:
+    """The place that most rows share, px: their median; a row may begin or end with what is no trace of it."""
+    near = [[q for q in places if abs(q - p) < _SAME_START_MM * PX_PER_MM] for p in places]
+    return float(np.median(max(near, key=len)))
 
 
 def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
