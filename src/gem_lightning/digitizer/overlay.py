@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from gem_lightning.ecg.record import LEADS
+
 if TYPE_CHECKING:
     from gem_lightning.digitizer.page import DigitizedEcg
 
 #: Colours of Okabe and Ito (2008), RGB: trusted, and less so.
 _SURE, _UNSURE, _NAME = (0, 114, 178), (213, 94, 0), (0, 90, 60)
 _TRUSTED = 0.5
+
 _SHIFT = 4  # bits of a pixel's fraction
 
 
@@ -25,17 +28,21 @@ def draw_overlay(found: DigitizedEcg) -> np.ndarray:
     thick = max(1, image.shape[1] // 900)
     seconds = found.record.seconds
     for strip in mapping.strips:
-        row = mapping.rows[strip.row]
         first = mapping.x0 + strip.start * seconds * mapping.px_per_s
-        last = mapping.x0 + strip.stop * seconds * mapping.px_per_s
-        columns = np.arange(max(0, int(first)), min(len(row.height), int(last)))
-        points = np.stack([columns + 0.5, row.height[columns]], -1) * (1 << _SHIFT)
-        sure = row.confidence[columns] > _TRUSTED
-        for part in np.split(np.arange(len(columns)), np.flatnonzero(np.diff(sure.astype(int))) + 1):
-            if len(part) > 1:
-                color = _SURE if sure[part[0]] else _UNSURE
-                line = np.rint(points[part]).astype(np.int32)
+        lead, sign = LEADS.index(strip.lead.removeprefix("-")), -1.0 if strip.lead.startswith("-") else 1.0
+        inside = slice(round(strip.start * seconds * found.record.fs), round(strip.stop * seconds * found.record.fs))
+        signal, trust = found.record.signal[lead, inside], found.trust[lead, inside]
+        x = first + np.arange(len(signal)) / found.record.fs * mapping.px_per_s
+        y = mapping.baselines[strip.row] - sign * signal * mapping.px_per_mv[strip.row]
+        kind = np.where(np.isfinite(signal), 1 + (trust > _TRUSTED), 0)  # 0: nothing was read
+        for part in np.split(np.arange(len(signal)), np.flatnonzero(np.diff(kind)) + 1):
+            points = np.stack([x, y], -1)[part[0] : part[-1] + 2]  # up to the next part
+            points = points[np.isfinite(points).all(1)]
+            if len(points) > 1 and kind[part[0]]:
+                line = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)
+                color = _SURE if kind[part[0]] == 2 else _UNSURE
                 cv2.polylines(image, [line], False, color, thick, cv2.LINE_AA, _SHIFT)
+        row = mapping.rows[strip.row]
         place = (int(first) + 6, int(row.baseline - 5 * thick - 12))
         cv2.putText(
             image, strip.lead, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * thick + 0.2, _NAME, thick + 1, cv2.LINE_AA
