@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import sys
+import tomllib
 from pathlib import Path
 from types import FunctionType
 
@@ -64,7 +65,7 @@ def test_static_reading_finds_what_an_import_finds(api, module):
     assert sorted(names) == sorted(imported.__all__)
     for name in names:
         home, node = api.locate(f"gem_lightning.{module}", name)
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             value = getattr(imported, name)
             assert (value.__module__, value.__name__) == (home, node.name)
         else:  # a constant, such as LEADS
@@ -79,4 +80,9 @@ def test_every_package_that_reexports_names_states_which(api):
         if "TYPE_CHECKING:\n" in text and "\n__all__" not in text:
             unstated.append(path.parent.name)
     assert unstated == []
+
+
+def test_types_are_packaged():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert "py.typed" in settings["package-data"]["gem_lightning"]
     assert (ROOT / "src" / "gem_lightning" / "py.typed").is_file()
