@@ -220,8 +220,9 @@ def page() -> str:
     for module, names in public_modules().items():
         rows = [f"## `{module}`\n", f"{summary(tree(module))}\n"]
         for item in (entry(module, name) for name in sorted(names, key=str.lower)):
-            rows.append(f"- **`{item.name}`** {item.summary}".rstrip())
-            rows[-1] += f"  \n  `{item.signature}`" if item.signature else ""
+            constant = item.signature.startswith(":")
+            rows.append(f"- **`{item.name}{item.signature if constant else ''}`** {item.summary}".rstrip())
+            rows[-1] += f"  \n  `{item.signature}`" if item.signature and not constant else ""
             rows += [f"    - `.{m.name}{m.signature}`" + (f" {m.summary}" if m.summary else "") for m in item.members]
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
