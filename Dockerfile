@@ -25,6 +25,7 @@ ENV PATH=/opt/gem/bin:$PATH \
     HF_HUB_DISABLE_TELEMETRY=1
 WORKDIR /home/gem
 EXPOSE 8000
+HEALTHCHECK --start-period=120s CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz')"]
 USER gem
-# 0.0.0.0 is the container's own address; publish it to 127.0.0.1 or behind a proxy that authenticates
+# 0.0.0.0 is the container's own address; beyond this machine: tokens, trusted_hosts and TLS, see docs/serving.md
 CMD ["python", "-m", "gem_lightning.serve", "model=gem_small", "host=0.0.0.0"]
