@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_ENV := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-older check format bench mutation docs build lock clean
+.PHONY: help setup demo test test-slow test-older check format bench mutation docs build release lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,7 @@ check: $(READY)  ## style, types and layers
 	@echo "==> import layers"; $(BIN)/lint-imports
 	@echo "==> house rules"; $(BIN)/python tests/check_house.py
 	@$(BIN)/python docs/module_index.py --check || { echo "docs/architecture.md: index out of date; run: make docs"; exit 1; }
+	@$(BIN)/python docs/api_page.py --check
 
 test: check  ## everything but the slow tests
 	@echo "==> tests on $(JOBS) processes"
@@ -67,12 +68,16 @@ mutation: $(READY)  ## change operators and constants of the criteria and scores
 	@$(TEST_ENV) $(BIN)/python benchmarks/mutation.py $(MUTATION)
 
 docs: $(READY)  ## build the pages in docs/ into site/
-	@$(BIN)/python docs/module_index.py
+	@$(BIN)/python docs/module_index.py && $(BIN)/python docs/api_page.py
 	@echo '==> drawing the gallery'; $(TEST_ENV) $(BIN)/python docs/render_gallery.py docs/gallery
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo '==> site/index.html'
 
 build: $(READY)  ## wheel and sdist in dist/
 	@$(BIN)/python -m build --installer uv --outdir dist .
+
+release: $(READY)  ## check version, changelog and stored public names against TAG=v1.2.3, then build
+	@RELEASE_TAG="$(TAG)" $(BIN)/python -m pytest tests/test_release.py
+	@$(MAKE) --no-print-directory build
 
 lock: $(READY)  ## solve the versions again
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --all-extras pyproject.toml -o constraints.txt

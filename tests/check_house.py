@@ -136,7 +136,7 @@ def comments() -> Iterator[str]:
 
 def dialect() -> Iterator[str]:
     """Words that STYLE rules out, in comments, docstrings and messages of the package, its configs and its docs."""
-    pages = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", *ROOT.glob("conf/**/*.yaml"), *SOURCE.rglob("*.jinja")]
+    pages = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("conf/**/*.yaml"), *SOURCE.rglob("*.jinja")]
     for path in [*python_files(), *sorted(pages)]:
         prose = python_prose(path) if path.suffix == ".py" else enumerate(path.read_text("utf-8").splitlines(), 1)
         for number, line in prose:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "gem_lightning.ecg": ("LEADS", "EcgReadError", "EcgRecord", "quality", "read_ecg", "simulate", "write_wfdb"),

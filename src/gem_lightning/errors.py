@@ -1,5 +1,7 @@
 """User-facing errors: expected value, actual value, and fix."""
 
+__all__ = ["CheckpointError", "DataError", "EcgReadError", "GemError", "MissingExtraError", "RenderError"]
+
 
 class GemError(ValueError):
     """Base of the library's own errors: bad input, never a bug."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Not lazy: a module and its function share a name, and the function has to be bound last.
 from gem_lightning.ecg.quality import Quality, quality
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulation.simulate import DIAGNOSES, SimulatedEcg, simulate, simulate_cohort
 from gem_lightning.errors import EcgReadError
+
+if TYPE_CHECKING:
+    from gem_lightning.ecg.readers import FORMATS, read_ecg
+    from gem_lightning.ecg.writers import write_ecg, write_wfdb
 
 _LAZY = {"read_ecg": "readers", "FORMATS": "readers", "write_ecg": "writers", "write_wfdb": "writers"}
 

@@ -31,6 +31,19 @@ from gem_lightning.samples.sample import RecordRef
 from gem_lightning.sources.base import RecordFiles, Source
 from gem_lightning.sources.record import SourceRecord
 
+__all__ = [
+    "Benchmark",
+    "NotApplicableError",
+    "Prediction",
+    "Predictor",
+    "Query",
+    "RecordSet",
+    "Result",
+    "answer_all",
+    "fingerprint",
+    "read_predictions",
+]
+
 logger = logging.getLogger(__name__)
 NO_ROW = "no row in the file"  # error of an answer that a file of predictions lacks
 Progress = Callable[[int, int], None]

@@ -15,6 +15,8 @@ from gem_lightning.llm.client import ChatClient, ChatError
 from gem_lightning.llm.local import LocalClient
 from gem_lightning.sources.tables import table_rows
 
+__all__ = ["Compose", "LocalTeacher", "OpenAITeacher", "ReplayTeacher", "ReportTeacher", "Teacher", "TeacherAnswer"]
+
 
 @dataclass(frozen=True)
 class TeacherAnswer:

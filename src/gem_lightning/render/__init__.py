@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gem_lightning.render.draw import EcgRenderer, Page, RenderWarning
+    from gem_lightning.render.fit import image_fit
+    from gem_lightning.render.folder import render_folder
+    from gem_lightning.render.geometry import Geometry, RenderedEcg, Text, Trace
+    from gem_lightning.render.kernels.warp import Warp
+    from gem_lightning.render.load import load_ecg_image
+    from gem_lightning.render.overlay import render_with_marks
+    from gem_lightning.render.plate import Style
 
 _WHERE = {
     "EcgRenderer": "draw",

@@ -16,6 +16,8 @@ from gem_lightning.samples.sample import InstructionSample, RecordRef, with_root
 from gem_lightning.sources.record import Missing, SourceRecord
 from gem_lightning.sources.tables import age_or_none, normalise_sex, normalise_split, number_or_none, table_rows
 
+__all__ = ["RecordFiles", "SampleFiles", "Simulated", "Source"]
+
 BLANK = ("", "none", "nan", "nat")  # cells of a table without a value, as text
 
 

@@ -11,6 +11,8 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.samples.sample import InstructionSample
 from gem_lightning.sources.tables import age_or_none, normalise_sex, normalise_split
 
+__all__ = ["Missing", "SourceRecord"]
+
 
 @dataclass(frozen=True)
 class SourceRecord:

@@ -13,6 +13,8 @@ import numpy as np
 from gem_lightning.ecg.readers.budget import Budget
 from gem_lightning.errors import EcgReadError
 
+__all__ = ["Options", "RawEcg", "Source"]
+
 # below 20 Hz no QRS complex survives; above 50 kHz no electrocardiograph samples
 MIN_FS, MAX_FS = 20.0, 50_000.0
 
