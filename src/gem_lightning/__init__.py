@@ -15,6 +15,7 @@ _HOMES = {
     "gem_lightning.ecg": ("LEADS", "EcgReadError", "EcgRecord", "quality", "read_ecg", "simulate", "write_wfdb"),
     "gem_lightning.features": ("Delineation", "EcgFeatures", "Finding", "delineate", "findings", "measure"),
     "gem_lightning.render": ("EcgRenderer", "RenderedEcg"),
+    "gem_lightning.digitizer": ("DigitizedEcg", "digitize"),
     "gem_lightning.grounding": ("ClaimReport", "InstructionSample", "compose", "extract", "verify"),
     "gem_lightning.models": ("EcgTransformer", "Gem", "GemForConditionalGeneration", "GemProcessor", "Interpretation"),
 }
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gem_lightning.claims.report import ClaimReport
     from gem_lightning.claims.verify import verify
     from gem_lightning.composition.compose import compose
+    from gem_lightning.digitizer import DigitizedEcg, digitize
     from gem_lightning.ecg import LEADS, EcgReadError, EcgRecord, quality, read_ecg, simulate, write_wfdb
     from gem_lightning.features import Delineation, EcgFeatures, Finding, delineate, findings, measure
     from gem_lightning.models import EcgTransformer, Gem, GemForConditionalGeneration, GemProcessor, Interpretation

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gem_lightning.digitizer.page import DigitizedEcg, PageMapping, digitize
+    from gem_lightning.digitizer.rectify import rectify
 
 _WHERE = {"DigitizedEcg": "page", "PageMapping": "page", "digitize": "page", "rectify": "rectify"}
 
