@@ -29,10 +29,12 @@ _HALF_SECOND_PX = 3.0  # a page shows whole half seconds; ends that differ by le
 #: Grid of which less is plainly seen, or whose tiles disagree more with one plane, is no ECG paper.
 _LEAST_GRID, _MOST_MISFIT = 0.12, 0.03
 _OTHER_INK = 0.5  # what other ink counts on a trace's path
+_PULSE_SHARE = 0.2  # of a row, in which the pulse in front of it ends
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
 _INKED_OUTSIDE, _PITCH_NEAR = 0.85, 0.15  # of a row outside those that pulses mark; of their distance (ours)
 _INKED = 0.65  # of a row's columns hold a trace, at least: of a line of text at most half do (ours)
+_ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
@@ -177,7 +179,8 @@ def _traces(rows: list[Row], pulses: list[Pulse]) -> list[Row]:
 def _behind_pulse(row: Row, pulses: list[Pulse]) -> float:
     """Where the first lead of a row begins: behind the pulse in front of it and the blank that follows its foot."""
     room = _PULSE_ROOM_MM * PX_PER_MM
-    near = [p for p in pulses if abs(p.baseline - row.baseline) < room and -room < p.stop - row.start < 2 * room]
+    last = row.start + _PULSE_SHARE * (row.stop - row.start)  # ink of a margin may lie in front of the pulse
+    near = [p for p in pulses if abs(p.baseline - row.baseline) < room and row.start - room < p.stop < last]
     if not near:
         return row.start
     start = max(row.start, max(p.stop for p in near))
@@ -198,7 +201,7 @@ def _assemble(
     if not rows:
         return _refused(flat.page, "no trace was found on the paper")
     scale = _read_scale(pulses, speed, gain)
-    rows, x0, x1 = _stretch(rows, scale.speed)
+    rows, x0, x1, usual = _stretch(rows, scale.speed)
     if (x1 - x0) / (scale.speed * PX_PER_MM) < 2:  # shorter than one column of a usual page
         return _refused(flat.page, "the traces found are shorter than two seconds; photograph the whole page")
     choice = _choose(rows, x0, x1, layout)
@@ -217,10 +220,14 @@ def _assemble(
         tuple(rows),
     )
     record, trust = _sample(mapping, x1)
+    notes = scale.notes
+    if not usual:
+        trust *= _ODD_LENGTH_TRUST
+        notes += ("the traces are not as long as whole half seconds: their ends may be off, and with them all times",)
     seen = trust[np.isfinite(record.signal)]
-    if not len(seen) or float(seen.mean()) < _LEAST_CONFIDENCE:
+    if not len(seen) or float(seen.mean()) < _LEAST_CONFIDENCE * (1 if usual else _ODD_LENGTH_TRUST):
         return _refused(flat.page, "the traces are too faint or too blurred to follow", mapping)
-    return DigitizedEcg(record, trust, choice.name, scale.speed, scale.gain, mapping, flat.page, scale.notes)
+    return DigitizedEcg(record, trust, choice.name, scale.speed, scale.gain, mapping, flat.page, notes)
 
 
 @dataclass(frozen=True)
@@ -246,16 +253,17 @@ def _read_scale(pulses: list[Pulse], speed: float | None, gain: float | None) ->
     return _Scale(float(speed), float(gain), tuple(notes))
 
 
-def _stretch(rows: list[Row], speed: float) -> tuple[list[Row], float, float]:
-    """The rows that run over the page's common stretch, and its ends, px."""
+def _stretch(rows: list[Row], speed: float) -> tuple[list[Row], float, float, bool]:
+    """The rows that run over the page's common stretch, its ends, px, and whether it is as long as usual."""
     length = np.array([row.stop - row.start for row in rows])
     long = [row for row, own in zip(rows, length, strict=True) if own > 0.6 * length.max()]
     start, stop = (_shared([getattr(row, end) for row in long]) for end in ("start", "stop"))
     half = speed * PX_PER_MM / 2
     whole = round((stop - start) / half) * half
-    if abs(stop - start - whole) < _HALF_SECOND_PX:  # a trace ends a sample before its time does: the start is sharper
+    known = abs(stop - start - whole) < _HALF_SECOND_PX
+    if known:  # a trace ends a sample before its time does: the start is sharper
         stop = start + whole
-    return long, start, stop
+    return long, start, stop, known
 
 
 def _shared(places: list[float]) -> float:
