@@ -47,7 +47,7 @@ def run(module, *arguments, cwd):
         ("train", ["experiment=gem_tiny", "+data.batchsize=4"], ["'batchsize'", "Did you mean: data.batch_size"]),
         ("predict", ["record=nowhere.hea", "model=nothing"], ["nowhere.hea"]),
         ("cli", ["measure", "nowhere.dcm"], ["nowhere.dcm"]),
-        ("cli", ["measure"], ["usage"]),
+        ("cli", ["measure"], ["required: FILE", "--help"]),
     ],
 )
 def test_one_clear_message(tmp_path, module, arguments, words):
