@@ -257,19 +257,29 @@ def _stretch(rows: list[Row], speed: float) -> tuple[list[Row], float, float, bo
     """The rows that run over the page's common stretch, its ends, px, and whether it is as long as usual."""
     length = np.array([row.stop - row.start for row in rows])
     long = [row for row, own in zip(rows, length, strict=True) if own > 0.6 * length.max()]
-    start, stop = (_shared([getattr(row, end) for row in long]) for end in ("start", "stop"))
     half = speed * PX_PER_MM / 2
-    whole = round((stop - start) / half) * half
-    known = abs(stop - start - whole) < _HALF_SECOND_PX
+
+    def off(start: float, stop: float) -> float:
+        """How far the length is from whole half seconds, px."""
+        return abs(stop - start - max(1, round((stop - start) / half)) * half)
+
+    ends = [_clusters([getattr(row, end) for row in long]) for end in ("start", "stop")]
+    # a page of an odd length has to be shown by half of the rows more
+    found = max(
+        ((n + m + (off(x0, x1) < _HALF_SECOND_PX) * len(long) / 2, x0, x1) for x0, n in ends[0] for x1, m in ends[1]),
+        key=lambda one: one[0],
+    )
+    start, stop = found[1:]
+    known = off(start, stop) < _HALF_SECOND_PX
     if known:  # a trace ends a sample before its time does: the start is sharper
-        stop = start + whole
+        stop = start + round((stop - start) / half) * half
     return long, start, stop, known
 
 
-def _shared(places: list[float]) -> float:
-    """The place that most rows share, px: their median; a row may begin or end with what is no trace of it."""
+def _clusters(places: list[float]) -> list[tuple[float, int]]:
+    """Places that rows share, px, and how many do; a row may begin or end with what is no trace of it."""
     near = [[q for q in places if abs(q - p) < _SAME_START_MM * PX_PER_MM] for p in places]
-    return float(np.median(max(near, key=len)))
+    return sorted({(float(np.median(group)), len(group)) for group in near})
 
 
 def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
