@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gem_lightning.digitizer import digitize
-from gem_lightning.ecg import LEADS, read_ecg, simulate
+from gem_lightning.ecg import LEADS, quality, read_ecg, simulate
 from gem_lightning.errors import EcgReadError, RenderError
 from gem_lightning.features import measure
 from gem_lightning.render import EcgRenderer
@@ -52,6 +52,12 @@ def test_trust_is_where_the_page_shows_something(found):
     assert found.trust[shown].mean() > 0.7
     assert shown[LEADS.index("II")].mean() > 0.99  # the rhythm strip
     assert shown[LEADS.index("V6")].mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_digitised_record_is_judged_as_one_that_was_read(found):
+    assert found.record.meta["paper"]["layout"] == "3x4+1"
+    assert set(found.lead_trust) == set(LEADS) and min(found.lead_trust.values()) > 0.5
+    assert quality(found.record).verdict != "unusable"  # its leads are shown in part, not missing
 
 
 def test_a_place_on_the_image_is_a_time_and_a_voltage(found, page):

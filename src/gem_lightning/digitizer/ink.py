@@ -12,8 +12,10 @@ from dataclasses import replace
 import cv2
 import numba
 import numpy as np
+from scipy.ndimage import grey_dilation
 from scipy.signal import find_peaks
 
+from gem_lightning.digitizer.network import against_paper
 from gem_lightning.digitizer.rows import Row
 
 FINE = 4  # places a column: 24 per mm, so that a pen's disc is round
@@ -29,7 +31,6 @@ _STROKE_PX = 60  # 1 cm: longer than a letter or a tick next to a trace
 _WHOLE = 0.9  # of a row, less of which in long strokes says nothing of its ends
 _CAP = 0.31  # of the pen's width, by which ink begins before the trace: between a round and a flat end (ours)
 _LONGEST_PX = 150.0  # 25 mm up and down from the path: a taller wave leaves the paper
-_BACKGROUND_PX = 61  # as the network sees it
 
 
 def ink_cover(page: np.ndarray, trace: np.ndarray, paper: np.ndarray) -> np.ndarray | None:
@@ -46,8 +47,7 @@ def ink_cover(page: np.ndarray, trace: np.ndarray, paper: np.ndarray) -> np.ndar
     sure = (trace > _SURE) & paper
     if sure.sum() < _FEWEST:
         return None
-    value = page.astype(np.float32)
-    value /= cv2.blur(value, (_BACKGROUND_PX, _BACKGROUND_PX), borderType=cv2.BORDER_REFLECT) + 8
+    value = against_paper(page)
     blanks = value[paper & (cv2.dilate(trace, np.ones((9, 9))) < _SEEN)][::7]
     if len(blanks) < _FEWEST:
         return None
@@ -108,10 +108,10 @@ def _runs(band: np.ndarray, path: np.ndarray, near: int, longest: float) -> tupl
     upper, lower = np.full(width, np.nan), np.full(width, np.nan)
     for x in range(width):
         centre = int(path[x])
-        best, at = 0.5, -1
+        at = -1
         for step in range(near + 1):
             for y in (centre - step, centre + step):
-                if 0 <= y < height and at < 0 and band[y, x] > best:
+                if 0 <= y < height and at < 0 and band[y, x] > 0.5:
                     at = y
         if at < 0:
             continue
@@ -137,16 +137,8 @@ def _runs(band: np.ndarray, path: np.ndarray, near: int, longest: float) -> tupl
 def _shrunk(edge: np.ndarray, pen: float, side: float) -> np.ndarray:
     """Move an edge of the ink back by the pen's disc: ``side`` 1 for the upper edge, -1 for the lower one."""
     reach = int(pen / 2 * FINE)
-    moved = np.full(edge.shape, -np.inf)
-    for step in range(-reach, reach + 1):
-        disc = np.sqrt(max(0.0, (pen / 2) ** 2 - (step / FINE) ** 2))
-        shifted = np.roll(edge, -step)
-        if step > 0:
-            shifted[-step:] = edge[-1]
-        elif step < 0:
-            shifted[:-step] = edge[0]
-        moved = np.maximum(moved, side * shifted + disc)
-    return side * moved
+    disc = np.sqrt((pen / 2) ** 2 - (np.arange(-reach, reach + 1) / FINE) ** 2)
+    return side * grey_dilation(side * edge, structure=disc, mode="nearest")
 
 
 def _wave(high: np.ndarray, low: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:

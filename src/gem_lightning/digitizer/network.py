@@ -26,9 +26,13 @@ def network_input(page: np.ndarray) -> np.ndarray:
     Returns:
         float32 (3, H, W).
     """
+    return np.ascontiguousarray(((against_paper(page) - 1) * 4).transpose(2, 0, 1))
+
+
+def against_paper(page: np.ndarray) -> np.ndarray:
+    """Return float32 (H, W, 3): each colour of a page over that of the paper around it, 1 on blank paper."""
     value = page.astype(np.float32)
-    paper = cv2.blur(value, (_BACKGROUND_PX, _BACKGROUND_PX), borderType=cv2.BORDER_REFLECT) + 8
-    return np.ascontiguousarray(((value / paper - 1) * 4).transpose(2, 0, 1))
+    return value / (cv2.blur(value, (_BACKGROUND_PX, _BACKGROUND_PX), borderType=cv2.BORDER_REFLECT) + 8)
 
 
 def draw_maps(page: np.ndarray, where: np.ndarray, weights: dict[str, Any] | None = None) -> np.ndarray:

@@ -64,6 +64,17 @@ class DigitizedEcg:
     notes: tuple[str, ...] = ()
     refused: str | None = None
 
+    @property
+    def lead_trust(self) -> dict[str, float]:
+        """Mean trust of what the page shows of each lead; 0 where it shows nothing, empty where refused."""
+        if self.record is None:
+            return {}
+        shown = np.isfinite(self.record.signal)
+        return {
+            lead: float(self.trust[k][shown[k]].mean()) if shown[k].any() else 0.0
+            for k, lead in enumerate(self.record.leads)
+        }
+
     def overlay(self) -> np.ndarray:
         """Return uint8 (H, W, 3): the flat page with what was read drawn over it."""
         from gem_lightning.digitizer.overlay import draw_overlay
@@ -227,7 +238,14 @@ def _assemble(
     seen = trust[np.isfinite(record.signal)]
     if not len(seen) or float(seen.mean()) < _LEAST_CONFIDENCE * (1 if usual else _ODD_LENGTH_TRUST):
         return _refused(flat.page, "the traces are too faint or too blurred to follow", mapping)
-    return DigitizedEcg(record, trust, choice.name, scale.speed, scale.gain, mapping, flat.page, notes)
+    found = DigitizedEcg(record, trust, choice.name, scale.speed, scale.gain, mapping, flat.page, notes)
+    record.meta["paper"] = {  # by which quality knows that a lead is shown in part only
+        "layout": found.layout,
+        "speed_mm_s": found.speed,
+        "gain_mm_mv": found.gain,
+        "trust": {lead: round(trusted, 3) for lead, trusted in found.lead_trust.items()},
+    }
+    return found
 
 
 @dataclass(frozen=True)
@@ -342,8 +360,7 @@ def _sample(mapping: PageMapping, x1: float) -> tuple[EcgRecord, np.ndarray]:
         signal[lead, inside] = np.where(within, value, np.nan)
         seen = np.interp(place, np.arange(len(row.confidence)) + 0.5, row.confidence)
         trust[lead, inside] = np.where(within, np.clip(seen, 0, 1), 0)
-    meta = {"format": "paper", "layout": "", "speed_mm_s": mapping.px_per_s / PX_PER_MM}
-    return EcgRecord(signal, FS, LEADS, meta), trust
+    return EcgRecord(signal, FS, LEADS, {"format": "paper"}), trust
 
 
 def _columns(mapping: PageMapping, strip: Strip, seconds: float) -> tuple[np.ndarray, np.ndarray]:
@@ -357,9 +374,6 @@ def _columns(mapping: PageMapping, strip: Strip, seconds: float) -> tuple[np.nda
         columns = columns[columns > first + _BORDER_PX]
     if strip.stop < 1:
         columns = columns[columns < last - 1 - _BORDER_PX]
-    if row.fine is not None:
-        fine = (columns[:, None] * FINE + np.arange(FINE)).ravel()
-        value = (mapping.baselines[strip.row] - row.fine[fine]) / mapping.px_per_mv[strip.row]
-        return (fine + 0.5) / FINE, value
-    value = (mapping.baselines[strip.row] - row.height[columns]) / mapping.px_per_mv[strip.row]
-    return columns + 0.5, value
+    height, steps = (row.height, 1) if row.fine is None else (row.fine, FINE)
+    places = (columns[:, None] * steps + np.arange(steps)).ravel()
+    return (places + 0.5) / steps, (mapping.baselines[strip.row] - height[places]) / mapping.px_per_mv[strip.row]

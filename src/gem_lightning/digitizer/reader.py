@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from gem_lightning.digitizer.page import digitize
 from gem_lightning.ecg.readers.base import Options, RawEcg, Source
 from gem_lightning.errors import EcgReadError, RenderError
@@ -28,15 +26,6 @@ def read(source: Source, options: Options) -> RawEcg:
             "with --layout, --speed or --gain"
         )
     record = found.record
-    shown = np.isfinite(record.signal)
-    meta = {
-        "paper": {
-            "layout": found.layout,
-            "speed_mm_s": found.speed,
-            "gain_mm_mv": found.gain,
-            "trust": {lead: round(float(found.trust[k][shown[k]].mean()), 3) if shown[k].any() else 0.0
-                      for k, lead in enumerate(record.leads)},
-        },
-    }  # fmt: skip
     notes = (f"digitised from paper, layout {found.layout}, {found.speed:g} mm/s, {found.gain:g} mm/mV", *found.notes)
-    return RawEcg(record.signal, record.fs, record.leads, ("mV",) * len(record.leads), meta, notes=notes)
+    meta, units = {"paper": record.meta["paper"]}, ("mV",) * len(record.leads)
+    return RawEcg(record.signal, record.fs, record.leads, units, meta, notes=notes)

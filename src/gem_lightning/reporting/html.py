@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ def script(name: str) -> str:
     return (HERE / "scripts" / f"{name}.js").read_text(encoding="utf-8")
 
 
-def environment() -> Any:
-    """Jinja environment over ``reporting/templates``, with escaping on."""
+@cache
+def environment(*folders: Path) -> Any:
+    """Jinja environment over ``folders`` and then ``reporting/templates``, with escaping on; made once."""
     from jinja2 import Environment, FileSystemLoader
 
-    return Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True)
+    return Environment(loader=FileSystemLoader([*folders, HERE / "templates"]), autoescape=True, trim_blocks=True)
 
 
 def image_url(image: np.ndarray) -> str:
@@ -54,11 +56,11 @@ def image_url(image: np.ndarray) -> str:
     return f"data:image/webp;base64,{base64.b64encode(encoded_image(image)).decode()}"
 
 
-def encoded_image(image: np.ndarray) -> bytes:
-    """Encode a uint8 (H, W, 3) RGB image as lossless WebP, a third of the smallest PNG."""
+def encoded_image(image: np.ndarray, suffix: str = ".webp") -> bytes:
+    """Encode a uint8 (H, W, 3) RGB image without loss: as WebP, a third of the smallest PNG, or as ``.png``."""
     import cv2
 
-    # a quality above 100 asks the encoder for lossless
-    done, data = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
+    # a quality above 100 asks WebP's encoder for lossless; PNG's ignores it
+    done, data = cv2.imencode(suffix, image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
     assert done
     return data.tobytes()

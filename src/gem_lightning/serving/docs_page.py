@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gem_lightning.reporting.html import style_sheet
+from gem_lightning.reporting.html import environment, style_sheet
 
 
 def docs_page(openapi: dict[str, Any]) -> str:
@@ -15,10 +15,7 @@ def docs_page(openapi: dict[str, Any]) -> str:
     Args:
         openapi: As ``FastAPI.openapi`` gives it.
     """
-    from jinja2 import Environment, FileSystemLoader
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("docs.html.jinja")
+    template = environment(Path(__file__).parent / "templates").get_template("docs.html.jinja")
     schemas = openapi.get("components", {}).get("schemas", {})
     models = [
         {"name": name, "about": schema.get("description", ""), "fields": list(_fields(schema))}

@@ -1,7 +1,6 @@
 """Model Context Protocol server: agents read the ECGs of allowed folders and verify their own statements."""
 
 # No postponed annotations here: the protocol's library reads them from the functions.
-import io
 import json
 import socket
 import sys
@@ -11,7 +10,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from mcp.server.mcpserver import Image, MCPServer
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gem_lightning import __version__
 from gem_lightning.ecg.listing import list_records
 from gem_lightning.errors import EcgReadError, GemError
+from gem_lightning.reporting.html import encoded_image
 from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.reporting.measured import facts, measured
 
@@ -119,15 +118,6 @@ class AllowedFolders:
         return path.relative_to(self.roots[0]).as_posix() if len(self.roots) == 1 else path.as_posix()
 
 
-def _png(image: np.ndarray) -> bytes:
-    """An image as PNG."""
-    from PIL import Image as Pillow
-
-    content = io.BytesIO()
-    Pillow.fromarray(image).save(content, "PNG")
-    return content.getvalue()
-
-
 class EcgTools:
     """The tools of a server; one call at a time, as the numerical libraries below are not safe across threads.
 
@@ -185,7 +175,7 @@ class EcgTools:
         about = {"file": file, "refused": page.refused, "layout": page.layout, "notes": list(page.notes)}
         if page.record is not None:
             about |= {"speed_mm_s": page.speed, "gain_mm_mv": page.gain} | facts(file, measured(page.record))
-        drawn = Image(data=_png(page.overlay())).to_image_content()
+        drawn = Image(data=encoded_image(page.overlay(), ".png"), format="png").to_image_content()
         text = TextContent(type="text", text=json.dumps(about, ensure_ascii=False))
         return CallToolResult(content=[text, drawn], structured_content=about)
 

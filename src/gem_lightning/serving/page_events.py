@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
-
+from gem_lightning.reporting.html import environment
 from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.reporting.result import result_html, text_html
 from gem_lightning.serving.facts import differences
@@ -68,16 +67,21 @@ def comparison_html(found: Sequence[tuple[str, Interpretation]], uid: str) -> st
     (_, first), (_, second) = found
     codes = [{finding.code: finding.statement for finding in one.findings} for one in (first, second)]
     rows = [_difference(row) for row in differences(first, second)]
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
-    return environment.get_template("comparison.html.jinja").render(
-        names=[name for name, _ in found],
-        results=[
-            result_html(one, file_name=name, uid=f"{uid}{k}", label=label)
-            for k, ((name, one), label) in enumerate(zip(found, ("first recording", "second recording"), strict=True))
-        ],
-        rows=rows,
-        gone=[text for code, text in codes[0].items() if code not in codes[1]],
-        new=[text for code, text in codes[1].items() if code not in codes[0]],
+    return (
+        environment(Path(__file__).parent / "templates")
+        .get_template("comparison.html.jinja")
+        .render(
+            names=[name for name, _ in found],
+            results=[
+                result_html(one, file_name=name, uid=f"{uid}{k}", label=label)
+                for k, ((name, one), label) in enumerate(
+                    zip(found, ("first recording", "second recording"), strict=True)
+                )
+            ],
+            rows=rows,
+            gone=[text for code, text in codes[0].items() if code not in codes[1]],
+            new=[text for code, text in codes[1].items() if code not in codes[0]],
+        )
     )
 
 

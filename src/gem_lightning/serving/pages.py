@@ -5,24 +5,20 @@ import json
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader
 
 from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.errors import GemError
-from gem_lightning.reporting.html import HERE as REPORTING
-from gem_lightning.reporting.html import SCRIPTS, encoded_image, script, style_sheet
+from gem_lightning.reporting.html import SCRIPTS, encoded_image, environment, script, style_sheet
 from gem_lightning.reporting.result import text_html
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 from gem_lightning.serving.page_events import PageEvents, comparison_html
 from gem_lightning.serving.routes import Files, Held, Question, Reading, Text, in_thread, uploads
-from gem_lightning.serving.service import RECORD_TYPES, Ask, EcgService, Emit
+from gem_lightning.serving.service import RECORD_SUFFIXES, RECORD_TYPES, Ask, EcgService, Emit
 from gem_lightning.serving.streaming import event_stream, follow
 
 HERE = Path(__file__).parent
@@ -38,7 +34,7 @@ SAMPLES = {
 }
 SAMPLE_SEED = 3
 _REPORTS = {"pdf": "application/pdf", "json": "application/json", "fhir": "application/fhir+json", "html": "text/html"}
-_SUFFIXES = {"pdf": "pdf", "json": "json", "fhir": "fhir.json", "html": "html", "dicom": "dcm", "wfdb": "zip"}
+_SUFFIXES = RECORD_SUFFIXES | {"pdf": ".pdf", "json": ".json", "fhir": ".fhir.json", "html": ".html"}
 _MAX_TURNS = 20  # earlier questions that one request may bring
 Uid = Annotated[str, Form(pattern="^[a-z][a-z0-9]{0,15}$")]
 
@@ -52,17 +48,16 @@ def page(model: str, error: str = "", max_upload_mb: int = 50, path: str = "/") 
         max_upload_mb: Largest upload.
         path: Under which it is sent; links lead from there to the root, wherever a proxy puts that.
     """
-    loader = FileSystemLoader([HERE / "templates", REPORTING / "templates"])
-    template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("page.html.jinja")
     return str(
-        template.render(
+        environment(HERE / "templates")
+        .get_template("page.html.jinja")
+        .render(
             model=model,
             error=error,
             usual=DEFAULT_QUESTION,
             samples=[(name, label) for name, (label, *_) in SAMPLES.items()],
             scripts=[*SCRIPTS, *PAGE_SCRIPTS],
             max_upload_mb=max_upload_mb,
-            photos=find_spec("gem_lightning.digitizer") is not None,
             root="../" * (path.count("/") - 1),
         )
     )
@@ -161,25 +156,9 @@ def checked_turns(text: str) -> list[tuple[str, str]]:
     return turns
 
 
-def paper_overlay(data: bytes) -> bytes:
-    """Draw what was read over a photo or scan of a paper ECG; a WebP file.
-
-    Raises:
-        GemError: The page cannot be read, or this installation has no digitiser.
-    """
-    try:
-        digitize = import_module("gem_lightning.digitizer").digitize
-    except ImportError:
-        raise GemError("expected a recording, got an image; this installation has no digitiser") from None
-    found = digitize(data)
-    if found.refused:
-        raise GemError(f"expected a page that can be digitised: {found.refused}")
-    return encoded_image(found.overlay())
-
-
 def _add_results(router: APIRouter, service: EcgService, threads: Executor) -> None:
     async def download(make: Callable[[], bytes], kind: str, media_type: str) -> Response:
-        headers = {"content-disposition": f'attachment; filename="ecg.{_SUFFIXES[kind]}"'}
+        headers = {"content-disposition": f'attachment; filename="ecg{_SUFFIXES[kind]}"'}
         return Response(await in_thread(threads, make), media_type=media_type, headers=headers)
 
     @router.post("/page/report")
@@ -211,8 +190,15 @@ def _add_results(router: APIRouter, service: EcgService, threads: Executor) -> N
 
     @router.post("/page/overlay")
     async def overlay(files: Files) -> Response:
-        data = files[0].file.read()
-        return Response(await in_thread(threads, paper_overlay, data), media_type="image/webp")
+        (page,) = uploads(files[:1])
+
+        def draw() -> bytes:
+            found = service.digitize(page)
+            if found.refused:
+                raise GemError(f"expected a page that can be digitised: {found.refused}")
+            return encoded_image(found.overlay())
+
+        return Response(await in_thread(threads, draw), media_type="image/webp")
 
     @router.post("/page/compare", response_class=HTMLResponse)
     async def compare(first: Files, second: Files, uid: Uid) -> Any:

@@ -2,25 +2,22 @@
 
 # No postponed annotations here: FastAPI reads them from the functions.
 import asyncio
-import io
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import PIL.Image
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from gem_lightning.errors import RenderError
 from gem_lightning.features.schema import plain
-from gem_lightning.reporting.html import image_url
+from gem_lightning.reporting.html import encoded_image, image_url
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving import schemas
 from gem_lightning.serving.facts import measured, written
-from gem_lightning.serving.service import IMAGE_TYPES, RECORD_TYPES, Ask, EcgService, Emit
+from gem_lightning.serving.service import IMAGE_TYPES, RECORD_SUFFIXES, RECORD_TYPES, Ask, EcgService, Emit
 from gem_lightning.serving.streaming import event_stream, follow
 from gem_lightning.serving.uploads import Upload
 
@@ -200,8 +197,7 @@ def _add_files(router: APIRouter, service: EcgService, threads: Executor) -> Non
             return service.convert(service.read(given, reading), format)
 
         given = uploads(files)
-        name = "ecg.zip" if format == "wfdb" else f"ecg.{'dcm' if format == 'dicom' else format}"
-        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        headers = {"content-disposition": f'attachment; filename="ecg{RECORD_SUFFIXES[format]}"'}
         return Response(await in_thread(threads, write), media_type=RECORD_TYPES[format], headers=headers)
 
 
@@ -236,7 +232,7 @@ def _answer(
     if format == "json":
         return _plain(found)
     if format == "png":
-        return Response(_png(found.overlay()), media_type="image/png")
+        return Response(encoded_image(found.overlay(), ".png"), media_type="image/png")
     if found.record is None:
         raise RenderError(f"expected a page that can be digitised, got one that cannot: {found.refused}")
     return Response(service.convert(found.record, format), media_type=RECORD_TYPES[format])
@@ -245,7 +241,6 @@ def _answer(
 def _plain(found: Any) -> dict[str, Any]:
     record = found.record
     leads = {} if record is None else {lead: row for row, lead in enumerate(record.leads)}
-    trust = {lead: found.trust[row][found.trust[row] > 0] for lead, row in leads.items()}
     return {
         "refused": found.refused,
         "layout": found.layout,
@@ -253,13 +248,7 @@ def _plain(found: Any) -> dict[str, Any]:
         "gain": found.gain,
         "notes": list(found.notes),
         "fs": None if record is None else record.fs,
-        "trust": {lead: float(shown.mean()) if len(shown) else 0.0 for lead, shown in trust.items()},
+        "trust": found.lead_trust,
         "signal": {lead: plain(record.signal[row]) for lead, row in leads.items()},
         "overlay": image_url(found.overlay()),
     }
-
-
-def _png(image: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    PIL.Image.fromarray(image).save(file, "PNG", compress_level=4)
-    return file.getvalue()

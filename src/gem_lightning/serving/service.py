@@ -42,6 +42,7 @@ RECORD_TYPES = {
     "csv": "text/csv",
     "parquet": "application/vnd.apache.parquet",
 }
+RECORD_SUFFIXES = SUFFIXES | {"wfdb": ".zip"}  # its two files are sent as an archive
 
 
 class CancelledError(GemError):
