@@ -278,7 +278,7 @@ def test_leads_are_decided_where_the_criterion_allows_it():
     assert decide("no_such_finding", features).reason == "no criterion for this finding"
     assert {code for code in STATED if by_lead(code)} == {
         "st_elevation", "st_depression", "t_inversion", "t_flat", "t_peaked", "pathological_q", "rsr_prime",
-        "low_voltage",
+        "low_voltage", "abnormal_u",
     }  # fmt: skip
 
 

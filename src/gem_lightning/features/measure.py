@@ -15,6 +15,7 @@ from gem_lightning.features.delineation.arrays import median, nanmedian
 from gem_lightning.features.measurement import waves
 from gem_lightning.features.measurement.axes import frontal_axis, scale_error, transition, voltages
 from gem_lightning.features.measurement.rhythm import rhythm
+from gem_lightning.features.measurement.u_wave import u_heights
 from gem_lightning.features.measurement.waves import BeatSignal, beat_columns
 from gem_lightning.features.schema import (
     QTC_FORMULAS,
@@ -183,6 +184,7 @@ def _leads(
         if name in RARE:
             middle[name] = np.where(often[k], middle[name], np.nan)
     p_phases, t_phases = (_phases(signal, marks, wave, counted) for wave in ("P", "T"))
+    u_mv = u_heights(signal, marks, counted)
     leads, st = {}, {}
     for i, lead in enumerate(marks.leads):
         row = {name: float(middle[name][i]) for name in names}
@@ -193,6 +195,7 @@ def _leads(
             qrs_form=waves.qrs_form(*(row[n] for n in ("q_mv", "r_mv", "s_mv", "r2_mv"))),
             qrs_notes=notes[i],
             t_form=waves.wave_form(t_phases[i], row["t_mv"], waves.FLAT_MV),
+            u_mv=_number(float(u_mv[i])),
             st_form=waves.st_form(row["st_j_mv"], row["st_j40_mv"], row["st_j80_mv"], row["st_slope_mv_s"]),
             trust=float(marks.trust[i]),
         )

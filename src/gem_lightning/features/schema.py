@@ -99,7 +99,8 @@ class LeadFeatures:
     """One lead, summarised: medians over the beats that count; None where it cannot be measured.
 
     Attributes:
-        p_mv, q_mv, r_mv, s_mv, r2_mv, t_mv: Amplitudes, mV; Q and S as positive depths, P and T signed.
+        p_mv, q_mv, r_mv, s_mv, r2_mv, t_mv, u_mv: Amplitudes, mV; Q and S as positive depths, P, T and U signed; U is 0
+            where there is none, None where T and the next P wave leave no room for it.
         p_ms, q_ms, r_ms, s_ms, qrs_ms, t_ms, qt_ms, pr_ms: Durations, ms.
         r_peak_ms: R peak time, from the QRS onset to the tallest upward deflection, ms.
         p_form: upright, inverted, biphasic, notched or absent.
@@ -128,6 +129,7 @@ class LeadFeatures:
     t_mv: float | None = None
     t_ms: float | None = None
     t_form: str | None = None
+    u_mv: float | None = None
     qt_ms: float | None = None
     st_slope_mv_s: float | None = None
     st_form: str | None = None

@@ -47,7 +47,7 @@ _CODES: dict[str, tuple[str, ...]] = {
     "chambers": ("lvh", "rvh", "rv_strain"),
     "st": ("st_elevation", "st_depression", "reciprocal_change", "early_repolarization", "pericarditis", "brugada"),
     "t": ("t_inversion", "t_flat", "t_peaked", "hyperkalaemia", "hyperacute_t", "wellens", "de_winter",
-          "t_alternans"),
+          "t_alternans", "abnormal_u"),
     "infarct": ("mi", "mi_inferior", "mi_anterior", "mi_lateral", "mi_septal", "mi_posterior", "ischaemia",
                 "sgarbossa"),
     "urgency": ("urgent", "not_urgent"),

@@ -26,6 +26,7 @@ LEAD_CODES = frozenset(
         "ischaemia",
         "brugada",
         "u_wave",
+        "abnormal_u",
         "nonspecific_st_t",
         "reciprocal_change",
     )

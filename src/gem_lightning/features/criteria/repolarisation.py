@@ -210,6 +210,48 @@ def t_alternans(features: EcgFeatures) -> Decision:
     )
 
 
+# -- U waves: apart from P only where a P wave is seen, so that fibrillation and flutter leave them unknown -----------
+
+
+@lead_criterion("abnormal_u")
+def abnormal_u_in(features: EcgFeatures, name: str) -> Decision:
+    """Decide on a U wave in one lead that is tall for itself or for its T wave, or inverted under an upright one."""
+    rule, lead = limits("abnormal_u"), lead_of(features, name)
+    tall = above(lead.u_mv, rule["tall"], error("mv")) if name in ("V2", "V3") else -FORM
+    margin = any_of(tall, _against_t(features, name))
+    evidence = {f"u_{name}_mv": lead.u_mv, f"t_{name}_mv": lead.t_mv}
+    return decided(margin, evidence, reason=f"no U wave can be told from T and P in lead {name}")
+
+
+def _against_t(features: EcgFeatures, name: str) -> Margin:
+    """Decide whether the U wave is taller than the T wave, or inverted under an upright one."""
+    rule, lead = limits("abnormal_u"), lead_of(features, name)
+    if lead.u_mv is None or lead.t_mv is None:
+        return None
+    taller = all_of(at_least(lead.u_mv, rule["over_t"], error("mv")), above(lead.u_mv, abs(lead.t_mv), error("t_mv")))
+    return any_of(taller, all_of(below(lead.u_mv, -rule["inverted"], error("mv")), form(lead.t_form == "upright")))
+
+
+@criterion("abnormal_u")
+def abnormal_u(features: EcgFeatures) -> Decision:
+    """Decide on abnormal U waves in the leads where U waves are seen best."""
+    decisions = {name: abnormal_u_in(features, name) for name in ("V2", "V3", "V4", "V5")}
+    rule = limits("abnormal_u")
+    tall = [above(lead_of(features, name).u_mv, rule["tall"], error("mv")) for name in ("V2", "V3")]
+    margin = any_of(
+        *tall, contiguous(lambda name: _against_t(features, name) if name in decisions else -FORM, rule["leads"])[0]
+    )
+    shown = tuple(name for name, decision in decisions.items() if decision.met)
+    evidence = {key: number for name in shown or decisions for key, number in decisions[name].evidence.items()}
+    return decided(
+        margin,
+        evidence,
+        leads=shown,
+        certainty="possible",  # what follows T may also be a late T wave or an atrial wave
+        reason="no U wave can be told from T and P: the rate is fast, or no P wave is seen",
+    )
+
+
 # -- ST elevation without a mirror image ---------------------------------------------------------------------------
 
 _INFARCTS = tuple(f"mi_{territory}" for territory in TERRITORIES)
