@@ -220,7 +220,7 @@ def abnormal_u_in(features: EcgFeatures, name: str) -> Decision:
     tall = above(lead.u_mv, rule["tall"], error("mv")) if name in ("V2", "V3") else -FORM
     margin = any_of(tall, _against_t(features, name))
     evidence = {f"u_{name}_mv": lead.u_mv, f"t_{name}_mv": lead.t_mv}
-    return decided(margin, evidence, reason=f"no U wave can be told from T and P in lead {name}")
+    return decided(margin, evidence, reason=f"no U wave can be distinguished from T and P in lead {name}")
 
 
 def _against_t(features: EcgFeatures, name: str) -> Margin:
@@ -248,7 +248,7 @@ def abnormal_u(features: EcgFeatures) -> Decision:
         evidence,
         leads=shown,
         certainty="possible",  # what follows T may also be a late T wave or an atrial wave
-        reason="no U wave can be told from T and P: the rate is fast, or no P wave is seen",
+        reason="no U wave can be distinguished from T and P: the rate is fast, or no P wave is seen",
     )
 
 
