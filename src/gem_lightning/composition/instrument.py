@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from gem_lightning.features.measure import corrected_qt
+from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.features.delineate import delineate
+from gem_lightning.features.delineation.weights import find_weights
+from gem_lightning.features.measure import corrected_qt, measure
 from gem_lightning.features.reliability import LIMITS
 from gem_lightning.features.schema import EcgFeatures
 
@@ -16,6 +20,13 @@ _ERROR = 0.2
 #: How far a wrong value is off, in such limits: plainly beyond one, and still a value that a person can have; ours.
 _WRONG = (2.0, 6.0)
 _LEAST = {"heart_rate_bpm": 30.0, "pr_ms": 90.0, "qrs_ms": 60.0, "qt_ms": 240.0}  # a wrong value is not absurd; ours
+
+
+def instrument_reading(record: EcgRecord) -> EcgFeatures:
+    """Measure a record as an instrument would: by both delineators, where the neural one has weights."""
+    if find_weights() is None:
+        return measure(record)
+    return measure(record, delineate(record, backend="ensemble"))
 
 
 def with_instrument(question: str, reading: EcgFeatures) -> str:
@@ -57,10 +68,11 @@ def drawn_reading(
     field = str(draw.choice(sorted(known)))
     limit, value = LIMITS[field][1], known[field]
     off = draw.uniform(*_WRONG) * limit * (1 if value - _WRONG[1] * limit < _LEAST[field] else draw.choice([-1, 1]))
-    return replace(quoted, **{field: float(round(value + off))}), _with_values(quoted, {field: value}), (field,)
+    told: dict[str, Any] = {field: float(round(value + off))}
+    return replace(quoted, **told), _with_values(quoted, {field: value}), (field,)
 
 
-def _with_values(features: EcgFeatures, values: dict[str, float]) -> EcgFeatures:
+def _with_values(features: EcgFeatures, values: dict[str, Any]) -> EcgFeatures:
     """Put values in place of the measured ones, with what follows from rate and QT."""
     changed = replace(features, **values)
     rate = changed.heart_rate_bpm

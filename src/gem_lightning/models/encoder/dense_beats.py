@@ -27,7 +27,7 @@ SUMS = (
     "r_i_less_s",
     "r_avf_less_s",
 )
-#: Spread of RR, shortest and longest RR, mean step of RR, as shares of the median; P waves a beat; spread of PR and QRS.
+#: Spread, shortest, longest and mean step of RR, as shares of its median; P waves of beats; spread of PR and QRS, s.
 RHYTHM = ("rr_spread", "rr_shortest", "rr_longest", "rr_step", "p_share", "p_per_beat", "pr_spread_s", "qrs_spread_s")
 #: Centre and spread that standardise each value, near those of resting adults; they only choose the scale. Ours.
 _SCALES = {

@@ -21,7 +21,7 @@ NUMBERS = ("rate_bpm", "rr_ms", "pr_ms", "qrs_ms", "qt_ms", "qtc_ms", "axis_deg"
 
 
 class DenseTower(nn.Module):
-    """A :class:`DenseEncoder` for a language model: few tokens, what its beats measure, and every decoded number digit by digit.
+    """A :class:`DenseEncoder` for a language model: few tokens, its beats measured, and every decoded number in digits.
 
     Args:
         encoder: Arguments of the :class:`DenseEncoder`.
@@ -55,8 +55,8 @@ class DenseTower(nn.Module):
             ecg_values: (N, 12, samples) mV.
 
         Returns:
-            (N, tokens / pooled + 16 + 14 + 28, width): the signal in order, the value tokens, the heights and the rhythm of
-            the beats, the digits of the numbers.
+            (N, tokens / pooled + 16 + 14 + 28, width): the signal in order, the value tokens, heights and rhythm of the
+            beats, the digits of the numbers.
         """
         reading = self.encoder.read(ecg_values)
         shown = self.encoder.intervals(reading)
