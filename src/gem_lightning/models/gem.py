@@ -138,7 +138,7 @@ class Gem:
             tries: Sentences or texts that are sampled in place of a contradicted one.
             on_fail: ``restate``, ``drop`` or ``flag`` a contradicted sentence.
             complete: Add measured abnormal and urgent findings that the text leaves out.
-            instrument: Tell the model what an instrument reads, rate, PR, QRS and QT, marked as such: True takes the
+            instrument: Show the model an instrument's reading of rate, PR, QRS and QT, marked as such: True takes the
                 library's own measurement. ``gem_small`` is trained on it, and not to follow a reading that its signal
                 contradicts; other models may follow anything.
             **settings: ``seed``, and those of ``generate``, such as ``do_sample=True``.
@@ -150,9 +150,9 @@ class Gem:
         """
         images = None if image is None else [image]
         settings |= {"verify": verify, "tries": tries, "on_fail": on_fail, "complete": complete}
-        told = instrument if isinstance(instrument, bool) else [instrument]
+        readings = instrument if isinstance(instrument, bool) else [instrument]
         (found,) = self.interpret_many(
-            [record], question, images, max_new_tokens, reading=reading, instrument=told, **settings
+            [record], question, images, max_new_tokens, reading=reading, instrument=readings, **settings
         )
         if isinstance(found, Exception):
             raise found
@@ -193,8 +193,8 @@ class Gem:
         Raises:
             DataError: The numbers of records, questions and images differ, or the model has no trained tower.
         """
-        told = [instrument] * len(records) if isinstance(instrument, bool) else list(instrument)
-        each = _one_each(records, question if questions is None else questions, images, told)
+        readings = [instrument] * len(records) if isinstance(instrument, bool) else list(instrument)
+        each = _one_each(records, question if questions is None else questions, images, readings)
         found: list[Interpretation | Exception] = []
         examples: dict[int, dict[str, Any]] = {}  # of the records that the model answers
         for i, record in enumerate(records):
@@ -202,7 +202,7 @@ class Gem:
                 prepared = self.prepare(record, None if images is None else images[i], reading or {})
                 draft = self.draft(prepared, each[i])
                 if draft.refused is None:
-                    examples[i] = self.example(prepared, each[i], told[i])
+                    examples[i] = self.example(prepared, each[i], readings[i])
                 found.append(draft)
             except Exception as error:  # any record can be broken in any way; the rest go on
                 found.append(error)
