@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchmetrics.functional.classification import binary_calibration_error
 
 from gem_lightning.claims.report import CONTRADICTED
 from gem_lightning.composition.compose import compose
+from gem_lightning.composition.instrument import disagreement, drawn_reading, instrument_reading
 from gem_lightning.data.cohort import noisy
 from gem_lightning.data.truths import MarkedRecords
 from gem_lightning.ecg import EcgRecord
@@ -34,8 +36,10 @@ from gem_lightning.evaluation.statistics import mean_interval
 from gem_lightning.evaluation.text import claims_kept, read_text
 from gem_lightning.evaluation.truth import Truth
 from gem_lightning.evaluation.verified import side_by_side
-from gem_lightning.features import findings, measure
+from gem_lightning.features import EcgFeatures, findings, measure
+from gem_lightning.features.reliability import LIMITS
 from gem_lightning.models import Gem
+from gem_lightning.models.encoder.dense_values import VALUES
 from gem_lightning.reporting.evaluation import with_interval
 from gem_lightning.sources.marked import LudbMarks, is_held_out
 
@@ -65,7 +69,7 @@ def written_by(gem: Gem, records: Mapping[str, EcgRecord], question: str | None 
             answers[name] = Prediction("", error=str(one))
             continue
         draft = "".join(edit.draft for edit in one.edits).strip() or one.text
-        answers[name] = Prediction(one.text, draft=draft if settings else None, kept=one.kept_share)
+        answers[name] = Prediction(one.text, draft=draft if one.edits else None, kept=one.kept_share)
     return answers
 
 
@@ -116,6 +120,33 @@ def numbers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, Any]:
         found[name] = with_interval(value, 3)
     found |= {"claims": scored["final"]["claims"], "kept share": scored["kept_share"]}
     return found
+
+
+def readings(
+    records: Mapping[str, EcgRecord], truths: Mapping[str, Truth]
+) -> tuple[list[EcgFeatures], dict[str, tuple[str, float]]]:
+    """The library's reading of each record with one value far off, and by record that value's field and size."""
+    told, wrong = [], {}
+    for number, (name, record) in enumerate(records.items()):
+        draw = np.random.default_rng([22, number])
+        off, _, fields = drawn_reading(truths[name].features, True, draw)
+        (field,) = fields
+        told.append(replace(instrument_reading(record), **{field: getattr(off, field)}))
+        wrong[name] = (field, getattr(off, field))
+    return told, wrong
+
+
+def follows_the_signal(
+    answers: Answers, truths: Mapping[str, Truth], wrong: Mapping[str, tuple[str, float]]
+) -> dict[str, Any]:
+    """Share of texts that quote the value nearer the experts' than the wrong one, and that say that the two differ."""
+    nearer, said = [], []
+    for name, (field, value) in wrong.items():
+        quoted = read_text(answers[name].text).values.get(LIMITS[field][0], np.nan)
+        true = getattr(truths[name].features, field)
+        nearer.append(float(abs(quoted - true) < abs(quoted - value)))
+        said.append(float(disagreement([field]).strip() in answers[name].text))
+    return {"follows the signal": str(mean_interval(nearer)), "says so": str(mean_interval(said))}
 
 
 def labelled(answers: Answers, records: Mapping[str, EcgRecord], af: Mapping[str, bool]) -> dict[str, Any]:
@@ -213,8 +244,10 @@ def on_ludb(gem: Gem, folder: pathlib.Path, out: pathlib.Path) -> None:
     truths = {name: truth for name, (_, truth) in held.items()}
     records = {name: record for name, (record, _) in held.items()}
     untrained = Gem(type(gem.model)(gem.model.config).eval(), gem.processor)
+    told, wrong = readings(records, truths)
     written = {
         "gem_small": written_by(gem, records),
+        "gem_small, instrument": written_by(gem, records, instrument=True),
         "gem_small, revise": written_by(gem, records, verify="revise"),
         "compose": composed(records),
         "majority": majority(folder)(records),
@@ -223,6 +256,8 @@ def on_ludb(gem: Gem, folder: pathlib.Path, out: pathlib.Path) -> None:
     show(f"LUDB, {len(held)} held-out patients", {n: numbers(a, truths) for n, a in written.items()})
     texts = {name: {i: a.text for i, a in answers.items()} for name, answers in written.items()}
     (out / "ludb.json").write_text(json.dumps(texts, indent=1))
+    followed = follows_the_signal(written_by(gem, records, instrument=told), truths, wrong)
+    print(f"\nconflicting instrument: {json.dumps(followed)}")
     print(f"\nclaims kept when only the question's wording changes: {wordings(gem, records):.3f}", flush=True)
 
 
@@ -233,7 +268,25 @@ def on_simulator(gem: Gem, count: int, out: pathlib.Path) -> dict[str, Any]:
     row: dict[str, Any] = {f"{name} MAE": values["mae"]["value"] for name, values in found["numbers"].items()}
     row |= {f"{name} of the median answer": v["median_answer_mae"] for name, v in found["numbers"].items()}
     row |= {"finding macro F1": found["findings"]["macro_f1"]["value"], "F1": found["findings"]["f1"]["value"]}
+    for words, stated in found["uncertainty"].items():
+        row[f"true where {words}"] = f"{stated['true']['value']:.2f} of {stated['findings']}"
+    row |= calibration(gem, bench)
     return row | {name: v["value"] for name, v in found["change"].items() if isinstance(v, dict)}
+
+
+def calibration(gem: Gem, bench: SimulatorBenchmark) -> dict[str, float]:
+    """Expected calibration error of the encoder's probabilities of P waves, fibrillation and premature beats."""
+    encoder = gem.model.model.ecg_tower.encoder
+    made = [bench.ecg(name) for name in bench.names]
+    signals = torch.from_numpy(np.stack([one.record.signal for one in made]).astype(np.float32))
+    with torch.no_grad():
+        stated = torch.cat([encoder.decode(part) for part in signals.split(16)])
+    errors = {}
+    for name, codes in (("af", {"atrial_fibrillation"}), ("pvc", {"pvc", "bigeminy"})):
+        probability = stated[:, VALUES.index(name)]
+        true = torch.tensor([bool(codes & set(one.diagnoses)) for one in made])
+        errors[f"ECE of {name}"] = float(binary_calibration_error(probability, true.long(), n_bins=10))
+    return errors
 
 
 if __name__ == "__main__":

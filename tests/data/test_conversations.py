@@ -107,3 +107,17 @@ def test_plans_that_cannot_be_are_refused():
         ConversationPlan({"essay": 1.0})
     with pytest.raises(DataError, match="at least one conversation"):
         ConversationPlan(per_record=0)
+
+
+def test_some_questions_hold_an_instruments_reading_and_answers_follow_the_signal(view):
+    rows = ConversationPlan({"brief": 1.0}, per_record=200, instrument=0.6, wrong=0.15).rows(view, "a", 1)
+    told = [row for row in rows if row["kind"] == "brief_with_instrument"]
+    doubted = [row for row in told if "does not agree with the signal" in row["conversations"][1]["value"]]
+    assert 0.5 < len(told) / len(rows) < 0.7 and 0.08 < len(doubted) / len(rows) < 0.22
+    assert all("The instrument reads: " in row["conversations"][0]["value"] for row in told)
+    assert not any("instrument" in str(row["conversations"]) for row in rows if row["kind"] == "brief")
+    for row in doubted:
+        pr = [claim.value for claim in extract(row["conversations"][1]["value"]) if claim.kind == "pr"]
+        assert pr and abs(pr[0] - view.features.pr_ms) < 15
+    with pytest.raises(DataError, match="wrong <= instrument"):
+        ConversationPlan(wrong=0.2)

@@ -5,6 +5,7 @@ import pytest
 
 from gem_lightning.ecg import simulate
 from gem_lightning.errors import DataError
+from gem_lightning.features import measure
 from gem_lightning.models import Gem
 from gem_lightning.render import EcgRenderer
 
@@ -42,3 +43,17 @@ def test_a_model_with_nothing_to_look_with_says_so(gem):
     gem.model.config.fresh_parts = ["multi_modal_projector"]
     with pytest.raises(DataError, match="randomly initialised"):
         gem.interpret(simulate(seed=1).record)
+
+
+def test_an_instruments_reading_comes_with_the_question_and_stays_out_of_the_result(gem):
+    records = [simulate(seed=seed).record for seed in (1, 2)]
+    readings = [measure(record) for record in records]
+    prepared = gem.prepare(records[0], None, {})
+    told = gem.example(prepared, None, readings[1])["question"]
+    assert f"PR {readings[1].pr_ms:.0f} ms" in told and told.endswith(gem.example(prepared, None)["question"])
+    assert "PR" in gem.example(prepared, None, True)["question"]
+    found = gem.interpret_many(records, "Is it regular?", max_new_tokens=8, instrument=readings)
+    alone = gem.interpret(records[1], "Is it regular?", max_new_tokens=8, instrument=readings[1])
+    assert found[1].text == alone.text and alone.question == "Is it regular?"
+    with pytest.raises(DataError, match="expected 2 readings"):
+        gem.interpret_many(records, max_new_tokens=8, instrument=readings[:1])

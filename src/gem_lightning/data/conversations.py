@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from gem_lightning.composition.chains.make import chain_turns, make_chains, mixed
 from gem_lightning.composition.chains.view import View
 from gem_lightning.composition.compose import compose
+from gem_lightning.composition.instrument import disagreement, drawn_reading, with_instrument
 from gem_lightning.composition.questions import (
     CHAIN_KIND,
     FREE_KINDS,
@@ -32,6 +33,8 @@ from gem_lightning.samples.io import InstructionSample
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 BRIEF, QUESTIONS = "brief", "questions"
+_WHOLE = (BRIEF, "interpretation", "report")  # texts about all of an ECG
+WITH_INSTRUMENT = "_with_instrument"  # behind the kind of a sample whose question holds an instrument's reading
 CONVERSATION_KINDS = (BRIEF, QUESTIONS, *FREE_KINDS, CHAIN_KIND)
 #: Shares of kinds: half of the samples train the default answer, and the longest texts are the rarest, because a
 #: sample costs as much time as it has tokens; ours.
@@ -48,6 +51,10 @@ class ConversationPlan:
         per_record: Conversations of each record.
         max_turns: Most questions of one conversation.
         question: Question of the kind ``brief``; ``data.samples.question`` may vary it.
+        instrument: Share of conversations whose first question comes with an instrument's reading
+            (:func:`~gem_lightning.composition.instrument.with_instrument`); reasoning chains never do.
+        wrong: Share of all conversations in which one value of that reading is far off: the answer follows the signal,
+            and a whole interpretation says so.
 
     Raises:
         DataError: A kind is unknown, or none has a weight.
@@ -57,6 +64,8 @@ class ConversationPlan:
     per_record: int = 4
     max_turns: int = 4
     question: str = DEFAULT_QUESTION
+    instrument: float = 0.0
+    wrong: float = 0.0
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(CONVERSATION_KINDS))
@@ -64,6 +73,8 @@ class ConversationPlan:
             raise DataError(f"expected kinds of {', '.join(CONVERSATION_KINDS)}, got {', '.join(unknown)}")
         if not sum(self.kinds.values()) > 0 or self.per_record < 1:
             raise DataError("expected a kind with a weight and at least one conversation of each record, got neither")
+        if not 0 <= self.wrong <= self.instrument <= 1:
+            raise DataError(f"expected 0 <= wrong <= instrument <= 1, got {self.wrong} and {self.instrument}")
 
     def rows(self, view: View, name: str, seed: int) -> list[dict[str, Any]]:
         """Return the conversations as rows of instruction samples, without their ``ecg``.
@@ -78,11 +89,24 @@ class ConversationPlan:
         rows = []
         for number in range(self.per_record):
             kind = str(draw.choice(list(self.kinds), p=weights / weights.sum()))
-            turns = self.turns(kind, view, name, int(draw.integers(2**31)))
+            label, turns = self.asked(kind, view, name, draw)
             if not turns:  # a record that answers no such question clearly still has its brief text
-                kind, turns = BRIEF, self.turns(BRIEF, view, name, int(draw.integers(2**31)))
-            rows.append({"id": f"{name}-{number}-{kind}", "kind": kind, "conversations": _conversation(turns)})
+                kind = BRIEF
+                label, turns = self.asked(kind, view, name, draw)
+            rows.append({"id": f"{name}-{number}-{kind}", "kind": label, "conversations": _conversation(turns)})
         return rows
+
+    def asked(self, kind: str, view: View, name: str, draw: np.random.Generator) -> tuple[str, Turns]:
+        """Return the samples' kind and :meth:`turns`; some begin with an instrument's reading."""
+        seed = int(draw.integers(2**31))
+        place = float(draw.random()) if self.instrument else 1.0  # below wrong, below instrument, or without a reading
+        if place >= self.instrument or kind == CHAIN_KIND or view.features.reason is not None:
+            return kind, self.turns(kind, view, name, seed)
+        reading, quoted, wrong = drawn_reading(view.features, place < self.wrong, draw)
+        turns = self.turns(kind, replace(view, features=quoted), name, seed)
+        said = disagreement(wrong) if kind in _WHOLE else ""
+        turns = [(with_instrument(q, reading), answer + said) for q, answer in turns[:1]] + turns[1:]
+        return f"{kind}{WITH_INSTRUMENT}", turns  # a kind of its own: other wordings of its question would lose it
 
     def turns(self, kind: str, view: View, name: str, seed: int) -> Turns:
         """Return questions and answers of one kind; empty where the record answers none clearly."""

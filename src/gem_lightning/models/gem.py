@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from gem_lightning.composition.instrument import instrument_reading, with_instrument
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import DataError
 from gem_lightning.models.compat import load_gem
@@ -26,6 +27,7 @@ from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 
 if TYPE_CHECKING:
+    from gem_lightning.features.schema import EcgFeatures
     from gem_lightning.models.configuration_gem import GemConfig
     from gem_lightning.models.inference.conversation import Conversation, Piece
 
@@ -120,6 +122,7 @@ class Gem:
         tries: int = 0,
         on_fail: str = "restate",
         complete: bool = False,
+        instrument: bool | EcgFeatures = False,
         **settings: Any,
     ) -> Interpretation:
         """Interpret one record or answer a question about it.
@@ -135,6 +138,9 @@ class Gem:
             tries: Sentences or texts that are sampled in place of a contradicted one.
             on_fail: ``restate``, ``drop`` or ``flag`` a contradicted sentence.
             complete: Add measured abnormal and urgent findings that the text leaves out.
+            instrument: Show the model an instrument's reading of rate, PR, QRS and QT, marked as such: True takes the
+                library's own measurement. ``gem_small`` is trained on it, and not to follow a reading that its signal
+                contradicts; other models may follow anything.
             **settings: ``seed``, and those of ``generate``, such as ``do_sample=True``.
 
         Raises:
@@ -144,7 +150,10 @@ class Gem:
         """
         images = None if image is None else [image]
         settings |= {"verify": verify, "tries": tries, "on_fail": on_fail, "complete": complete}
-        (found,) = self.interpret_many([record], question, images, max_new_tokens, reading=reading, **settings)
+        readings = instrument if isinstance(instrument, bool) else [instrument]
+        (found,) = self.interpret_many(
+            [record], question, images, max_new_tokens, reading=reading, instrument=readings, **settings
+        )
         if isinstance(found, Exception):
             raise found
         return found
@@ -159,6 +168,7 @@ class Gem:
         reading: Mapping[str, Any] | None = None,
         seed: int | None = None,
         questions: Sequence[str] | None = None,
+        instrument: bool | Sequence[EcgFeatures] = False,
         **settings: Any,
     ) -> list[Interpretation | Exception]:
         """Interpret several records in batches; each gets the answer that it would get alone.
@@ -172,6 +182,7 @@ class Gem:
             reading: What the files do not state themselves, for ``read_ecg``.
             seed: Of sampled answers: each depends on it and on the record alone. None takes torch's initial seed.
             questions: One per record.
+            instrument: See :meth:`interpret`; readings are one per record.
             **settings: For ``generate``, and ``verify``, ``tries``, ``on_fail`` and ``complete`` of :meth:`interpret`;
                 verified answers are written one after the other.
 
@@ -182,7 +193,8 @@ class Gem:
         Raises:
             DataError: The numbers of records, questions and images differ, or the model has no trained tower.
         """
-        each = _one_each(records, question if questions is None else questions, images)
+        readings = [instrument] * len(records) if isinstance(instrument, bool) else list(instrument)
+        each = _one_each(records, question if questions is None else questions, images, readings)
         found: list[Interpretation | Exception] = []
         examples: dict[int, dict[str, Any]] = {}  # of the records that the model answers
         for i, record in enumerate(records):
@@ -190,7 +202,7 @@ class Gem:
                 prepared = self.prepare(record, None if images is None else images[i], reading or {})
                 draft = self.draft(prepared, each[i])
                 if draft.refused is None:
-                    examples[i] = self.example(prepared, each[i])
+                    examples[i] = self.example(prepared, each[i], readings[i])
                 found.append(draft)
             except Exception as error:  # any record can be broken in any way; the rest go on
                 found.append(error)
@@ -329,11 +341,14 @@ class Gem:
         """The question as a prompt holds it; None is the usual one."""
         return DEFAULT_QUESTION if question is None else _MARKERS.sub(r"< \1 >", question)
 
-    def example(self, prepared: Any, question: str | None) -> dict[str, Any]:
+    def example(self, prepared: Any, question: str | None, instrument: bool | EcgFeatures = False) -> dict[str, Any]:
         """Return what ``generate_texts`` takes of a :class:`Prepared` record: question, signal and image."""
-        _, record, image = prepared
+        clean, record, image = prepared
         data = {"ecg": {"record": record}, "image": {"image": image}}
-        return {"question": self.question_text(question)} | {k: v for i in self.inputs for k, v in data[i].items()}
+        text = self.question_text(question)
+        if instrument is not False:
+            text = with_instrument(text, instrument_reading(clean) if instrument is True else instrument)
+        return {"question": text} | {k: v for i in self.inputs for k, v in data[i].items()}
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write model, processor, generation settings and a model card."""
@@ -346,14 +361,16 @@ class Gem:
         self.processor.push_to_hub(repo_id, **options)
 
 
-def _one_each(records: Sequence[Any], question: Any, images: Sequence[Any] | None) -> Sequence[str | None]:
+def _one_each(
+    records: Sequence[Any], question: Any, images: Sequence[Any] | None, readings: Sequence[Any]
+) -> Sequence[str | None]:
     """A question for each record.
 
     Raises:
-        DataError: The numbers of records, questions and images differ.
+        DataError: The numbers of records, questions, images and readings differ.
     """
     questions = [question] * len(records) if question is None or isinstance(question, str) else list(question)
-    for what, values in (("questions", questions), ("images", images)):
+    for what, values in (("questions", questions), ("images", images), ("readings", readings)):
         if values is not None and len(values) != len(records):
             raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
     return questions

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from gem_lightning.errors import DataError
 from gem_lightning.models import build_gem
 from gem_lightning.models.encoder.dense import DenseEncoder
+from gem_lightning.models.encoder.dense_beats import BeatTokens
 from gem_lightning.models.encoder.dense_tower import NUMBERS, DenseTower, numbers_of
 from gem_lightning.models.encoder.dense_values import MEASURED, VALUES
 from gem_lightning.models.encoder.number_tokens import DIGITS, NO_DIGIT, NumberTokens, spell
@@ -52,7 +53,7 @@ def test_the_tower_gives_tokens_values_and_digits_and_its_reading():
     targets = {"waves": torch.zeros(2, 3, 500), "values": torch.full((2, len(VALUES)), torch.nan)}
     with tower.supervised(targets, torch.tensor([0, 2])) as supervision:
         tokens = tower(signals)
-    assert tokens.shape == (3, 125 // 25 + 16 + len(NUMBERS) * DIGITS, 32)
+    assert tokens.shape == (3, 125 // 25 + 16 + BeatTokens.count + len(NUMBERS) * DIGITS, 32)
     loss = tower.loss(supervision)
     assert loss > 0 and loss != tower.loss(replace(supervision, rows=torch.tensor([1, 1])))
     loss.backward()
@@ -73,8 +74,8 @@ def test_the_true_numbers_are_spelled_where_they_are_forced():
     tokens = []
     for tower in (always.eval(), never.eval()):
         with tower.supervised(targets, torch.tensor([1])):
-            tokens.append(tower(signals)[:, 21:])
-    assert torch.equal(tokens[0][0], tokens[1][0]) and torch.equal(tokens[1], never(signals)[:, 21:])
+            tokens.append(tower(signals)[:, 35:])
+    assert torch.equal(tokens[0][0], tokens[1][0]) and torch.equal(tokens[1], never(signals)[:, 35:])
     assert torch.allclose(tokens[0][1], always.number_tokens(numbers_of(truth))[0])
 
 
@@ -89,7 +90,7 @@ def test_what_the_waves_do_not_show_is_not_spelled():
 def test_shapes_can_be_traced_without_decoding():
     tower = DenseTower(SIZES, 25)
     with FakeTensorMode(allow_non_fake_inputs=True):  # as the estimate of a run's memory does
-        assert tower(torch.zeros(5, 12, 5000)).shape == (5, 49, tower.width)
+        assert tower(torch.zeros(5, 12, 5000)).shape == (5, 63, tower.width)
 
 
 def test_a_gem_starts_from_the_weights_of_the_pretrained_encoder(tmp_path):

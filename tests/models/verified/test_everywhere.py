@@ -39,7 +39,18 @@ def liar(tiny_gem, monkeypatch):
         out.logits[:, -1] = torch.nn.functional.one_hot(torch.tensor(token), out.logits.shape[-1]) * 100.0
         return out
 
+    write = type(tiny_gem.model).generate
+
+    @functools.wraps(write)
+    def generate(self, *args, **kwargs):
+        before = state["at"]
+        out = write(self, *args, **kwargs)
+        if kwargs.get("max_new_tokens") == 1:  # a look at the next token, which is not written
+            state["at"] = before
+        return out
+
     monkeypatch.setattr(type(tiny_gem.model), "forward", forward)
+    monkeypatch.setattr(type(tiny_gem.model), "generate", generate)
     return tiny_gem
 
 

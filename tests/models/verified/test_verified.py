@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from gem_lightning.claims.verify import verify
 from gem_lightning.composition.compose import compose
@@ -62,6 +63,30 @@ def test_a_model_that_is_always_wrong_is_fully_caught(scripted, record, measured
     assert done.text
     assert not verify(done.text, measured[0]).count("contradicted")
     assert {e.action for e in drafts} <= ({"restate", "drop"} if on_fail == "restate" else {"drop"})
+
+
+class EndsAfterForeignWords(LogitsProcessor):
+    """A script's network that prefers to end the text where the sentence before is not its own."""
+
+    def __init__(self, script):
+        self.script = script
+
+    def __call__(self, input_ids, scores):
+        wanted = self.script(input_ids, scores)
+        answer = self.script.tokenizer.decode(input_ids[0, self.script.prompt :], skip_special_tokens=True)
+        written = [piece.strip() for piece in segments(answer) if piece.strip()]
+        if written and written[-1].endswith(".") and written[-1] not in self.script.sentences:
+            wanted[:, self.script.tokenizer.eos_token_id] = 1.0
+        return wanted.masked_fill(torch.isneginf(scores), -torch.inf)
+
+
+def test_a_restated_sentence_does_not_end_a_text_that_would_have_gone_on(scripted, record, measured):
+    sentences = ["PR 320 ms.", "A twelve-lead ECG.", "QT 700 ms."]
+    net, processor, item, settings = scripted(record, sentences)
+    settings["logits_processor"] = LogitsProcessorList([EndsAfterForeignWords(settings["logits_processor"][0])])
+    done = verified_answer(net, processor, item, *measured, REVISE, 100, **settings)
+    assert [e.draft.strip() for e in done.edits] == sentences  # and the last one, restated too, is the end
+    assert "A twelve-lead ECG." in done.text
 
 
 def test_a_sentence_is_resampled_before_it_is_restated(scripted, record, measured):

@@ -1,4 +1,4 @@
-"""ECG tower of a small GEM: the dense encoder's tokens, its values, and its numbers spelled out."""
+"""ECG tower of a small GEM: the dense encoder's tokens and values, its beats measured, its numbers spelled out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.encoder.dense import DenseEncoder, DenseReading, measured_of
+from gem_lightning.models.encoder.dense_beats import BeatTokens, beat_table
 from gem_lightning.models.encoder.dense_values import MEASURED, VALUES
 from gem_lightning.models.encoder.number_tokens import NumberTokens
 
@@ -20,7 +21,7 @@ NUMBERS = ("rate_bpm", "rr_ms", "pr_ms", "qrs_ms", "qt_ms", "qtc_ms", "axis_deg"
 
 
 class DenseTower(nn.Module):
-    """A :class:`DenseEncoder` for a language model: few tokens, and every decoded number digit by digit.
+    """A :class:`DenseEncoder` for a language model: few tokens, its beats measured, and every decoded number in digits.
 
     Args:
         encoder: Arguments of the :class:`DenseEncoder`.
@@ -44,6 +45,7 @@ class DenseTower(nn.Module):
             raise DataError(f"expected pooled to divide {tokens} tokens, got {pooled}")
         self.pooled, self.forced = pooled, forced
         self.number_tokens = NumberTokens(len(NUMBERS), self.width)
+        self.beat_tokens = BeatTokens(self.width)
         self._supervision: Supervision | None = None
 
     def forward(self, ecg_values: Tensor) -> Tensor:
@@ -53,7 +55,8 @@ class DenseTower(nn.Module):
             ecg_values: (N, 12, samples) mV.
 
         Returns:
-            (N, tokens / pooled + 16 + 28, width): the signal in order, the value tokens, the digits of the numbers.
+            (N, tokens / pooled + 16 + 14 + 28, width): the signal in order, the value tokens, heights and rhythm of the
+            beats, the digits of the numbers.
         """
         reading = self.encoder.read(ecg_values)
         shown = self.encoder.intervals(reading)
@@ -64,8 +67,9 @@ class DenseTower(nn.Module):
             self._supervision.reading = reading
             known = self._supervision.forced(known, self.forced)
         numbers = self.number_tokens(numbers_of(known))
+        beats = self.beat_tokens(beat_table(ecg_values, reading.waves.detach()))
         tokens = reading.tokens.unflatten(1, (-1, self.pooled)).mean(2)  # (N, tokens / pooled, width)
-        return torch.cat([tokens, values.to(tokens.dtype), numbers.to(tokens.dtype)], dim=1)
+        return torch.cat([tokens, *(part.to(tokens.dtype) for part in (values, beats, numbers))], dim=1)
 
     @torch.no_grad()
     def known(self, reading: DenseReading, shown: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ _CENTRES = {
 _SPREADS = {"rate_bpm": 0.3, "pr_ms": 30.0, "qrs_ms": 20.0, "qt_ms": 50.0, "axis_sin": 0.6, "axis_cos": 0.6}
 _ST_SPREAD_MV, _T_SPREAD_MV = 0.08, 0.3
 _BINS = 25  # soft bins from -3 to 3: a quarter of a standard unit each, that is 6 bpm or 7 ms PR before interpolation
+SOFT_BINS = _BINS + 1  # numbers of soft_bins
 _HARMONICS = 6  # of the axis' angle; the highest turns within 60 degrees
 
 
@@ -59,6 +60,13 @@ def _own_spread(name: str) -> float:
     return _ST_SPREAD_MV if name.startswith("st_") else _T_SPREAD_MV if name.startswith("t_") else 1.0
 
 
+def soft_bins(values: Tensor) -> Tensor:
+    """(...) standard units → (..., :data:`SOFT_BINS`): a bump over 25 places from -3 to 3, then half the value."""
+    centres = torch.linspace(-3, 3, _BINS, device=values.device, dtype=values.dtype)
+    bump = torch.exp(-0.5 * ((values.clamp(-3, 3)[..., None] - centres) * (_BINS - 1) / 6) ** 2)
+    return torch.cat([bump, values.clamp(-LIMIT, LIMIT)[..., None] / 2], -1)
+
+
 class ValueTokens(nn.Module):
     """Tokens of the values: rate, PR, QRS, QT, axis, P, AF, PVC, then ST and T of each lead: 20 tokens.
 
@@ -74,7 +82,7 @@ class ValueTokens(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.features = 2 * (_BINS + 1) + 3
+        self.features = 2 * SOFT_BINS + 3
         self.weight = nn.Parameter(torch.randn(self.count, self.features, width) * 0.5)
         self.bias = nn.Parameter(torch.randn(self.count, width) * 0.5)
         self.norm = nn.LayerNorm(width)
@@ -105,13 +113,7 @@ class ValueTokens(nn.Module):
         return self.norm(torch.einsum("nsf,sfw->nsw", features, self.weight) + self.bias)
 
     def _row(self, values: list[Tensor], sure: list[Tensor]) -> Tensor:
-        centres = torch.linspace(-3, 3, _BINS, device=values[0].device, dtype=values[0].dtype)
-        step = 6 / (_BINS - 1)
-        parts = []
-        for value in values:
-            bump = torch.exp(-0.5 * ((value.clamp(-3, 3)[:, None] - centres) / step) ** 2)
-            parts += [bump, value.clamp(-LIMIT, LIMIT)[:, None] / 2]
-        return self._pad(torch.cat(parts, 1), sure)
+        return self._pad(torch.cat([soft_bins(value) for value in values], 1), sure)
 
     def _pad(self, row: Tensor, sure: list[Tensor]) -> Tensor:
         """(N, features): what is known of a value, zeros, then how sure it is."""

@@ -21,7 +21,9 @@ class SentenceDecoder:
 
     Sentences that are kept are those that the model writes without interruption. In place of a restated sentence the
     model reads the restated one and goes on from there: the cache is cut to what both have in common and the rest is
-    read, not written. A dropped sentence stays in the model's context, or the model would write it again.
+    read, not written. A restated sentence does not end an answer that the model's own one would not have ended: after
+    words that are not its own a small model may stop at once. A dropped sentence stays in the model's context, or the
+    model would write it again.
 
     Args:
         model: A ``GemForConditionalGeneration`` or a peft wrapper of it.
@@ -70,6 +72,7 @@ class SentenceDecoder:
         self._before: list[int] = []  # ids of these sentences
         self._draft = ""
         self._ended = False
+        self._more = False  # the next token must not be the last
         self._tried: dict[str, list[int]] = {}
         self._sampling = SeededSampling([self.seed]) if settings.get("do_sample") else None
 
@@ -81,7 +84,9 @@ class SentenceDecoder:
             if self._ended:
                 return None
             before = len(self.ids)
-            self.ids, self._ended = self._write(self.ids, self.settings, self._sampling)
+            more = {"min_new_tokens": 1} if self._more else {}
+            self.ids, self._ended = self._write(self.ids, {**self.settings, **more}, self._sampling)
+            self._more = False
             count = len(self.ids) - before
             self.tokens += count
             written = finished(self._decode(self.ids)[len(self._text) :], last=True)
@@ -102,6 +107,7 @@ class SentenceDecoder:
             else:  # a token of the next sentence has been written
                 self._before = self._prefix(after)
         else:
+            self._more = text not in self._tried and self._goes_on()
             self._before = self._tried.get(text) or self._encode(text)
             self.ids = list(self._before)
         self._text = self._decode(self._before) if text != self._draft else self._text + text
@@ -120,6 +126,14 @@ class SentenceDecoder:
         if len(self._decode(ids)) == len(whole):
             self._tried[text] = ids
         return text, count
+
+    def _goes_on(self) -> bool:
+        """Whether the model would write more after its own last sentence; costs one token at most."""
+        if self._ended or len(self._decode(self.ids)) > len(self._text) + len(self._draft):
+            return not self._ended
+        ids, _ = self._write(self.ids, {**self.settings, "do_sample": False}, None, 1)
+        self.tokens += len(ids) - len(self.ids)
+        return len(ids) > len(self.ids) and ids[-1] not in self.processor.tokenizer.all_special_ids
 
     # -- tokens ----------------------------------------------------------------------------------------------------
 
@@ -148,10 +162,12 @@ class SentenceDecoder:
 
     @torch.inference_mode()
     @keep_tower_outputs()
-    def _write(self, ids: Sequence[int], settings: Mapping[str, Any], sampling: Any) -> tuple[list[int], bool]:
+    def _write(
+        self, ids: Sequence[int], settings: Mapping[str, Any], sampling: Any, most: int | None = None
+    ) -> tuple[list[int], bool]:
         """Go on from an answer until a sentence ends; return the answer's ids and whether it is complete."""
         whole = [*self.prompt, *ids]
-        left = self.max_new_tokens - len(ids)
+        left = min(self.max_new_tokens - len(ids), self.max_new_tokens if most is None else most)
         if left < 1:
             return list(ids), True
         options = generation_options(self.model, self.processor, len(whole), left, settings)
