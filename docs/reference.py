@@ -73,7 +73,7 @@ def link(name: str, path: str) -> str:
 
 def index(paths: dict[str, dict[str, str]]) -> str:
     """The first page: modules by subject, each with its names."""
-    parts = ["# Reference\n", "Every public name, grouped as one imports them. What is not here may change in any version."]
+    parts = ["# Reference\n", "Every public name, grouped as one imports them. What is not here may change."]
     parts.append("The same as one page of signatures: [Public names](../api.md).\n")
     for group, modules in grouped(paths).items():
         parts += [f"## {group}\n", "| import from | names |", "|---|---|"]

@@ -7,8 +7,8 @@ A comment directly above a block says how:
     <!-- run with: KEY=VALUE -->  its ``python -m`` commands get these overrides too: sizes that a test can afford
     <!-- slow -->                 the page runs in the slow suite
 
-A block with a title is a file, which is written. A ``text`` block directly below a block is its output: numbers may differ,
-words may not, and a line of three dots stands for any lines; ``<!-- not compared: REASON -->`` above it leaves it out.
+A block with a title is a file, which is written. A ``text`` block directly below a block is its output: numbers may
+differ, the rest may not, and a line of three dots stands for any lines; ``<!-- not compared: REASON -->`` omits it.
 
     python tests/helpers_docs.py docs/tutorials/PAGE.md    run a page and write the outputs into it
 """
@@ -22,7 +22,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -48,8 +48,18 @@ class Block:
     output: Block | None = field(default=None)
 
     @property
+    def is_code(self) -> bool:
+        return self.language in ("python", "bash")
+
+    @property
     def runs_here(self) -> bool:
         return not self.marks.keys() & {"not run", "run"}
+
+    @property
+    def commands(self) -> list[str]:
+        """Command lines of a bash block, each whole."""
+        lines = self.text.replace("\\\n", " ").splitlines() if self.language == "bash" else []
+        return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def blocks(page: Path) -> list[Block]:
@@ -76,7 +86,7 @@ def pages() -> list[Path]:
 
 
 def prepare(folder: Path) -> Path:
-    """Make a folder with the files that the pages name: simulated ECGs in several formats, a photo, a table of reports."""
+    """Fill a folder with the files that the pages name: simulated ECGs in several formats, a page of paper."""
     from gem_lightning.ecg import LEADS, EcgRecord, simulate, write_ecg, write_wfdb
     from gem_lightning.render import EcgRenderer
 
@@ -135,7 +145,7 @@ def run_line(line: str) -> tuple[int, str]:
     return code, collected.text
 
 
-def run_block(block: Block, namespace: dict, more: str = "") -> str:
+def run_block(block: Block, namespace: dict) -> str:
     """Run a block in the current folder; return what it prints."""
     if block.title:
         Path(block.title).parent.mkdir(parents=True, exist_ok=True)
@@ -147,10 +157,8 @@ def run_block(block: Block, namespace: dict, more: str = "") -> str:
             exec(compile(block.text, f"line {block.line}", "exec"), namespace)
         return collected.text
     printed = ""
-    for line in block.text.replace("\\\n", " ").splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        overrides = f" {block.marks.get('run with', '')}{more}" if line.startswith("python -m") else ""
+    for line in block.commands:
+        overrides = f" {block.marks.get('run with', '')}" if line.startswith("python -m") else ""
         body, _, comment = line.partition("  #")
         code, text = run_line(body + overrides)
         stated = re.search(r"exit code (\d+)", comment)
@@ -159,13 +167,18 @@ def run_block(block: Block, namespace: dict, more: str = "") -> str:
     return printed
 
 
-def run_page(page: Path, more: str = "") -> Iterator[tuple[Block, str]]:
-    """Run a page in the current folder, block by block, and yield each block with its output."""
+def run_page(page: Path, replace: Mapping[str, str] | None = None) -> Iterator[tuple[Block, str]]:
+    """Run a page in the current folder, block by block, and yield each block with its output.
+
+    ``replace`` has addresses of the page and where they are in a test.
+    """
     namespace: dict = {"__name__": "docs"}
     with mock.patch.object(sys, "path", [os.getcwd(), *sys.path]):
         for block in blocks(page):
-            if block.runs_here and (block.title or block.language in ("python", "bash")):
-                yield block, run_block(block, namespace, more)
+            for stated, real in (replace or {}).items():
+                block.text = block.text.replace(stated, real)
+            if block.runs_here and (block.title or block.is_code):
+                yield block, run_block(block, namespace)
 
 
 def differs(stated: str, printed: str) -> str | None:
