@@ -76,10 +76,10 @@ def index(paths: dict[str, dict[str, str]]) -> str:
     parts = ["# Reference\n", "Every public name, grouped as one imports them. What is not here may change."]
     parts.append("The same as one page of signatures: [Public names](../api.md).\n")
     for group, modules in grouped(paths).items():
-        parts += [f"## {group}\n", "| import from | names |", "|---|---|"]
+        parts.append(f"## {group}\n")
         for module in modules:
             names = ", ".join(link(name, path) for name, path in paths[module].items())
-            parts.append(f"| [`{module}`]({module.removeprefix('gem_lightning.')}.md) | {names} |")
+            parts.append(f"- [`{module}`]({module.removeprefix('gem_lightning.')}.md)  \n    {names}")
         parts.append("")
     return "\n".join(parts)
 

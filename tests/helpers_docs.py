@@ -172,9 +172,15 @@ def run_block(block: Block, namespace: dict) -> str:
 
 def teacher(request: dict, number: int) -> str:
     """A language model that quotes what it was given, and once another rate."""
-    measured = dict(re.findall(r"(heart_rate|qrs|qt)_\w+: (\d+)", request["messages"][-1]["content"]))
-    rate = 2 * int(measured["heart_rate"]) if number == 0 else measured["heart_rate"]
-    return f"The heart rate is {rate} bpm, the QRS duration {measured['qrs']} ms, the QT interval {measured['qt']} ms."
+    measured = dict(
+        re.findall(
+            r"(heart_rate_bpm|qrs_ms|qtc_fridericia_ms): (\d+)", " ".join(m["content"] for m in request["messages"])
+        )
+    )
+    rate = 2 * int(measured["heart_rate_bpm"]) if number == 0 else measured["heart_rate_bpm"]
+    sentences = [f"The heart rate is {rate} bpm.", f"The QRS duration is {measured['qrs_ms']} ms."]
+    sentences += [f"The QTc is {measured['qtc_fridericia_ms']} ms."] if "qtc_fridericia_ms" in measured else []
+    return " ".join(sentences)
 
 
 def run_page(page: Path) -> Iterator[tuple[Block, str]]:
