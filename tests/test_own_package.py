@@ -217,7 +217,7 @@ def test_data_training_and_evaluation_with_parts_of_another_package(package, tmp
     run(package, tmp_path, *evaluate, "max_new_tokens=6")
     judged = json.loads((tmp_path / "judged" / "results.json").read_text())
     assert judged["metrics"]["n"] == 6 and judged["metrics"]["sinus"]["n"] == 6
-    run(package, tmp_path, *grade)
+    run(package, tmp_path, *grade, "max_new_tokens=6")
     (scores,) = json.loads((tmp_path / "graded" / "results.json").read_text())["metrics"]["judges"].values()
     assert scores["calibration"]["trusted"] and scores["n"] == 5
     run(package, tmp_path, *render)
