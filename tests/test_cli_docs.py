@@ -1,6 +1,5 @@
-"""Every command line of docs/command_line.md and docs/agents.md, run as it stands in a folder with such files."""
+"""Every command line of docs/command_line.md and docs/agents.md, and of an agent in tutorials/serve_and_agent.md."""
 
-import io
 import json
 import os
 import re
@@ -9,15 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gem_lightning.cli import main, parser
 from gem_lightning.cli.table import table_schema
-from gem_lightning.ecg import LEADS, EcgRecord, simulate, write_ecg, write_wfdb
-from gem_lightning.render import EcgRenderer
+from helpers_docs import DOCS, prepare, run_line
 
-DOCS = Path(__file__).parents[1] / "docs"
+TUTORIAL = "tutorials/serve_and_agent.md"
 
 
 def blocks(page, language):
@@ -41,51 +38,13 @@ def commands():
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with the files that the pages name."""
-    folder = tmp_path_factory.mktemp("docs")
-    (folder / "folder" / "deep").mkdir(parents=True)
-    record = simulate("sinus", seed=1).record
-    write_ecg(record, folder / "ecg.dcm")
-    write_wfdb(record, folder / "ecg")
-    write_ecg(record, folder / "folder" / "one.dcm")
-    write_wfdb(simulate("rbbb", seed=3).record, folder / "folder" / "deep" / "two")
-    write_wfdb(EcgRecord(record.signal[:2], 500, LEADS[:2]), folder / "holter")
-    write_ecg(EcgRecord(np.zeros((12, 5000), np.float32), 500, LEADS), folder / "flat.dcm")
-    np.savetxt(folder / "bare.csv", record.signal.T, delimiter=",", fmt="%.4f")
-    EcgRenderer().save(record, folder / "photo.png")
-    (folder / "broken.dcm").write_bytes(b"no DICOM")
-    (folder / "report.txt").write_text("Sinus rhythm. No ST elevation.")
-    return folder
-
-
-def run(line, monkeypatch, capsys):
-    """Run one line as a shell does; return its exit code and output."""
-    words = shlex.split(line, comments=True)
-    given = None
-    if words[0] == "cat":
-        given, words = words[1], words[3:]
-    if "<" in words:
-        given = words.pop(words.index("<") + 1)
-        words.remove("<")
-    written = words.pop(words.index(">") + 1) if ">" in words else None
-    words = [word for word in words if word != ">"]
-    if given is not None:
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(Path(given).read_bytes())))
-    assert words[0] == "gem-lightning"
-    try:
-        main(words[1:])
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    out = capsys.readouterr().out
-    if written is not None:
-        Path(written).write_text(out)
-    return code, out
+    return prepare(tmp_path_factory.mktemp("docs"))
 
 
 @pytest.mark.parametrize("line", commands())
-def test_a_line_of_the_page(line, place, monkeypatch, capsys):
+def test_a_line_of_the_page(line, place, monkeypatch):
     monkeypatch.chdir(place)
-    code, out = run(line, monkeypatch, capsys)
+    code, out = run_line(line)
     stated = re.search(r"# exit code (\d+)", line)
     assert code == (int(stated[1]) if stated else 0), out
     assert out or code in (2, 3)
@@ -113,11 +72,13 @@ def test_servers_of_the_agents_page_start(place, monkeypatch):
     monkeypatch.chdir(place)
     served = []
     monkeypatch.setattr("gem_lightning.serving.mcp.serve", lambda server, http: served.append((server.name, http)))
-    (entry,) = json.loads(blocks("agents.md", "json")[0])["mcpServers"].values()
-    starts = [*lines("agents.md"), shlex.join([entry["command"], *entry["args"]])]
+    starts = [*lines("agents.md"), *lines(TUTORIAL)]
+    for page in ("agents.md", TUTORIAL):
+        (entry,) = json.loads(blocks(page, "json")[0])["mcpServers"].values()
+        starts.append(shlex.join([entry["command"], *entry["args"]]))
     for line in starts:
         main(shlex.split(line, comments=True)[1:])
-    assert served == [("gem-lightning", http) for http in (None, "127.0.0.1:8765", None)]
+    assert served == [("gem-lightning", http) for http in (None, "127.0.0.1:8765", None, None, None)]
 
 
 @pytest.mark.slow

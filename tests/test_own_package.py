@@ -1,110 +1,63 @@
-"""A package of somebody else: encoder, reader, data set, benchmark and configs, used without a change to the library.
+"""The package of docs/extension_points.md: ten kinds of parts, used without a change to the library.
 
 It is put on the path as pip would install it: a folder and its metadata.
 """
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from functools import partial
-from textwrap import dedent
+from pathlib import Path
 
 import pytest
 import torch
 
-from gem_lightning.errors import CheckpointError, DataError
+from gem_lightning.errors import CheckpointError, DataError, RenderError
+from gem_lightning.evaluation.base import Result
+from gem_lightning.evaluation.llm_judge.judge import Judge, calibrate
+from gem_lightning.evaluation.metrics import score_answers
 from gem_lightning.models import build_gem, build_processor, load_gem, save_original, tiny_tokenizer
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
+from gem_lightning.plugins import plugins
+from gem_lightning.reporting.evaluation import EvaluationReport
 from helpers_sizes import TINY
 
-FILES = {
-    "mylab/__init__.py": "",
-    "mylab/encoder.py": """
-        import torch
+PAGE = Path(__file__).parents[1] / "docs" / "extension_points.md"
+FLAT = """
+import torch
 
-        class Pooled(torch.nn.Module):
-            '''Means of stretches of all leads: (N, leads, samples) -> (N, tokens, width).'''
+class Flat(torch.nn.Linear):
+    def forward(self, ecg):
+        return ecg.mean(-1)
+"""
 
-            leads, samples = 12, 4000
 
-            def __init__(self, width=16, stretch=500):
-                super().__init__()
-                self.stretch, self.proj = stretch, torch.nn.Parameter(torch.full((12, width), 0.25))
-
-            def forward(self, ecg):
-                means = ecg.unflatten(-1, (-1, self.stretch)).mean(-1)  # (N, leads, tokens)
-                return means.transpose(1, 2) @ self.proj
-
-        class Flat(torch.nn.Linear):
-            def forward(self, ecg):
-                return ecg.mean(-1)
-    """,
-    "mylab/reader.py": """
-        import json
-        import numpy as np
-        from gem_lightning.ecg.readers.base import RawEcg
-
-        def read(source, options):
-            content = json.loads(source.data)
-            signal = np.array(content["uV"], dtype=np.float64)
-            return RawEcg(signal, content["hz"], tuple(content["names"]), ("uV",) * len(signal), {"age": 50.0})
-    """,
-    "mylab/source.py": """
-        from dataclasses import dataclass
-        from pathlib import Path
-        from gem_lightning.sources.base import Source
-        from gem_lightning.sources.record import SourceRecord
-
-        @dataclass
-        class Clinic(Source):
-            name: str = "my clinic"
-
-            def _records(self):
-                for path in sorted(Path(self.root).glob("*.mylab")):
-                    yield SourceRecord(path.stem, str(path.resolve()), patient=path.stem)
-    """,
-    "mylab/benchmark.py": """
-        from pathlib import Path
-        from gem_lightning.ecg import read_ecg
-        from gem_lightning.evaluation.base import Query, Result, answer_all
-        from gem_lightning.reporting.evaluation import EvaluationReport
-        from gem_lightning.reporting.html import Table
-
-        class Words:
-            name = "words"
-
-            def __init__(self, folder):
-                self.records = {path.stem: read_ecg(path) for path in sorted(Path(folder).glob("*.mylab"))}
-
-            def __call__(self, predictor, out, progress=None):
-                make = lambda name: Query(name, "How long?", self.records[name])
-                answers = answer_all(predictor, list(self.records), make, Path(out) / "predictions.jsonl", progress)
-                counts = {name: float(len(answer.text.split())) for name, answer in answers.items()}
-                report = EvaluationReport("Words", "Their number")
-                report.tables.append(Table("Words", ["Record", "Words"], [[n, str(v)] for n, v in counts.items()]))
-                return Result(self.name, predictor.name, {"n": len(counts)}, report, {"words": counts})
-    """,
-    "mylab/conf/__init__.py": "",
-    "mylab/conf/model/net/ecg/pooled.yaml": """
-        # @package model.net
-        ecg: {_target_: mylab.encoder.Pooled, _partial_: true, width: 24}
-    """,
-    "mylab/conf/source/clinic.yaml": "_target_: mylab.source.Clinic\nroot: ???\n",
-    "mylab/conf/benchmark/words.yaml": "_target_: mylab.benchmark.Words\nfolder: ???\n",
-    "mylab-0.1.dist-info/METADATA": "Metadata-Version: 2.1\nName: mylab\nVersion: 0.1\n",
-    "mylab-0.1.dist-info/entry_points.txt": "[gem_lightning.readers]\nmylab = mylab.reader:read\n",
-}
+def files_of_page():
+    """The package of docs/extension_points.md, as pip would install it."""
+    blocks = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    files = dict(blocks) | {"mylab/__init__.py": "", "mylab/conf/__init__.py": "", "mylab/flat.py": FLAT}
+    project = tomllib.loads(files.pop("pyproject.toml"))["project"]
+    points = [
+        f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in rows.items())
+        for group, rows in project["entry-points"].items()
+    ]
+    files["mylab-0.1.dist-info/entry_points.txt"] = "\n".join(points)
+    files["mylab-0.1.dist-info/METADATA"] = "Metadata-Version: 2.1\nName: mylab\nVersion: 0.1\n"
+    return files
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """The folder that holds the installed package."""
     folder = tmp_path_factory.mktemp("site")
-    for name, content in FILES.items():
+    for name, content in files_of_page().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(content).lstrip("\n"))
+        path.write_text(content)
     return folder
 
 
@@ -112,7 +65,9 @@ def package(tmp_path_factory):
 def mylab(package, monkeypatch):
     """The package on this process's path."""
     monkeypatch.syspath_prepend(package)
+    plugins.cache_clear()
     yield
+    plugins.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "mylab"]:
         del sys.modules[name]
 
@@ -164,7 +119,8 @@ def test_an_encoder_that_is_not_here_is_one_clear_error(mylab, tmp_path):
 
 
 def test_what_is_no_encoder_is_refused(mylab):
-    from mylab.encoder import Flat, Pooled
+    from mylab.encoder import Pooled
+    from mylab.flat import Flat
 
     class Local(Pooled):
         pass
@@ -180,12 +136,61 @@ def test_what_is_no_encoder_is_refused(mylab):
             build_gem(**TINY | {"ecg": encoder})
 
 
-def run(package, folder, module, *arguments, code=0):
+def run(package, folder, module, *arguments):
     path = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", f"gem_lightning.{module}", "hydra.searchpath=[pkg://mylab.conf]", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
-    assert done.returncode == code, done.stderr[-3000:]
-    return done.stderr
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_layout_is_drawn_by_its_name(mylab):
+    from gem_lightning.ecg import simulate
+    from gem_lightning.render import EcgRenderer
+
+    drawn = EcgRenderer("two-columns", size=(400, 560))(simulate("sinus", seed=0).record)
+    assert [trace.lead for trace in drawn.geometry.traces] == ["I", "V1", "II", "V2", "III", "V5", "II"]
+    with pytest.raises(RenderError, match="two-columns"):
+        EcgRenderer("three-columns")
+
+
+def test_a_family_of_language_models_is_registered_when_it_is_named(mylab, tmp_path):
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4}
+    parts = TINY | {"llm": {"model_type": "mylab_llm", "vocab_size": 640, **sizes}}
+    assert "mylab.language_model" not in sys.modules
+    model = build_gem(**parts)
+    assert type(model.model.language_model).__name__ == "PocketModel"
+    model.save_pretrained(tmp_path)
+    build_processor(tiny_tokenizer(), parts).save_pretrained(tmp_path)
+    assert type(load_gem(tmp_path)[0].model.language_model).__name__ == "PocketModel"
+    with pytest.raises(CheckpointError, match="got 'another_llm'"):
+        build_gem(**TINY | {"llm": {"model_type": "another_llm"}})
+
+
+def test_a_metric_scores_the_answers_of_any_benchmark(tmp_path):
+    answers = [
+        {"question_id": "a", "text": "sinus", "model_id": "m"},
+        {"question_id": "b", "text": "AF", "model_id": "m"},
+    ]
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    result = Result("words", "m", {"n": 2}, EvaluationReport("Words", ""), groups={"a": "1", "b": "2"})
+    score_answers(result, {"one": lambda found: {"a": 1.0}, "half": lambda found: {"a": 1.0, "b": 0.0}}, tmp_path)
+    assert result.metrics["half"]["value"] == 0.5 and result.metrics["half"]["groups"] == 2
+    assert result.per_record["one"] == {"a": 1.0}
+    assert [row[0] for row in result.report.tables[-1].rows] == ["one", "half"]
+    for name, metric, folder, message in [
+        ("n", lambda found: {"a": 1.0}, tmp_path, "a new name of a metric, got 'n'"),
+        ("none", lambda found: {"c": 1.0}, tmp_path, "got none of 2"),
+        ("other", lambda found: {"a": 1.0}, tmp_path / "nowhere", "found none; metrics= works with"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            score_answers(result, {name: metric}, folder)
+
+
+def test_the_judge_passes_its_calibration(mylab):
+    from mylab.judge import Overlap
+
+    assert calibrate(Judge(Overlap(), "grounding")).trusted
+    assert not calibrate(Judge(Overlap(floor=1.0), "grounding")).trusted
 
 
 @pytest.mark.slow
@@ -198,25 +203,38 @@ def test_data_training_and_evaluation_with_parts_of_another_package(package, tmp
         record = simulate(("sinus", "rbbb")[i % 2], seed=i, snr_db=30).record
         content = {"hz": record.fs, "names": record.leads, "uV": (1000 * record.signal).round(1).tolist()}
         (clinic / f"p{i}.mylab").write_text(json.dumps(content))
-    made = ("source=clinic", "source.root=recordings", "out=data", "workers=1", "splits={val: 0.2, test: 0}")
-    run(package, tmp_path, "generate", *made)
-    training = (
-        "experiment=gem_tiny", "data=instructions", "model/net/ecg=pooled", "data.train=data/train.jsonl",
-        "data.val=data/val.jsonl", "data.batch_size=2", "data.num_workers=0", "trainer.max_epochs=1",
-        "render.size=[112,112]",
-    )  # fmt: skip
-    run(package, tmp_path, "train", *training)
+    generate, train, evaluate, grade, render = commands_of_page()
+    run(package, tmp_path, *generate, "workers=1", "splits={val: 0.2, test: 0}")
+    card = json.loads((tmp_path / "data" / "run_card.json").read_text())
+    assert card["teacher"] == "terse" and card["samples"] == 6
+    assert len(list((tmp_path / "data").glob("teacher-*of3.json"))) == 3  # one of each part of the engine
+    small = ("data.batch_size=2", "data.num_workers=0", "trainer.max_epochs=1", "render.size=[112,112]")
+    run(package, tmp_path, *train, *small)
     model = tmp_path / "outputs" / "gem_tiny" / "model"
-    stored = json.loads((model / "config.json").read_text())["ecg_config"]
-    assert stored["encoder"] == {"target": "mylab.encoder.Pooled", "arguments": {"width": 24}}
-    asked = ("benchmark=words", "benchmark.folder=recordings", "out=judged", "max_new_tokens=6")
-    run(package, tmp_path, "evaluate", f"model={model}", *asked)
-    assert json.loads((tmp_path / "judged" / "results.json").read_text())["metrics"] == {"n": 6}
+    stored = json.loads((model / "config.json").read_text())
+    assert stored["ecg_config"]["encoder"] == {"target": "mylab.encoder.Pooled", "arguments": {"width": 24}}
+    assert stored["text_config"]["model_type"] == "mylab_llm"
+    run(package, tmp_path, *evaluate, "max_new_tokens=6")
+    judged = json.loads((tmp_path / "judged" / "results.json").read_text())
+    assert judged["metrics"]["n"] == 6 and judged["metrics"]["sinus"]["n"] == 6
+    run(package, tmp_path, *grade, "max_new_tokens=6")
+    (scores,) = json.loads((tmp_path / "graded" / "results.json").read_text())["metrics"]["judges"].values()
+    assert scores["calibration"]["trusted"] and scores["n"] == 5
+    run(package, tmp_path, *render)
+    assert (tmp_path / "p0.png").stat().st_size > 10_000
     weights = reloaded_tower(package, model)
     assert weights["changed"] and weights["class"] == "mylab.encoder.Pooled"
     alone = [sys.executable, "-m", "gem_lightning.evaluate", f"model={model}", "benchmark=simulator", "out=x"]
     done = subprocess.run(alone, cwd=tmp_path, capture_output=True, text=True)  # without the package
-    assert done.returncode == 2 and "expected the ECG encoder mylab.encoder.Pooled" in done.stderr
+    assert done.returncode == 2 and "pip install -U transformers, or the package that brings it" in done.stderr
+
+
+def commands_of_page():
+    """The commands at the end of the page, as modules and arguments."""
+    block = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)[-1]
+    for line in block.replace("\\\n", " ").splitlines():
+        words = shlex.split(line)
+        yield words[2:] if words[0] == "python" else ["gem_lightning.cli", *words[1:]]
 
 
 def reloaded_tower(package, folder):

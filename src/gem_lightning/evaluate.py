@@ -12,6 +12,8 @@ from gem_lightning.errors import GemError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from gem_lightning.evaluation.base import Result
+
 logger = logging.getLogger(__name__)
 
 
@@ -23,8 +25,6 @@ def evaluate(cfg: DictConfig) -> None:
     """
     from hydra.utils import instantiate
     from tqdm import tqdm
-
-    from gem_lightning.evaluation.base import Result
 
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     # an encoder answers no questions: its benchmark knows how to load it
@@ -42,9 +42,27 @@ def evaluate(cfg: DictConfig) -> None:
             result: Result = contrast(benchmark, predictors, cfg.out, progress)
         else:
             result = benchmark(predictors[0], cfg.out, progress)
+    add_metrics(cfg, result)
     page = result.save(cfg.out)
     _show(result.report.tables[0])
     logger.info("report: %s", page)
+
+
+def add_metrics(cfg: DictConfig, result: Result) -> None:
+    """Score the answers by the metrics of ``metrics=``.
+
+    Raises:
+        GemError: Several models were compared, so that there are several files of answers.
+    """
+    if not cfg.metrics:
+        return
+    from hydra.utils import instantiate
+
+    from gem_lightning.evaluation.metrics import score_answers
+
+    if cfg.against:
+        raise GemError("expected metrics= for one model, got `against` too; leave one of them out")
+    score_answers(result, instantiate(cfg.metrics, _convert_="all"), cfg.out)
 
 
 def load_predictors(cfg: DictConfig) -> list[Any]:

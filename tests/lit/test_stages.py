@@ -123,6 +123,13 @@ def test_patterns_that_reach_nothing_are_refused(base):
         parameter_groups(module.net, 1e-3, lr_by_pattern={"model.ecg_tower.*": 1e-4})
 
 
+def test_a_tower_that_the_network_lacks_is_as_good_as_frozen():
+    network = build_gem(**SIZES | {"vision": "none"})
+    assert len(set_trainable(network, ["model.vision_tower.*"])) == len(list(network.parameters()))
+    with pytest.raises(GemError, match="vision_tower"):
+        set_trainable(network, unfreeze=["model.vision_tower.*"])
+
+
 def answers(gem, data):
     return generate_texts(gem.model, gem.processor, data.examples(4), max_new_tokens=24)
 

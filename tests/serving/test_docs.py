@@ -1,4 +1,4 @@
-"""Every command and program of docs/serving.md runs, against the server as users start it."""
+"""Commands and programs of docs/serving.md and tutorials/serve_and_agent.md, against a server as users start it."""
 
 import json
 import re
@@ -17,7 +17,8 @@ from gem_lightning.render import EcgRenderer
 from helpers_serving import DICOM
 
 pytestmark = pytest.mark.slow  # a server of its own
-PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("serving.md", "tutorials/serve_and_agent.md"))
 HOME = "http://127.0.0.1:8000"
 
 

@@ -6,13 +6,17 @@
 | :class:`JudgedMetric` | :func:`gem_lightning.evaluation.grounding.score`, ``report.score`` |
 | :class:`SimulatorMetric` | :func:`simulated_metrics` |
 | :class:`ClaimMetric` | :func:`gem_lightning.evaluation.claims.claim_metrics` |
+
+:func:`score_answers` adds metrics of your own to the result of any benchmark.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,14 +26,17 @@ from torchmetrics import Metric
 from gem_lightning.claims.verify import verify
 from gem_lightning.ecg import SimulatedEcg
 from gem_lightning.errors import DataError
+from gem_lightning.evaluation.base import Prediction, Result, read_predictions
 from gem_lightning.evaluation.ecgbench import strict
 from gem_lightning.evaluation.ecgbench.tasks import find_task
 from gem_lightning.evaluation.llm_judge import grounding, report
 from gem_lightning.evaluation.llm_judge.parsing import Criterion, read
 from gem_lightning.evaluation.predictions import prediction_id
 from gem_lightning.evaluation.simulator import TRUTH, decidable
-from gem_lightning.evaluation.statistics import nanmean
+from gem_lightning.evaluation.statistics import mean_interval, nanmean
 from gem_lightning.evaluation.text import QUANTITIES, read_text
+from gem_lightning.reporting.evaluation import with_interval
+from gem_lightning.reporting.html import Table
 
 if TYPE_CHECKING:
     from gem_lightning.claims.report import ClaimReport
@@ -271,3 +278,40 @@ class ClaimMetric(Metric):
             "claims_per_text": share(count["claims"], count["texts"]),
             "conflicts_per_text": share(count["conflicts"], count["texts"]),
         }
+
+
+#: Value of each record that the metric is defined for, from the answers without an error, by id.
+AnswerMetric = Callable[[Mapping[str, Prediction]], Mapping[str, float]]
+
+
+def score_answers(result: Result, metrics: Mapping[str, AnswerMetric], folder: str | os.PathLike[str]) -> None:
+    """Add metrics to a benchmark's result: mean with a 95 % interval by patient, and a value per record for `compare`.
+
+    Args:
+        result: Of the benchmark that wrote ``folder``; changed in place.
+        metrics: Metrics by name.
+        folder: Holds the benchmark's ``predictions.jsonl``.
+
+    Raises:
+        DataError: There is no such file, a name is taken, or a metric returns no value of any answer.
+    """
+    path = Path(folder) / "predictions.jsonl"
+    if metrics and not path.is_file():
+        raise DataError(
+            f"expected the answers of {result.benchmark} in {path}, found none; metrics= works with benchmarks that "
+            "write them there: simulator, claims, grounding, robustness and your own"
+        )
+    rows = []
+    for name, metric in metrics.items():
+        if name in result.metrics or name in result.per_record:
+            raise DataError(f"expected a new name of a metric, got {name!r}, which {result.benchmark} has; rename it")
+        answers = {key: answer for key, answer in read_predictions(path).items() if answer.error is None}
+        values = {key: float(value) for key, value in metric(answers).items() if key in answers}
+        if not values:
+            raise DataError(f"expected {name} to return values by the ids of {path}, got none of {len(answers)}")
+        interval = mean_interval(list(values.values()), [result.groups.get(key) for key in values]).to_dict()
+        result.metrics[name], result.per_record[name] = interval, values
+        rows.append([name, with_interval(interval, 2), str(len(values))])
+    if rows:
+        note = "95 % bootstrap intervals, by patient where known."
+        result.report.tables.append(Table("Further metrics", ["Metric", "Mean", "Records"], rows, note))

@@ -80,6 +80,10 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.03, 
     return LambdaLR(optimizer, factor)
 
 
+#: Parts that a network may lack; the others exist in every GEM.
+TOWERS = ("model.ecg_tower.", "model.vision_tower.")
+
+
 def set_trainable(network: nn.Module, freeze: Iterable[str] = (), unfreeze: Iterable[str] = ()) -> list[str]:
     """Freeze parameters by name pattern; patterns of ``unfreeze`` win.
 
@@ -87,7 +91,8 @@ def set_trainable(network: nn.Module, freeze: Iterable[str] = (), unfreeze: Iter
 
     Args:
         network: Changed in place.
-        freeze: Shell patterns of parameter names, such as ``model.vision_tower.*``.
+        freeze: Shell patterns of parameter names, such as ``model.vision_tower.*``; those of a tower that
+            the network lacks are met.
         unfreeze: Patterns excluded from ``freeze``; with adapters, also what trains whole alongside them.
 
     Returns:
@@ -97,6 +102,8 @@ def set_trainable(network: nn.Module, freeze: Iterable[str] = (), unfreeze: Iter
         GemError: A pattern matches no parameter, or nothing remains trainable.
     """
     names = [name for name in map(plain_name, dict(network.named_parameters())) if name is not None]
+    absent = [tower for tower in TOWERS if not any(name.startswith(tower) for name in names)]
+    freeze = [pattern for pattern in freeze if not pattern.startswith(tuple(absent))]
     for pattern in (*freeze, *unfreeze):
         if not fnmatch.filter(names, pattern):
             parts = sorted({".".join(name.split(".")[:2]) for name in names})

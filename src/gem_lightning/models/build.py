@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +32,7 @@ from gem_lightning.models.compat import (
     translate,
 )
 from gem_lightning.models.compute import Kernels, as_dtype, check_compute, compile_layers, recompute
-from gem_lightning.models.configuration_gem import EcgConfig, GemConfig
+from gem_lightning.models.configuration_gem import EcgConfig, GemConfig, register_language_model
 from gem_lightning.models.encoder.outside import build_ecg_tower, outside_config
 from gem_lightning.models.language import check_language_model
 from gem_lightning.models.lora import add_lora
@@ -225,6 +226,9 @@ def _part_config(source: Source, model_type: str) -> PreTrainedConfig | str | di
         return None
     if isinstance(source, Mapping):
         return {"model_type": model_type} | dict(source)
+    stored = Path(source, "config.json")
+    if stored.is_file():
+        register_language_model(str(json.loads(stored.read_text(encoding="utf-8")).get("model_type")))
     config = _fetched(AutoConfig, source)
     return getattr(config, "vision_config", config) if "vision" in model_type else config
 

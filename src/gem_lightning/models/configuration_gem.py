@@ -8,6 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from gem_lightning.errors import CheckpointError, DataError
+from gem_lightning.plugins import plugins
 
 # Beyond every known vocabulary (the largest have about 260,000 entries), so no embedding row is ever spent on them.
 ECG_TOKEN_ID = 1_000_000
@@ -187,8 +188,20 @@ def _sub_config(value: Any, model_type: str, defaults: dict[str, Any]) -> Any:
     model_type = fields.pop("model_type", model_type)
     if model_type == EcgConfig.model_type:
         return EcgConfig(**fields)
+    register_language_model(model_type)
     if model_type not in CONFIG_MAPPING:
         raise CheckpointError(
-            f"expected a model type that this transformers knows, got {model_type!r}; pip install -U transformers"
+            f"expected a model type that this transformers knows, got {model_type!r}; pip install -U transformers, or "
+            "the package that brings it"
         )
     return CONFIG_MAPPING[model_type](**fields)
+
+
+def register_language_model(model_type: str) -> None:
+    """Import the package that brings a family of language models which transformers does not know.
+
+    Its entry point in the group ``gem_lightning.language_models`` has the family's ``model_type`` as its name and loads
+    the module that registers config and model with ``AutoConfig`` and ``AutoModel``.
+    """
+    if model_type not in CONFIG_MAPPING and model_type in plugins("language_models"):
+        plugins("language_models")[model_type].load()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.errors import RenderError
+from gem_lightning.plugins import plugins
 
 BIG_BOX = 5.0  # mm, the grid's heavy lines; baselines and column starts lie on them
 MARGIN = 5.0  # mm above and below
@@ -72,19 +73,23 @@ def catalogue() -> dict[str, Any]:
 def find_layout(layout: str | Mapping[str, Any]) -> tuple[list[list[str]], list[str], str]:
     """Rows, rhythm leads and usual paper of a layout, by name or as a mapping with ``rows`` (and ``rhythm``).
 
+    Names are those of ``layouts.yaml`` and of the entry point group ``gem_lightning.layouts`` of other packages, where
+    each entry point is such a mapping.
+
     Raises:
         RenderError: An unknown name, an empty layout or an unknown lead.
     """
-    if isinstance(layout, str):
-        known = catalogue()["layouts"]
-        if layout not in known:
-            raise RenderError(
-                f"expected a layout out of {', '.join(known)}, got {layout!r}; "
-                'or give your own: {"rows": [["I", "V1"], ["II", "V2"]], "rhythm": ["II"]}'
-            )
-        found: Mapping[str, Any] = known[layout]
-    else:
+    if not isinstance(layout, str):
         found = layout
+    elif layout in catalogue()["layouts"]:
+        found = catalogue()["layouts"][layout]
+    elif layout in plugins("layouts"):
+        found = plugins("layouts")[layout].load()
+    else:
+        raise RenderError(
+            f"expected a layout out of {', '.join((*catalogue()['layouts'], *plugins('layouts')))}, got {layout!r}; "
+            'or give your own: {"rows": [["I", "V1"], ["II", "V2"]], "rhythm": ["II"]}'
+        )
     rows = [[row] if isinstance(row, str) else [str(lead) for lead in row] for row in found.get("rows") or []]
     rhythm = [str(lead) for lead in found.get("rhythm") or []]
     if not rows or not all(rows):

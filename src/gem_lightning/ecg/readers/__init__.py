@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from gem_lightning.ecg.readers.identify import ReadWarning, complete
 from gem_lightning.ecg.readers.plausible import check_values
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import EcgReadError, MissingExtraError
+from gem_lightning.plugins import plugins
 
 __all__ = ["FORMATS", "ReadWarning", "read_contracts", "read_ecg"]
 
@@ -58,15 +58,13 @@ _READERS = {
 FORMATS: tuple[str, ...] = tuple(_READERS)
 
 
-@cache
 def outside_readers() -> dict[str, EntryPoint]:
     """Return readers of other packages, by their entry points in the group ``gem_lightning.readers``.
 
     The name of an entry point is the format and the suffix of its files; it loads a function of ``Source`` and
     ``Options`` that returns a ``RawEcg`` (all in :mod:`gem_lightning.ecg.readers.base`).
     """
-    found = entry_points(group="gem_lightning.readers")
-    return {point.name: point for point in found if point.name not in _READERS}
+    return {name: point for name, point in plugins("readers").items() if name not in _READERS}
 
 
 def read_ecg(

@@ -1,7 +1,7 @@
 """ECG-Grounding: eight criteria scored by an LLM judge, under the original's rules or strictly.
 
-result = score({"40689238": judge_answer, ...}, rules="strict")
-result["means"]["LeadAssessmentCoverage"]  # per cent of the twelve leads
+``score({"40689238": judge_answer, ...}, rules="strict")["means"]["LeadAssessmentCoverage"]`` is per cent of the twelve
+leads.
 """
 
 from __future__ import annotations
