@@ -72,8 +72,9 @@ docs: $(READY)  ## build the pages in docs/ into site/
 	@echo '==> drawing the gallery'; $(TEST_ENV) $(BIN)/python docs/render_gallery.py docs/gallery
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo '==> site/index.html'
 
-build: $(READY)  ## wheel and sdist in dist/
+build: $(READY)  ## wheels and source distributions of gem-lightning and gem-ecg in dist/
 	@$(BIN)/python -m build --installer uv --outdir dist .
+	@$(BIN)/python packaging/gem_ecg.py dist
 
 release: $(READY)  ## check version, changelog and stored public names against TAG=v1.2.3, then build
 	@RELEASE_TAG="$(TAG)" $(BIN)/python -m pytest tests/test_release.py
