@@ -77,7 +77,7 @@ def commands() -> None:
 def networks() -> None:
     """The shipped model interprets, a page is digitised, and a model of every part at tiny size trains."""
     found = gl.Gem.from_pretrained("gem_small").interpret("ecg.hea")
-    assert found.text and found.verdicts
+    assert found.text and found.claims.verdicts
     assert gl.digitize("ecg.png").record.signal.shape[0] == 12
     for name in ("train", "evaluate", "predict", "generate", "serve"):
         run(sys.executable, "-m", f"gem_lightning.{name}", "--help")
