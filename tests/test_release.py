@@ -1,6 +1,7 @@
 """Files around the code: one version everywhere, forms that parse, commands and paths that exist."""
 
 import datetime
+import importlib.util
 import os
 import re
 import tomllib
@@ -172,6 +173,18 @@ def test_the_image_runs_offline_as_an_ordinary_user():
             assert re.match(r"python:\$\{PYTHON\}-slim\b", argument), argument
     extras = next(a.split("=")[1] for name, a in instructions if name == "ARG" and a.startswith("EXTRAS"))
     assert set(extras.split(",")) <= set(tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"])
+
+
+def test_no_copyleft_licence_but_those_named():
+    spec = importlib.util.spec_from_file_location("licences", ROOT / "packaging" / "licences.py")
+    licences = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(licences)
+    found = licences.reached()
+    assert len(found) > 100 and found["torch"] != "not stated"
+    assert licences.refused(found) == {}, "choose another package, or add it to ACCEPTED with the reason"
+    assert licences.refused({"readline": "GNU General Public License v3 (GPLv3)"})
+    page = read("docs/dependencies.md")
+    assert set(licences.ACCEPTED) <= set(found) and all(name in page for name in licences.ACCEPTED)
 
 
 def test_pages_that_a_forge_looks_for_are_there():
