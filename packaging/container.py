@@ -50,7 +50,17 @@ def build(steps: list[tuple[str, str]], folder: Path) -> None:
             line = line.replace(INSTALLED, str(folder / "gem")).replace("--no-cache ", "")
             line = re.sub(r"--torch-backend \"\w+\"", "", line)
             line = re.sub(r"python -m pip install [^&]*&&", "", line)  # uv: the environment of this script has it
+            line = line.replace("python -m venv", f"uv venv --quiet --python {interpreter()}")
             subprocess.run(["bash", "-euc", line], cwd=folder / "build", env=os.environ | path, check=True)
+
+
+def interpreter() -> str:
+    """A Python that the image's user may run; one in root's home is none."""
+    user = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups"]
+    for one in ("/usr/bin/python3", os.path.realpath(sys.executable)):
+        if subprocess.run([*user, one, "-c", ""], capture_output=True).returncode == 0:
+            return one
+    raise SystemExit("expected a Python that every user may run, got none; install python3")
 
 
 def run(steps: list[tuple[str, str]], folder: Path) -> None:
