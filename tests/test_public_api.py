@@ -82,6 +82,23 @@ def test_every_package_that_reexports_names_states_which(api):
     assert unstated == []
 
 
+def test_strict_type_checkers_see_lazy_names():
+    """Without implicit re-exports they read a literal ``__all__``, or ``import a as a``."""
+    hidden = []
+    for path in sorted((ROOT / "src").rglob("__init__.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        listed = [
+            node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ]
+        literal = {one.value for node in listed for one in ast.walk(node) if isinstance(one, ast.Constant)}
+        blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+        aliases = [a for node in blocks for line in node.body if isinstance(line, ast.ImportFrom) for a in line.names]
+        hidden += [f"{path.parent.name}.{a.name}" for a in aliases if listed and a.name not in literal and not a.asname]
+    assert hidden == []
+
+
 def test_types_are_packaged():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     assert "py.typed" in settings["package-data"]["gem_lightning"]

@@ -22,17 +22,35 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME_OF]
 
+# "a as a" exports a name to strict type checkers, which cannot read the __all__ of this file.
 if TYPE_CHECKING:
-    from gem_lightning.claims.extract import extract
-    from gem_lightning.claims.report import ClaimReport
-    from gem_lightning.claims.verify import verify
-    from gem_lightning.composition.compose import compose
-    from gem_lightning.digitizer import DigitizedEcg, digitize
-    from gem_lightning.ecg import LEADS, EcgReadError, EcgRecord, quality, read_ecg, simulate, write_wfdb
-    from gem_lightning.features import Delineation, EcgFeatures, Finding, delineate, findings, measure
-    from gem_lightning.models import EcgTransformer, Gem, GemForConditionalGeneration, GemProcessor, Interpretation
-    from gem_lightning.render import EcgRenderer, RenderedEcg
-    from gem_lightning.samples.sample import InstructionSample
+    from gem_lightning.claims.extract import extract as extract
+    from gem_lightning.claims.report import ClaimReport as ClaimReport
+    from gem_lightning.claims.verify import verify as verify
+    from gem_lightning.composition.compose import compose as compose
+    from gem_lightning.digitizer import DigitizedEcg as DigitizedEcg
+    from gem_lightning.digitizer import digitize as digitize
+    from gem_lightning.ecg import LEADS as LEADS
+    from gem_lightning.ecg import EcgReadError as EcgReadError
+    from gem_lightning.ecg import EcgRecord as EcgRecord
+    from gem_lightning.ecg import quality as quality
+    from gem_lightning.ecg import read_ecg as read_ecg
+    from gem_lightning.ecg import simulate as simulate
+    from gem_lightning.ecg import write_wfdb as write_wfdb
+    from gem_lightning.features import Delineation as Delineation
+    from gem_lightning.features import EcgFeatures as EcgFeatures
+    from gem_lightning.features import Finding as Finding
+    from gem_lightning.features import delineate as delineate
+    from gem_lightning.features import findings as findings
+    from gem_lightning.features import measure as measure
+    from gem_lightning.models import EcgTransformer as EcgTransformer
+    from gem_lightning.models import Gem as Gem
+    from gem_lightning.models import GemForConditionalGeneration as GemForConditionalGeneration
+    from gem_lightning.models import GemProcessor as GemProcessor
+    from gem_lightning.models import Interpretation as Interpretation
+    from gem_lightning.render import EcgRenderer as EcgRenderer
+    from gem_lightning.render import RenderedEcg as RenderedEcg
+    from gem_lightning.samples.sample import InstructionSample as InstructionSample
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,16 @@
 """User-facing errors: expected value, actual value, and fix."""
 
-__all__ = ["CheckpointError", "DataError", "EcgReadError", "GemError", "MissingExtraError", "RenderError"]
+from importlib.util import find_spec
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "EcgReadError",
+    "GemError",
+    "LightInstallError",
+    "MissingExtraError",
+    "RenderError",
+]
 
 
 class GemError(ValueError):
@@ -32,4 +42,28 @@ class MissingExtraError(GemError, ImportError):
     """
 
     def __init__(self, library: str, extra: str) -> None:
-        super().__init__(f"this needs {library!r}, which is not installed; run: pip install 'gem-lightning[{extra}]'")
+        name = "gem-lightning" if find_spec("torch") else "gem-ecg"  # each has the extras that can work with it
+        super().__init__(f"this needs {library!r}, which is not installed; run: pip install '{name}[{extra}]'")
+
+
+class LightInstallError(MissingExtraError):
+    """A part of the library needs what the distribution ``gem-ecg``, the same package without torch, leaves out.
+
+    Args:
+        library: The module that failed to import.
+    """
+
+    def __init__(self, library: str) -> None:
+        GemError.__init__(
+            self,
+            f"expected the distribution gem-lightning for this part, got one without {library!r}, as gem-ecg is; "
+            "run: pip uninstall -y gem-ecg && pip install gem-lightning",
+        )
+
+
+def explain_import(error: ImportError) -> ImportError:
+    """Return the error to raise for a module that is missing: a LightInstallError where torch is not installed."""
+    library = (error.name or "").split(".")[0]
+    if isinstance(error, MissingExtraError) or library in ("", "gem_lightning") or find_spec("torch") is not None:
+        return error
+    return LightInstallError(library)

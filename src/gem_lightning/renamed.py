@@ -1,4 +1,4 @@
-"""Old module paths still resolve, as ``_target_`` or as an attribute, with a FutureWarning."""
+"""Old module paths still resolve, as ``_target_`` or as an attribute, with a FutureWarning, for one minor version."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import importlib.util
 import warnings
 from typing import Any
 
+#: The version in which the old paths below go: they warn for one minor version.
+GONE = "0.3.0"
 #: Old module -> new module: those that packaged configs named as ``_target_`` before they moved, and those whose name
 #: is a package now.
 MODULES = {
@@ -46,7 +48,9 @@ def resolve(package: str, name: str) -> Any:
         old = f"{package}.{name}"
         if old in MODULES:
             # Python hides a DeprecationWarning unless the main script is the caller; here it is Hydra.
-            warnings.warn(f"{old} is {MODULES[old]} now; update the config", FutureWarning, stacklevel=3)
+            warnings.warn(
+                f"{old} is {MODULES[old]} now and goes in {GONE}; update the config", FutureWarning, stacklevel=3
+            )
             return importlib.import_module(MODULES[old])
         if package in MODULES and not name.startswith("__"):
             module = importlib.import_module(MODULES[package])

@@ -21,6 +21,8 @@ def serve(cfg: DictConfig) -> None:
     """Load the model once and answer until interrupted."""
     from hydra.utils import instantiate
 
+    from gem_lightning.models import Gem  # first: without torch the extra alone would not help
+
     try:
         import uvicorn
 
@@ -29,7 +31,6 @@ def serve(cfg: DictConfig) -> None:
         from gem_lightning.serving.security import read_tokens
     except ImportError as error:
         raise MissingExtraError(error.name or "uvicorn", "serve") from error
-    from gem_lightning.models import Gem
     from gem_lightning.revision.options import VerifyOptions
 
     tokens = read_tokens(cfg.tokens_file)

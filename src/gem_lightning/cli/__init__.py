@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gem_lightning.cli.outcome import CLOSED_PIPE, INTERRUPTED, USER_ERROR, warn
 from gem_lightning.cli.parser import build_parser
-from gem_lightning.errors import GemError
+from gem_lightning.errors import GemError, explain_import
 
 __all__ = ["main"]
 
@@ -34,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(CLOSED_PIPE) from None
     except (GemError, OSError) as error:
         warn(str(error))
+        raise SystemExit(USER_ERROR) from None
+    except ModuleNotFoundError as error:
+        explained = explain_import(error)
+        if explained is error:
+            raise
+        warn(str(explained))
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:
         warn("interrupted; a table or a folder of results is resumed by the same command")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gem_lightning import __version__
 from gem_lightning.cli import models, records
 from gem_lightning.cli.outcome import EXIT_CODES, USER_ERROR
 
@@ -60,15 +61,13 @@ class _MainParser(_Parser):
 
 
 class _Version(argparse.Action):
-    """Print the package's version, read only when asked for."""
+    """Print the package's version."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="print the version")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import version
-
-        print(f"gem-lightning {version('gem-lightning')}")
+        print(f"gem-lightning {__version__}")
         parser.exit()
 
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gem_lightning.config.threads import set_thread_defaults
-from gem_lightning.errors import GemError
+from gem_lightning.errors import GemError, explain_import
 from gem_lightning.jobs.files import FULL
 
 USAGE_ERROR = 2
@@ -113,6 +113,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
     """Explain a user's mistake; None when the error is a bug and its traceback is needed."""
     chain = _chain(error)
     for cause in chain:
+        if isinstance(cause, ModuleNotFoundError):
+            cause = explain_import(cause)
         if isinstance(cause, GemError):
             return str(cause)
         if isinstance(cause, FileNotFoundError | FileExistsError | NotADirectoryError | PermissionError):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# "a as a" exports a name to strict type checkers, which cannot read the __all__ of this file.
 if TYPE_CHECKING:
-    from gem_lightning.digitizer.page import DigitizedEcg, PageMapping, digitize
-    from gem_lightning.digitizer.rectify import rectify
+    from gem_lightning.digitizer.page import DigitizedEcg as DigitizedEcg
+    from gem_lightning.digitizer.page import PageMapping as PageMapping
+    from gem_lightning.digitizer.page import digitize as digitize
+    from gem_lightning.digitizer.rectify import rectify as rectify
 
 _WHERE = {"DigitizedEcg": "page", "PageMapping": "page", "digitize": "page", "rectify": "rectify"}
 

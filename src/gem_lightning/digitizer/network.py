@@ -9,6 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from gem_lightning.errors import explain_import
+
 #: Maps that the network draws: a trace's sample in each column; calibration pulses; all other print.
 TRACE, PULSE, PRINT = 0, 1, 2
 MAPS = 3
@@ -45,8 +47,14 @@ def draw_maps(page: np.ndarray, where: np.ndarray, weights: dict[str, Any] | Non
 
     Returns:
         float32 (MAPS, H, W) in [0, 1].
+
+    Raises:
+        LightInstallError: torch is not installed.
     """
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        raise explain_import(error) from error
 
     weights = load_weights() if weights is None else weights
     height, width = page.shape[:2]

@@ -11,9 +11,12 @@ from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulation.simulate import DIAGNOSES, SimulatedEcg, simulate, simulate_cohort
 from gem_lightning.errors import EcgReadError
 
+# "a as a" exports a name to strict type checkers, which cannot read the __all__ of this file.
 if TYPE_CHECKING:
-    from gem_lightning.ecg.readers import FORMATS, read_ecg
-    from gem_lightning.ecg.writers import write_ecg, write_wfdb
+    from gem_lightning.ecg.readers import FORMATS as FORMATS
+    from gem_lightning.ecg.readers import read_ecg as read_ecg
+    from gem_lightning.ecg.writers import write_ecg as write_ecg
+    from gem_lightning.ecg.writers import write_wfdb as write_wfdb
 
 _LAZY = {"read_ecg": "readers", "FORMATS": "readers", "write_ecg": "writers", "write_wfdb": "writers"}
 

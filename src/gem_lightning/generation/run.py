@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gem_lightning import __version__
 from gem_lightning.generation.pipeline import Pipeline
 from gem_lightning.generation.splits import patients_to_move, too_few_samples
 from gem_lightning.generation.teachers import Teacher
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Show = Callable[[Progress], None]
-LIBRARIES = ("gem-lightning", "numpy", "scipy", "wfdb", "opencv-python-headless", "jinja2", "openai", "transformers")
+LIBRARIES = ("numpy", "scipy", "wfdb", "opencv-python-headless", "jinja2", "openai", "transformers")
 
 
 @dataclass(frozen=True)
@@ -336,7 +337,7 @@ def count_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that affect the data."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "gem-lightning": __version__}
     for name in LIBRARIES:
         try:
             found[name] = version(name)

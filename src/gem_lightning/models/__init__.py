@@ -9,7 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gem_lightning.models import modeling_gem, processing_gem  # both register their classes with transformers
+from gem_lightning.errors import explain_import
+
+try:
+    from gem_lightning.models import modeling_gem, processing_gem  # both register their classes with transformers
+except ImportError as error:
+    raise explain_import(error) from error
 
 _HOME_OF = {
     "EcgCoCa": "encoder.coca",

@@ -5,15 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# "a as a" exports a name to strict type checkers, which cannot read the __all__ of this file.
 if TYPE_CHECKING:
-    from gem_lightning.render.draw import EcgRenderer, Page, RenderWarning
-    from gem_lightning.render.fit import image_fit
-    from gem_lightning.render.folder import render_folder
-    from gem_lightning.render.geometry import Geometry, RenderedEcg, Text, Trace
-    from gem_lightning.render.kernels.warp import Warp
-    from gem_lightning.render.load import load_ecg_image
-    from gem_lightning.render.overlay import render_with_marks
-    from gem_lightning.render.plate import Style
+    from gem_lightning.render.draw import EcgRenderer as EcgRenderer
+    from gem_lightning.render.draw import Page as Page
+    from gem_lightning.render.draw import RenderWarning as RenderWarning
+    from gem_lightning.render.fit import image_fit as image_fit
+    from gem_lightning.render.folder import render_folder as render_folder
+    from gem_lightning.render.geometry import Geometry as Geometry
+    from gem_lightning.render.geometry import RenderedEcg as RenderedEcg
+    from gem_lightning.render.geometry import Text as Text
+    from gem_lightning.render.geometry import Trace as Trace
+    from gem_lightning.render.kernels.warp import Warp as Warp
+    from gem_lightning.render.load import load_ecg_image as load_ecg_image
+    from gem_lightning.render.overlay import render_with_marks as render_with_marks
+    from gem_lightning.render.plate import Style as Style
 
 _WHERE = {
     "EcgRenderer": "draw",

@@ -116,7 +116,9 @@ def text_mask(text: str, cap: float, phase: float = 0.0) -> tuple[np.ndarray, in
     return mask, -left, -top
 
 
-def draw_text(image: np.ndarray, text: str, x: float, y: float, cap: float, color: tuple[float, ...]) -> tuple:
+def draw_text(
+    image: np.ndarray, text: str, x: float, y: float, cap: float, color: tuple[float, ...]
+) -> tuple[float, ...]:
     """Write ``text`` with its pen starting at (x, y), px; returns the box (x0, y0, x1, y1) of its ink.
 
     The baseline is put on a whole pixel, so that small text stays crisp.

@@ -168,7 +168,7 @@ def _place(
     speed: float,
     gain: float,
     halve: bool,
-) -> tuple[tuple, tuple, tuple, tuple]:
+) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
     """Slots, pulses, names and separators of rows that begin at x ``start`` and lie ``pitch`` apart, mm."""
     alone = all(len(strip) == 1 for strip in strips)
     pulse_x = start - 1.0 - _PULSE_GAP - PULSE_S * speed

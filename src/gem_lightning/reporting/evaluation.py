@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gem_lightning import __version__
 from gem_lightning.reporting.html import Table, environment, image_url, style_sheet
 
 # Okabe and Ito's colours: distinguishable for colour-blind readers and in grey.
@@ -100,8 +101,6 @@ class EvaluationReport:
 
     def to_html(self) -> str:
         """Render as one self-contained page."""
-        from importlib.metadata import version
-
         from markupsafe import Markup
 
         return (
@@ -112,7 +111,7 @@ class EvaluationReport:
                 style=Markup(style_sheet()),
                 curves=[(curve, _svg_url(draw_curve(curve))) for curve in self.curves],
                 cases=[(case, *_shown(case)) for case in self.cases],
-                version=version("gem-lightning"),
+                version=__version__,
             )
         )
 

@@ -7,8 +7,9 @@ Observation has a text alone. Nothing in the bundle identifies the patient.
 from __future__ import annotations
 
 import uuid
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from gem_lightning import __version__
 
 if TYPE_CHECKING:
     from gem_lightning.reporting.interpretation import Interpretation
@@ -45,7 +46,7 @@ def interpretation_fhir(interpretation: Interpretation, record_id: str = "") -> 
     """
     bundle = _Bundle(f"{record_id}\0{interpretation.text}")
     device = bundle.add("Device", "device", deviceName=[{"name": "gem-lightning", "type": "model-name"}],
-                        version=[{"value": version("gem-lightning")}], note=[{"text": _NOTE}])  # fmt: skip
+                        version=[{"value": __version__}], note=[{"text": _NOTE}])  # fmt: skip
     results = [
         *_measured(bundle, interpretation, device),
         *_levels(bundle, interpretation, device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from gem_lightning import __version__
 from gem_lightning.reporting.evidence import evidence_text, quality_sentences
 from gem_lightning.reporting.html import SCRIPTS, Table, environment, script, style_sheet
 from gem_lightning.reporting.statements import LABELS, marked_text
@@ -38,8 +39,6 @@ def interpretation_html(
     file_name: str = "",
 ) -> str:
     """Fill the self-contained page; arguments as :meth:`Interpretation.to_html`."""
-    from importlib.metadata import version
-
     from markupsafe import Markup
 
     return (
@@ -51,7 +50,7 @@ def interpretation_html(
             result=Markup(result_html(interpretation, extra_tables, file_name)),
             scripts=[Markup(script(name)) for name in SCRIPTS],
             back_url=back_url,
-            version=version("gem-lightning"),
+            version=__version__,
             provenance=interpretation.provenance,
         )
     )

@@ -4,7 +4,6 @@
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response, Security
@@ -16,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from gem_lightning import __version__
 from gem_lightning.errors import GemError
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving import schemas
@@ -68,7 +68,7 @@ def build_app(
     # FastAPI's own documentation pages load scripts from a CDN; this application makes no external request.
     app = FastAPI(
         title="gem-lightning",
-        version=version("gem-lightning"),
+        version=__version__,
         description="12-lead ECG interpretation. Research software, not a medical device.",
         docs_url=None,
         redoc_url=None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gem_lightning.claims.parser.tokenize import Item
 from gem_lightning.claims.parser.units import Mention
 
@@ -51,8 +53,8 @@ def attach_places(items: list[Item], mentions: list[Mention], used: set[int]) ->
             _mark_foreign(items, mentions, place)
     for kind in ("L", "B"):
         places = [i for i, item in enumerate(items) if item.kind == kind and i not in used and not _left_out(items, i)]
-        topics: list[tuple[int, tuple]] = []
-        ahead: list[tuple[int, tuple]] = []
+        topics: list[tuple[int, tuple[Any, ...]]] = []
+        ahead: list[tuple[int, tuple[Any, ...]]] = []
         for place in places:
             names = items[place].data.leads if kind == "L" else items[place].data
             backward, lasting, target = _direction(items, mentions, place, kind)
@@ -123,7 +125,7 @@ def _has(mention: Mention, kind: str) -> bool:
     return bool(mention.leads if kind == "L" else mention.beats)
 
 
-def _give(mention: Mention, names: tuple, kind: str) -> None:
+def _give(mention: Mention, names: tuple[Any, ...], kind: str) -> None:
     if kind == "L":
         mention.leads = tuple(dict.fromkeys(mention.leads + names))
     else:
@@ -243,7 +245,9 @@ def _points_forward(items: list[Item], place: int, before: list[str], after: lis
     return after[:1] in (["no_pre"], ["may_pre"], ["("]) and before[-1:] in (["and"], ["but"])
 
 
-def _give_back(items: list[Item], mentions: list[Mention], target: int, names: tuple, kind: str, place: int) -> None:
+def _give_back(
+    items: list[Item], mentions: list[Mention], target: int, names: tuple[Any, ...], kind: str, place: int
+) -> None:
     """To the mention before the place, and to those joined with it that have no place of their own."""
     mention = mentions[target]
     _give(mention, names, kind)
@@ -279,7 +283,7 @@ def _twins(one: Mention, two: Mention) -> bool:
     return (one.head is not None and one.head is two.head) or (one.i0, one.i1) == (two.i0, two.i1)
 
 
-def _give_forward(items: list[Item], mentions: list[Mention], target: int, names: tuple, kind: str) -> None:
+def _give_forward(items: list[Item], mentions: list[Mention], target: int, names: tuple[Any, ...], kind: str) -> None:
     """From an adjective group ("inferior ST depression and T inversion") to what is joined without another place."""
     for k in range(target + 1, len(mentions)):
         other, last = mentions[k], mentions[k - 1]

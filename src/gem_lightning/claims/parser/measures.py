@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from gem_lightning.claims.parser.tokenize import Item
 from gem_lightning.claims.parser.units import JOINS, Head, Mention, canonical, fits, has_own_rate
@@ -104,7 +105,7 @@ def _is_atrial(items: list[Item], m: int) -> bool:
     return before.data in ("p", "-") if before.kind == "Q" else has_own_rate(before)
 
 
-def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple) -> None:
+def _measure(found: list[Mention], items: list[Item], heads: list[Head], m: int, values: tuple[Any, ...]) -> None:
     for head in heads:
         fresh = head.measured is None
         head.measured = m if fresh else head.measured

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
+from gem_lightning.errors import explain_import
 from gem_lightning.features.delineation.arrays import nanmedian
 from gem_lightning.features.delineation.filters import fill_gaps
 from gem_lightning.features.delineation.order import in_order
@@ -53,8 +54,10 @@ def delineate_neurokit(record: EcgRecord, method: str = "dwt") -> Delineation:
 
 def _one_lead(signal: np.ndarray, rate: int, method: str) -> dict[str, np.ndarray]:
     """Return marks of one lead, (beats,) each."""
-    import neurokit2 as nk
-
+    try:
+        import neurokit2 as nk
+    except ImportError as error:
+        raise explain_import(error) from error
     nothing = {name: np.zeros(0) for name in MARKS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
