@@ -91,7 +91,7 @@ def test_more_requests_than_the_server_takes(gem_small, monkeypatch):
         thread.join()
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) >= 1
-    assert first[0].json()["text"] == "Sinus rhythm."
+    assert first[0].json()["text"].startswith("Sinus rhythm.")
 
 
 def test_tokens(gem_small):

@@ -120,6 +120,7 @@ class Gem:
         tries: int = 0,
         on_fail: str = "restate",
         complete: bool = False,
+        on_missing: str = "measure",
         **settings: Any,
     ) -> Interpretation:
         """Interpret one record or answer a question about it.
@@ -135,6 +136,7 @@ class Gem:
             tries: Sentences or texts that are sampled in place of a contradicted one.
             on_fail: ``restate``, ``drop`` or ``flag`` a contradicted sentence.
             complete: Add measured abnormal and urgent findings that the text leaves out.
+            on_missing: ``measure`` or ``model``: who writes about a digitised page, or leads of which much is missing.
             **settings: ``seed``, and those of ``generate``, such as ``do_sample=True``.
 
         Raises:
@@ -144,6 +146,7 @@ class Gem:
         """
         images = None if image is None else [image]
         settings |= {"verify": verify, "tries": tries, "on_fail": on_fail, "complete": complete}
+        settings["on_missing"] = on_missing
         (found,) = self.interpret_many([record], question, images, max_new_tokens, reading=reading, **settings)
         if isinstance(found, Exception):
             raise found
@@ -172,8 +175,8 @@ class Gem:
             reading: What the files do not state themselves, for ``read_ecg``.
             seed: Of sampled answers: each depends on it and on the record alone. None takes torch's initial seed.
             questions: One per record.
-            **settings: For ``generate``, and ``verify``, ``tries``, ``on_fail`` and ``complete`` of :meth:`interpret`;
-                verified answers are written one after the other.
+            **settings: For ``generate``, and ``verify``, ``tries``, ``on_fail``, ``complete`` and ``on_missing`` of
+                :meth:`interpret`; verified answers are written one after the other.
 
         Returns:
             In the order of ``records``: an interpretation, or the exception of a record that could not be read or
@@ -185,26 +188,27 @@ class Gem:
         each = _one_each(records, question if questions is None else questions, images)
         found: list[Interpretation | Exception] = []
         examples: dict[int, dict[str, Any]] = {}  # of the records that the model answers
+        options, settings = VerifyOptions.split(settings)
         for i, record in enumerate(records):
             try:
                 prepared = self.prepare(record, None if images is None else images[i], reading or {})
                 draft = self.draft(prepared, each[i])
-                if draft.refused is None:
+                own = draft.without_model(options)
+                if own is None:
                     examples[i] = self.example(prepared, each[i])
-                found.append(draft)
+                found.append(own or draft)
             except Exception as error:  # any record can be broken in any way; the rest go on
                 found.append(error)
         base = torch.initial_seed() if seed is None else seed
         seeds = [record_seed(base, _name(records[i])) for i in examples]
         asked = list(examples.values())
-        options, settings = VerifyOptions.split(settings)
         if options.active:
             drafts: Any = [found[i] for i in examples]
             written = self._verified(asked, drafts, options, max_new_tokens, seeds, **settings)
         else:
             written = generate_texts(self.model, self.processor, asked, max_new_tokens, batch_size, seeds, **settings)
         for i, text in zip(examples, written, strict=True):
-            found[i] = text if isinstance(text, Exception) else found[i].with_text(text)  # type: ignore[union-attr]
+            found[i] = text if isinstance(text, Exception) else found[i].written(text, options)  # type: ignore
         return found
 
     def draft(self, prepared: Prepared, question: str | None = None) -> Interpretation:

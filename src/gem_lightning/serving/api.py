@@ -47,7 +47,8 @@ def build_app(
     Args:
         gem: The model.
         name: Of the model, for pages and ``/v1/models``.
-        options: How texts are held to the measurements; a request may choose another way.
+        options: How texts are held to the measurements, by default ``revise`` with ``complete``; a request may choose
+            another way.
         limits: Sizes and numbers of requests; None takes the usual ones.
         tokens: Bearer tokens, one of which ``/v1/`` asks for; empty for none.
         trusted_hosts: Names under which the server is reached; others get 400.
