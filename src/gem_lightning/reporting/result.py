@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gem_lightning.reporting.evidence import evidence_text, quality_sentences
 from gem_lightning.reporting.html import SCRIPTS, Table, environment, script, style_sheet
 from gem_lightning.reporting.statements import LABELS, marked_text
-from gem_lightning.reporting.tracing import SHOWN_SECONDS, trace_data
+from gem_lightning.reporting.tracing import trace_data
 
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
@@ -85,6 +85,8 @@ def result_html(
             trace=trace_data(interpretation),
             from_paper="paper" in record.meta,
             has_text=writing or bool(interpretation.text),
+            title=reading_title(interpretation),
+            note=interpretation.note,
             writing=writing,
             label=f", {label}" if label else "",
             facts=record_facts(record, features, file_name),
@@ -94,8 +96,8 @@ def result_html(
             reasons=quality_sentences(interpretation.quality),
             refused=interpretation.refused,
             summary=interpretation.summary,
+            partial=interpretation.partial,
             urgency=URGENCIES[interpretation.summary.urgency],
-            shown_seconds=SHOWN_SECONDS if record.seconds > SHOWN_SECONDS else None,
             changes=[edit.line for edit in interpretation.edits if not edit.kept],
             findings=[(finding, evidence_text(finding)) for finding in interpretation.findings],
             device=bool(device),
@@ -105,6 +107,15 @@ def result_html(
             extra_tables=extra_tables,
         )
     )
+
+
+def reading_title(interpretation: Interpretation) -> str:
+    """Heading of the text: who wrote it."""
+    if interpretation.is_composed or (interpretation.partial and not interpretation.question):
+        return "Text composed from the measurements"
+    if any(not edit.kept for edit in interpretation.edits):
+        return "The model's text, corrected by the measurements"
+    return "The model's text, checked against the signal"
 
 
 def text_html(interpretation: Interpretation, uid: str = "ecg") -> str:
@@ -124,6 +135,7 @@ def _text_context(interpretation: Interpretation, uid: str) -> dict[str, Any]:
         "question": interpretation.question,
         "edits": interpretation.edits,
         "kept": f"{interpretation.kept_share:.0%}",
+        "is_composed": interpretation.is_composed,
     }
 
 

@@ -120,7 +120,7 @@ def chat_router(service: EcgService, threads: Executor) -> APIRouter:
 
     def answer(request: ChatRequest, emit: Emit) -> dict[str, Any]:
         uploads, turns, ask = _conversation(request, service.options)
-        chat = service.converse(uploads, turns, ask, emit)
+        chat = service.converse(uploads, turns, ask, emit, lambda draft: {})  # the completion holds the measurements
         found, (before, after) = chat.turns[-1], chat.usage
         return {
             **_head(service.name),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -98,6 +99,25 @@ class RateLimit:
         left = min(self.per_minute, left + (now - then) * self.per_minute / 60)
         self._left[address] = (max(left - 1, 0) if left >= 1 else left, now)
         return 0 if left >= 1 else math.ceil((1 - left) * 60 / self.per_minute)
+
+
+#: Arguments of the library as its errors name them -> fields of the forms.
+_FIELDS = (
+    (r"\blead_names=", "the field leads=I,II,..."),
+    (
+        r"; the readable formats are listed in docs/ecg\.md: .*",
+        "; send DICOM, WFDB, SCP, XML, EDF, CSV or an image",
+    ),
+    (r", or name its true format with format=$", ""),
+    (r"; try gem-lightning digitize with .*", ""),
+)
+
+
+def in_fields(message: str) -> str:
+    """An error of the library with fields of a form in place of Python's arguments and the command line's options."""
+    for argument, fields in _FIELDS:
+        message = re.sub(argument, fields, message)
+    return message
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

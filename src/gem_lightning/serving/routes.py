@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from gem_lightning.errors import RenderError
 from gem_lightning.features.schema import plain
-from gem_lightning.reporting.html import encoded_image, image_url
+from gem_lightning.reporting.html import encoded_image, image_url, report_policy
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving import schemas
 from gem_lightning.serving.facts import measured, written
@@ -98,7 +98,7 @@ def _add_measuring(router: APIRouter, service: EcgService, threads: Executor) ->
         return await in_thread(threads, measure, uploads(files), reading)
 
     def compare(first: list[Upload], second: list[Upload], reading: dict[str, Any]) -> dict[str, Any]:
-        return service.compare(service.read(first, reading), service.read(second, reading))
+        return service.compare(service.read(first, reading), service.read(second, reading)).to_dict()
 
     @router.post("/compare", response_model=schemas.Comparison)
     async def compare_records(first: Files, second: Files, reading: Reading) -> Any:
@@ -160,7 +160,10 @@ def _as_asked(found: Any, format: str) -> Any:
     """An interpretation as plain values for JSON, or as a FHIR bundle or a page."""
     if format == "fhir":
         return JSONResponse(found.to_fhir(), media_type=_FHIR)
-    return HTMLResponse(found.to_html(back_url="../")) if format == "html" else written(found)
+    if format == "html":
+        policy = {"content-security-policy": report_policy()}
+        return HTMLResponse(found.to_html(back_url="../"), headers=policy)
+    return written(found)
 
 
 def _add_files(router: APIRouter, service: EcgService, threads: Executor) -> None:

@@ -24,9 +24,9 @@ from gem_lightning.models.inference.generation import encode_example, generate_e
 from gem_lightning.models.inference.sentences import SentenceChecker
 from gem_lightning.render import EcgRenderer
 from gem_lightning.reporting.interpretation import Interpretation
-from gem_lightning.revision import Reviser, StreamWriter, VerifyOptions, collect, revise_sentences
+from gem_lightning.revision import Reviser, Revision, StreamWriter, VerifyOptions, collect, revise_sentences
 from gem_lightning.serving.batching import BatchQueue, Job, RowStreamer, StopCancelled
-from gem_lightning.serving.facts import differences, measured
+from gem_lightning.serving.facts import Comparison, measured
 from gem_lightning.serving.uploads import Upload, stored
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class EcgService:
         with self._cpu, stored(uploads) as path:
             return read_ecg(path, **(reading or {}))
 
-    def verify(self, record: EcgRecord, text: str = "", question: str = "") -> Interpretation:
+    def verify(self, record: EcgRecord, text: str | Revision = "", question: str = "") -> Interpretation:
         """Measure a record and hold a text of anyone against it; without one, measure it alone."""
         with self._cpu:
             return Interpretation.of(text, record, question)
@@ -196,17 +196,9 @@ class EcgService:
 
         return self._follow(self.queue.submit(work), draft, VerifyOptions(), emit)
 
-    def compare(self, first: EcgRecord, second: EcgRecord) -> dict[str, Any]:
-        """Measurements of two recordings, second less first, and the findings that only one of them has."""
-        one, other = self.verify(first), self.verify(second)
-        codes = [{finding.code: finding.statement for finding in found.findings} for found in (one, other)]
-        return {
-            "first": measured(one),
-            "second": measured(other),
-            "differences": list(differences(one, other)),
-            "findings_gone": [text for code, text in codes[0].items() if code not in codes[1]],
-            "findings_new": [text for code, text in codes[1].items() if code not in codes[0]],
-        }
+    def compare(self, first: EcgRecord, second: EcgRecord) -> Comparison:
+        """Measure two recordings and compare them."""
+        return Comparison(self.verify(first), self.verify(second))
 
     def render(self, record: EcgRecord, layout: str = "3x4+1", format: str = "png", **page: Any) -> bytes:
         """Draw a recording on paper.
