@@ -131,8 +131,8 @@ def partly_known(record: EcgRecord) -> str | None:
     known = sum(float(np.mean(np.isfinite(record.lead(name)))) for name in LEADS if name in record.leads)
     missing = 1 - known / len(LEADS)
     if "paper" in record.meta:
-        return f"digitised from paper, {missing:.0%} of the 12 leads not on it"
-    return f"{missing:.0%} of the 12 leads is missing" if missing > PARTLY_KNOWN else None
+        return f"digitised from paper, {1 - missing:.0%} of the 12 leads shown"
+    return f"{missing:.0%} of the 12 leads missing" if missing > PARTLY_KNOWN else None
 
 
 def _page_quality(record: EcgRecord) -> Quality:

@@ -82,7 +82,7 @@ def result_html(
         .get_template("result.html.jinja")
         .render(
             **_text_context(interpretation, uid),
-            trace=trace_data(interpretation),
+            trace=trace_data(record, marked=not interpretation.refused),
             from_paper="paper" in record.meta,
             has_text=writing or bool(interpretation.text),
             title=reading_title(interpretation),
@@ -98,7 +98,7 @@ def result_html(
             summary=interpretation.summary,
             partial=interpretation.partial,
             urgency=URGENCIES[interpretation.summary.urgency],
-            changes=[edit.line for edit in interpretation.edits if not edit.kept],
+            changes=[] if interpretation.is_composed else [e.line for e in interpretation.edits if not e.kept],
             findings=[(finding, evidence_text(finding)) for finding in interpretation.findings],
             device=bool(device),
             measurements=measurement_rows(features, device),

@@ -11,30 +11,30 @@ from gem_lightning.features.delineate import delineate
 from gem_lightning.features.schema import MARKS
 
 if TYPE_CHECKING:
+    from gem_lightning.ecg.record import EcgRecord
     from gem_lightning.features.schema import Delineation
-    from gem_lightning.reporting.interpretation import Interpretation
 
 SHOWN_SECONDS = 60.0  # of a longer recording at a time; ten minutes would make a page of 10 MB
 _MICROVOLTS = 1000.0  # a page stores µV as int16: ±32 mV, finer than any recorder
 _UNKNOWN = -32768
 
 
-def trace_data(interpretation: Interpretation, start: float = 0.0) -> dict[str, Any]:
-    """Collect a section of the signal and its wave marks; a refused recording has no marks.
+def trace_data(record: EcgRecord, start: float = 0.0, marked: bool = True) -> dict[str, Any]:
+    """Collect a section of the signal and its wave marks.
 
     Args:
-        interpretation: Of the recording.
+        record: The recording.
         start: Of the section, s; it is up to :data:`SHOWN_SECONDS` long.
+        marked: Whether waves are marked; not those of a refused recording.
 
     Returns:
         ``fs`` Hz; ``start`` and ``total`` (of the recording), s; ``leads``; ``signal``: base64 of int16 (leads,
         samples) µV, little-endian, -32768 where unknown; ``marks``: per name of :data:`MARKS`, per lead, per beat of
         the section the sample of the recording or None; ``first``: index of the section's first beat.
     """
-    record = interpretation.record
     begin = round(min(max(start, 0.0), record.seconds) * record.fs)
     end = begin + round(SHOWN_SECONDS * record.fs)
-    marks, first = ({}, 0) if interpretation.refused else _marks(delineate(record), begin, end)
+    marks, first = _marks(delineate(record), begin, end) if marked else ({}, 0)
     return {
         "fs": record.fs,
         "start": begin / record.fs,

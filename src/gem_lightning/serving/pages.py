@@ -3,13 +3,13 @@
 # No postponed annotations here: FastAPI reads them from the functions.
 import json
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 
+from gem_lightning.ecg.quality import quality
 from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.errors import GemError
 from gem_lightning.reporting.html import SCRIPTS, environment, script, style_sheet
@@ -18,7 +18,7 @@ from gem_lightning.revision import Edit, Revision
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 from gem_lightning.serving.page_events import PageEvents, comparison_html
 from gem_lightning.serving.routes import Files, Held, Question, Reading, Text, in_thread, uploads
-from gem_lightning.serving.service import RECORD_TYPES, Ask, EcgService, Emit
+from gem_lightning.serving.service import RECORD_TYPES, EcgService, Emit
 from gem_lightning.serving.streaming import event_stream, follow
 
 HERE = Path(__file__).parent
@@ -122,7 +122,7 @@ def static_file(name: str) -> tuple[bytes, int, None, str]:
 def _add_interpreting(router: APIRouter, service: EcgService, threads: Executor) -> None:
     @router.post("/page/interpret")
     async def interpret(files: Files, reading: Reading, held: Held, uid: Uid, question: Question = "") -> Response:
-        ask, given = Ask(question.strip(), replace(service.options, **held), reading), uploads(files)
+        ask, given = service.ask(question, held, reading), uploads(files)
 
         def work(emit: Emit) -> tuple[str, dict[str, Any]]:
             events = PageEvents(emit, uid, given[0].name)
@@ -132,7 +132,7 @@ def _add_interpreting(router: APIRouter, service: EcgService, threads: Executor)
 
     @router.post("/page/ask")
     async def answer(files: Files, reading: Reading, held: Held, uid: Uid, turns: Text, question: Question) -> Response:
-        ask, given = Ask(question.strip(), replace(service.options, **held), reading), uploads(files)
+        ask, given = service.ask(question, held, reading), uploads(files)
         known = checked_turns(turns)
 
         def work(emit: Emit) -> tuple[str, dict[str, Any]]:
@@ -199,7 +199,11 @@ def _add_results(router: APIRouter, service: EcgService, threads: Executor) -> N
     @router.post("/page/section")
     async def section(files: Files, reading: Reading, start: Annotated[float, Form(ge=0, allow_inf_nan=False)]) -> Any:
         given = uploads(files)
-        make = lambda: trace_data(service.verify(service.read(given, reading)), start)  # noqa: E731
+
+        def make() -> dict[str, Any]:
+            record = service.read(given, reading)
+            return trace_data(record, start, marked=quality(record).refused is None)
+
         return await in_thread(threads, make)
 
     @router.post("/page/compare", response_class=HTMLResponse)

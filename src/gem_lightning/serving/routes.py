@@ -4,7 +4,6 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -14,10 +13,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from gem_lightning.errors import RenderError
 from gem_lightning.features.schema import plain
 from gem_lightning.reporting.html import encoded_image, image_url, report_policy
-from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving import schemas
 from gem_lightning.serving.facts import measured, written
-from gem_lightning.serving.service import IMAGE_TYPES, RECORD_SUFFIXES, RECORD_TYPES, Ask, EcgService, Emit
+from gem_lightning.serving.service import IMAGE_TYPES, RECORD_SUFFIXES, RECORD_TYPES, EcgService, Emit
 from gem_lightning.serving.streaming import event_stream, follow
 from gem_lightning.serving.uploads import Upload
 
@@ -129,8 +127,7 @@ def _add_writing(router: APIRouter, service: EcgService, threads: Executor) -> N
         Events: ``stage`` {stage: reading, measuring, writing}, ``measured`` (as ``/v1/measure`` sends it), ``text``
         {delta}, ``statement`` (a verdict, when its sentence ends), ``done`` (the whole), ``error`` {status, detail}.
         """
-        options: VerifyOptions = replace(service.options, **held)
-        ask, given = Ask(question.strip(), options, reading), uploads(files)
+        ask, given = service.ask(question, held, reading), uploads(files)
         if stream or "text/event-stream" in request.headers.get("accept", ""):
 
             def work(emit: Emit) -> tuple[str, dict[str, Any]]:

@@ -119,6 +119,17 @@ class EcgService:
         with self._cpu:
             return Interpretation.of(text, record, question)
 
+    def ask(self, question: str, held: Mapping[str, Any], reading: Mapping[str, Any]) -> Ask:
+        """Put together what a request asks; a question is not answered with findings that it does not ask for.
+
+        Args:
+            question: Empty for the usual interpretation.
+            held: Fields of :class:`VerifyOptions` that the request states; the others are as the server is set.
+            reading: As for :class:`Ask`.
+        """
+        own = {"complete": False} if question.strip() else {}
+        return Ask(question.strip(), replace(self.options, **{**own, **held}), reading)
+
     def interpret(
         self,
         uploads: Sequence[Upload],

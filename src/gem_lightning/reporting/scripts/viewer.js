@@ -115,7 +115,11 @@ gem.Viewer = class {
     const wanted = Math.min(Math.max(seconds, 0), this.last);
     const isHere = () => wanted >= this.drawing.recording.start && wanted < this.drawing.recording.end;
     if (!isHere() && this.section) {
+      if (this.host.ariaBusy === "true") return;
+      this.host.ariaBusy = "true";
+      this.result.querySelector("[data-scale]").textContent = "Reading this part of the recording …";
       const data = await this.section(wanted - (wanted % SECTION));
+      this.host.ariaBusy = "false";
       if (data) this.drawing.recording = new gem.Recording(data);
     }
     if (isHere()) this.drawing.start = wanted;
