@@ -140,19 +140,19 @@ def test_a_report_opened_from_the_server_may_draw(client):
 
 
 def test_a_long_recording_comes_in_sections(client, tmp_path):
-    record = simulate("sinus", seed=1, seconds=100).record
+    record = simulate("sinus", seed=1, seconds=75).record
     files = upload(write_ecg(record, tmp_path / "long.dcm"))
     whole = measure(record)
     found = client.post("/page/section", files=files, data={"start": 60}).json()
-    assert (found["start"], found["total"], found["leads"]) == (60, 100, list(record.leads))
+    assert (found["start"], found["total"], found["leads"]) == (60, 75, list(record.leads))
     signal = np.frombuffer(base64.b64decode(found["signal"]), "<i2").reshape(12, -1) / 1000
     assert abs(signal - record.signal[:, 30_000:]).max() < 0.01
     assert abs(whole.beats.time_s[found["first"]] - 60) < 1
     peaks = [peak for peak in found["marks"]["R"][1] if peak is not None]
-    assert 29_500 < peaks[0] < peaks[-1] < 50_000
+    assert 29_500 < peaks[0] < peaks[-1] < 37_600
     page = client.post("/page/report", files=files, data={"format": "html"}).text
     assert '"start": 0.0' in page
-    assert '"total": 100.0' in page
+    assert '"total": 75.0' in page
 
 
 def test_two_recordings_are_compared(client):
@@ -174,7 +174,8 @@ def test_a_photo_is_shown_with_what_was_read(client):
     assert "digitised from paper" in html
     assert "Text composed from the measurements" in html
     assert "no model has written about it" in html
-    assert "This ECG is urgent" in text
+    assert "inferior" in text
+    assert "No urgent" not in text
     assert [kind for kind, _ in found].count("text") == 1  # nothing of a model's goes before it
     form = {"uid": "r1t0", "turns": json.dumps([["", text]]), "question": "Is there ST elevation?"}
     answer = events(client.post("/page/ask", files=files, data=form).text.splitlines())[-1][1]
