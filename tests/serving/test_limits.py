@@ -49,6 +49,18 @@ def test_no_more_than_the_limit_is_received():
     assert received == 11_000
 
 
+def test_a_client_that_stops_sending_gives_its_place_up():
+    async def stalled():
+        await asyncio.sleep(60)
+
+    async def reads(scope, receive, send):
+        await receive()
+
+    with pytest.raises(HTTPException) as caught:
+        asyncio.run(BodyLimit(reads, 10_000, idle_s=0.01)({"type": "http", "headers": []}, stalled, None))
+    assert caught.value.status_code == 408
+
+
 def test_requests_a_minute(client):
     now = 0.0
     limit = RateLimit(None, 2, clock=lambda: now)

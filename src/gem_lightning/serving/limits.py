@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
@@ -30,10 +31,14 @@ class Limits:
 
 
 class BodyLimit:
-    """Refuse bodies over ``max_bytes`` with 413, by their header or else as soon as they have grown too long."""
+    """Refuse bodies over ``max_bytes`` with 413, by their header or else as soon as they have grown too long.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    A client that sends nothing for ``idle_s`` gets 408: it would keep one of the places that ``RequestLimit`` has.
+    """
+
+    # 30 s: a mobile network that loses a connection is back by then; ours
+    def __init__(self, app: ASGIApp, max_bytes: int, idle_s: float = 30) -> None:
+        self.app, self.max_bytes, self.idle_s = app, max_bytes, idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; reading too much of it raises."""
@@ -43,11 +48,16 @@ class BodyLimit:
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > self.max_bytes:
             return await problem(413, detail)(scope, receive, send)
-        got = 0
+        got, more = 0, True
 
         async def counted() -> Message:
-            nonlocal got
-            message = await receive()
+            nonlocal got, more
+            try:  # behind the body comes the end of the connection, however late
+                message = await asyncio.wait_for(receive(), self.idle_s if more else None)
+            except TimeoutError:
+                late = f"expected the next part of the body within {self.idle_s:g} s, got none; send it again"
+                raise HTTPException(408, late) from None
+            more = message.get("more_body", False)
             got += len(message.get("body", b""))
             if got > self.max_bytes:
                 raise HTTPException(413, detail)

@@ -23,6 +23,7 @@ from gem_lightning.serving.uploads import Upload
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": schemas.Problem, "description": "No token of this server, where it has any."},
     403: {"model": schemas.Problem, "description": "Sent by a page of another site."},
+    408: {"model": schemas.Problem, "description": "The body stopped coming."},
     413: {"model": schemas.Problem, "description": "The body is too large."},
     422: {"model": schemas.Problem, "description": "No ECG, several recordings, or a field that cannot be read."},
     429: {"model": schemas.Problem, "description": "Too many requests; Retry-After has the seconds to wait."},
