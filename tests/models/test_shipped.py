@@ -59,6 +59,7 @@ def test_it_is_not_relied_on_where_much_of_the_recording_is_missing(gem):
     for question in ("Is there ST elevation?", "Is this ECG normal?"):
         assert not gem.interpret(lost, question).claims.count("contradicted")
         assert not gem.chat(lost).ask(question).claims.count("contradicted")
+    assert "composed" not in found.with_text("Sinus rhythm.").to_html()  # a text of someone's own is not ours
     own = gem.interpret(lost, on_missing="model", max_new_tokens=60)
     assert not own.edits
     assert own.text == as_predictor(gem).predict(Query("q", None, lost)).text[: len(own.text)]

@@ -139,9 +139,10 @@ class Interpretation:
     @property
     def note(self) -> str:
         """What readers of the text have to know about its making; empty where there is nothing to say."""
-        if self.partial is None:
+        is_composed = self.is_composed or not (self.text or self.question)  # what is still to come is composed
+        if self.partial is None or not (is_composed or self.edits):
             return ""
-        by = "no model has written about it" if self.is_composed or not self.question else "the measurements decide"
+        by = "no model has written about it" if is_composed else "the measurements decide"
         return f"This ECG is known in part: {self.partial}. The text rests on what is known; {by}."
 
     @cached_property

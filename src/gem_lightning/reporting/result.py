@@ -111,7 +111,8 @@ def result_html(
 
 def reading_title(interpretation: Interpretation) -> str:
     """Heading of the text: who wrote it."""
-    if interpretation.is_composed or (interpretation.partial and not interpretation.question):
+    is_due = interpretation.partial and not (interpretation.text or interpretation.question)
+    if interpretation.is_composed or is_due:
         return "Text composed from the measurements"
     if any(not edit.kept for edit in interpretation.edits):
         return "The model's text, corrected by the measurements"
