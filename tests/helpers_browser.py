@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 
 WIDTHS = (390, 1280)
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--headless=new")
-_AXE = "axe-core@4.10.3"
 
 
 @contextmanager
@@ -43,22 +40,14 @@ def watched(context, home):
 
 @cache
 def axe_source():
-    """The script of axe-core, installed by npm outside the repository; None where that is not possible."""
-    if shutil.which("npm") is None:
-        return None
-    folder = Path(mkdtemp(prefix="axe-"))
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), _AXE]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-    script = folder / "node_modules" / "axe-core" / "axe.min.js"
-    text = script.read_text(encoding="utf-8") if done.returncode == 0 else None
-    shutil.rmtree(folder, ignore_errors=True)
-    return text
+    """The script of axe-core, which comes with ``axe-playwright-python``."""
+    import axe_playwright_python
+
+    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
 def accessibility_faults(tab):
-    """Each fault of axe in the tab as (rule, elements); skips the test where axe cannot be had."""
-    if axe_source() is None:
-        pytest.skip("axe-core cannot be installed: npm or its registry is missing")
+    """Each fault of axe in the tab as (rule, elements)."""
     tab.evaluate(axe_source())
     found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [(fault["id"], [node["html"][:120] for node in fault["nodes"]]) for fault in found["violations"]]

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+
 from helpers_docs import ROOT, blocks, prepare, run_block, run_line
 
 README = ROOT / "README.md"

@@ -7,6 +7,7 @@ import pytest
 
 from gem_lightning.ecg import EcgRecord, quality, read_ecg, simulate
 from gem_lightning.ecg.leads import swap_electrodes
+from gem_lightning.ecg.quality import partly_known
 
 
 def record(seed=0, snr_db=28, **options):
@@ -182,3 +183,14 @@ def test_a_page_is_judged_on_what_it_shows():
     assert quality(excerpts(clean, {})).verdict == "unusable"  # a recording that lost three quarters of its leads
     nothing = excerpts(clean, {"paper": {}})
     assert quality(nothing.with_signal(np.full_like(clean.signal, np.nan))).verdict == "unusable"
+
+
+def test_a_record_is_known_in_part_where_a_fifth_of_it_is_missing():
+    whole = record()
+    assert partly_known(whole) is None
+    lost = changed(whole, "V1", np.nan)
+    assert partly_known(lost) is None  # a twelfth
+    lost = changed(changed(lost, "V2", np.nan), "V3", np.nan)
+    assert partly_known(lost) == "25% of the 12 leads missing"
+    assert partly_known(EcgRecord(whole.signal[:2], whole.fs, whole.leads[:2])) == "83% of the 12 leads missing"
+    assert "paper, 25% of the 12 leads shown" in partly_known(excerpts(whole, {"paper": {}}))

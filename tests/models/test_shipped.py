@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from gem_lightning import Gem, read_ecg
-from gem_lightning.ecg import LEADS, EcgRecord
+from gem_lightning.ecg import LEADS, EcgRecord, simulate
 from gem_lightning.errors import CheckpointError
+from gem_lightning.evaluation.base import Query
+from gem_lightning.evaluation.predictors import as_predictor
 from gem_lightning.evaluation.text import read_text
 from gem_lightning.features import measure
 from gem_lightning.models.compat.load import SHIPPED, find_folder, shipped_models
@@ -37,3 +39,28 @@ def test_it_does_not_interpret_a_flat_line(gem):
     record = EcgRecord(np.zeros((12, 5000), np.float32), 500.0, LEADS, {})
     found = gem.interpret(record, max_new_tokens=60)
     assert found.text == "" and "flat" in found.refused
+
+
+def test_it_is_not_relied_on_where_much_of_the_recording_is_missing(gem):
+    record = simulate("st_elevation", seed=4, snr_db=25).record
+    signal = record.signal.copy()
+    signal[6:11] = np.nan
+    lost = record.with_signal(signal)
+    found = gem.interpret(lost)
+    assert found.partial == "42% of the 12 leads missing"
+    assert found.is_composed
+    assert "mi_inferior" in {v.claim.finding for v in found.claims.verdicts}
+    assert not found.claims.count("contradicted")
+    assert found.to_terminal(color=False).startswith("This ECG is known in part")
+    assert found.to_dict()["partial"] == found.partial
+    assert "composed from the measurements" in found.to_html()
+    assert next(iter(gem.stream(lost))).text == found.text
+    assert gem.chat(lost).ask().text == found.text
+    for question in ("Is there ST elevation?", "Is this ECG normal?"):
+        assert not gem.interpret(lost, question).claims.count("contradicted")
+        assert not gem.chat(lost).ask(question).claims.count("contradicted")
+    assert "composed" not in found.with_text("Sinus rhythm.").to_html()  # a text of someone's own is not ours
+    own = gem.interpret(lost, on_missing="model", max_new_tokens=60)
+    assert not own.edits
+    assert own.text == as_predictor(gem).predict(Query("q", None, lost)).text[: len(own.text)]
+    assert gem.interpret(record, max_new_tokens=20).partial is None

@@ -11,7 +11,18 @@ from gem_lightning.composition.compose import STYLES, compose
 from gem_lightning.ecg import DIAGNOSES, EcgRecord, simulate
 from gem_lightning.errors import GemError
 from gem_lightning.features import findings, measure
-from gem_lightning.revision import VerifyOptions, faults, kept_share, revise
+from gem_lightning.revision import (
+    Edit,
+    Reviser,
+    Revision,
+    StreamWriter,
+    VerifyOptions,
+    collect,
+    faults,
+    kept_share,
+    revise,
+    revise_sentences,
+)
 from helpers_features import make
 
 CODES = ("sinus", "atrial_fibrillation", "av_block_1", "lbbb", "lafb", "st_elevation", "t_inversion", "av_block_3",
@@ -278,3 +289,27 @@ def test_settings_are_refused_by_name():
             VerifyOptions(**settings)
     own, rest = VerifyOptions.split({"verify": "revise", "tries": 2, "do_sample": True})
     assert (own.verify, own.tries, rest) == ("revise", 2, {"do_sample": True})
+
+
+def test_a_text_that_comes_in_pieces_is_revised_like_a_whole_one(cohort):
+    rng = random.Random(0)
+    for features, found in cohort.values():
+        draft = compose(features, found, seed=1) + " QRS 240 ms. Complete heart block."
+        cuts = sorted(rng.sample(range(len(draft)), 12))
+        pieces = [draft[a:b] for a, b in zip([0, *cuts], [*cuts, len(draft)])]
+        reviser = Reviser(features, found, VerifyOptions("revise"))
+        grown = ""
+        for edit in revise_sentences(StreamWriter(pieces), reviser):
+            grown += reviser.addition(edit)
+            assert not verify(grown, features, findings=found).count("contradicted")
+        assert collect(reviser).text == revise(draft, features, found).text
+        assert grown.strip() == collect(reviser).text
+
+
+def test_edits_come_back_from_their_json(sinus):
+    done = revise("Sinus rhythm. QRS 240 ms. Regular rhythm.", sinus)
+    again = Revision.of(done.text, [Edit.from_dict(edit.to_dict()) for edit in done.edits])
+    keys = ("draft", "text", "action", "source", "reason", "start")
+    assert [[getattr(e, k) for k in keys] for e in again.edits] == [[getattr(e, k) for k in keys] for e in done.edits]
+    with pytest.raises(GemError, match="edits"):
+        Revision.of("Another text.", again.edits)

@@ -164,7 +164,7 @@ def test_errors_are_described_as_they_are_sent(client):
     described = client.get("/openapi.json").json()
     for path, methods in described["paths"].items():
         for operation in methods.values():
-            for status in ("401", "413", "422", "429"):
+            for status in ("401", "408", "413", "422", "429"):
                 if path.startswith("/v1/"):
                     schema = operation["responses"][status]["content"]["application/json"]["schema"]
                     assert schema["$ref"].endswith("Problem")

@@ -49,6 +49,18 @@ def test_no_more_than_the_limit_is_received():
     assert received == 11_000
 
 
+def test_a_client_that_stops_sending_gives_its_place_up():
+    async def stalled():
+        await asyncio.sleep(60)
+
+    async def reads(scope, receive, send):
+        await receive()
+
+    with pytest.raises(HTTPException) as caught:
+        asyncio.run(BodyLimit(reads, 10_000, idle_s=0.01)({"type": "http", "headers": []}, stalled, None))
+    assert caught.value.status_code == 408
+
+
 def test_requests_a_minute(client):
     now = 0.0
     limit = RateLimit(None, 2, clock=lambda: now)
@@ -91,7 +103,7 @@ def test_more_requests_than_the_server_takes(gem_small, monkeypatch):
         thread.join()
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) >= 1
-    assert first[0].json()["text"] == "Sinus rhythm."
+    assert first[0].json()["text"].startswith("Sinus rhythm.")
 
 
 def test_tokens(gem_small):

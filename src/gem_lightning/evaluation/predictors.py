@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -39,7 +40,10 @@ def as_predictor(model: Any, name: str | None = None) -> Predictor:
         return model
     function = getattr(model, "interpret", model)
     if callable(function):
-        return FunctionPredictor(function, name or getattr(model, "name", None) or type(model).__name__)
+        name = name or getattr(model, "name", None) or type(model).__name__
+        if "on_missing" in inspect.signature(function).parameters:
+            function = partial(function, on_missing="model")  # what is judged is what the model itself writes
+        return FunctionPredictor(function, name)
     raise DataError(
         f"expected a predictor, interpret(record, question), a file or a client, got {type(model).__name__}"
     )

@@ -123,6 +123,7 @@ class Gem:
         on_fail: str = "restate",
         complete: bool = False,
         instrument: bool | EcgFeatures = False,
+        on_missing: str = "measure",
         **settings: Any,
     ) -> Interpretation:
         """Interpret one record or answer a question about it.
@@ -141,6 +142,7 @@ class Gem:
             instrument: Show the model an instrument's reading of rate, PR, QRS and QT, marked as such: True takes the
                 library's own measurement. ``gem_small`` is trained on it, and not to follow a reading that its signal
                 contradicts; other models may follow anything.
+            on_missing: ``measure`` or ``model``: who writes about a digitised page, or leads of which much is missing.
             **settings: ``seed``, and those of ``generate``, such as ``do_sample=True``.
 
         Raises:
@@ -151,6 +153,7 @@ class Gem:
         images = None if image is None else [image]
         settings |= {"verify": verify, "tries": tries, "on_fail": on_fail, "complete": complete}
         readings = instrument if isinstance(instrument, bool) else [instrument]
+        settings["on_missing"] = on_missing
         (found,) = self.interpret_many(
             [record], question, images, max_new_tokens, reading=reading, instrument=readings, **settings
         )
@@ -183,8 +186,7 @@ class Gem:
             seed: Of sampled answers: each depends on it and on the record alone. None takes torch's initial seed.
             questions: One per record.
             instrument: See :meth:`interpret`; readings are one per record.
-            **settings: For ``generate``, and ``verify``, ``tries``, ``on_fail`` and ``complete`` of :meth:`interpret`;
-                verified answers are written one after the other.
+            **settings: As of :meth:`interpret`; verified answers are written one after the other.
 
         Returns:
             In the order of ``records``: an interpretation, or the exception of a record that could not be read or
@@ -197,26 +199,27 @@ class Gem:
         each = _one_each(records, question if questions is None else questions, images, readings)
         found: list[Interpretation | Exception] = []
         examples: dict[int, dict[str, Any]] = {}  # of the records that the model answers
+        options, settings = VerifyOptions.split(settings)
         for i, record in enumerate(records):
             try:
                 prepared = self.prepare(record, None if images is None else images[i], reading or {})
                 draft = self.draft(prepared, each[i])
-                if draft.refused is None:
+                own = draft.without_model(options)
+                if own is None:
                     examples[i] = self.example(prepared, each[i], readings[i])
-                found.append(draft)
+                found.append(own or draft)
             except Exception as error:  # any record can be broken in any way; the rest go on
                 found.append(error)
         base = torch.initial_seed() if seed is None else seed
         seeds = [record_seed(base, _name(records[i])) for i in examples]
         asked = list(examples.values())
-        options, settings = VerifyOptions.split(settings)
         if options.active:
             drafts: Any = [found[i] for i in examples]
             written = self._verified(asked, drafts, options, max_new_tokens, seeds, **settings)
         else:
             written = generate_texts(self.model, self.processor, asked, max_new_tokens, batch_size, seeds, **settings)
         for i, text in zip(examples, written, strict=True):
-            found[i] = text if isinstance(text, Exception) else found[i].with_text(text)  # type: ignore[union-attr]
+            found[i] = text if isinstance(text, Exception) else found[i].written(text, options)  # type: ignore
         return found
 
     def draft(self, prepared: Prepared, question: str | None = None) -> Interpretation:

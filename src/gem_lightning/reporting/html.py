@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,15 @@ def script(name: str) -> str:
 
 
 @cache
+def report_policy() -> str:
+    """The content security policy of the self-contained pages: they load nothing, and no script but their own runs."""
+    digests = (hashlib.sha256(script(name).encode()).digest() for name in SCRIPTS)
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    own = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'"
+    return f"{own}; script-src {hashes}; frame-ancestors 'none'"
+
+
+@cache
 def environment(*folders: Path) -> Any:
     """Jinja environment over ``folders`` and then ``reporting/templates``, with escaping on; made once."""
     from jinja2 import Environment, FileSystemLoader
@@ -60,7 +70,8 @@ def encoded_image(image: np.ndarray, suffix: str = ".webp") -> bytes:
     """Encode a uint8 (H, W, 3) RGB image without loss: as WebP, a third of the smallest PNG, or as ``.png``."""
     import cv2
 
-    # a quality above 100 asks WebP's encoder for lossless; PNG's ignores it
-    done, data = cv2.imencode(suffix, image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
+    # a quality above 100 asks WebP's encoder for lossless; PNG's would warn of it
+    lossless = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+    done, data = cv2.imencode(suffix, image[..., ::-1], lossless)
     assert done
     return data.tobytes()

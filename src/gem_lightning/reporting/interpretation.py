@@ -8,16 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gem_lightning.claims.report import ClaimReport
+from gem_lightning.claims.report import CONTRADICTED, ClaimReport
 from gem_lightning.claims.verify import verify
-from gem_lightning.composition.compose import Summary, summarise
-from gem_lightning.ecg.quality import Quality
+from gem_lightning.composition.compose import Summary, statements_of, summarise
+from gem_lightning.composition.facts import Facts
+from gem_lightning.ecg.quality import Quality, partly_known
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features import EcgFeatures, Finding, findings, measure
 from gem_lightning.features.reliability import reliability
 from gem_lightning.features.schema import plain
 from gem_lightning.jobs import write_atomically
-from gem_lightning.revision.edit import Edit, Revision, kept_share
+from gem_lightning.revision.edit import ADD, MEASUREMENT, Edit, Revision, kept_share, placed
+from gem_lightning.revision.options import VerifyOptions
+from gem_lightning.revision.revise import revise
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +94,62 @@ class Interpretation:
         claims = verify(written.text, self.features, findings=self.findings)
         return replace(self, text=written.text, claims=claims, edits=written.edits, tokens=written.tokens)
 
+    def without_model(self, options: VerifyOptions | None = None) -> Interpretation | None:
+        """Return the interpretation of a record that no model writes about; None where one does.
+
+        A refused record has no text. That of a :attr:`partial` one is composed, unless a question was asked.
+
+        Args:
+            options: ``on_missing="model"`` lets the model write about partial records.
+        """
+        if self.refused:
+            return self
+        return self.composed() if self._is_held(options) and not self.question else None
+
+    def written(self, text: str | Revision, options: VerifyOptions | None = None) -> Interpretation:
+        """Return the interpretation with what a model wrote; contradicted sentences about partial records are revised.
+
+        Args:
+            text: The model's text, or what became of it under verification.
+            options: As for :meth:`without_model`.
+        """
+        found = self.with_text(text)
+        if self._is_held(options) and (isinstance(text, str) or found.claims.count(CONTRADICTED)):
+            return self.with_text(revise(found.text, self.features, self.findings))
+        return found
+
+    def held(self, options: VerifyOptions) -> VerifyOptions:
+        """How a model's text about this record is held to the measurements: strictly where the record is partial."""
+        return options.strict if self._is_held(options) else options
+
+    def _is_held(self, options: VerifyOptions | None) -> bool:
+        return self.partial is not None and (options is None or options.on_missing == "measure")
+
+    def composed(self) -> Interpretation:
+        """Return the interpretation with a text of the measurements alone; no model has a part in it."""
+        stated = statements_of(Facts.of(self.features, self.findings), 0, "brief")
+        text = " ".join(statement.text for statement in stated if statement.text)
+        return self.with_text(Revision(text, placed([Edit("", text, ADD, MEASUREMENT, reason="composed")], text)))
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether the text is made of measurements alone."""
+        return bool(self.edits) and not any(edit.draft.strip() for edit in self.edits)
+
+    @property
+    def note(self) -> str:
+        """What readers of the text have to know about its making; empty where there is nothing to say."""
+        is_composed = self.is_composed or not (self.text or self.question)  # what is still to come is composed
+        if self.partial is None or not (is_composed or self.edits):
+            return ""
+        by = "no model has written about it" if is_composed else "the measurements decide"
+        return f"This ECG is known in part: {self.partial}. The text rests on what is known; {by}."
+
+    @cached_property
+    def partial(self) -> str | None:
+        """Why no model is relied on to read the record: it is known in part only; None where it is whole."""
+        return None if self.refused else partly_known(self.record)
+
     @property
     def refused(self) -> str | None:
         """Why the recording is not interpreted; None where it is."""
@@ -126,6 +185,7 @@ class Interpretation:
         """Plain values, ready for JSON."""
         return {
             "refused": self.refused,
+            "partial": self.partial,
             "text": self.text,
             "question": self.question,
             "provenance": self.provenance,
@@ -190,7 +250,8 @@ class Interpretation:
         """The verified text for a terminal; ``color=False`` marks verdicts with signs."""
         if self.refused:
             return f"{self.refused} {self.summary.statement}"
-        return self.claims.to_terminal(color, self.edits)
+        text = self.claims.to_terminal(color, () if self.is_composed else self.edits)
+        return f"{self.note}\n{text}" if self.note else text
 
     def __repr__(self) -> str:
         return f"Interpretation({self.refused or self.text!r}, {len(self.claims.verdicts)} claims checked)"

@@ -14,6 +14,7 @@ from gem_lightning.reporting.result import (
     URGENCIES,
     headline,
     measurement_rows,
+    reading_title,
     record_facts,
 )
 from gem_lightning.reporting.statements import LABELS, marked_text
@@ -71,7 +72,9 @@ def _ecg_page(pages: PdfPages, interpretation: Interpretation, file_name: str) -
     figure, axes = _sheet()
     _header(axes, interpretation, file_name)
     _draw_ecg(axes, interpretation)
-    axes.text(_MARGIN, A4[1] - 4, f"25 mm/s   10 mm/mV   {_NOTE}", fontsize=8)
+    seconds = interpretation.record.seconds
+    extent = f"the first 10 s of {seconds:.0f} s   " if seconds > 10.5 else ""  # half a second over is no second page
+    axes.text(_MARGIN, A4[1] - 4, f"25 mm/s   10 mm/mV   {extent}{_NOTE}", fontsize=8)
     pages.savefig(figure)
 
 
@@ -79,6 +82,8 @@ def _header(axes: Axes, interpretation: Interpretation, file_name: str) -> None:
     """Three columns, as on the page: conclusion, measurements, recording."""
     y, features = 11.0, interpretation.features
     quality = f"Recording quality: {QUALITIES[interpretation.quality.verdict]}."
+    if interpretation.partial:
+        quality += f" Known in part: {interpretation.partial}."
     if not interpretation.refused:
         quality = " ".join([quality, *quality_sentences(interpretation.quality)])
     y = _write(axes, quality, y, width=70, fontsize=8)
@@ -159,12 +164,15 @@ def _text_pages(pages: PdfPages, interpretation: Interpretation) -> None:
 def _report_lines(interpretation: Interpretation) -> list[tuple[str, dict[str, Any]]]:
     bold: dict[str, Any] = {"fontweight": "bold", "fontsize": 11}
     marked = marked_text(interpretation)
-    lines: list[tuple[str, dict[str, Any]]] = [("The text, checked against the signal", bold)]
+    lines: list[tuple[str, dict[str, Any]]] = [(reading_title(interpretation), bold), *_wrapped(interpretation.note)]
     if interpretation.question:
         lines += _wrapped(f"Question: {interpretation.question}")
-    text = "".join(piece.text if one is None else f"{piece.text}[{one.sign}]" for piece, one in marked)
+    shown = ((f"{piece.mark} {piece.text}" if piece.mark else piece.text, one) for piece, one in marked)
+    text = "".join(part if one is None else f"{part}[{one.sign}]" for part, one in shown)
     lines += [row for part in text.split("\n") for row in _wrapped(part)]
     legend = "✓ agrees, ≈ too near a limit, ✗ disagrees with the measurement, ? cannot be checked"
+    if any(piece.mark for piece, _ in marked):
+        legend += "; ◆ written or corrected from the measurement, ⚑ the model's, in doubt"
     lines += [(legend, {"fontsize": 8, "color": "#444444"}), ("", {})]
     lines.append(("Statements", bold))
     for _, one in marked:

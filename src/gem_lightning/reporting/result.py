@@ -9,7 +9,7 @@ from gem_lightning import __version__
 from gem_lightning.reporting.evidence import evidence_text, quality_sentences
 from gem_lightning.reporting.html import SCRIPTS, Table, environment, script, style_sheet
 from gem_lightning.reporting.statements import LABELS, marked_text
-from gem_lightning.reporting.tracing import SHOWN_SECONDS, trace_data
+from gem_lightning.reporting.tracing import trace_data
 
 if TYPE_CHECKING:
     from gem_lightning.ecg.record import EcgRecord
@@ -81,9 +81,11 @@ def result_html(
         .get_template("result.html.jinja")
         .render(
             **_text_context(interpretation, uid),
-            trace=trace_data(interpretation),
+            trace=trace_data(record, marked=not interpretation.refused),
             from_paper="paper" in record.meta,
             has_text=writing or bool(interpretation.text),
+            title=reading_title(interpretation),
+            note=interpretation.note,
             writing=writing,
             label=f", {label}" if label else "",
             facts=record_facts(record, features, file_name),
@@ -93,9 +95,9 @@ def result_html(
             reasons=quality_sentences(interpretation.quality),
             refused=interpretation.refused,
             summary=interpretation.summary,
+            partial=interpretation.partial,
             urgency=URGENCIES[interpretation.summary.urgency],
-            shown_seconds=SHOWN_SECONDS if record.seconds > SHOWN_SECONDS else None,
-            changes=[edit.line for edit in interpretation.edits if not edit.kept],
+            changes=[] if interpretation.is_composed else [e.line for e in interpretation.edits if not e.kept],
             findings=[(finding, evidence_text(finding)) for finding in interpretation.findings],
             device=bool(device),
             measurements=measurement_rows(features, device),
@@ -104,6 +106,16 @@ def result_html(
             extra_tables=extra_tables,
         )
     )
+
+
+def reading_title(interpretation: Interpretation) -> str:
+    """Heading of the text: who wrote it."""
+    is_due = interpretation.partial and not (interpretation.text or interpretation.question)
+    if interpretation.is_composed or is_due:
+        return "Text composed from the measurements"
+    if any(not edit.kept for edit in interpretation.edits):
+        return "The model's text, corrected by the measurements"
+    return "The model's text, checked against the signal"
 
 
 def text_html(interpretation: Interpretation, uid: str = "ecg") -> str:
@@ -123,6 +135,7 @@ def _text_context(interpretation: Interpretation, uid: str) -> dict[str, Any]:
         "question": interpretation.question,
         "edits": interpretation.edits,
         "kept": f"{interpretation.kept_share:.0%}",
+        "is_composed": interpretation.is_composed,
     }
 
 

@@ -3,15 +3,17 @@
 from gem_lightning.revision.edit import Edit, Revision, kept_share
 from gem_lightning.revision.grammar import faults
 from gem_lightning.revision.options import VerifyOptions
-from gem_lightning.revision.revise import TextWriter, revise, revise_sentences
+from gem_lightning.revision.revise import StreamWriter, TextWriter, collect, revise, revise_sentences
 from gem_lightning.revision.reviser import Reviser
 
 __all__ = [
     "Edit",
     "Reviser",
     "Revision",
+    "StreamWriter",
     "TextWriter",
     "VerifyOptions",
+    "collect",
     "faults",
     "kept_share",
     "revise",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gem_lightning.claims.report import Verdict
+from gem_lightning.errors import GemError
 
 KEEP, FLAG, GUIDE, RESAMPLE, RESTATE, DROP, ADD = "keep", "flag", "guide", "resample", "restate", "drop", "add"
 _NAMES = {
@@ -58,6 +59,22 @@ class Edit:
         change = f"“{draft}” → “{text}”" if draft and text and draft != text else f"“{draft or text}”"
         return f"{_NAMES[self.action]}: {change}" + (f"; {self.reason}" if self.reason else "")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Edit:
+        """Rebuild an edit from :meth:`to_dict`; the verdicts on the draft are left out.
+
+        Raises:
+            GemError: The values are those of no edit.
+        """
+        names = ("draft", "text", "action", "source", "reason")
+        try:
+            draft, text, action, source, reason = (str(values[name]) for name in names)
+        except (KeyError, TypeError):
+            raise GemError(f"expected an edit with {', '.join(names)}, got something else") from None
+        if action not in _NAMES or source not in (MODEL, MEASUREMENT):
+            raise GemError(f"expected an action of {', '.join(_NAMES)}, got {action[:40]!r} of {source[:40]!r}")
+        return cls(draft, text, action, source, reason=reason)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return {
@@ -88,6 +105,17 @@ class Revision:
     text: str
     edits: tuple[Edit, ...] = ()
     tokens: int = 0
+
+    @classmethod
+    def of(cls, text: str, edits: Sequence[Edit]) -> Revision:
+        """Put a text and its edits together.
+
+        Raises:
+            GemError: The text is not that of the edits.
+        """
+        if edits and "".join(edit.text for edit in edits).strip() != text.strip():
+            raise GemError("expected the text of the edits, one after the other, got another; leave the edits out")
+        return cls(text.strip(), placed(edits, text.strip()) if edits and text.strip() else ())
 
     @property
     def draft(self) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gem_lightning.errors import GemError
 from gem_lightning.revision.edit import Edit, Revision, placed
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.revision.reviser import Reviser
-from gem_lightning.revision.segments import segments
+from gem_lightning.revision.segments import finished, segments
 
 if TYPE_CHECKING:
     from gem_lightning.features.schema import EcgFeatures, Finding
@@ -52,6 +52,28 @@ class TextWriter:
     def retry(self, number: int) -> tuple[str, int]:
         """Return nothing: a finished text has no other sentence."""
         return "", 0
+
+
+class StreamWriter(TextWriter):
+    """A text that comes piece by piece, such as from a model that writes for many at once: its sentences as they end.
+
+    Args:
+        pieces: Consecutive parts of the text, of any length.
+    """
+
+    def __init__(self, pieces: Iterable[str]) -> None:
+        self._parts, self._rest, self._ended = iter(pieces), "", False
+
+    def next(self) -> tuple[str, int] | None:
+        """Wait for the end of the next sentence and return it."""
+        while (cut := finished(self._rest, self._ended)) is None:
+            if self._ended:
+                return None
+            part = next(self._parts, None)
+            self._ended = part is None
+            self._rest += part or ""
+        piece, self._rest = cut
+        return piece, 0
 
 
 def revise_sentences(writer: Writer, reviser: Reviser) -> Iterator[Edit]:

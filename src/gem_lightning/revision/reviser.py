@@ -101,6 +101,10 @@ class Reviser:
             edits.append(edit)
         return edits
 
+    def addition(self, edit: Edit) -> str:
+        """Return what the last edit adds to the text, which begins without white space."""
+        return edit.text if self.text.strip() != edit.text.strip() else edit.text.lstrip()
+
     def is_sound(self, sentence: str) -> bool:
         """Whether a sentence may stand next: verified in its place, and as well written as the grammar check knows."""
         report = self._verify(sentence)

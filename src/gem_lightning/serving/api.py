@@ -21,7 +21,7 @@ from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving import schemas
 from gem_lightning.serving.chat import chat_router
 from gem_lightning.serving.docs_page import docs_page
-from gem_lightning.serving.limits import BodyLimit, Limits, RateLimit, RequestLimit, problem
+from gem_lightning.serving.limits import BodyLimit, Limits, RateLimit, RequestLimit, in_fields, problem
 from gem_lightning.serving.observe import AccessLog, Metrics
 from gem_lightning.serving.pages import is_browser, page, page_router
 from gem_lightning.serving.routes import api_router, digitize_router
@@ -47,7 +47,8 @@ def build_app(
     Args:
         gem: The model.
         name: Of the model, for pages and ``/v1/models``.
-        options: How texts are held to the measurements; a request may choose another way.
+        options: How texts are held to the measurements, by default ``revise`` with ``complete``; a request may choose
+            another way.
         limits: Sizes and numbers of requests; None takes the usual ones.
         tokens: Bearer tokens, one of which ``/v1/`` asks for; empty for none.
         trusted_hosts: Names under which the server is reached; others get 400.
@@ -135,7 +136,7 @@ def _add_errors(app: FastAPI, model: str) -> None:
 
     @app.exception_handler(GemError)
     async def unusable(request: Request, error: GemError) -> Response:
-        return answer(request, 422, str(error))
+        return answer(request, 422, in_fields(str(error)))
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:

@@ -17,7 +17,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from gem_lightning.errors import DataError
-from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving import schemas
 from gem_lightning.serving.facts import written
 from gem_lightning.serving.routes import PROBLEMS, in_thread
@@ -119,8 +118,8 @@ def chat_router(service: EcgService, threads: Executor) -> APIRouter:
     router = APIRouter(prefix="/v1", responses=PROBLEMS)
 
     def answer(request: ChatRequest, emit: Emit) -> dict[str, Any]:
-        uploads, turns, ask = _conversation(request, service.options)
-        chat = service.converse(uploads, turns, ask, emit)
+        uploads, turns, ask = _conversation(request, service)
+        chat = service.converse(uploads, turns, ask, emit, lambda draft: {})  # the completion holds the measurements
         found, (before, after) = chat.turns[-1], chat.usage
         return {
             **_head(service.name),
@@ -146,7 +145,7 @@ def _head(model: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
 
-def _conversation(request: ChatRequest, options: VerifyOptions) -> tuple[list[Upload], list[tuple[str, str]], Ask]:
+def _conversation(request: ChatRequest, service: EcgService) -> tuple[list[Upload], list[tuple[str, str]], Ask]:
     """The recording's files, the earlier turns, and what is asked now.
 
     Raises:
@@ -165,10 +164,10 @@ def _conversation(request: ChatRequest, options: VerifyOptions) -> tuple[list[Up
         else:
             turns.append((question, message.text))
             question = ""
-    if options.verify == "rerank":  # a conversation has no several drafts to choose from
-        options = replace(options, verify="report")
+    # a conversation has no several drafts to choose from
+    held = {"verify": "report"} if service.options.verify == "rerank" else {}
     most = request.max_completion_tokens or request.max_tokens
-    return uploads, turns, Ask(question, options, max_new_tokens=most)
+    return uploads, turns, replace(service.ask(question, held, {}), max_new_tokens=most)
 
 
 def _decoded(file: FileData) -> Upload:

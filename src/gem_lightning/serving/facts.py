@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from gem_lightning.ecg.record import EcgRecord
@@ -38,6 +39,39 @@ def differences(first: Interpretation, second: Interpretation) -> Iterator[dict[
         if unit == "deg" and change is not None:
             change = (change + 180) % 360 - 180
         yield {"name": name, "unit": unit, "first": a, "second": b, "difference": change}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two measured recordings: differences are second less first."""
+
+    first: Interpretation
+    second: Interpretation
+
+    @property
+    def gone(self) -> list[str]:
+        """Findings of the first recording that the second does not have."""
+        return _only(self.first, self.second)
+
+    @property
+    def new(self) -> list[str]:
+        """Findings of the second recording that the first does not have."""
+        return _only(self.second, self.first)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "first": measured(self.first),
+            "second": measured(self.second),
+            "differences": list(differences(self.first, self.second)),
+            "findings_gone": self.gone,
+            "findings_new": self.new,
+        }
+
+
+def _only(one: Interpretation, other: Interpretation) -> list[str]:
+    known = {finding.code for finding in other.findings}
+    return list({finding.code: finding.statement for finding in one.findings if finding.code not in known}.values())
 
 
 def _quantities(found: Interpretation) -> Iterator[tuple[str, str, float | None]]:

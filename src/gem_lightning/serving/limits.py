@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,10 +31,14 @@ class Limits:
 
 
 class BodyLimit:
-    """Refuse bodies over ``max_bytes`` with 413, by their header or else as soon as they have grown too long."""
+    """Refuse bodies over ``max_bytes`` with 413, by their header or else as soon as they have grown too long.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    A client that sends nothing for ``idle_s`` gets 408: it would keep one of the places that ``RequestLimit`` has.
+    """
+
+    # 30 s: a mobile network that loses a connection is back by then; ours
+    def __init__(self, app: ASGIApp, max_bytes: int, idle_s: float = 30) -> None:
+        self.app, self.max_bytes, self.idle_s = app, max_bytes, idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; reading too much of it raises."""
@@ -42,11 +48,16 @@ class BodyLimit:
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > self.max_bytes:
             return await problem(413, detail)(scope, receive, send)
-        got = 0
+        got, more = 0, True
 
         async def counted() -> Message:
-            nonlocal got
-            message = await receive()
+            nonlocal got, more
+            try:  # behind the body comes the end of the connection, however late
+                message = await asyncio.wait_for(receive(), self.idle_s if more else None)
+            except TimeoutError:
+                late = f"expected the next part of the body within {self.idle_s:g} s, got none; send it again"
+                raise HTTPException(408, late) from None
+            more = message.get("more_body", False)
             got += len(message.get("body", b""))
             if got > self.max_bytes:
                 raise HTTPException(413, detail)
@@ -98,6 +109,25 @@ class RateLimit:
         left = min(self.per_minute, left + (now - then) * self.per_minute / 60)
         self._left[address] = (max(left - 1, 0) if left >= 1 else left, now)
         return 0 if left >= 1 else math.ceil((1 - left) * 60 / self.per_minute)
+
+
+#: Arguments of the library as its errors name them -> fields of the forms.
+_FIELDS = (
+    (r"\blead_names=", "the field leads=I,II,..."),
+    (
+        r"; the readable formats are listed in docs/ecg\.md: .*",
+        "; send DICOM, WFDB, SCP, XML, EDF, CSV or an image",
+    ),
+    (r", or name its true format with format=$", ""),
+    (r"; try gem-lightning digitize with .*", ""),
+)
+
+
+def in_fields(message: str) -> str:
+    """An error of the library with fields of a form in place of Python's arguments and the command line's options."""
+    for argument, fields in _FIELDS:
+        message = re.sub(argument, fields, message)
+    return message
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -220,7 +220,7 @@ class EcgTools:
         verify: Annotated[
             Literal["report", "revise", "guide", "rerank"],
             Field(description="report: the model's text with verdicts; revise, guide, rerank: corrected by the signal"),
-        ] = "report",
+        ] = "revise",
         reading: Stated = None,
     ) -> dict[str, Any]:
         """Let the language model GEM interpret an ECG; every statement comes with its verdict."""
@@ -228,8 +228,9 @@ class EcgTools:
         if found.quality.refused:
             return {**facts(file, found), "text": "", "claims": None}
         stated = {} if reading is None else reading.model_dump(exclude_none=True)
+        complete = verify != "report" and not question.strip()  # a question is answered, not added to
         answer = self._loaded().interpret(
-            self.folders.find(file), question.strip() or None, reading=stated, verify=verify
+            self.folders.find(file), question.strip() or None, reading=stated, verify=verify, complete=complete
         )
         known = facts(file, found)
         return {**known, **{k: v for k, v in answer.to_dict().items() if k != "features"}, **known}

@@ -10,7 +10,7 @@ from typing import Any
 from gem_lightning.reporting.html import environment
 from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.reporting.result import result_html, text_html
-from gem_lightning.serving.facts import differences
+from gem_lightning.serving.facts import Comparison, differences
 from gem_lightning.serving.service import Emit
 
 _NAMES = {"heart_rate_bpm": "Heart rate", "rr_ms": "RR interval", "p_ms": "P duration", "pr_ms": "PR interval",
@@ -54,33 +54,44 @@ class PageEvents:
     def done(self, found: Interpretation) -> dict[str, Any]:
         """The whole result, with its text for the requests that follow."""
         html = result_html(found, file_name=self.file_name, uid=self.uid)
-        return {"html": html, "text": found.text, "refused": found.refused}
+        return {"html": html, **self._written(found), "refused": found.refused}
+
+    def asked(self, draft: Interpretation) -> dict[str, Any]:
+        """Keep the measured record of a question; the page shows it already."""
+        self.draft = draft
+        return {}
+
+    def answered(self, found: Interpretation) -> dict[str, Any]:
+        """The whole answer to a question, with its text for the requests that follow."""
+        return {"html": text_html(found, self.uid), **self._written(found)}
+
+    @staticmethod
+    def _written(found: Interpretation) -> dict[str, Any]:
+        edits = [edit.to_dict() | {"verdicts": []} for edit in found.edits]
+        return {"text": found.text, "edits": edits}
 
 
-def comparison_html(found: Sequence[tuple[str, Interpretation]], uid: str) -> str:
+def comparison_html(found: Comparison, names: Sequence[str], uid: str) -> str:
     """Two measured recordings side by side with their differences, second less first.
 
     Args:
-        found: (file name, interpretation) of both.
+        found: Both.
+        names: Of their files.
         uid: Prefix of the element ids.
     """
-    (_, first), (_, second) = found
-    codes = [{finding.code: finding.statement for finding in one.findings} for one in (first, second)]
-    rows = [_difference(row) for row in differences(first, second)]
+    pair = (found.first, found.second)
     return (
         environment(Path(__file__).parent / "templates")
         .get_template("comparison.html.jinja")
         .render(
-            names=[name for name, _ in found],
+            names=names,
             results=[
-                result_html(one, file_name=name, uid=f"{uid}{k}", label=label)
-                for k, ((name, one), label) in enumerate(
-                    zip(found, ("first recording", "second recording"), strict=True)
-                )
+                result_html(one, file_name=name, uid=f"{uid}{k}", label=f"{label} recording")
+                for k, (name, one, label) in enumerate(zip(names, pair, ("first", "second"), strict=True))
             ],
-            rows=rows,
-            gone=[text for code, text in codes[0].items() if code not in codes[1]],
-            new=[text for code, text in codes[1].items() if code not in codes[0]],
+            rows=[_difference(row) for row in differences(*pair)],
+            gone=found.gone,
+            new=found.new,
         )
     )
 
@@ -95,8 +106,13 @@ def _difference(row: dict[str, Any]) -> dict[str, str]:
     elif match := re.fullmatch(r"st_j_(\w+)_mv", name):
         name = f"ST level in {match[1]}"
     unit = _UNITS.get(row["unit"], f" {row['unit']}")
-    values = [row["first"], row["second"]]
-    shown = ["–" if value is None else f"{value + 0.0:.{digits}f}{unit}" for value in values]
-    change = "–" if row["difference"] is None else f"{row['difference'] + 0.0:+.{digits}f}{unit}"
+    # the difference of what is shown: "98 ms, 98 ms, +1 ms" would look like a mistake
+    values = [value if value is None else round(value, digits) + 0.0 for value in (row["first"], row["second"])]
+    shown = ["–" if value is None else f"{value:.{digits}f}{unit}" for value in values]
+    (first_value, second_value), change = values, "–"
+    if first_value is not None and second_value is not None:
+        step = second_value - first_value
+        step = round((step + 180) % 360 - 180 if row["unit"] == "deg" else step, digits) + 0.0
+        change = f"{step:+.{digits}f}{unit}" if step else f"{step:.{digits}f}{unit}"
     first, second, change = (text.replace("-", "−") for text in (*shown, change))
     return {"name": _NAMES.get(name, name), "first": first, "second": second, "change": change, "unit": row["unit"]}

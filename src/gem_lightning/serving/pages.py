@@ -2,23 +2,23 @@
 
 # No postponed annotations here: FastAPI reads them from the functions.
 import json
-from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 
+from gem_lightning.ecg.quality import quality
 from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.errors import GemError
-from gem_lightning.reporting.html import SCRIPTS, encoded_image, environment, script, style_sheet
-from gem_lightning.reporting.result import text_html
+from gem_lightning.reporting.html import SCRIPTS, environment, script, style_sheet
+from gem_lightning.reporting.tracing import trace_data
+from gem_lightning.revision import Edit, Revision
 from gem_lightning.samples.sample import DEFAULT_QUESTION
 from gem_lightning.serving.page_events import PageEvents, comparison_html
 from gem_lightning.serving.routes import Files, Held, Question, Reading, Text, in_thread, uploads
-from gem_lightning.serving.service import RECORD_SUFFIXES, RECORD_TYPES, Ask, EcgService, Emit
+from gem_lightning.serving.service import RECORD_TYPES, EcgService, Emit
 from gem_lightning.serving.streaming import event_stream, follow
 
 HERE = Path(__file__).parent
@@ -34,8 +34,9 @@ SAMPLES = {
 }
 SAMPLE_SEED = 3
 _REPORTS = {"pdf": "application/pdf", "json": "application/json", "fhir": "application/fhir+json", "html": "text/html"}
-_SUFFIXES = RECORD_SUFFIXES | {"pdf": ".pdf", "json": ".json", "fhir": ".fhir.json", "html": ".html"}
+_SUFFIXES = {"pdf": ".pdf", "json": ".json", "fhir": ".fhir.json", "html": ".html"}
 _MAX_TURNS = 20  # earlier questions that one request may bring
+Edits = Annotated[str, Form(max_length=100_000)]
 Uid = Annotated[str, Form(pattern="^[a-z][a-z0-9]{0,15}$")]
 
 
@@ -121,7 +122,7 @@ def static_file(name: str) -> tuple[bytes, int, None, str]:
 def _add_interpreting(router: APIRouter, service: EcgService, threads: Executor) -> None:
     @router.post("/page/interpret")
     async def interpret(files: Files, reading: Reading, held: Held, uid: Uid, question: Question = "") -> Response:
-        ask, given = Ask(question.strip(), replace(service.options, **held), reading), uploads(files)
+        ask, given = service.ask(question, held, reading), uploads(files)
 
         def work(emit: Emit) -> tuple[str, dict[str, Any]]:
             events = PageEvents(emit, uid, given[0].name)
@@ -131,14 +132,29 @@ def _add_interpreting(router: APIRouter, service: EcgService, threads: Executor)
 
     @router.post("/page/ask")
     async def answer(files: Files, reading: Reading, held: Held, uid: Uid, turns: Text, question: Question) -> Response:
-        ask, given = Ask(question.strip(), replace(service.options, **held), reading), uploads(files)
+        ask, given = service.ask(question, held, reading), uploads(files)
         known = checked_turns(turns)
 
         def work(emit: Emit) -> tuple[str, dict[str, Any]]:
-            last = service.converse(given, known, ask, emit).turns[-1]
-            return "done", {"html": text_html(last, uid), "text": last.text}
+            events = PageEvents(emit, uid, given[0].name)
+            return "done", events.answered(service.converse(given, known, ask, events, events.asked).turns[-1])
 
         return event_stream(follow(threads, work))
+
+
+def checked_edits(text: str) -> list[Edit]:
+    """Read the edits of a text on the page, a JSON list of :meth:`Edit.to_dict`.
+
+    Raises:
+        GemError: The text is something else.
+    """
+    try:
+        listed = json.loads(text or "[]")
+    except ValueError:
+        listed = None
+    if not isinstance(listed, list):
+        raise GemError("expected edits as a JSON list, got something else")
+    return [Edit.from_dict(values) for values in listed]
 
 
 def checked_turns(text: str) -> list[tuple[str, str]]:
@@ -157,55 +173,45 @@ def checked_turns(text: str) -> list[tuple[str, str]]:
 
 
 def _add_results(router: APIRouter, service: EcgService, threads: Executor) -> None:
-    async def download(make: Callable[[], bytes], kind: str, media_type: str) -> Response:
-        headers = {"content-disposition": f'attachment; filename="ecg{_SUFFIXES[kind]}"'}
-        return Response(await in_thread(threads, make), media_type=media_type, headers=headers)
-
     @router.post("/page/report")
     async def report(
         files: Files,
         reading: Reading,
         format: Annotated[Literal["pdf", "json", "fhir", "html"], Form()],
         text: Text = "",
+        edits: Edits = "",
         question: Question = "",
     ) -> Response:
-        given = uploads(files)
+        given, written = uploads(files), Revision.of(text, checked_edits(edits))
         name = given[0].name
 
         def make() -> bytes:
-            found = service.verify(service.read(given, reading), text, question.strip())
+            found = service.verify(service.read(given, reading), written, question.strip())
             if format == "pdf":
                 return found.to_pdf(file_name=name)
             if format == "html":
                 return found.to_html(file_name=name).encode()
             return json.dumps(found.to_fhir() if format == "fhir" else found.to_dict(), indent=1).encode()
 
-        return await download(make, format, _REPORTS[format])
+        headers = {"content-disposition": f'attachment; filename="ecg{_SUFFIXES[format]}"'}
+        return Response(await in_thread(threads, make), media_type=_REPORTS[format], headers=headers)
 
-    @router.post("/page/signal")
-    async def signal(files: Files, reading: Reading, format: Annotated[Literal["dicom", "wfdb"], Form()]) -> Response:
+    @router.post("/page/section")
+    async def section(files: Files, reading: Reading, start: Annotated[float, Form(ge=0, allow_inf_nan=False)]) -> Any:
         given = uploads(files)
-        make = lambda: service.convert(service.read(given, reading), format)  # noqa: E731
-        return await download(make, format, RECORD_TYPES[format])
 
-    @router.post("/page/overlay")
-    async def overlay(files: Files) -> Response:
-        (page,) = uploads(files[:1])
+        def make() -> dict[str, Any]:
+            record = service.read(given, reading)
+            return trace_data(record, start, marked=quality(record).refused is None)
 
-        def draw() -> bytes:
-            found = service.digitize(page)
-            if found.refused:
-                raise GemError(f"expected a page that can be digitised: {found.refused}")
-            return encoded_image(found.overlay())
-
-        return Response(await in_thread(threads, draw), media_type="image/webp")
+        return await in_thread(threads, make)
 
     @router.post("/page/compare", response_class=HTMLResponse)
     async def compare(first: Files, second: Files, uid: Uid) -> Any:
         one, other = uploads(first), uploads(second)
 
         def make() -> str:
-            found = [(files[0].name, service.verify(service.read(files))) for files in (one, other)]
-            return comparison_html(found, uid)
+            found = service.compare(service.read(one), service.read(other))
+            return comparison_html(found, [files[0].name for files in (one, other)], uid)
 
         return await in_thread(threads, make)

@@ -4,7 +4,6 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -13,11 +12,10 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from gem_lightning.errors import RenderError
 from gem_lightning.features.schema import plain
-from gem_lightning.reporting.html import encoded_image, image_url
-from gem_lightning.revision.options import VerifyOptions
+from gem_lightning.reporting.html import encoded_image, image_url, report_policy
 from gem_lightning.serving import schemas
 from gem_lightning.serving.facts import measured, written
-from gem_lightning.serving.service import IMAGE_TYPES, RECORD_SUFFIXES, RECORD_TYPES, Ask, EcgService, Emit
+from gem_lightning.serving.service import IMAGE_TYPES, RECORD_SUFFIXES, RECORD_TYPES, EcgService, Emit
 from gem_lightning.serving.streaming import event_stream, follow
 from gem_lightning.serving.uploads import Upload
 
@@ -25,6 +23,7 @@ from gem_lightning.serving.uploads import Upload
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": schemas.Problem, "description": "No token of this server, where it has any."},
     403: {"model": schemas.Problem, "description": "Sent by a page of another site."},
+    408: {"model": schemas.Problem, "description": "The body stopped coming."},
     413: {"model": schemas.Problem, "description": "The body is too large."},
     422: {"model": schemas.Problem, "description": "No ECG, several recordings, or a field that cannot be read."},
     429: {"model": schemas.Problem, "description": "Too many requests; Retry-After has the seconds to wait."},
@@ -98,7 +97,7 @@ def _add_measuring(router: APIRouter, service: EcgService, threads: Executor) ->
         return await in_thread(threads, measure, uploads(files), reading)
 
     def compare(first: list[Upload], second: list[Upload], reading: dict[str, Any]) -> dict[str, Any]:
-        return service.compare(service.read(first, reading), service.read(second, reading))
+        return service.compare(service.read(first, reading), service.read(second, reading)).to_dict()
 
     @router.post("/compare", response_model=schemas.Comparison)
     async def compare_records(first: Files, second: Files, reading: Reading) -> Any:
@@ -129,8 +128,7 @@ def _add_writing(router: APIRouter, service: EcgService, threads: Executor) -> N
         Events: ``stage`` {stage: reading, measuring, writing}, ``measured`` (as ``/v1/measure`` sends it), ``text``
         {delta}, ``statement`` (a verdict, when its sentence ends), ``done`` (the whole), ``error`` {status, detail}.
         """
-        options: VerifyOptions = replace(service.options, **held)
-        ask, given = Ask(question.strip(), options, reading), uploads(files)
+        ask, given = service.ask(question, held, reading), uploads(files)
         if stream or "text/event-stream" in request.headers.get("accept", ""):
 
             def work(emit: Emit) -> tuple[str, dict[str, Any]]:
@@ -160,7 +158,10 @@ def _as_asked(found: Any, format: str) -> Any:
     """An interpretation as plain values for JSON, or as a FHIR bundle or a page."""
     if format == "fhir":
         return JSONResponse(found.to_fhir(), media_type=_FHIR)
-    return HTMLResponse(found.to_html(back_url="../")) if format == "html" else written(found)
+    if format == "html":
+        policy = {"content-security-policy": report_policy()}
+        return HTMLResponse(found.to_html(back_url="../"), headers=policy)
+    return written(found)
 
 
 def _add_files(router: APIRouter, service: EcgService, threads: Executor) -> None:

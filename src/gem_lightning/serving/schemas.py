@@ -148,6 +148,9 @@ class Edit(BaseModel):
 class Interpretation(Measured):
     """A text about a recording, every statement verified against the measurements."""
 
+    partial: str | None = Field(
+        description="Why the text rests on the measurements and not on a model: the ECG is known in part only."
+    )
     text: str
     question: str
     provenance: str

@@ -8,7 +8,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,19 +20,21 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.ecg.writers import SUFFIXES, write_ecg
 from gem_lightning.errors import GemError
-from gem_lightning.models.inference.conversation import SentenceChecker
 from gem_lightning.models.inference.generation import encode_example, generate_encoded, generation_options
+from gem_lightning.models.inference.sentences import SentenceChecker
 from gem_lightning.render import EcgRenderer
 from gem_lightning.reporting.interpretation import Interpretation
-from gem_lightning.revision.options import VerifyOptions
+from gem_lightning.revision import Reviser, Revision, StreamWriter, VerifyOptions, collect, revise_sentences
 from gem_lightning.serving.batching import BatchQueue, Job, RowStreamer, StopCancelled
-from gem_lightning.serving.facts import differences, measured
+from gem_lightning.serving.facts import Comparison, measured
 from gem_lightning.serving.uploads import Upload, stored
 
 if TYPE_CHECKING:
     from gem_lightning.digitizer.page import DigitizedEcg
     from gem_lightning.models.gem import Gem, Prepared
 
+#: How texts are held to the measurements unless a server is set otherwise: readers trust what it sends.
+SERVED = VerifyOptions("revise", complete=True)
 Emit = Callable[[str, dict[str, Any]], None]
 IMAGE_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 RECORD_TYPES = {
@@ -75,7 +77,7 @@ class EcgService:
     Args:
         gem: The model.
         name: Of the model, for pages and ``/v1/models``.
-        options: How texts are held to the measurements where a request does not say.
+        options: How texts are held to the measurements where a request does not say; None takes :data:`SERVED`.
         max_new_tokens: Longest answer.
         batch_size: Most requests that the model answers together.
     """
@@ -88,7 +90,7 @@ class EcgService:
         max_new_tokens: int = 512,
         batch_size: int = 32,
     ) -> None:
-        self.gem, self.name, self.options = gem, name or gem.name, options or VerifyOptions()
+        self.gem, self.name, self.options = gem, name or gem.name, options or SERVED
         self.max_new_tokens = max_new_tokens
         self.queue = BatchQueue(self._answer, batch_size)
         self._cpu = threading.BoundedSemaphore(os.cpu_count() or 1)
@@ -112,10 +114,21 @@ class EcgService:
         with self._cpu, stored(uploads) as path:
             return read_ecg(path, **(reading or {}))
 
-    def verify(self, record: EcgRecord, text: str = "", question: str = "") -> Interpretation:
+    def verify(self, record: EcgRecord, text: str | Revision = "", question: str = "") -> Interpretation:
         """Measure a record and hold a text of anyone against it; without one, measure it alone."""
         with self._cpu:
             return Interpretation.of(text, record, question)
+
+    def ask(self, question: str, held: Mapping[str, Any], reading: Mapping[str, Any]) -> Ask:
+        """Put together what a request asks; a question is not answered with findings that it does not ask for.
+
+        Args:
+            question: Empty for the usual interpretation.
+            held: Fields of :class:`VerifyOptions` that the request states; the others are as the server is set.
+            reading: As for :class:`Ask`.
+        """
+        own = {"complete": False} if question.strip() else {}
+        return Ask(question.strip(), replace(self.options, **{**own, **held}), reading)
 
     def interpret(
         self,
@@ -143,16 +156,29 @@ class EcgService:
             prepared = self.gem.prepare(path, None, ask.reading)
             tell("stage", {"stage": "measuring"})
             draft = self.gem.draft(prepared, ask.question or None)
-            job = None if draft.refused else self._submit(prepared, draft, ask, emit is not None)
+            ask = replace(ask, options=draft.held(ask.options))
+            own = draft.without_model(ask.options)
+            job = self._submit(prepared, draft, ask, emit is not None) if own is None else None
         if emit is not None:
             emit("measured", view(draft))
         if job is None:
-            return draft
+            assert own is not None
+            _tell_whole(own, tell)
+            return own
         tell("stage", {"stage": "writing"})
-        written = self._follow(job, draft, tell)
+        # what asks the model again is held to the measurements in its thread
+        options = VerifyOptions() if ask.options.asks_again else ask.options
+        written = self._follow(job, draft, options, emit)
         return written if isinstance(written, Interpretation) else draft.with_text(written)
 
-    def converse(self, uploads: Sequence[Upload], turns: Sequence[tuple[str, str]], ask: Ask, emit: Emit) -> Any:
+    def converse(
+        self,
+        uploads: Sequence[Upload],
+        turns: Sequence[tuple[str, str]],
+        ask: Ask,
+        emit: Emit,
+        view: Callable[[Interpretation], dict[str, Any]] = measured,
+    ) -> Any:
         """Answer the next question of a conversation about one recording.
 
         Args:
@@ -160,6 +186,7 @@ class EcgService:
             turns: Earlier questions with their answers.
             ask: The question and settings.
             emit: As for :meth:`interpret`.
+            view: As for :meth:`interpret`.
 
         Returns:
             The conversation, whose last turn is the answer.
@@ -168,7 +195,9 @@ class EcgService:
 
         with self._cpu, stored(uploads) as path:
             prepared = self.gem.prepare(path, None, ask.reading)
-        chat = Conversation(self.gem, prepared)
+            draft = self.gem.draft(prepared, ask.question or None)
+        emit("measured", view(draft))
+        chat = Conversation(self.gem, prepared, draft=draft)
         for question, answer in turns:
             chat.note(question, answer)
 
@@ -176,23 +205,11 @@ class EcgService:
             self._stream(chat, ask, job)
             return chat
 
-        job = self.queue.submit(work)
-        with _cancelled_on_error(job):
-            for piece in job:
-                emit("text", {"delta": piece})
-        return job.result()
+        return self._follow(self.queue.submit(work), draft, VerifyOptions(), emit)
 
-    def compare(self, first: EcgRecord, second: EcgRecord) -> dict[str, Any]:
-        """Measurements of two recordings, second less first, and the findings that only one of them has."""
-        one, other = self.verify(first), self.verify(second)
-        codes = [{finding.code: finding.statement for finding in found.findings} for found in (one, other)]
-        return {
-            "first": measured(one),
-            "second": measured(other),
-            "differences": list(differences(one, other)),
-            "findings_gone": [text for code, text in codes[0].items() if code not in codes[1]],
-            "findings_new": [text for code, text in codes[1].items() if code not in codes[0]],
-        }
+    def compare(self, first: EcgRecord, second: EcgRecord) -> Comparison:
+        """Measure two recordings and compare them."""
+        return Comparison(self.verify(first), self.verify(second))
 
     def render(self, record: EcgRecord, layout: str = "3x4+1", format: str = "png", **page: Any) -> bytes:
         """Draw a recording on paper.
@@ -245,7 +262,7 @@ class EcgService:
     def _submit(self, prepared: Prepared, draft: Interpretation, ask: Ask, streamed: bool) -> Job:
         """Put a measured recording into the model's queue."""
         most = min(ask.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
-        if ask.options.active:
+        if ask.options.asks_again:
             return self.queue.submit(lambda job: self._alone(prepared, draft, ask, most, job))
         item = encode_example(self.gem.processor, self.gem.example(prepared, ask.question or None))
         # the room that the context leaves: a long question shares no batch with those whose answers it would shorten
@@ -293,18 +310,46 @@ class EcgService:
             job.write(piece.text)
 
     @staticmethod
-    def _follow(job: Job, draft: Interpretation, tell: Emit) -> Any:
-        """Hand on what the model writes; return the whole."""
-        checker = SentenceChecker(draft.features)  # of a job that is not streamed it sees nothing
+    def _follow(job: Job, draft: Interpretation, options: VerifyOptions, emit: Emit | None) -> Any:
+        """Hand on what the model writes, held to the measurements sentence by sentence; return the whole."""
+        reviser = Reviser(draft.features, draft.findings, options.by_sentence) if options.active else None
+        checker = SentenceChecker(draft.features)
         with _cancelled_on_error(job):
-            for piece in job:
-                tell("text", {"delta": piece})
+            for piece in job if reviser is None else _revised(job, reviser):
+                if emit is None:
+                    continue
+                emit("text", {"delta": piece})
                 for verdict in checker.add(piece):
-                    tell("statement", verdict.to_dict())
-            written = job.result()
-            for verdict in checker.rest():
-                tell("statement", verdict.to_dict())
+                    emit("statement", verdict.to_dict())
+            written = job.result() if reviser is None else collect(reviser)
+            if emit is not None:
+                for verdict in checker.rest():
+                    emit("statement", verdict.to_dict())
         return written
+
+
+def _revised(job: Job, reviser: Reviser) -> Iterator[str]:
+    """Revise a text while the model writes it, for others as well: it does not see what becomes of its sentences."""
+
+    def pieces() -> Iterator[str]:
+        got = 0
+        for piece in job:
+            got += len(piece)
+            yield piece
+        yield job.result()[got:]  # of a job that is not streamed, the whole
+
+    for edit in revise_sentences(StreamWriter(pieces()), reviser):
+        if text := reviser.addition(edit):
+            yield text
+
+
+def _tell_whole(found: Interpretation, tell: Emit) -> None:
+    """Hand on a text that is there already, with its verdicts."""
+    if found.text:
+        tell("stage", {"stage": "writing"})
+        tell("text", {"delta": found.text})
+        for verdict in found.claims.verdicts:
+            tell("statement", verdict.to_dict())
 
 
 @contextmanager

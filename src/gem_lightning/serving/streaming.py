@@ -11,6 +11,7 @@ from typing import Any
 from fastapi.responses import StreamingResponse
 
 from gem_lightning.errors import GemError
+from gem_lightning.serving.limits import in_fields
 from gem_lightning.serving.service import CancelledError, Emit
 
 Event = tuple[str, dict[str, Any]]
@@ -46,7 +47,7 @@ async def follow(threads: Executor, work: Callable[[Emit], Event]) -> AsyncItera
         except CancelledError:
             return
         except GemError as error:
-            emit("error", {"status": 422, "detail": str(error)})
+            emit("error", {"status": 422, "detail": in_fields(str(error))})
         except Exception:
             emit("error", {"status": 500, "detail": "internal error; the server's log has it"})
             raise

@@ -205,7 +205,7 @@ class CohortRunner:
         if fatal is not None:
             raise fatal
         prepared = [(item, o) for item, o in zip(items, outcomes, strict=True) if isinstance(o, Prepared)]
-        good = [(item, o) for item, o in prepared if o.interpretation.refused is None]
+        good = [(item, o) for item, o in prepared if o.interpretation.without_model() is None]
         async with self._model:
             if self._idle_since is not None:
                 self.waited_s += time.perf_counter() - self._idle_since
@@ -266,7 +266,7 @@ class CohortRunner:
 
     def _row(self, item: Item, prepared: Prepared, text: str | Revision) -> Row:
         start = time.perf_counter()
-        done = prepared.interpretation.with_text(text)
+        done = prepared.interpretation.without_model() or prepared.interpretation.written(text)
         timings = prepared.timings | {"verify_ms": round(1e3 * (time.perf_counter() - start), 2)}
         for kind, folder in self.folders.items():
             content = done.to_html() if kind == "html" else json.dumps(done.to_fhir(item["id"]), ensure_ascii=False)

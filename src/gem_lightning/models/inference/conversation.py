@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +13,8 @@ import torch
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from gem_lightning.claims.report import Verdict
-from gem_lightning.claims.verify import verify
 from gem_lightning.composition.tools import HELP, RecordTools, parse_call
 from gem_lightning.errors import DataError
-from gem_lightning.features import EcgFeatures
 from gem_lightning.models.inference.generation import (
     SeededSampling,
     continuation_scores,
@@ -26,9 +23,10 @@ from gem_lightning.models.inference.generation import (
     reusable,
     shared_prompt,
 )
+from gem_lightning.models.inference.sentences import SentenceChecker
 from gem_lightning.models.processing_gem import as_device
 from gem_lightning.reporting.interpretation import Interpretation
-from gem_lightning.revision import Edit, Reviser, VerifyOptions, revise_sentences
+from gem_lightning.revision import Edit, Reviser, Revision, VerifyOptions, revise_sentences
 from gem_lightning.revision.revise import collect
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from gem_lightning.models.gem import Gem, Prepared, RecordLike
 
 MOST_CALLS = 8  # for one question: a model that asks for more goes in circles
-_SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,7 @@ class Conversation:
         image: A photograph or scan in place of the drawn page, uint8 (H, W, 3).
         reading: What files do not state themselves, for ``read_ecg``.
         tools: Let the model call ``measure``, ``criterion`` and ``zoom`` on the record that was added last.
+        draft: ``Gem.draft`` of a prepared record, where it was measured before.
 
     Attributes:
         calls: The calls so far, each with its result.
@@ -78,6 +76,7 @@ class Conversation:
         image: np.ndarray | None = None,
         reading: Mapping[str, Any] | None = None,
         tools: bool = False,
+        draft: Interpretation | None = None,
     ) -> None:
         self.gem, self.reading = gem, dict(reading or {})
         self.tools, self.calls = tools, list[tuple[str, dict[str, Any]]]()
@@ -86,7 +85,7 @@ class Conversation:
         self._messages: list[dict[str, str]] = []
         ready = hasattr(record, "clean")
         self._shown: list[Prepared] = [record if ready else gem.prepare(record, image, self.reading)]  # type: ignore
-        self._draft: Interpretation | None = None
+        self._draft = draft
         self._cache: Any = None
         self._cached: list[int] = []
 
@@ -116,8 +115,10 @@ class Conversation:
         options, settings = VerifyOptions.split(settings)
         if options.active and self.tools:
             raise DataError("expected tools or verify=, got both; a text under verification is measured already")
-        if self._measured(prompt).refused:
-            return self._finish(prompt, _NOTHING)
+        draft = self._measured(prompt)
+        if (own := draft.without_model(options)) is not None:
+            return self._finish(prompt, _unasked(own))
+        options = draft.held(options)
         if options.active:
             deque(self._verified(prompt, options, max_new_tokens, settings), maxlen=0)
             return self.turns[-1]
@@ -157,9 +158,12 @@ class Conversation:
         """
         prompt = self._prompt(question, record, image)
         options, settings = VerifyOptions.split(settings)
-        if self._measured(prompt).refused:
-            self._finish(prompt, _NOTHING)
+        draft = self._measured(prompt)
+        if (own := draft.without_model(options)) is not None:
+            done = self._finish(prompt, _unasked(own))
+            yield from [Piece(done.text, tuple(done.claims.verdicts))] if done.text else ()
             return
+        options = draft.held(options)
         if options.active:
             yield from self._verified(prompt, options, max_new_tokens, settings)
             return
@@ -179,7 +183,7 @@ class Conversation:
         writer = threading.Thread(target=run, daemon=True)
         writer.start()
         try:
-            checked = SentenceChecker(self._measured(prompt).features)
+            checked = SentenceChecker(draft.features)
             for part in streamer:
                 new = part if checked.text else part.lstrip()
                 if new:
@@ -265,7 +269,7 @@ class Conversation:
         last = prompt.shown[-1]
         if self._draft is None or self._draft.record is not last.clean:
             self._draft = self.gem.draft(last)
-        return self._draft
+        return replace(self._draft, question=prompt.question)
 
     def _verified(
         self, prompt: _Prompt, options: VerifyOptions, max_new_tokens: int, settings: Mapping[str, Any]
@@ -275,16 +279,13 @@ class Conversation:
 
         if options.verify == "rerank":
             raise DataError("expected report, guide or revise in a conversation, got rerank: it has no single draft")
-        if options.verify == "report":  # complete: the model's sentences as they are
-            options = replace(options, on_fail="flag", tries=0)
         draft = self._measured(prompt)
-        reviser = Reviser(draft.features, draft.findings, options)
+        reviser = Reviser(draft.features, draft.findings, options.by_sentence)
         item = self._encode(prompt)
         more = {"cache": self._reusable(item["input_ids"]), "cached": self._cached, **settings}
         writer = sentence_writer(self.gem.model, self.gem.processor, item, reviser, max_new_tokens, **more)
         for edit in revise_sentences(writer, reviser):
-            text = edit.text if reviser.text.strip() != edit.text.strip() else edit.text.lstrip()
-            if text:
+            if text := reviser.addition(edit):
                 yield Piece(text, edit.verdicts, edit)
         ids = [*writer.prompt, *writer.ids]
         self._finish(prompt, _Written(collect(reviser, writer.tokens), ids, writer.cache, len(writer.prompt)))
@@ -328,7 +329,7 @@ class Conversation:
         return reusable(cache, self._cached, ids)
 
     def _finish(self, prompt: _Prompt, written: _Written) -> Interpretation:
-        done = replace(self._measured(prompt), question=prompt.question).with_text(written.text)
+        done = self._measured(prompt).with_text(written.text)
         self._messages = [*prompt.messages, {"from": "gpt", "value": done.text}]
         self._shown = prompt.shown
         self._cache, self._cached = written.cache, written.ids
@@ -352,7 +353,9 @@ class _Written:
     prompt: int  # tokens
 
 
-_NOTHING = _Written("", [], None, 0)  # the answer about a refused recording
+def _unasked(found: Interpretation) -> _Written:
+    """The answer about a record for which the model was not asked."""
+    return _Written(Revision(found.text, found.edits), [], None, 0)
 
 
 class _Stop(StoppingCriteria):
@@ -362,32 +365,3 @@ class _Stop(StoppingCriteria):
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         return torch.full((len(input_ids),), self.wanted, dtype=torch.bool, device=input_ids.device)
-
-
-class SentenceChecker:
-    """Verdicts of a growing text, each given out once, when its sentence has ended.
-
-    Args:
-        features: Measurements of the record.
-
-    Attributes:
-        text: The text so far.
-    """
-
-    def __init__(self, features: EcgFeatures) -> None:
-        self.features, self.text, self.end = features, "", 0
-
-    def add(self, part: str) -> tuple[Verdict, ...]:
-        """Append to the text; return the verdicts of the sentences that end with it."""
-        self.text += part
-        ends = [match.end() for match in _SENTENCE_END.finditer(self.text, self.end)]
-        return self._until(self.text[: ends[-1]], ends[-1]) if ends else ()
-
-    def rest(self) -> tuple[Verdict, ...]:
-        """Return the verdicts of what stands after the last end of a sentence."""
-        return self._until(self.text, len(self.text) + 1)
-
-    def _until(self, text: str, end: int) -> tuple[Verdict, ...]:
-        found = tuple(v for v in verify(text, self.features).verdicts if v.claim.span[1] > self.end)
-        self.end = end
-        return found

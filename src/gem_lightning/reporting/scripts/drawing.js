@@ -34,7 +34,7 @@ gem.Drawing = class {
   strips() {
     const { recording, speed, start } = this;
     const page = this.narrow ? NARROW : WIDE;
-    const end = Math.min(start + WINDOW, recording.seconds);
+    const end = Math.min(start + WINDOW, recording.end);
     const strip = (lead, t0, t1, x, row) => ({ lead, t0, t1: Math.min(t1, end), x, y: page.top + row * page.pitch });
     if (this.narrow) return recording.leads.map((lead, row) => strip(lead, start, end, page.left, row));
     const span = WINDOW / COLUMNS.length;
@@ -67,7 +67,7 @@ gem.Drawing = class {
   }
 
   label() {
-    const end = Math.min(this.start + WINDOW, this.recording.seconds);
+    const end = Math.min(this.start + WINDOW, this.recording.end);
     return `ECG of ${this.recording.leads.length} leads, ${this.start.toFixed(0)} to ${end.toFixed(0)} s, ` +
       `${this.speed} mm/s, ${this.gain} mm/mV`;
   }
@@ -180,7 +180,7 @@ gem.Drawing = class {
       this.layers.bands.append(gem.svg("rect", { class: "strip", x: slot.x, width, ...row }));
       if (!wave || !this.recording.beats) continue;
       this.recording.waves(wave, slot.lead).forEach((span, beat) => {
-        if (!span || (beats && !beats.includes(beat)) || span[1] < slot.t0 || span[0] > slot.t1) return;
+        if (!span || (beats && !beats.includes(beat + this.recording.first)) || span[1] < slot.t0 || span[0] > slot.t1) return;
         const x = this.place(slot, Math.max(span[0], slot.t0), 0)[0] - (wave === "RR" ? 0.4 : 0);
         const end = this.place(slot, Math.min(span[1], slot.t1), 0)[0] + (wave === "RR" ? 0.4 : 0);
         this.layers.bands.append(gem.svg("rect", { class: "wave", x, width: Math.max(end - x, 0.4), ...row }));

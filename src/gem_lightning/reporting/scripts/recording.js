@@ -18,13 +18,16 @@ gem.Recording = class {
     this.leads = data.leads;
     this.marks = data.marks;
     this.samples = values.length / data.leads.length;
-    this.seconds = this.samples / data.fs;
+    this.start = data.start; // s; a long recording comes in sections
+    this.end = data.start + this.samples / data.fs;
+    this.total = data.total;
+    this.first = data.first; // index of the first beat that is here
     this.rows = data.leads.map((_, i) => values.subarray(i * this.samples, (i + 1) * this.samples));
   }
 
   /* Value in mV at a time in s, or null where it is not known. */
   at(lead, time) {
-    const value = this.rows[this.leads.indexOf(lead)][Math.round(time * this.fs)];
+    const value = this.rows[this.leads.indexOf(lead)][Math.round((time - this.start) * this.fs)];
     return value === undefined || value === UNKNOWN ? null : value / 1000;
   }
 

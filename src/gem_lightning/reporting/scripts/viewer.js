@@ -2,6 +2,7 @@
 /* Connects a result's drawing, tools, statements and tables. */
 
 const NARROW_PX = 700; // below this width a 12-lead page is too small to read: one column of leads
+const SECTION = 60; // s of a long recording that a page holds at a time
 const ZOOMS = [1, 1.5, 2, 3, 4];
 
 gem.Viewer = class {
@@ -17,7 +18,9 @@ gem.Viewer = class {
     this.chosen = null; // what is highlighted: { leads, wave, beats }
     this.marked = false;
     this.tool("lead").closest(".tools").hidden = false;
-    result.querySelector("[data-window]").hidden = recording.seconds <= WINDOW;
+    for (const part of result.querySelectorAll("[data-window]")) part.hidden = recording.total <= WINDOW;
+    this.tool("start").max = this.last = Math.floor((recording.total - 1) / WINDOW) * WINDOW;
+    this.section = null; // async (start, s) => the data of another section, where the page can have it
     result.querySelector(".tools").addEventListener("click", (event) => this.click(event));
     result.querySelector(".tools").addEventListener("change", (event) => this.change(event));
     this.host.addEventListener("keydown", (event) => this.key(event));
@@ -46,7 +49,7 @@ gem.Viewer = class {
     this.toggleCalipers(false);
     this.drawing.showMarks(this.marked);
     if (this.chosen) this.drawing.highlight(this.chosen.leads, this.chosen.wave, this.chosen.beats);
-    this.result.querySelector("[data-scale]").textContent = `${this.drawing.speed} mm/s, ${this.drawing.gain} mm/mV`;
+    this.result.querySelector("[data-scale]").textContent = `${this.drawing.speed} mm/s, ${this.drawing.gain} mm/mV${this.extent()}`;
   }
 
   /* On paper the tables are open; criteria and sources stay folded. */
@@ -67,7 +70,7 @@ gem.Viewer = class {
     const actions = {
       in: () => this.zoom(1), out: () => this.zoom(-1), fit: () => this.zoom(0),
       calipers: () => this.toggleCalipers(), marks: () => this.toggleMarks(),
-      earlier: () => this.shift(-WINDOW), later: () => this.shift(WINDOW),
+      earlier: () => this.go(this.drawing.start - WINDOW), later: () => this.go(this.drawing.start + WINDOW),
       print: () => window.print(),
       png: async () => gem.save(await gem.toPng(this.drawing), "ecg.png"),
     };
@@ -81,8 +84,24 @@ gem.Viewer = class {
       else this.unchoose();
       return;
     }
+    if (dataset.do === "start") {
+      this.go(Number(value));
+      return;
+    }
     this.drawing[dataset.do] = Number(value);
     this.redraw();
+  }
+
+  /* What is on the paper of a long recording, and what this page does not hold of it. */
+  extent() {
+    const { recording, start } = this.drawing;
+    if (recording.total <= WINDOW) return "";
+    const end = Math.min(start + WINDOW, recording.total);
+    const text = `${start.toFixed(0)} to ${end.toFixed(0)} s of ${recording.total.toFixed(0)} s`;
+    this.result.querySelector("[data-shown]").textContent = text;
+    this.tool("start").value = start;
+    const part = this.section || recording.end >= recording.total - 1 ? "" : `; this page holds the first ${recording.end.toFixed(0)} s, the measurements are of all`;
+    return `; ${text}${part}`;
   }
 
   zoom(way) {
@@ -91,9 +110,19 @@ gem.Viewer = class {
     this.drawing.scale();
   }
 
-  shift(seconds) {
-    const last = Math.floor((this.drawing.recording.seconds - 1) / WINDOW) * WINDOW;
-    this.drawing.start = Math.min(Math.max(this.drawing.start + seconds, 0), last);
+  /* Show the window that begins at a time; a section that is not here is fetched. */
+  async go(seconds) {
+    const wanted = Math.min(Math.max(seconds, 0), this.last);
+    const isHere = () => wanted >= this.drawing.recording.start && wanted < this.drawing.recording.end;
+    if (!isHere() && this.section) {
+      if (this.host.ariaBusy === "true") return;
+      this.host.ariaBusy = "true";
+      this.result.querySelector("[data-scale]").textContent = "Reading this part of the recording …";
+      const data = await this.section(wanted - (wanted % SECTION));
+      this.host.ariaBusy = "false";
+      if (data) this.drawing.recording = new gem.Recording(data);
+    }
+    if (isHere()) this.drawing.start = wanted;
     this.redraw();
   }
 

@@ -23,7 +23,7 @@ function fail(error) {
   find("error").hidden = !error || offline;
   if (!error || offline) return;
   find("reason").textContent = error.message;
-  const asks = /fs=|units=|lead_names=/.test(error.message); // the file does not state these
+  const asks = /fs=|units=|leads=/.test(error.message); // the file does not state these
   if (asks) find("more").open = true;
   find("again").hidden = !pending;
   find("later").hidden = !pending || !(error.busy || error.locked);
@@ -95,12 +95,11 @@ function place(html) {
 
 /* Where text goes that no sentence has ended yet. */
 function incoming() {
-  const text = find("results").querySelector("[data-text] .text");
-  return text.querySelector("p:not(.question)") || text;
+  return gem.growing(find("results").querySelector("[data-text] .text"));
 }
 
 function finish(visit, data) {
-  Object.assign(visit, { html: data.html, text: data.text });
+  Object.assign(visit, { html: data.html, text: data.text, edits: data.edits });
   gem.visits.add(visit);
   show(visit);
 }
@@ -109,6 +108,7 @@ function show(visit) {
   current = visit;
   place(visit.html);
   const result = find("results").querySelector("article");
+  gem.offerSections(result, visit, fail);
   gem.offerDownloads(result, visit, fail);
   gem.offerOverlay(result, visit, fail);
   if (result.querySelector(".reading")) gem.converse(result, visit, fail);

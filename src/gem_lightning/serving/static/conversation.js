@@ -16,7 +16,8 @@ gem.converse = (result, visit, report) => {
     if (!question || button.disabled) return;
     const entry = document.createElement("li");
     entry.append(Object.assign(document.createElement("p"), { className: "question", textContent: question }));
-    const answer = Object.assign(document.createElement("p"), { className: "incoming" });
+    const answer = document.createElement("div");
+    answer.append(Object.assign(document.createElement("p"), { className: "incoming" }));
     entry.append(answer);
     list.append(entry);
     button.disabled = true;
@@ -26,7 +27,11 @@ gem.converse = (result, visit, report) => {
       const turns = JSON.stringify([[visit.question || "", visit.text], ...visit.turns.map((turn) => [turn.question, turn.text])]);
       const files = await gem.visits.files(visit);
       for await (const [kind, data] of gem.events("page/ask", { files, turns, question, uid, ...visit.settings })) {
-        if (kind === "text") answer.textContent += data.delta;
+        if (kind === "reading") {
+          entry.firstElementChild.hidden = true; // the fragment holds the question
+          answer.innerHTML = data.html;
+        }
+        if (kind === "text") gem.growing(answer).append(data.delta);
         if (kind === "done") {
           entry.innerHTML = data.html;
           visit.turns.push({ question, text: data.text, html: data.html });

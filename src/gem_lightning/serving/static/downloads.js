@@ -11,11 +11,11 @@ gem.offerDownloads = (result, visit, report) => {
     if (!get) return;
     event.target.disabled = true;
     try {
-      const { fs, units, leads } = visit.settings || {};
-      const fields = { files: await gem.visits.files(visit), format: get, fs, units, leads };
+      const fields = { files: await gem.visits.files(visit), format: get, ...gem.stated(visit) };
       const isSignal = get === "dicom" || get === "wfdb";
-      if (!isSignal) Object.assign(fields, { text: visit.text, question: visit.question });
-      const response = await gem.send(isSignal ? "page/signal" : "page/report", fields);
+      const edits = visit.edits?.length ? JSON.stringify(visit.edits) : "";
+      if (!isSignal) Object.assign(fields, { text: visit.text, edits, question: visit.question });
+      const response = await gem.send(isSignal ? "v1/convert" : "page/report", fields);
       gem.save(await response.blob(), `${visit.name.replace(/\.[^.]*$/, "")}.${NAMES[get]}`);
     } catch (error) {
       report(error);
@@ -23,7 +23,29 @@ gem.offerDownloads = (result, visit, report) => {
       event.target.disabled = false;
     }
   });
-  result.querySelector(".scale").after(part);
+  result.querySelector("[data-panel]").before(part);
+};
+
+/* What the visitor stated of a file that does not state it itself. */
+gem.stated = (visit) => {
+  const { fs, units, leads } = visit.settings || {};
+  return { fs, units, leads };
+};
+
+/* Of a long recording: the server reads the file again for each further minute. */
+gem.offerSections = (result, visit, report) => {
+  const { viewer } = result;
+  if (!visit.files && !visit.sample) return;
+  viewer.section = async (start) => {
+    try {
+      const fields = { files: await gem.visits.files(visit), start, ...gem.stated(visit) };
+      return await (await gem.send("page/section", fields)).json();
+    } catch (error) {
+      report(error);
+      return null;
+    }
+  };
+  viewer.redraw(); // the scale states what can be shown
 };
 
 /* Of a photo: the page with what was read drawn over it, made when it is asked for. */
@@ -37,7 +59,7 @@ gem.offerOverlay = (result, visit, report) => {
     const image = Object.assign(new Image(), { alt: "The photographed page with the digitised traces drawn over it" });
     details.append(image);
     try {
-      const response = await gem.send("page/overlay", { files: visit.files });
+      const response = await gem.send("v1/digitize", { file: visit.files, format: "png" });
       image.src = URL.createObjectURL(await response.blob());
     } catch (error) {
       image.remove();

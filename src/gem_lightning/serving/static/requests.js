@@ -37,6 +37,9 @@ gem.send = async (path, fields, signal) => {
   throw new gem.RequestError(detail, response.status);
 };
 
+/* Where a text goes on that is still being written: behind what has its marks. */
+gem.growing = (part) => part.querySelector("p:not(.question, .caution)") || part;
+
 /* The events of a request: [kind, data]. */
 gem.events = async function* (path, fields, signal) {
   const response = await gem.send(path, fields, signal);

@@ -23,8 +23,8 @@ gem.visits = {
   /* Keep as many of the latest results as the tab has room for. */
   save() {
     for (let count = this.list.length; count >= 0; count--) {
-      const plain = this.list.slice(0, count).map(({ uid, name, html, text, question, sample, turns, settings, time }) =>
-        ({ uid, name, html, text, question, sample, turns, settings, time }));
+      const plain = this.list.slice(0, count).map(({ uid, name, html, text, edits, question, sample, turns, settings, time }) =>
+        ({ uid, name, html, text, edits, question, sample, turns, settings, time }));
       try {
         sessionStorage.setItem(KEY, JSON.stringify(plain));
         return;
