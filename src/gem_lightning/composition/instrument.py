@@ -10,7 +10,6 @@ import numpy as np
 
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features.delineate import delineate
-from gem_lightning.features.delineation.weights import find_weights
 from gem_lightning.features.measure import corrected_qt, measure
 from gem_lightning.features.reliability import LIMITS
 from gem_lightning.features.schema import EcgFeatures
@@ -23,9 +22,7 @@ _LEAST = {"heart_rate_bpm": 30.0, "pr_ms": 90.0, "qrs_ms": 60.0, "qt_ms": 240.0}
 
 
 def instrument_reading(record: EcgRecord) -> EcgFeatures:
-    """Measure a record as an instrument would: by both delineators, where the neural one has weights."""
-    if find_weights() is None:
-        return measure(record)
+    """Measure a record as an instrument would: by the mean of both delineators."""
     return measure(record, delineate(record, backend="ensemble"))
 
 

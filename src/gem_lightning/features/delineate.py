@@ -38,9 +38,9 @@ def delineate(record: EcgRecord, backend: str = "native") -> Delineation:
     Args:
         record: Any number of leads, 100-1000 Hz, 2.5-60 s; unknown samples are NaN. Leads that are known for a part of
             the time each, as on paper, count with the beats that they show.
-        backend: ``native``; ``neurokit2`` (its discrete wavelet method, lead by lead); ``neural`` (the dense encoder,
-            where its weights are, see :mod:`gem_lightning.models.encoder.dense_delineator`); ``ensemble`` (the mean of
-            native and neural).
+        backend: ``native``; ``neurokit2`` (its discrete wavelet method, lead by lead); ``neural`` (the dense encoder
+            inside ``gem_small``, or that of a folder, see :mod:`gem_lightning.models.encoder.dense_delineator`);
+            ``ensemble`` (the mean of native and neural).
 
     Returns:
         Marks in samples of the record; no beats but a ``reason`` where no heart beat can be distinguished from noise.

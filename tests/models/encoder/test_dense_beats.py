@@ -6,7 +6,6 @@ import torch
 
 from gem_lightning.composition.chains.view import View
 from gem_lightning.ecg import LEADS, simulate
-from gem_lightning.features.schema import Delineation
 from gem_lightning.models.encoder.dense_beats import (
     HEIGHTS,
     RHYTHM,
@@ -16,18 +15,14 @@ from gem_lightning.models.encoder.dense_beats import (
     beat_values,
 )
 from gem_lightning.models.encoder.dense_waves import wave_shares
-
-
-def logits_of(marks: Delineation, samples: int) -> np.ndarray:
-    """Logits (3, bins) of an encoder that marks exactly the given waves."""
-    return 12 * wave_shares(marks.global_marks, samples, 500.0) - 6
+from helpers_marked import logits_of
 
 
 def measured(diagnosis: str, seed: int = 4, **options):
     simulated = simulate(diagnosis, seed, 500, 10, **options)
     view = View.simulated(simulated)
     signal = np.asarray(simulated.record.signal[:, :5000], np.float32)
-    return simulated, view, signal, logits_of(view.marks, 5000)
+    return simulated, view, signal, logits_of(wave_shares(view.marks.global_marks, 5000, 500.0))
 
 
 @pytest.mark.parametrize("diagnosis", ["sinus", "lvh", "st_elevation", "low_voltage"])

@@ -10,7 +10,7 @@ from gem_lightning.features import delineate, measure, reliability
 from gem_lightning.features.delineation.weights import VARIABLE
 from gem_lightning.models.encoder.dense import DenseEncoder
 from gem_lightning.models.encoder.dense_delineator import delineate_ensemble, delineate_neural, read_waves
-from gem_lightning.models.encoder.dense_store import save_dense
+from gem_lightning.models.encoder.dense_store import load_of_tower, save_dense
 from gem_lightning.models.encoder.dense_waves import wave_shares
 from helpers_marked import logits_of
 
@@ -85,11 +85,20 @@ def test_where_no_heart_beats_there_are_no_marks(made):
     assert found.beats == 0 and found.reason
 
 
-def test_without_weights_the_error_says_what_to_do(made, monkeypatch):
+def test_the_weights_of_the_package_read_a_simulated_ecg(made, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr("gem_lightning.models.encoder.dense_delineator.find_weights", lambda: None)
-    with pytest.raises(CheckpointError, match=VARIABLE):
+    found = delineate(made.record, backend="neural")
+    for name, most in (("QRS_on", 12), ("QRS_off", 12), ("T_off", 25), ("P_on", 15)):  # ms
+        error = (found.global_marks[name] - made.global_marks[name])[1:-1] * 1000 / made.record.fs
+        assert np.abs(np.nanmedian(error)) < most, name
+
+
+def test_a_folder_without_a_dense_encoder_is_refused(tmp_path, monkeypatch, made):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    with pytest.raises(CheckpointError, match="save_dense"):
         delineate(made.record, backend="neural")
+    with pytest.raises(CheckpointError, match="a GEM with a dense encoder"):
+        load_of_tower(tmp_path)
 
 
 def test_the_environment_names_the_weights(made, monkeypatch, tmp_path):

@@ -11,17 +11,17 @@ import torch
 from gem_lightning.ecg.leads import complete_limb_leads
 from gem_lightning.ecg.preprocess import clean
 from gem_lightning.ecg.record import LEADS, EcgRecord
-from gem_lightning.errors import CheckpointError
 from gem_lightning.features.delineate import delineate
 from gem_lightning.features.delineation.backends import average
 from gem_lightning.features.delineation.given import with_marks
-from gem_lightning.features.delineation.weights import PACKAGE, VARIABLE, find_weights
+from gem_lightning.features.delineation.weights import find_weights
 from gem_lightning.features.schema import Delineation
 from gem_lightning.models.encoder.dense import DenseEncoder
-from gem_lightning.models.encoder.dense_store import load_dense
+from gem_lightning.models.encoder.dense_store import load_dense, load_of_tower
 from gem_lightning.models.encoder.dense_waves import BIN_S, decode_waves
 
 FS = 500.0  # Hz that the encoder reads
+_PACKAGED = Path(__file__).parents[1] / "shipped" / "gem_small"  # its tower holds a dense encoder
 _SURE = -20.0  # logit of what lies outside a record: no wave
 
 
@@ -33,10 +33,10 @@ def delineate_neural(record: EcgRecord, encoder: DenseEncoder | None = None) -> 
 
     Args:
         record: Standard leads, any number, rate and length; leads that are not there are read as flat lines.
-        encoder: None loads the weights that are found.
+        encoder: None loads the one of the folder that ``GEM_LIGHTNING_DENSE`` names, else that inside ``gem_small``.
 
     Raises:
-        CheckpointError: There are no weights.
+        CheckpointError: The folder holds no dense encoder.
     """
     return _with_waves(delineate(record), record, encoder)
 
@@ -86,15 +86,9 @@ def read_waves(record: EcgRecord, encoder: DenseEncoder) -> np.ndarray:
 
 
 @lru_cache(maxsize=2)
-def _load(folder: Path) -> DenseEncoder:
-    return load_dense(folder)
+def _load(folder: Path | None) -> DenseEncoder:
+    return load_of_tower(_PACKAGED) if folder is None else load_dense(folder)
 
 
 def _weights() -> DenseEncoder:
-    folder = find_weights()
-    if folder is None:
-        raise CheckpointError(
-            f"expected weights of the dense encoder, got none; set {VARIABLE} to a folder of "
-            f"experiment=ecg_dense_pretrain, or install {PACKAGE}"
-        )
-    return _load(folder)
+    return _load(find_weights())

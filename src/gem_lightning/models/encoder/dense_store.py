@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from gem_lightning.errors import CheckpointError
 from gem_lightning.models.encoder.dense import DenseEncoder
 
 WEIGHTS, ARGUMENTS = "model.safetensors", "config.json"
+_IN_TOWER = "model.ecg_tower.encoder."  # what its tensors' names begin with inside a GEM
 
 
 def save_dense(encoder: DenseEncoder, folder: str | os.PathLike[str], half: bool = False, **facts: Any) -> None:
@@ -37,6 +40,27 @@ def save_dense(encoder: DenseEncoder, folder: str | os.PathLike[str], half: bool
     write_atomically(folder / ARGUMENTS, json.dumps(config, indent=1).encode())
 
 
+def load_of_tower(folder: str | os.PathLike[str]) -> DenseEncoder:
+    """Return the encoder inside a saved GEM whose ECG tower is a ``DenseTower``, in float32 and eval mode.
+
+    Raises:
+        CheckpointError: The files are missing, or the tower is another one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / ARGUMENTS).read_text())
+        encoder = DenseEncoder(**config["ecg_config"]["encoder"]["arguments"]["encoder"])
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            names = [name for name in file.keys() if name.startswith(_IN_TOWER)]  # noqa: SIM118, no mapping
+            tensors = {name.removeprefix(_IN_TOWER): file.get_tensor(name) for name in names}
+        encoder.load_state_dict(_as_float(tensors))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"expected a GEM with a dense encoder, got {folder}: {error}") from error
+    return encoder.eval()
+
+
 def load_dense(folder: str | os.PathLike[str]) -> DenseEncoder:
     """Return the encoder of a folder, in float32 and eval mode.
 
@@ -51,7 +75,11 @@ def load_dense(folder: str | os.PathLike[str]) -> DenseEncoder:
         config = json.loads((folder / ARGUMENTS).read_text())
         encoder = DenseEncoder(**config["arguments"])
         tensors = load_file(folder / WEIGHTS)
-        encoder.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        encoder.load_state_dict(_as_float(tensors))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"expected a folder that save_dense wrote, got {folder}: {error}") from error
     return encoder.eval()
+
+
+def _as_float(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
