@@ -313,3 +313,12 @@ def test_edits_come_back_from_their_json(sinus):
     assert [[getattr(e, k) for k in keys] for e in again.edits] == [[getattr(e, k) for k in keys] for e in done.edits]
     with pytest.raises(GemError, match="edits"):
         Revision.of("Another text.", again.edits)
+
+
+def test_a_hedge_is_not_doubled(cohort):
+    features, found = cohort["atrial_flutter"]
+    assert any(f.code == "atrial_flutter" and f.certainty != "definite" for f in found)
+    for hedge in ("Suspected", "Possible", "Probable", "Likely"):
+        text = revise(f"{hedge} sinus rhythm.", features).text
+        assert text.lower().count("atrial flutter") == 1
+        assert sum(text.lower().count(word) for word in ("suspected", "possible", "probable", "likely")) == 1

@@ -35,6 +35,7 @@ CONCLUDES = re.compile(
 )
 #: A sentence that leans on the one before it: a cause or a reason, which no other diagnosis can stand in for.
 _LEANS = re.compile(r"(?:these|this|it|they|those|by definition)\b|.*\b(?:secondary|due) to\b", re.IGNORECASE)
+_HEDGE = re.compile(r"\b(?:suspected|possible|probable|likely)\s+$", re.IGNORECASE)
 _WHOLE = ("heart_rate", "rr", "pr", "qrs", "qt", "qtc", "jt", "p_duration", "axis_qrs", "axis_p", "axis_t")
 _DENIED = ("left_atrial_enlargement", "right_atrial_enlargement", "lvh", "rvh", "st_elevation", "st_depression",
            "t_inversion", "pathological_q", "pac", "pvc", "low_voltage", "lbbb", "rbbb", "lafb", "lpfb",
@@ -131,8 +132,9 @@ class Restater:
         stated = self.facts.stated[other]
         if stated.leads and topic(claim) in ("st", "t", "q"):
             return None
-        phrases = Phrases(0)
-        names = [hedged(phrases, stated, name) for name in self.facts.table["findings"][other]]
+        phrases, names = Phrases(0), self.facts.table["findings"][other]
+        if not _HEDGE.search(body[: claim.span[0]]):  # the sentence's own hedge stays
+            names = [hedged(phrases, stated, name) for name in names]
         old = body[slice(*claim.span)]
         abbreviated = old.isupper()
         name = next((n for n in names if n.isupper() == abbreviated), names[0])
