@@ -118,22 +118,11 @@ def purpose(name: str) -> str:
 def full_size(folder: Path) -> Path:
     """Write the configuration of a 7B GEM with the published towers; weights are not needed."""
     from gem_lightning.models.build import make_config
+    from gem_lightning.models.configuration_gem import PUBLISHED_VISION
 
     llm = {"model_type": "llama", "max_position_embeddings": 4096, "vocab_size": 32000}
-    make_config(llm, None, VISION, {}).save_pretrained(folder)
+    make_config(llm, None, PUBLISHED_VISION, {}).save_pretrained(folder)
     return folder
-
-
-#: CLIP ViT-L/14 at 336 pixels.
-VISION = {
-    "model_type": "clip_vision_model",
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-}
 
 
 def plan_rows(name: str, base: Path) -> Iterator[str]:
