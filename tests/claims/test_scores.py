@@ -113,7 +113,7 @@ def test_a_report_as_json_and_in_the_terminal():
     assert "µs" in report.to_json()
     with pytest.raises(ValueError, match="JSON"):
         ClaimReport([replace(FOUR[1], measured=float("nan"))]).to_json()
-    assert "\033[" in report.to_terminal()
+    assert "\033[" in report.to_terminal(color=True)
     assert "\033[" not in report.to_terminal(color=False)
 
 

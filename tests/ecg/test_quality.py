@@ -1,6 +1,7 @@
 """Each fault is found where it was put, and real good recordings are left alone."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_a_page_is_judged_on_what_it_shows():
     noisy = simulate("sinus", seed=3, snr_db=-8).record
     assert quality(excerpts(clean, {"paper": {}})).verdict == "usable"
     assert quality(excerpts(noisy, {"paper": {}})).verdict == "unusable"
-    assert quality(excerpts(clean, {})).verdict == "unusable"  # a recording that lost three quarters of its leads
+    assert quality(excerpts(clean, {})).verdict == "usable"  # saved in a format that does not say where it is from
     nothing = excerpts(clean, {"paper": {}})
     assert quality(nothing.with_signal(np.full_like(clean.signal, np.nan))).verdict == "unusable"
 
@@ -194,3 +195,24 @@ def test_a_record_is_known_in_part_where_a_fifth_of_it_is_missing():
     assert partly_known(lost) == "25% of the 12 leads missing"
     assert partly_known(EcgRecord(whole.signal[:2], whole.fs, whole.leads[:2])) == "83% of the 12 leads missing"
     assert "paper, 25% of the 12 leads shown" in partly_known(excerpts(whole, {"paper": {}}))
+
+
+def test_a_digitised_page_is_judged_alike_from_every_format(tmp_path):
+    from gem_lightning.ecg.writers import write_ecg
+    from gem_lightning.features import measure
+
+    record = simulate("rbbb", seed=2, snr_db=30).record
+    signal = np.full_like(record.signal, np.nan)
+    quarter = record.samples // 4
+    for row in range(12):  # three rows of four excerpts, as on a 3x4 page
+        column = row // 3
+        signal[row, column * quarter : (column + 1) * quarter] = record.signal[
+            row, column * quarter : (column + 1) * quarter
+        ]
+    signal[1] = record.signal[1]
+    page = replace(record, signal=signal, meta={"paper": {}})
+    write_ecg(page, tmp_path / "page.dcm")
+    again = read_ecg(tmp_path / "page.dcm")
+    assert quality(page).verdict == quality(again).verdict == "usable"
+    assert measure(again).scale_error is None
+    assert measure(again).qrs_ms == pytest.approx(measure(page).qrs_ms, abs=4)

@@ -59,7 +59,7 @@ def test_borderline_has_its_own_look(features):
     assert "≈" in html
     plain = verify("QRS 125 ms", near).to_terminal(color=False)
     assert plain.startswith("QRS 125 ms[≈]")
-    coloured = {verify(f"QRS {value} ms", near).to_terminal()[:5] for value in (100, 125, 180)}
+    coloured = {verify(f"QRS {value} ms", near).to_terminal(color=True)[:5] for value in (100, 125, 180)}
     assert len(coloured) == 3
 
 

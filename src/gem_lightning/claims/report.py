@@ -170,11 +170,12 @@ class ClaimReport:
         # By name: reporting/ lies above claims/, and only these two conveniences reach up to it.
         return import_module("gem_lightning.reporting.claims").claims_html(self, record, edits)
 
-    def to_terminal(self, color: bool = True, edits: Sequence[Any] = ()) -> str:
+    def to_terminal(self, color: bool | None = None, edits: Sequence[Any] = ()) -> str:
         """Render the text with coloured claims and a line for each that is not supported.
 
         Args:
-            color: False marks verdicts with signs instead of ANSI colours.
+            color: False marks verdicts with signs instead of ANSI colours; None does so where standard output takes
+                no colours, in a file or with ``NO_COLOR``.
             edits: As in :meth:`to_html`.
         """
         return import_module("gem_lightning.reporting.claims").claims_terminal(self, color, edits)

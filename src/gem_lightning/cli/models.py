@@ -97,7 +97,7 @@ def _show(args: argparse.Namespace, one: Input, found: Interpretation, several: 
     elif args.json:
         print_json({**known, **found.to_dict(), **known})
     elif not found.quality.refused:
-        print((f"{one.name}\n" if several else "") + found.to_terminal(color=outcome.colored()))
+        print((f"{one.name}\n" if several else "") + found.to_terminal())
 
 
 #: Ending → content of the file for one interpretation and its facts.

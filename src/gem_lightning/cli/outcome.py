@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -46,11 +45,6 @@ def in_options(message: str) -> str:
 def warn(message: str) -> None:
     """Write one line to standard error."""
     sys.stderr.write(f"gem-lightning: {in_options(message)}\n")
-
-
-def colored() -> bool:
-    """Whether standard output takes ANSI colours: a terminal, and no NO_COLOR (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class Failures:

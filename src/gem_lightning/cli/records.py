@@ -260,7 +260,7 @@ def _check_one(args: argparse.Namespace, name: str, text: str, found: Interpreta
     if args.json:
         print_json({**facts(name, found), **report.to_dict()})
     else:
-        print((f"{name}\n" if several else "") + report.to_terminal(color=outcome.colored()))
+        print((f"{name}\n" if several else "") + report.to_terminal())
     unread = _report_unread(report, text)
     if report.count(CONTRADICTED):
         return outcome.CONTRADICTED

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from gem_lightning.ecg.excerpts import is_like_paper
 from gem_lightning.ecg.leads import LIMB_FROM_I_II
 from gem_lightning.ecg.record import LEADS, EcgRecord
 
@@ -95,10 +96,10 @@ def quality(record: EcgRecord) -> Quality:
     """Judge a recording.
 
     Args:
-        record: Any leads and rate, mV; NaN where unknown. A lead of a digitised page (``meta["paper"]``) is judged on
-            the excerpt that the page shows.
+        record: Any leads and rate, mV; NaN where unknown. A lead of a digitised page is judged on the excerpt that the
+            page shows.
     """
-    if "paper" in record.meta:
+    if "paper" in record.meta or is_like_paper(record):
         return _page_quality(record)
     signal, fs = record.signal, record.fs
     missing = np.mean(~np.isfinite(signal), axis=1)  # (leads,)

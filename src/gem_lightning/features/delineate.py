@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from gem_lightning.ecg.excerpts import is_in_excerpts
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features.delineation.arrays import agree, median, nanmedian, quantile, rms, settle, share_true
 from gem_lightning.features.delineation.atrial import Atria, activity, organised
 from gem_lightning.features.delineation.average import average_edges
 from gem_lightning.features.delineation.backends import delineator
 from gem_lightning.features.delineation.beats import classify, doubt, likeness, rr_change
-from gem_lightning.features.delineation.excerpts import delineate_excerpts, is_in_excerpts
+from gem_lightning.features.delineation.excerpts import delineate_excerpts
 from gem_lightning.features.delineation.filters import PAD, Views, ms, views
 from gem_lightning.features.delineation.order import in_order
 from gem_lightning.features.delineation.p_wave import UNEVEN_RR, find_p

@@ -12,6 +12,7 @@ import numpy as np
 
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Verdict
 from gem_lightning.reporting.html import HERE, environment
+from gem_lightning.reporting.terminal import takes_color
 from gem_lightning.revision.edit import FLAG, MEASUREMENT, Edit
 
 if TYPE_CHECKING:
@@ -250,8 +251,9 @@ def _strip(report: ClaimReport, record: EcgRecord, verdicts: list[Verdict]) -> S
     )
 
 
-def claims_terminal(report: ClaimReport, color: bool = True, edits: Sequence[Edit] = ()) -> str:
+def claims_terminal(report: ClaimReport, color: bool | None = None, edits: Sequence[Edit] = ()) -> str:
     """The text with marked claims, then a line for each claim that is not supported and for what is not checked."""
+    color = takes_color() if color is None else color
     parts = []
     for piece in pieces(report, edits=edits):
         parts.append(f"{piece.mark} " if piece.mark else "")

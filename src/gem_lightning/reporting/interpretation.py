@@ -246,8 +246,8 @@ class Interpretation:
             write_atomically(Path(path), data)
         return data
 
-    def to_terminal(self, color: bool = True) -> str:
-        """The verified text for a terminal; ``color=False`` marks verdicts with signs."""
+    def to_terminal(self, color: bool | None = None) -> str:
+        """The verified text for a terminal; without colours, as in a file, verdicts are signs."""
         if self.refused:
             return f"{self.refused} {self.summary.statement}"
         text = self.claims.to_terminal(color, () if self.is_composed else self.edits)

@@ -21,6 +21,11 @@ _WIDE = 100  # characters of a line in a file, where no terminal states its widt
 _LONGEST_NAME = 44  # of a file in a line of measurements, so that a line of 120 characters holds the first findings
 
 
+def takes_color() -> bool:
+    """Return whether standard output takes ANSI colours: a terminal, and no NO_COLOR (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def console() -> Console:
     """Return a console on standard output: no colour in a file or with NO_COLOR, and no invented highlights."""
     from rich.console import Console

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
+from gem_lightning.ecg.excerpts import WHOLE, stretches
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.features.delineation.beats import rr_change
 from gem_lightning.features.delineation.filters import PAD, views
@@ -17,26 +17,7 @@ from gem_lightning.features.delineation.p_wave import UNEVEN_RR
 from gem_lightning.features.delineation.qrs import beat_energy, find_beats
 from gem_lightning.features.schema import MARKS, Delineation
 
-SHORTEST_S = 1.5  # of a stretch: at 60 bpm a shorter one may hold no whole beat
 _P = MARKS[:3]
-_WHOLE = 0.9  # of the record: a lead known for longer needs no stretches
-
-
-def is_in_excerpts(record: EcgRecord) -> bool:
-    """Return whether some lead is known over a long stretch, but not over most of the record."""
-    known = np.isfinite(record.signal)
-    share = known.mean(1)
-    part = (share > 0) & (share < _WHOLE) & (known.sum(1) >= SHORTEST_S * record.fs)
-    return bool(part.any()) and any(True for _ in stretches(record))
-
-
-def stretches(record: EcgRecord) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield first and last sample (not included) of each stretch, and the leads that are known all through it."""
-    known = np.isfinite(record.signal)
-    changes = np.flatnonzero((known[:, 1:] != known[:, :-1]).any(0)) + 1
-    for start, stop in pairwise([0, *changes, record.samples]):
-        if stop - start >= SHORTEST_S * record.fs and known[:, start].any():
-            yield int(start), int(stop), np.flatnonzero(known[:, start])
 
 
 class Delineate(Protocol):
@@ -58,7 +39,7 @@ def delineate_excerpts(record: EcgRecord, delineate: Delineate) -> Delineation:
         record: A record for which :func:`is_in_excerpts` holds.
         delineate: Delineates one stretch.
     """
-    rows = np.flatnonzero(np.isfinite(record.signal).mean(1) >= _WHOLE)
+    rows = np.flatnonzero(np.isfinite(record.signal).mean(1) >= WHOLE)
     base = _part(record, (0, record.samples, rows), delineate, None) if len(rows) else None
     reason = None if base is None else base.reason
     if reason := reason or _doubted(record, delineate):
