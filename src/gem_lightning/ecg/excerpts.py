@@ -22,7 +22,7 @@ def is_in_excerpts(record: EcgRecord) -> bool:
 
 
 def is_like_paper(record: EcgRecord) -> bool:
-    """Return whether half of the leads or more are excerpts, as of a digitised page, in whatever format it was saved."""
+    """Return whether half of the leads or more are excerpts, as of a digitised page, in any format it was saved in."""
     share = np.isfinite(record.signal).mean(1)
     return 2 * int(((share > 0) & (share < WHOLE)).sum()) >= len(record.leads) and is_in_excerpts(record)
 
