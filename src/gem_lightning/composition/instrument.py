@@ -65,8 +65,8 @@ def drawn_reading(
     field = str(draw.choice(sorted(known)))
     limit, value = LIMITS[field][1], known[field]
     off = draw.uniform(*_WRONG) * limit * (1 if value - _WRONG[1] * limit < _LEAST[field] else draw.choice([-1, 1]))
-    told: dict[str, Any] = {field: float(round(value + off))}
-    return replace(quoted, **told), _with_values(quoted, {field: value}), (field,)
+    misread: dict[str, Any] = {field: float(round(value + off))}
+    return replace(quoted, **misread), _with_values(quoted, {field: value}), (field,)
 
 
 def _with_values(features: EcgFeatures, values: dict[str, Any]) -> EcgFeatures:

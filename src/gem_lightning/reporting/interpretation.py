@@ -137,6 +137,11 @@ class Interpretation:
         return bool(self.edits) and not any(edit.draft.strip() for edit in self.edits)
 
     @property
+    def shown_edits(self) -> tuple[Edit, ...]:
+        """The edits that a text is marked with: none of a composed one, whose heading says who wrote the whole."""
+        return () if self.is_composed else self.edits
+
+    @property
     def note(self) -> str:
         """What readers of the text have to know about its making; empty where there is nothing to say."""
         is_composed = self.is_composed or not (self.text or self.question)  # what is still to come is composed
@@ -250,7 +255,7 @@ class Interpretation:
         """The verified text for a terminal; without colours, as in a file, verdicts are signs."""
         if self.refused:
             return f"{self.refused} {self.summary.statement}"
-        text = self.claims.to_terminal(color, () if self.is_composed else self.edits)
+        text = self.claims.to_terminal(color, self.shown_edits)
         return f"{self.note}\n{text}" if self.note else text
 
     def __repr__(self) -> str:

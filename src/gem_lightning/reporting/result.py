@@ -97,7 +97,7 @@ def result_html(
             summary=interpretation.summary,
             partial=interpretation.partial,
             urgency=URGENCIES[interpretation.summary.urgency],
-            changes=[] if interpretation.is_composed else [e.line for e in interpretation.edits if not e.kept],
+            changes=[edit.line for edit in interpretation.shown_edits if not edit.kept],
             findings=[(finding, evidence_text(finding)) for finding in interpretation.findings],
             device=bool(device),
             measurements=measurement_rows(features, device),
@@ -133,9 +133,8 @@ def _text_context(interpretation: Interpretation, uid: str) -> dict[str, Any]:
         "labels": LABELS,
         "looks": looks,
         "question": interpretation.question,
-        "edits": interpretation.edits,
+        "edits": interpretation.shown_edits,
         "kept": f"{interpretation.kept_share:.0%}",
-        "is_composed": interpretation.is_composed,
     }
 
 

@@ -93,8 +93,7 @@ def marked_text(interpretation: Interpretation) -> list[tuple[Piece, Statement |
     """Cut a text into its pieces, each with its statement where it makes one."""
     found: list[tuple[Piece, Statement | None]] = []
     number = 0
-    edits = () if interpretation.is_composed else interpretation.edits  # its heading says who wrote the whole
-    for piece in pieces(interpretation.claims, edits=edits):
+    for piece in pieces(interpretation.claims, edits=interpretation.shown_edits):
         number += bool(piece.verdicts)
         found.append((piece, _statement(number, piece, interpretation) if piece.verdicts else None))
     return found

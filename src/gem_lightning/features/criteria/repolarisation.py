@@ -216,11 +216,17 @@ def t_alternans(features: EcgFeatures) -> Decision:
 @lead_criterion("abnormal_u")
 def abnormal_u_in(features: EcgFeatures, name: str) -> Decision:
     """Decide on a U wave in one lead that is tall for itself or for its T wave, or inverted under an upright one."""
-    rule, lead = limits("abnormal_u"), lead_of(features, name)
-    tall = above(lead.u_mv, rule["tall"], error("mv")) if name in ("V2", "V3") else -FORM
-    margin = any_of(tall, _against_t(features, name))
+    lead = lead_of(features, name)
+    margin = any_of(_tall_u(features, name), _against_t(features, name))
     evidence = {f"u_{name}_mv": lead.u_mv, f"t_{name}_mv": lead.t_mv}
     return decided(margin, evidence, reason=f"no U wave can be distinguished from T and P in lead {name}")
+
+
+def _tall_u(features: EcgFeatures, name: str) -> Margin:
+    """Decide whether the U wave is tall for itself, which only V2 and V3 have a limit for."""
+    if name not in ("V2", "V3"):
+        return -FORM
+    return above(lead_of(features, name).u_mv, limits("abnormal_u")["tall"], error("mv"))
 
 
 def _against_t(features: EcgFeatures, name: str) -> Margin:
@@ -236,11 +242,10 @@ def _against_t(features: EcgFeatures, name: str) -> Margin:
 def abnormal_u(features: EcgFeatures) -> Decision:
     """Decide on abnormal U waves in the leads where U waves are seen best."""
     decisions = {name: abnormal_u_in(features, name) for name in ("V2", "V3", "V4", "V5")}
-    rule = limits("abnormal_u")
-    tall = [above(lead_of(features, name).u_mv, rule["tall"], error("mv")) for name in ("V2", "V3")]
-    margin = any_of(
-        *tall, contiguous(lambda name: _against_t(features, name) if name in decisions else -FORM, rule["leads"])[0]
+    apart, _ = contiguous(
+        lambda name: _against_t(features, name) if name in decisions else -FORM, limits("abnormal_u")["leads"]
     )
+    margin = any_of(_tall_u(features, "V2"), _tall_u(features, "V3"), apart)
     shown = tuple(name for name, decision in decisions.items() if decision.met)
     evidence = {key: number for name in shown or decisions for key, number in decisions[name].evidence.items()}
     return decided(

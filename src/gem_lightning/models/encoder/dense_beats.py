@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -120,8 +119,7 @@ def _rhythm(marks: dict[str, np.ndarray], waves: np.ndarray) -> np.ndarray:
     p_bins = waves[0] > 0
     p_waves = int(np.count_nonzero(p_bins[1:] & ~p_bins[:-1]))
     spreads = [np.nanstd((marks["QRS_on"] - marks["P_on"])[1:-1]), np.std((marks["QRS_off"] - marks["QRS_on"])[1:-1])]
-    steps = [abs(b - a) for a, b in pairwise(rr)]
-    shares = [rr.std(), rr.min(), rr.max(), np.mean(steps)]
+    shares = [rr.std(), rr.min(), rr.max(), np.abs(np.diff(rr)).mean()]
     return np.array(
         [
             *(share / middle for share in shares),

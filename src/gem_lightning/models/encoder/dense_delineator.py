@@ -16,12 +16,13 @@ from gem_lightning.features.delineation.backends import average
 from gem_lightning.features.delineation.given import with_marks
 from gem_lightning.features.delineation.weights import find_weights
 from gem_lightning.features.schema import Delineation
+from gem_lightning.models.compat.load import SHIPPED
 from gem_lightning.models.encoder.dense import DenseEncoder
 from gem_lightning.models.encoder.dense_store import load_dense, load_of_tower
 from gem_lightning.models.encoder.dense_waves import BIN_S, decode_waves
 
 FS = 500.0  # Hz that the encoder reads
-_PACKAGED = Path(__file__).parents[1] / "shipped" / "gem_small"  # its tower holds a dense encoder
+_PACKAGED = SHIPPED / "gem_small"  # its tower holds a dense encoder
 _SURE = -20.0  # logit of what lies outside a record: no wave
 
 
