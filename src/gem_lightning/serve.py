@@ -19,6 +19,7 @@ SWITCH_S = 0.0005
 
 def serve(cfg: DictConfig) -> None:
     """Load the model once and answer until interrupted."""
+    import torch
     from hydra.utils import instantiate
 
     from gem_lightning.models import Gem  # first: without torch the extra alone would not help
@@ -33,6 +34,8 @@ def serve(cfg: DictConfig) -> None:
         raise MissingExtraError(error.name or "uvicorn", "serve") from error
     from gem_lightning.revision.options import VerifyOptions
 
+    # two threads of one operation that share a core with a worker wait for each other: 4 clients got half the answers
+    torch.set_num_threads(max(1, torch.get_num_threads() - cfg.workers))
     tokens = read_tokens(cfg.tokens_file)
     gem = Gem.from_pretrained(cfg.weights, renderer=instantiate(cfg.render), device=cfg.device)
     app = build_app(
@@ -44,6 +47,7 @@ def serve(cfg: DictConfig) -> None:
         trusted_hosts=list(cfg.trusted_hosts),
         max_new_tokens=cfg.max_new_tokens,
         batch_size=cfg.batch_size,
+        workers=cfg.workers,
     )
     app.state.service.warm_up()
     sys.setswitchinterval(SWITCH_S)

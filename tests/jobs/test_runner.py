@@ -163,11 +163,14 @@ def test_calls_in_workers_survive_a_crash_beside_them_and_keep_their_limit():
             made = await asyncio.gather(*(workers(deadly, item) for item in items(12)), return_exceptions=True)
             with pytest.raises(TimeoutError, match="longer than 1 s"):
                 await workers(slow, {"id": "r1", "value": 1})
-            return made, await workers(square, {"id": "after", "value": 2})
+            from_threads = [asyncio.to_thread(workers.call, deadly, item) for item in items(12)[6:9]]
+            threaded = await asyncio.gather(*from_threads, return_exceptions=True)
+            return made, threaded, await workers(square, {"id": "after", "value": 2})
         finally:
             workers.close()
 
-    made, after = asyncio.run(call_all())
+    made, threaded, after = asyncio.run(call_all())
+    assert isinstance(threaded[1], DiedError) and [threaded[0]["id"], threaded[2]["id"]] == ["r6", "r8"]
     assert isinstance(made[7], DiedError)
     assert [row["id"] for i, row in enumerate(made) if i != 7] == [f"r{i}" for i in range(12) if i != 7]
     assert after["square"] == 4

@@ -1,12 +1,15 @@
 """Requests share batches, and each gets the answer that it would get alone."""
 
+import contextlib
+import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from gem_lightning.ecg import simulate, write_ecg
-from gem_lightning.errors import GemError
+from gem_lightning.errors import EcgReadError, GemError
 from gem_lightning.revision.options import VerifyOptions
 from gem_lightning.serving.batching import BatchQueue
 from gem_lightning.serving.service import Ask, CancelledError, EcgService
@@ -43,14 +46,18 @@ def test_waiting_jobs_of_one_key_are_answered_together_and_the_oldest_first():
     held.queue.close()
 
 
-def test_a_batch_waits_for_those_that_are_being_prepared():
+def test_a_batch_waits_for_half_of_the_open_requests_and_a_lone_one_for_none():
     batches = []
     queue = BatchQueue(lambda jobs: batches.append(len(jobs)) or [0] * len(jobs), 4)
-    with queue.coming():
+    with queue.request():
+        assert queue.submit(0, "a").result() == 0
+    with contextlib.ExitStack() as requests:
+        for _ in range(4):
+            requests.enter_context(queue.request())
         first = queue.submit(1, "a")
         second = queue.submit(2, "a")
-    assert [first.result(), second.result()] == [0, 0]
-    assert batches == [2]
+        assert [first.result(), second.result()] == [0, 0]
+    assert batches == [1, 2]
     queue.close()
 
 
@@ -112,6 +119,26 @@ def test_answers_do_not_depend_on_who_else_asks(service, files):
     assert max(sizes) > 1
     for stream, text in zip(streams, alone, strict=True):
         assert "".join(data["delta"] for kind, data in stream if kind == "text").strip() == text
+
+
+def test_processes_read_measure_and_revise_as_threads_do_and_a_crash_is_an_error(service, files, tmp_path):
+    options = VerifyOptions("revise", complete=True)
+    apart = EcgService(service.gem, max_new_tokens=60, workers=1)
+    (tmp_path / "bad.dcm").write_bytes(b"no recording")
+    try:
+        with open(files[2], "rb") as file, open(files[2], "rb") as again:
+            expected = service.interpret([Upload("a.dcm", file)], Ask("", options))
+            found = apart.interpret([Upload("a.dcm", again)], Ask("", options))
+        assert found.to_dict() == expected.to_dict() and (found.record.signal == expected.record.signal).all()
+        with pytest.raises(EcgReadError) as error:
+            ask(apart, tmp_path / "bad.dcm")
+        with pytest.raises(EcgReadError, match=re.escape(str(error.value))):
+            ask(service, tmp_path / "bad.dcm")
+        with pytest.raises(GemError, match=r"expected a recording that can be read.* the process died"):
+            apart._apart(os.abort)
+        assert apart.verify(expected.record).features.heart_rate_bpm == expected.features.heart_rate_bpm
+    finally:
+        apart.close()
 
 
 def test_a_client_that_goes_away_stops_the_model(service, files):

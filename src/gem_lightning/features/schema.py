@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -84,10 +85,8 @@ class BeatTable:
         """Return one beat as a dict of plain numbers; absent values are None."""
         row: dict[str, Any] = {"time_s": float(self.time_s[beat]), "class": str(self.beat_class[beat])}
         row |= {name: plain(column[beat]) for name, column in self.whole.items()}
-        row["leads"] = {
-            lead: {name: plain(column[i, beat]) for name, column in self.by_lead.items()}
-            for i, lead in enumerate(self.leads)
-        }
+        columns = {name: plain(column[:, beat]) for name, column in self.by_lead.items()}
+        row["leads"] = {lead: {name: every[i] for name, every in columns.items()} for i, lead in enumerate(self.leads)}
         return row
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -295,6 +294,8 @@ def checked_sex(sex: str | None) -> str | None:
 
 def plain(value: Any) -> Any:
     """Convert numpy and dataclass values to JSON-ready Python; numbers rounded to 4 decimals, NaN as None."""
+    if type(value) is float:  # most values are
+        return round(value, 4) if math.isfinite(value) else None
     if isinstance(value, BeatTable):
         return [{**row, "time_s": plain(row["time_s"])} for row in value]  # its rows are plain but for the time
     if hasattr(value, "__dataclass_fields__"):

@@ -1,10 +1,11 @@
-"""Worker processes for calls from an event loop; a call that kills its process fails alone."""
+"""Worker processes for calls from an event loop or from threads; a call that kills its process fails alone."""
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -35,7 +36,7 @@ class Workers:
         self.limit_s = limit_s
         self._pool = self._start(self.count) if self.count else None
         self._threads = None if threads is None else ThreadPoolExecutor(threads)
-        self._one_by_one = asyncio.Lock()
+        self._one_by_one = threading.Lock()
 
     async def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return ``function(*arguments)``; both are picklable.
@@ -51,13 +52,33 @@ class Workers:
         try:
             return await loop.run_in_executor(pool, _limited, self.limit_s, function, *arguments)
         except BrokenProcessPool:
-            if self._pool is pool:
-                pool.shutdown(wait=False, cancel_futures=True)
+            self._replace(pool)
+        return await loop.run_in_executor(None, self._alone, function, *arguments)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """As calling the workers, for threads: blocks until the result is there; without processes it runs here."""
+        pool = self._pool
+        if pool is None:
+            return function(*arguments)
+        try:
+            return pool.submit(_limited, self.limit_s, function, *arguments).result()
+        except BrokenProcessPool:
+            self._replace(pool)
+        return self._alone(function, *arguments)
+
+    def _replace(self, broken: ProcessPoolExecutor) -> None:
+        """Start a new pool, unless another call that broke with it has done so."""
+        with self._one_by_one:
+            if self._pool is broken:
+                broken.shutdown(wait=False, cancel_futures=True)
                 self._pool = self._start(self.count)
-        async with self._one_by_one:
+
+    def _alone(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Repeat a call in a process of its own, while no other runs."""
+        with self._one_by_one:
             alone = self._start(1)
             try:
-                return await loop.run_in_executor(alone, _limited, self.limit_s, function, *arguments)
+                return alone.submit(_limited, self.limit_s, function, *arguments).result()
             except BrokenProcessPool:
                 raise DiedError("the process died on this item (crash or out of memory)") from None
             finally:

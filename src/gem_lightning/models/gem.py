@@ -333,11 +333,22 @@ class Gem:
         Raises:
             EcgReadError: The file cannot be read.
         """
-        inputs = self.inputs
-        clean, seen = _read(record, self.processor.contract, reading)
-        if image is None and "image" in inputs:
-            image = self.renderer(clean).image
-        return Prepared(clean, seen, image)
+        if isinstance(record, EcgRecord):
+            return self.drawn([record], image)
+        from gem_lightning.ecg.readers import read_contracts
+
+        return self.drawn(read_contracts(record, self.contracts, **reading), image)
+
+    @property
+    def contracts(self) -> tuple[str, ...]:
+        """Contracts under which a file is read: for measuring and drawing, then as the model takes it if it differs."""
+        return tuple(dict.fromkeys(("clean", self.processor.contract)))
+
+    def drawn(self, read: Sequence[EcgRecord], image: np.ndarray | None = None) -> Prepared:
+        """Draw a record that has been read under :attr:`contracts`, if the model looks at an image and has none."""
+        if image is None and "image" in self.inputs:
+            image = self.renderer(read[0]).image
+        return Prepared(read[0], read[-1], image)
 
     @staticmethod
     def question_text(question: str | None) -> str:
@@ -377,16 +388,6 @@ def _one_each(
         if values is not None and len(values) != len(records):
             raise DataError(f"expected {len(records)} {what}, one per record, got {len(values)}")
     return questions
-
-
-def _read(record: RecordLike, contract: str, reading: Mapping[str, Any]) -> tuple[EcgRecord, EcgRecord]:
-    """The record for measuring and drawing, and as the model takes it; a file is read once."""
-    if isinstance(record, EcgRecord):
-        return record, record
-    from gem_lightning.ecg.readers import read_contracts
-
-    clean, *other = read_contracts(record, ("clean",) if contract == "clean" else ("clean", contract), **reading)
-    return clean, (other[0] if other else clean)
 
 
 def _name(record: RecordLike) -> str:

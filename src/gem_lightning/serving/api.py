@@ -41,6 +41,7 @@ def build_app(
     trusted_hosts: Sequence[str] = ("*",),
     max_new_tokens: int = 512,
     batch_size: int = 32,
+    workers: int = 0,
 ) -> FastAPI:
     """Build the application around one loaded model; its :class:`EcgService` is ``app.state.service``.
 
@@ -54,8 +55,9 @@ def build_app(
         trusted_hosts: Names under which the server is reached; others get 400.
         max_new_tokens: Longest answer.
         batch_size: Most requests that the model answers together.
+        workers: Processes that read and measure, see :class:`EcgService`.
     """
-    service = EcgService(gem, name, options, max_new_tokens, batch_size)
+    service = EcgService(gem, name, options, max_new_tokens, batch_size, workers)
     limits = limits or Limits()
     threads = ThreadPoolExecutor(limits.max_requests, thread_name_prefix="request")
     metrics = Metrics(service.queue)

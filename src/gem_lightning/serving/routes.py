@@ -135,7 +135,7 @@ def _add_writing(router: APIRouter, service: EcgService, threads: Executor) -> N
                 return "done", written(service.interpret(given, ask, emit))
 
             return event_stream(follow(threads, work))
-        return _as_asked(await in_thread(threads, service.interpret, given, ask), format)
+        return await in_thread(threads, lambda: _as_asked(service.interpret(given, ask), format))
 
     @router.post("/verify", response_model=schemas.Interpretation, responses={200: {"content": _TEXTS}})
     async def verify(
@@ -148,10 +148,10 @@ def _add_writing(router: APIRouter, service: EcgService, threads: Executor) -> N
         """Hold a text of anyone against the measurements of a recording; no model is asked."""
 
         def hold() -> Any:
-            return service.verify(service.read(given, reading), text, question.strip())
+            return _as_asked(service.verify(service.read(given, reading), text, question.strip()), format)
 
         given = uploads(files)
-        return _as_asked(await in_thread(threads, hold), format)
+        return await in_thread(threads, hold)
 
 
 def _as_asked(found: Any, format: str) -> Any:

@@ -9,17 +9,19 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from transformers import StoppingCriteriaList
 
-from gem_lightning.ecg.readers import read_ecg
+from gem_lightning.ecg.readers import read_contracts, read_ecg
 from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.ecg.simulation.simulate import simulate
 from gem_lightning.ecg.writers import SUFFIXES, write_ecg
 from gem_lightning.errors import GemError
+from gem_lightning.jobs import DiedError, Workers
 from gem_lightning.models.inference.generation import encode_example, generate_encoded, generation_options
 from gem_lightning.models.inference.sentences import SentenceChecker
 from gem_lightning.render import EcgRenderer
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 #: How texts are held to the measurements unless a server is set otherwise: readers trust what it sends.
 SERVED = VerifyOptions("revise", complete=True)
+#: Longest time for reading or measuring one recording, s. Ours: a photograph takes 10 s on a core that is free.
+LIMIT_S = 120.0
 Emit = Callable[[str, dict[str, Any]], None]
 IMAGE_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 RECORD_TYPES = {
@@ -71,7 +75,8 @@ class Ask:
 class EcgService:
     """Reads, measures, interprets, compares and draws recordings; used by many threads at once.
 
-    Work on the CPU is done for as many requests at a time as there are cores; the model is asked through a
+    Work on the CPU is done for as many requests at a time as there are cores; files are read and measured in processes
+    of their own, so that they and the model do not wait for each other's Python. The model is asked through a
     :class:`~gem_lightning.serving.batching.BatchQueue`. Errors of the user's are ``GemError`` with one sentence.
 
     Args:
@@ -80,6 +85,7 @@ class EcgService:
         options: How texts are held to the measurements where a request does not say; None takes :data:`SERVED`.
         max_new_tokens: Longest answer.
         batch_size: Most requests that the model answers together.
+        workers: Processes that read and measure; 0 does it in the threads of the requests.
     """
 
     def __init__(
@@ -89,21 +95,25 @@ class EcgService:
         options: VerifyOptions | None = None,
         max_new_tokens: int = 512,
         batch_size: int = 32,
+        workers: int = 0,
     ) -> None:
         self.gem, self.name, self.options = gem, name or gem.name, options or SERVED
         self.max_new_tokens = max_new_tokens
         self.queue = BatchQueue(self._answer, batch_size)
         self._cpu = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._workers = Workers(workers, LIMIT_S)
 
     def warm_up(self) -> None:
         """Load and compile what the first request would wait for."""
         record = simulate("sinus", seed=0).record
+        self.verify(record)
         self.render(record)
         self.gem.interpret(record, max_new_tokens=2)
 
     def close(self) -> None:
-        """Stop the model's thread."""
+        """Stop the model's thread and the processes."""
         self.queue.close()
+        self._workers.close()
 
     def read(self, uploads: Sequence[Upload], reading: Mapping[str, Any] | None = None) -> EcgRecord:
         """Read the files of one recording.
@@ -112,12 +122,12 @@ class EcgService:
             EcgReadError: They are no recording, several, or one that does not state what it must.
         """
         with self._cpu, stored(uploads) as path:
-            return read_ecg(path, **(reading or {}))
+            return self._apart(partial(read_ecg, path, **(reading or {})))
 
     def verify(self, record: EcgRecord, text: str | Revision = "", question: str = "") -> Interpretation:
         """Measure a record and hold a text of anyone against it; without one, measure it alone."""
         with self._cpu:
-            return Interpretation.of(text, record, question)
+            return self._apart(Interpretation.of, text, record, question)
 
     def ask(self, question: str, held: Mapping[str, Any], reading: Mapping[str, Any]) -> Ask:
         """Put together what a request asks; a question is not answered with findings that it does not ask for.
@@ -150,26 +160,8 @@ class EcgService:
             EcgReadError: The files are no recording.
             DataError: The question does not fit into the model's context.
         """
-        tell = emit or (lambda kind, data: None)
-        with self.queue.coming(), self._cpu, stored(uploads) as path:
-            tell("stage", {"stage": "reading"})
-            prepared = self.gem.prepare(path, None, ask.reading)
-            tell("stage", {"stage": "measuring"})
-            draft = self.gem.draft(prepared, ask.question or None)
-            ask = replace(ask, options=draft.held(ask.options))
-            own = draft.without_model(ask.options)
-            job = self._submit(prepared, draft, ask, emit is not None) if own is None else None
-        if emit is not None:
-            emit("measured", view(draft))
-        if job is None:
-            assert own is not None
-            _tell_whole(own, tell)
-            return own
-        tell("stage", {"stage": "writing"})
-        # what asks the model again is held to the measurements in its thread
-        options = VerifyOptions() if ask.options.asks_again else ask.options
-        written = self._follow(job, draft, options, emit)
-        return written if isinstance(written, Interpretation) else draft.with_text(written)
+        with self.queue.request():
+            return self._interpret(uploads, ask, emit, view)
 
     def converse(
         self,
@@ -194,8 +186,7 @@ class EcgService:
         from gem_lightning.models.inference.conversation import Conversation
 
         with self._cpu, stored(uploads) as path:
-            prepared = self.gem.prepare(path, None, ask.reading)
-            draft = self.gem.draft(prepared, ask.question or None)
+            prepared, draft = self._drafted(path, ask, lambda kind, data: None)
         emit("measured", view(draft))
         chat = Conversation(self.gem, prepared, draft=draft)
         for question, answer in turns:
@@ -259,6 +250,59 @@ class EcgService:
         with self._cpu:
             return digitize(upload.file.read(), layout, speed, gain)
 
+    def _interpret(
+        self,
+        uploads: Sequence[Upload],
+        ask: Ask,
+        emit: Emit | None,
+        view: Callable[[Interpretation], dict[str, Any]],
+    ) -> Interpretation:
+        tell = emit or (lambda kind, data: None)
+        with self._cpu, stored(uploads) as path:
+            prepared, draft = self._drafted(path, ask, tell)
+            ask = replace(ask, options=draft.held(ask.options))
+            own = draft.without_model(ask.options)
+            job = self._submit(prepared, draft, ask, emit is not None) if own is None else None
+        if emit is not None:
+            emit("measured", view(draft))
+        if job is None:
+            assert own is not None
+            _tell_whole(own, tell)
+            return own
+        tell("stage", {"stage": "writing"})
+        # what asks the model again is held to the measurements in its thread
+        options = VerifyOptions() if ask.options.asks_again else ask.options
+        if emit is not None:
+            written = self._follow(job, draft, options, emit)
+            return written if isinstance(written, Interpretation) else draft.with_text(written)
+        written = job.result()
+        if isinstance(written, Interpretation):
+            return written
+        if not options.active:
+            return draft.with_text(written)
+        with self._cpu:
+            return self._apart(draft.revised, written, options)
+
+    def _apart(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a function in one of the processes.
+
+        Raises:
+            GemError: It took too long or ended its process, as a file may that is made to do so.
+        """
+        try:
+            return self._workers.call(function, *arguments)
+        except (DiedError, TimeoutError) as error:
+            expected = f"expected a recording that can be read and measured within {LIMIT_S:g} s"
+            raise GemError(f"{expected}; {error}") from None
+
+    def _drafted(self, path: Path, ask: Ask, tell: Emit) -> tuple[Prepared, Interpretation]:
+        """Read and measure a recording: as the model takes it, and its interpretation before the text."""
+        tell("stage", {"stage": "reading"})
+        prepared = self.gem.drawn(self._apart(partial(read_contracts, path, self.gem.contracts, **ask.reading)))
+        tell("stage", {"stage": "measuring"})
+        draft = self._apart(Interpretation.of, "", prepared.clean, ask.question, self.gem.provenance)
+        return prepared, replace(draft, record=prepared.clean, seen=prepared.image)
+
     def _submit(self, prepared: Prepared, draft: Interpretation, ask: Ask, streamed: bool) -> Job:
         """Put a measured recording into the model's queue."""
         most = min(ask.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
@@ -310,21 +354,18 @@ class EcgService:
             job.write(piece.text)
 
     @staticmethod
-    def _follow(job: Job, draft: Interpretation, options: VerifyOptions, emit: Emit | None) -> Any:
+    def _follow(job: Job, draft: Interpretation, options: VerifyOptions, emit: Emit) -> Any:
         """Hand on what the model writes, held to the measurements sentence by sentence; return the whole."""
         reviser = Reviser(draft.features, draft.findings, options.by_sentence) if options.active else None
         checker = SentenceChecker(draft.features)
         with _cancelled_on_error(job):
             for piece in job if reviser is None else _revised(job, reviser):
-                if emit is None:
-                    continue
                 emit("text", {"delta": piece})
                 for verdict in checker.add(piece):
                     emit("statement", verdict.to_dict())
             written = job.result() if reviser is None else collect(reviser)
-            if emit is not None:
-                for verdict in checker.rest():
-                    emit("statement", verdict.to_dict())
+            for verdict in checker.rest():
+                emit("statement", verdict.to_dict())
         return written
 
 
@@ -332,11 +373,8 @@ def _revised(job: Job, reviser: Reviser) -> Iterator[str]:
     """Revise a text while the model writes it, for others as well: it does not see what becomes of its sentences."""
 
     def pieces() -> Iterator[str]:
-        got = 0
-        for piece in job:
-            got += len(piece)
-            yield piece
-        yield job.result()[got:]  # of a job that is not streamed, the whole
+        yield from job
+        job.result()  # raises what went wrong
 
     for edit in revise_sentences(StreamWriter(pieces()), reviser):
         if text := reviser.addition(edit):

@@ -78,8 +78,10 @@ def _heights(signal: np.ndarray, marks: dict[str, np.ndarray], beat: int) -> np.
     out = np.full((len(LEADS), _WIDTH), np.nan)
     out[:, :2] = _extremes(level, marks["P_on"][beat], min(marks["P_off"][beat], on))
     complexes = level[:, on:off]
-    for lead, (wave, top) in enumerate(zip(complexes, complexes.argmax(1))):
-        out[lead, 2:5] = min(wave[: top + 1].min(), 0.0), max(wave[top], 0.0), min(wave[top:].min(), 0.0)
+    top, rows = complexes.argmax(1), np.arange(len(complexes))
+    q = np.minimum.accumulate(complexes, axis=1)[rows, top]  # the lowest level up to the peak, and from it on
+    s = np.minimum.accumulate(complexes[:, ::-1], axis=1)[rows, -1 - top]
+    out[:, 2:5] = np.stack([np.minimum(q, 0), np.maximum(complexes[rows, top], 0), np.minimum(s, 0)], 1)
     out[:, 5] = level[:, off + _ST[0] : off + _ST[1]].mean(1)
     out[:, 6:] = _extremes(level, off + _T_FROM, marks["T_off"][beat])
     return out
