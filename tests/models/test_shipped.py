@@ -64,3 +64,14 @@ def test_it_is_not_relied_on_where_much_of_the_recording_is_missing(gem):
     assert not own.edits
     assert own.text == as_predictor(gem).predict(Query("q", None, lost)).text[: len(own.text)]
     assert gem.interpret(record, max_new_tokens=20).partial is None
+
+
+def test_a_later_question_is_asked_alone_for_it_learned_no_questions_behind_a_text(gem):
+    record = simulate("atrial_fibrillation", seed=4).record
+    chat = gem.chat(record)
+    chat.ask(None, verify="revise")
+    question = "Is there left ventricular hypertrophy?"
+    later = chat.ask(question, verify="revise")
+    assert later.text == gem.interpret(record, question, verify="revise").text
+    assert "lvh" in {verdict.claim.finding for verdict in later.claims.verdicts}
+    assert len(chat.turns) == 2

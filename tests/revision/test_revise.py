@@ -8,9 +8,11 @@ import pytest
 from gem_lightning.claims.perturb import alter
 from gem_lightning.claims.verify import verify
 from gem_lightning.composition.compose import STYLES, compose
+from gem_lightning.composition.instrument import with_instrument
 from gem_lightning.ecg import DIAGNOSES, EcgRecord, simulate
 from gem_lightning.errors import GemError
 from gem_lightning.features import findings, measure
+from gem_lightning.features.criteria import decide
 from gem_lightning.revision import (
     Edit,
     Reviser,
@@ -322,3 +324,51 @@ def test_a_hedge_is_not_doubled(cohort):
         text = revise(f"{hedge} sinus rhythm.", features).text
         assert text.lower().count("atrial flutter") == 1
         assert sum(text.lower().count(word) for word in ("suspected", "possible", "probable", "likely")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "draft", "question", "answer"),
+    [
+        ("sinus", "The ECG was recorded.", "Is there left ventricular hypertrophy?", "lvh"),
+        ("lbbb", "The PR interval is {pr} ms.", "Is there a bundle branch block?", "lbbb"),
+        ("atrial_fibrillation", "The QRS duration is {qrs} ms.", "What is the rhythm?", "atrial_fibrillation"),
+        ("st_elevation", "The PR interval is {pr} ms.", "Does it show ST elevation?", "st_elevation"),
+        ("av_block_1", "The QRS duration is {qrs} ms.", "How long is the PR interval?", "pr"),
+        ("sinus", "The QRS duration is {qrs} ms.", "What is the heart rate?", "heart_rate"),
+        ("sinus", "The QRS duration is {qrs} ms.", "What about the axis?", "axis_qrs"),
+    ],
+)
+def test_what_a_question_names_is_answered(cohort, name, draft, question, answer):
+    features, found = cohort[name]
+    draft = draft.format(pr=round(features.pr_ms or 0), qrs=round(features.qrs_ms))
+    done = holds(draft, features, found, question=question)
+    added = verify(done.text[len(draft) :], features).verdicts
+    told = [v for v in added if answer in (v.claim.finding, v.claim.kind)]
+    assert told and all(v.verdict == "supported" for v in told)
+    again = holds(done.text, features, found, question=question)
+    assert again.text == done.text
+    assert holds(draft, features, found, question="Interpret this ECG.").text == draft
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_an_added_answer_agrees_with_the_criterion(cohort, name):
+    features, found = cohort[name]
+    for code in ("lvh", "atrial_fibrillation", "t_inversion", "long_qtc", "mi_inferior", "pvc"):
+        words = code.replace("_", " ").replace("mi inferior", "an inferior infarct").replace("pvc", "PVCs")
+        done = holds("It was recorded.", features, found, question=f"Is there {words}?")
+        for verdict in verify(done.text, features).verdicts:
+            if verdict.claim.finding == code:
+                assert decide(code, features).met is not verdict.claim.negated
+
+
+def test_a_normal_ecg_is_stated_only_where_that_is_established(cohort):
+    for features, found in cohort.values():
+        done = holds("Normal ECG.", features, found)
+        assert ("Normal ECG" in done.text) == bool(decide("normal_ecg", features).met)
+
+
+def test_an_instrument_is_spoken_of_only_where_its_reading_was_shown(cohort):
+    features, found = cohort["sinus"]
+    text = "Sinus rhythm. The instrument's QT does not agree with the signal."
+    assert holds(text, features, found).text == "Sinus rhythm."
+    assert holds(text, features, found, question=with_instrument("Interpret this ECG.", features)).text == text

@@ -32,7 +32,7 @@ def test_questions_about_one_recording(openai):
     messages += [{"role": "assistant", "content": first.choices[0].message.content}]
     messages += [{"role": "user", "content": "What is the rate?"}]
     second = openai.chat.completions.create(model="gem_small", messages=messages, max_tokens=8)
-    assert second.usage.prompt_tokens > first.usage.prompt_tokens + first.usage.completion_tokens
+    assert "bpm" in second.choices[0].message.content  # what was asked, whatever eight tokens of the model hold
     assert second.usage.completion_tokens <= 8
     assert second.interpretation["question"] == "What is the rate?"
 

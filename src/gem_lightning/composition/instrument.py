@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,10 @@ _WRONG = (2.0, 6.0)
 _LEAST = {"heart_rate_bpm": 30.0, "pr_ms": 90.0, "qrs_ms": 60.0, "qt_ms": 240.0}  # a wrong value is not absurd; ours
 
 
+_SHOWS = "The instrument reads: "
+_REFERS = re.compile(r"\W*the instrument\b", re.IGNORECASE)
+
+
 def instrument_reading(record: EcgRecord) -> EcgFeatures:
     """Measure a record as an instrument would: by the mean of both delineators."""
     return measure(record, delineate(record, backend="ensemble"))
@@ -32,7 +37,18 @@ def with_instrument(question: str, reading: EcgFeatures) -> str:
     for field, (name, _, unit) in LIMITS.items():
         value = getattr(reading, field)
         values.append(f"{name} not measured" if value is None else f"{name} {value:.0f} {unit}")
-    return f"The instrument reads: {', '.join(values)}. {question}"
+    return f"{_SHOWS}{', '.join(values)}. {question}"
+
+
+def without_instrument(question: str) -> tuple[str, bool]:
+    """Return a question without the reading that :func:`with_instrument` put before it, and whether there was one."""
+    head, shown, rest = question.rpartition(_SHOWS)
+    return (head + rest.partition(". ")[2], True) if shown else (question, False)
+
+
+def refers_to_instrument(sentence: str) -> bool:
+    """Whether a sentence of an answer is about an instrument's reading, see :func:`disagreement`."""
+    return _REFERS.match(sentence) is not None
 
 
 def disagreement(wrong: Collection[str]) -> str:

@@ -243,8 +243,9 @@ class Gem:
             measured = [(draft.features, draft.findings)]
             try:
                 item = encode_example(self.processor, example)
+                asked = {"seeds": [seed], "questions": [example["question"]], **settings}
                 written += verified_answers(
-                    self.model, self.processor, [item], measured, options, max_new_tokens, [seed], **settings
+                    self.model, self.processor, [item], measured, options, max_new_tokens, **asked
                 )
             except DataError:
                 raise  # a setting that cannot hold, for all records

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoProcessor, BatchFeature, ProcessorMixin
 from transformers.image_utils import load_image
 
 from gem_lightning.errors import DataError
-from gem_lightning.models.chat.formats import Message, plain_chat, tokenize_conversation
+from gem_lightning.models.chat.formats import TEMPLATE, Message, chat_format, plain_chat, tokenize_conversation
 from gem_lightning.models.chat.placeholders import (
     expand_markers,
     filled_markers,
@@ -105,6 +105,11 @@ class GemProcessor(ProcessorMixin):
     def ecg_tokens(self) -> int:
         """Tokens of one ECG."""
         return self.ecg.ecg_token_count or self.ecg.ecg_samples // self.ecg.ecg_patch_size + 1
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a question is asked behind the earlier turns of a conversation, or alone."""
+        return self.chat == TEMPLATE or chat_format(self.chat).remembers
 
     @property
     def pad_id(self) -> int:

@@ -121,7 +121,7 @@ class Interpretation:
     def revised(self, text: str, options: VerifyOptions) -> Interpretation:
         """Return the interpretation with a whole text that a model wrote, held to the measurements as options say."""
         by = options.by_sentence
-        return self.with_text(revise(text, self.features, self.findings, by.on_fail, by.complete))
+        return self.with_text(revise(text, self.features, self.findings, by.on_fail, by.complete, self.question))
 
     def held(self, options: VerifyOptions) -> VerifyOptions:
         """How a model's text about this record is held to the measurements: strictly where the record is partial."""

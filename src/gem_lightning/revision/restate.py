@@ -19,7 +19,7 @@ from gem_lightning.composition.facts import Facts, Statement
 from gem_lightning.composition.phrases import Phrases, sentence
 from gem_lightning.composition.sections import axis_code, hedged
 from gem_lightning.revision.grammar import faults
-from gem_lightning.revision.topics import siblings, topic
+from gem_lightning.revision.topics import answers, asked, siblings, topic
 
 #: Wordings that are compared with a sentence: enough that each phrase of the composer occurs.
 _SEEDS = range(6)
@@ -77,6 +77,40 @@ class Restater:
         else:
             yield from self._composed(body, verdicts, stated)
         yield from self._denied(verdicts, stated)
+
+    def unanswered(self, question: str, stated: Sequence[Claim]) -> list[str]:
+        """Return a measured sentence for each subject of a question that a text says nothing about.
+
+        Args:
+            question: The question.
+            stated: Claims of the text.
+        """
+        told = list(stated)
+        added = []
+        for subject in asked(question):
+            if any(answers(claim, subject) for claim in told):
+                continue
+            text, claims = self._measured_about(subject)
+            added += [text] if text else []
+            told += claims
+        return added
+
+    def _measured_about(self, subject: Claim) -> tuple[str, Sequence[Claim]]:
+        """What the composer states about a question's subject, else its finding, or its denial; empty if undecided."""
+        code = str(subject.finding)
+        if topic(subject) == "urgency":
+            told = urgency(self.facts, Phrases(0))
+            return " ".join(s.text for s in told), [claim for s in told for claim in s.claims]
+        for statement in self._pools[0]:
+            if any(answers(claim, subject) for claim in statement.claims):
+                return statement.text, statement.claims
+        names = self.facts.table["findings"]
+        if code in self.facts and code in names:
+            return sentence(hedged(Phrases(0), self.facts.stated[code], names[code][0])), [subject]
+        denied = [c for c in siblings(code) if c in _DENIED] if code not in names else [code]
+        if denied and all(c in names and self.facts.missing(c) for c in denied):
+            return sentence(f"no {' or '.join(names[c][0] for c in denied)}"), [subject]
+        return "", []
 
     # -- the same sentence with other numbers and names ----------------------------------------------------------------
 

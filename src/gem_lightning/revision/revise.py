@@ -102,6 +102,7 @@ def revise(
     found: Sequence[Finding] | None = None,
     on_fail: str = "restate",
     complete: bool = False,
+    question: str = "",
 ) -> Revision:
     """Revise a text that any model has written, such as one behind an endpoint.
 
@@ -111,6 +112,8 @@ def revise(
         found: Findings of the record; None decides them.
         on_fail: What becomes of a contradicted sentence: ``restate``, ``drop`` or ``flag``.
         complete: Add measured abnormal and urgent findings that the text leaves out.
+        question: What the text answers: of a finding or measurement that it names and the text says nothing about, the
+            measured statement is added.
 
     Returns:
         The revised text with one edit per sentence. Nothing in it is contradicted by ``verify`` (unless ``flag``), and
@@ -125,7 +128,7 @@ def revise(
         from gem_lightning.features import findings
 
         found = findings(features)
-    reviser = Reviser(features, found, VerifyOptions("revise", 0, on_fail, complete))
+    reviser = Reviser(features, found, VerifyOptions("revise", 0, on_fail, complete), question)
     for _ in revise_sentences(TextWriter(text), reviser):
         pass
     return collect(reviser)

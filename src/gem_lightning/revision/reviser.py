@@ -10,6 +10,7 @@ from gem_lightning.claims.claim import Claim
 from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE, ClaimReport, Verdict
 from gem_lightning.claims.verify import verify
 from gem_lightning.composition.facts import Facts
+from gem_lightning.composition.instrument import refers_to_instrument, without_instrument
 from gem_lightning.features.schema import EcgFeatures, Finding
 from gem_lightning.revision.completion import additions
 from gem_lightning.revision.edit import ADD, DROP, FLAG, GUIDE, KEEP, MEASUREMENT, RESAMPLE, RESTATE, Edit
@@ -20,6 +21,7 @@ from gem_lightning.revision.segments import frame
 from gem_lightning.revision.topics import topic
 
 _UNDER_PACING = ("atrial_fibrillation", "atrial_flutter")
+_ACTED_ON = ("not_urgent", "normal_ecg")  # a reader of these looks no further
 _OF_RHYTHM = ("rhythm", "pr", "conduction", "axis")  # topics that are decided for a known rhythm only
 #: Writes another sentence in place of the last: its number → the sentence and its tokens.
 Retry = Callable[[int], tuple[str, int]]
@@ -36,15 +38,20 @@ class Reviser:
         features: Measurements of the record.
         found: Its findings.
         options: ``tries``, ``on_fail`` and ``complete``.
+        question: What the text answers: findings and measurements that it names are added where the text has none.
 
     Attributes:
         text: What has been accepted, with its white space.
         edits: One per sentence.
+        instrument_shown: Whether the question came with an instrument's reading.
         is_guided: Whether numbers of the last sentence were held to the measurement while it was written.
     """
 
-    def __init__(self, features: EcgFeatures, found: Sequence[Finding], options: VerifyOptions) -> None:
+    def __init__(
+        self, features: EcgFeatures, found: Sequence[Finding], options: VerifyOptions, question: str = ""
+    ) -> None:
         self.features, self.found, self.options = features, found, options
+        self.question, self.instrument_shown = without_instrument(question)
         self.facts = Facts(features, found)
         self.text = ""
         self.edits: list[Edit] = []
@@ -70,6 +77,8 @@ class Reviser:
             own = tuple(replace(v, verdict=CONTRADICTED) if v.claim in names else v for v in own)
             edit = replace(edit, verdicts=own)
             edit = self._replace(replace(edit, reason=_reasons(wrong)), retry)
+        elif not self.instrument_shown and refers_to_instrument(draft):
+            edit = self._left_out(replace(edit, reason="no instrument's reading was shown"))
         elif own and self._is_repeated(draft):
             edit = self._left_out(replace(edit, reason="stated before"))
         elif wording := faults(draft, last=False):
@@ -83,11 +92,11 @@ class Reviser:
         return edit
 
     def finish(self) -> list[Edit]:
-        """Add what ``complete`` asks for; a text of which nothing is left gets the measured rhythm."""
-        added = []
+        """Add what was asked and ``complete`` asks for; a text of which nothing is left gets the measured rhythm."""
+        added = self._restater.unanswered(self.question, self._claims) if self.question else []
         if self.options.complete:
             report = verify(self.text.strip(), self.features, findings=self.found)
-            added += additions(self.facts, report)
+            added += [text for text in additions(self.facts, report) if text not in added]
         if not self.text.strip() and not added and any(edit.draft.strip() for edit in self.edits):
             added += additions(self.facts, None)
         edits = []
@@ -158,12 +167,13 @@ class Reviser:
     def _untenable(self, own: Sequence[Verdict]) -> list[Verdict]:
         """Claims that no measurement contradicts and that still must not stand.
 
-        "No urgent finding" where that is not established: a reader could act on it. A finding or a PR interval that a
-        certain rhythm leaves no room for ("sinus bradycardia" in a complete heart block, an axis under pacing). With
+        "No urgent finding" or "normal ECG" where that is not established: a reader could act on it. A finding or a PR
+        interval that a certain rhythm leaves no room for ("sinus bradycardia" in a complete heart block, an axis under
+        pacing). With
         ``complete`` the denial of what was measured as possible, which would stand next to it.
         """
         open_claims = [v for v in own if v.verdict == UNVERIFIABLE and not v.claim.uncertain]
-        found = [v for v in open_claims if v.claim.finding == "not_urgent" and not v.claim.negated]
+        found = [v for v in open_claims if v.claim.finding in _ACTED_ON and not v.claim.negated]
         if self.options.complete:
             stated = self.facts.stated
             denied = [v for v in open_claims if v.claim.negated and v.claim.finding in stated]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from gem_lightning.claims.claim import Claim
+from gem_lightning.claims.extract import read_text
 from gem_lightning.features.criteria.arrhythmia import RHYTHMS
 
 _KINDS = {
@@ -53,6 +56,19 @@ _CODES: dict[str, tuple[str, ...]] = {
     "urgency": ("urgent", "not_urgent"),
     "summary": ("normal_ecg", "abnormal_ecg"),
 }  # fmt: skip
+#: Topics whose findings exclude each other, or whose number answers for all of them: any statement on one is an answer.
+_WHOLE = ("rhythm", "regularity", "rate", "pr", "qrs", "qt", "axis", "urgency", "summary")
+#: How questions name a topic without a finding or a number in them.
+_NAMED = {
+    "rate": r"(?:heart|ventricular|pulse) rate|how fast",
+    "rhythm": r"which rhythm|what(?: is|'s) the (?:heart |cardiac )?rhythm",
+    "pr": r"PR\b",
+    "qrs": r"QRS(?! axis)\b",
+    "qt": r"QTc?\b",
+    "axis": r"axis\b",
+    "conduction": r"bundle[- ]branch|conduction",
+    "urgency": r"urgen|emergenc|dangerous|immediate",
+}
 _OF_CODE = {code: topic for topic, codes in _CODES.items() for code in codes}
 
 
@@ -64,3 +80,21 @@ def topic(claim: Claim) -> str:
 def siblings(code: str) -> tuple[str, ...]:
     """Return the findings of the same topic, in the order in which a text names one of them."""
     return _CODES.get(_OF_CODE.get(code, ""), (code,))
+
+
+def asked(question: str) -> list[Claim]:
+    """What a question asks about: the findings that it names, else a claim without a value on each topic."""
+    text = question.strip().rstrip("?")  # a question states nothing; without its mark it is read as a statement
+    named = [claim for claim in read_text(text).claims if claim.kind == "finding"]
+    if named:
+        return named
+    found = [name for name, words in _NAMED.items() if re.search(rf"\b(?:{words})", question, re.IGNORECASE)]
+    return [Claim("finding", finding=name) for name in found]
+
+
+def answers(claim: Claim, question: Claim) -> bool:
+    """Whether a claim of a text says something about one of a question, see :func:`asked`."""
+    subject = topic(question)
+    if claim.finding == question.finding:
+        return True
+    return topic(claim) == subject and (subject in _WHOLE or question.finding == subject)

@@ -272,13 +272,10 @@ class EcgService:
         tell("stage", {"stage": "writing"})
         # what asks the model again is held to the measurements in its thread
         options = VerifyOptions() if ask.options.asks_again else ask.options
-        if emit is not None:
-            written = self._follow(job, draft, options, emit)
-            return written if isinstance(written, Interpretation) else draft.with_text(written)
-        written = job.result()
+        written = job.result() if emit is None else self._follow(job, draft, options, emit)
         if isinstance(written, Interpretation):
             return written
-        if not options.active:
+        if emit is not None or not options.active:
             return draft.with_text(written)
         with self._cpu:
             return self._apart(draft.revised, written, options)
@@ -356,7 +353,8 @@ class EcgService:
     @staticmethod
     def _follow(job: Job, draft: Interpretation, options: VerifyOptions, emit: Emit) -> Any:
         """Hand on what the model writes, held to the measurements sentence by sentence; return the whole."""
-        reviser = Reviser(draft.features, draft.findings, options.by_sentence) if options.active else None
+        by = options.by_sentence
+        reviser = Reviser(draft.features, draft.findings, by, draft.question) if options.active else None
         checker = SentenceChecker(draft.features)
         with _cancelled_on_error(job):
             for piece in job if reviser is None else _revised(job, reviser):

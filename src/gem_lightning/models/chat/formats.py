@@ -34,6 +34,7 @@ class ChatFormat:
     start: str = "human"
     captions: bool = False
     masks: str | None = None
+    remembers: bool = True
 
     def pieces(self, conversation: Sequence[Message], generate: bool = False) -> list[Piece]:
         """Return the prompt of a conversation.

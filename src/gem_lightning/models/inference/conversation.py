@@ -258,11 +258,12 @@ class Conversation:
     def _prompt(self, question: str | None, record: RecordLike | None, image: np.ndarray | None) -> _Prompt:
         added = [] if record is None else [self.gem.prepare(record, image, self.reading)]
         shown = [*self._shown, *added]
-        markers = len(added if self._messages else shown)  # one for each ECG that no earlier question holds
+        earlier = self._messages if self.gem.processor.remembers else []
+        markers = len(added if earlier else shown)  # one for each ECG that no earlier question holds
         value = "<image>\n" * markers + self.gem.question_text(question)
-        if self.tools and not self._messages:
+        if self.tools and not earlier:
             value += f"\n\n{HELP}"
-        return _Prompt(question or "", [*self._messages, {"from": "human", "value": value}], shown)
+        return _Prompt(question or "", [*earlier, {"from": "human", "value": value}], shown)
 
     def _measured(self, prompt: _Prompt) -> Interpretation:
         """The interpretation of the record that was added last, before the text."""
@@ -280,7 +281,7 @@ class Conversation:
         if options.verify == "rerank":
             raise DataError("expected report, guide or revise in a conversation, got rerank: it has no single draft")
         draft = self._measured(prompt)
-        reviser = Reviser(draft.features, draft.findings, options.by_sentence)
+        reviser = Reviser(draft.features, draft.findings, options.by_sentence, prompt.question)
         item = self._encode(prompt)
         more = {"cache": self._reusable(item["input_ids"]), "cached": self._cached, **settings}
         writer = sentence_writer(self.gem.model, self.gem.processor, item, reviser, max_new_tokens, **more)

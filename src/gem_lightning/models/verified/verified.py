@@ -32,6 +32,7 @@ def verified_answer(
     options: VerifyOptions,
     max_new_tokens: int = 512,
     seed: int | None = None,
+    question: str = "",
     **settings: Any,
 ) -> Revision:
     """Answer one encoded prompt under verification.
@@ -45,12 +46,13 @@ def verified_answer(
         options: How.
         max_new_tokens: Longest answer.
         seed: Of what is sampled.
+        question: Which a text under ``revise`` or ``guide`` has to answer, see :class:`Reviser`.
         **settings: For ``generate``.
 
     Raises:
         DataError: Settings that the mode does not allow, or a prompt longer than the context.
     """
-    reviser = Reviser(features, found, options)
+    reviser = Reviser(features, found, options, question)
     if options.verify in ("revise", "guide"):
         writer = sentence_writer(model, processor, item, reviser, max_new_tokens, seed, **settings)
         for _ in revise_sentences(writer, reviser):
@@ -110,6 +112,7 @@ def verified_answers(
     options: VerifyOptions,
     max_new_tokens: int = 512,
     seeds: Sequence[int] | None = None,
+    questions: Sequence[str] | None = None,
     **settings: Any,
 ) -> Iterator[Revision]:
     """Answer several encoded prompts one after the other; arguments as :func:`verified_answer`, one of each per item.
@@ -126,4 +129,7 @@ def verified_answers(
     base = torch.initial_seed()
     for k, (item, (features, found)) in enumerate(zip(items, measured, strict=True)):
         seed = base + k if seeds is None else seeds[k]
-        yield verified_answer(model, processor, item, features, found, options, max_new_tokens, seed, **settings)
+        question = questions[k] if questions else ""
+        yield verified_answer(
+            model, processor, item, features, found, options, max_new_tokens, seed, question, **settings
+        )
