@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_ENV := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-older check format bench mutation docs build release smoke sbom container audit lock clean
+.PHONY: help setup demo test test-slow test-older coverage check format bench mutation docs build release smoke sbom container audit lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ test: check  ## everything but the slow tests
 
 test-slow: $(READY)  ## kills, browsers, notebooks, long fuzz
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not gpu"
+
+COVERAGE := COVERAGE_FILE=$(CURDIR)/outputs/coverage/data $(BIN)/python -m coverage
+coverage: $(READY)  ## share of the lines that the fast tests run, below the entry points
+	@rm -rf outputs/coverage && mkdir -p outputs/coverage
+	@$(TEST_ENV) $(COVERAGE) run -m pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu"
+	@$(COVERAGE) combine --quiet && $(COVERAGE) report --skip-covered --sort cover
 
 OLD := .venv-transformers-5.17
 test-older: $(READY)  ## parity and network tests on transformers 5.17, the oldest that is supported

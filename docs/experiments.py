@@ -34,7 +34,7 @@ experiment is changed on the command line; [training](training.md) explains them
 the experiment states no other. They have not been checked on a GPU. Your own: add `dry_run=true` to the command.
 **Measured** values name their page. Encoders and experiments with a model's own completions (`gem_grpo`, `gem_dpo`,
 `gem_rft`) are not planned: `dry_run` refuses them, because it counts supervised steps of a GEM and knows neither
-completions nor other networks.
+completions nor other networks. Time a short run of these: `trainer.max_steps=20 name=trial`.
 """
 
 

@@ -103,6 +103,7 @@ def prepare(folder: Path) -> Path:
     write_wfdb(EcgRecord(record.signal[:2], 500, LEADS[:2]), folder / "holter")
     write_ecg(EcgRecord(np.zeros((12, 5000), np.float32), 500, LEADS), folder / "flat.dcm")
     np.savetxt(folder / "bare.csv", record.signal.T, delimiter=",", fmt="%.4f")
+    np.savetxt(folder / "three.csv", record.signal[[1, 6, 10]].T, delimiter=",", fmt="%.4f")
     for name in ("photo.png", "photo.jpg"):
         EcgRenderer(size=(1275, 1650)).save(record, folder / name)
     (folder / "broken.dcm").write_bytes(b"no DICOM")

@@ -44,6 +44,21 @@ def test_a_file_that_holds_no_rate_is_read_as_told(tmp_path, capsys):
     assert found["qrs_ms"] == pytest.approx(gl.measure(record).qrs_ms, abs=0.1)
 
 
+def test_columns_without_names_follow_the_advice(tmp_path, capsys):
+    record = simulate("rbbb", seed=3).record
+    np.savetxt(tmp_path / "three.csv", record.signal[[1, 6, 10]].T, delimiter=",", fmt="%.4f")
+    given = ["measure", str(tmp_path / "three.csv"), "--fs", "500", "--units", "mV", "--json"]
+    with pytest.raises(SystemExit):
+        main([*given, "--leads", "any"])
+    assert "name them: --leads I,II,..." in capsys.readouterr().err
+    main([*given, "--leads", "II,V1,V5"])
+    assert list(json.loads(capsys.readouterr().out)["leads"]) == ["II", "V1", "V5"]
+    eight = record.signal[[0, 1, *range(6, 12)]].T  # the others follow from I and II
+    np.savetxt(tmp_path / "three.csv", eight, delimiter=",", fmt="%.4f")
+    main([*given, "--leads", "I,II,V1,V2,V3,V4,V5,V6"])
+    assert list(json.loads(capsys.readouterr().out)["leads"]) == list(LEADS)
+
+
 def test_render(ecg, tmp_path, capsys):
     out = tmp_path / "deep" / "ecg.png"
     main(["render", ecg, "-o", str(out), "--layout", "6x2", "--dpi", "60"])

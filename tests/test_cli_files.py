@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,21 @@ def test_lines_for_people(many, capsys):
     assert lines[1].endswith("nothing abnormal")
     assert lines[2].endswith("not interpreted: flat")
     assert all(line == line.rstrip() for line in lines)
+    assert code_of(["measure", many / "flat.csv"]) == outcome.NOTHING_CHECKED  # as interpret and check
+    assert "not interpreted: flat" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_takes_long_is_named_on_a_terminal(terminal, monkeypatch):
+    shown = io.StringIO()
+    shown.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", shown)
+    monkeypatch.setattr(outcome, "_PATIENCE_S", 0.001)
+    with outcome.busy("photo.jpg"):
+        while terminal and "photo.jpg" not in shown.getvalue():
+            time.sleep(0.001)
+    assert shown.getvalue().endswith("\r\033[K" if terminal else "")
+    assert bool(shown.getvalue()) == terminal
 
 
 def test_urgent_findings_come_first_and_are_marked_without_colour(tmp_path, capsys):

@@ -100,8 +100,7 @@ def merge_parts(cfg: DictConfig) -> None:
     """Merge the shards of all parts and print a summary.
 
     Raises:
-        GemError: The run is whole, and a split that was asked for has no sample.
-        SystemExit: With 1 when the run is whole and not one record could be read, or not one question was answered.
+        GemError: The run is whole, and has no sample at all, or none for a split that was asked for.
     """
     from gem_lightning.generation import run as production
 
@@ -121,6 +120,8 @@ def merge_parts(cfg: DictConfig) -> None:
         )
         print(production.card_text(card))
         _report_losses(card, cfg.out)
+        if not card["samples"] and not card["records_unfinished"]:
+            raise GemError(_why_none(card, cfg.out))
         if "too_few" in card and "stopped" not in card:
             raise GemError(card["too_few"])
         return
@@ -154,7 +155,7 @@ def _report_shards(folders: list[Path]) -> None:
 
 
 def _report_losses(card: dict[str, Any], out: str) -> None:
-    """Report rejected and broken records on stderr; exit with 1 where no sample could be made."""
+    """Report unanswered and broken records on stderr."""
     from gem_lightning.generation.teaching import NO_ANSWER
 
     unanswered = card["reject_reasons"].get(NO_ANSWER, 0)
@@ -165,10 +166,17 @@ def _report_losses(card: dict[str, Any], out: str) -> None:
             first = json.loads(next(file))
         broken = f"{card['records_broken']} broken (see {out}/broken.jsonl; retry_broken=true tries them again)"
         sys.stderr.write(f"{broken}; {first['id']}: {first['reason']}\n")
-    if not card["samples"] and not card["records_unfinished"]:
-        sys.stderr.write(f"no sample was accepted; {out}/rejected.jsonl and {out}/broken.jsonl hold the reasons\n")
-        if card["rejected"] == unanswered:
-            raise SystemExit(1)
+
+
+def _why_none(card: dict[str, Any], out: str) -> str:
+    """Explain a whole run without a sample: what happened to its records, and what can be done."""
+    reasons = "; ".join(f"{count} × {reason}" for reason, count in card["reject_reasons"].items())
+    rejected = f"{card['rejected']} texts rejected{f' ({reasons})' if reasons else ''}"
+    return (
+        f"expected accepted samples, got none of {card['records']} records: {rejected}, {card['records_broken']} "
+        f"records broken; {out}/rejected.jsonl and {out}/broken.jsonl hold texts and reasons; to try another teacher, "
+        "prompt_file or gate, choose another out="
+    )
 
 
 def check_source(cfg: DictConfig) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# advice where dry_run cannot count: a few steps show time and memory, and their own name keeps them apart
+_TIME_IT = "leave it out and time a short run: trainer.max_steps=20 name=trial"
+
 
 class Planned(NamedTuple):
     """The plan of a run and where it runs.
@@ -202,12 +205,12 @@ def refuse(cfg: DictConfig, module: Any) -> Run | None:
     if not isinstance(module, GemLitModule):
         if cfg.dry_run:
             raise GemError(
-                "expected model=gem with dry_run=true, got an encoder, which is not planned; leave out dry_run"
+                f"expected model=gem with dry_run=true, got an encoder, whose operations are not counted; {_TIME_IT}"
             )
         return None
     if cfg.dry_run and not module.automatic_optimization:
         raise GemError(
-            "expected supervised training with dry_run=true, got GRPO, which is not planned; leave out dry_run"
+            f"expected supervised training with dry_run=true, got completions, which are not counted; {_TIME_IT}"
         )
     run = settings_of(cfg, module)
     refuse_what_cannot_work(run)

@@ -230,6 +230,44 @@ def test_zip_bombs_are_refused(monkeypatch, written):
             read_ecg(data)
 
 
+def matlab_73(path, fill):
+    """A MATLAB 7.3 file: HDF5 behind a user block that names MATLAB."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w", userblock_size=512) as file:
+        fill(file, h5py)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(116, b" "))
+    return path
+
+
+def test_matlab_73_is_read_and_followed_nowhere(truth, tmp_path):
+    def array(file, h5py):
+        file["val"] = truth.signal.T * 1000  # HDF5 has MATLAB's axes turned round
+
+    path = matlab_73(tmp_path / "a.mat", array)
+    with pytest.warns(UserWarning, match="standard order"):
+        found = read_ecg(path, fs=truth.fs, units="uV")
+    assert found.meta["format"] == "mat73"
+    assert np.allclose(found.signal, truth.signal, atol=2e-3)
+    with pytest.raises(EcgReadError, match="does not hold them: pass fs=500"):
+        read_ecg(path)
+    raw = tmp_path / "secret.bin"
+    raw.write_bytes(np.zeros((12, 1000)).tobytes())
+    for name, fill, refusal in (
+        ("none", lambda file, h5py: file.create_group("ECG"), "an array 'val' or 'ECG'"),
+        ("link", lambda file, h5py: file.update({"val": h5py.ExternalLink(str(path), "val")}), "got a link"),
+        ("soft", lambda file, h5py: file.update({"val": h5py.SoftLink("/other")}), "got a link"),
+        (
+            "storage",
+            lambda file, h5py: file.create_dataset("val", (12, 1000), "f8", external=[(str(raw), 0, 96_000)]),
+            "a data set of another file",
+        ),
+        ("empty", lambda file, h5py: file.create_dataset("val", (12, 1000), "f8"), "stored samples"),
+    ):
+        with pytest.raises(EcgReadError, match=refusal):
+            read_ecg(matlab_73(tmp_path / f"{name}.mat", fill), fs=500, units="mV")
+
+
 def test_eight_leads_are_completed_and_two_are_not(truth):
     import io
 

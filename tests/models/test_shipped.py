@@ -1,9 +1,13 @@
 """The model that comes with the package: found by name, offline, and it reads a real ECG."""
 
+import contextlib
+import io
+
 import numpy as np
 import pydicom.examples
 import pytest
 import torch
+from transformers.utils import logging
 
 from gem_lightning import Gem, read_ecg
 from gem_lightning.ecg import LEADS, EcgRecord, simulate
@@ -16,8 +20,21 @@ from gem_lightning.models.compat.load import SHIPPED, find_folder, shipped_model
 
 
 @pytest.fixture(scope="module")
-def gem():
-    return Gem.from_pretrained("gem_small")
+def loading():
+    """The model, and what loading it wrote to standard error."""
+    assert logging.is_progress_bar_enabled()
+    with contextlib.redirect_stderr(io.StringIO()) as written:
+        return Gem.from_pretrained("gem_small"), written
+
+
+@pytest.fixture(scope="module")
+def gem(loading):
+    return loading[0]
+
+
+def test_it_loads_without_progress_bars(loading):
+    assert loading[1].getvalue() == ""
+    assert logging.is_progress_bar_enabled()  # of other models they stay
 
 
 def test_it_is_small_and_computed_in_float32(gem):

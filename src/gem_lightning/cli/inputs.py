@@ -7,11 +7,12 @@ import glob
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gem_lightning.cli.outcome import Failures, warn, watched
+from gem_lightning.cli.outcome import Failures, busy, warn, watched
 from gem_lightning.errors import EcgReadError
 
 if TYPE_CHECKING:
@@ -110,16 +111,22 @@ def _record_key(path: Path) -> Path:
 
 
 def reading(args: argparse.Namespace) -> dict[str, Any]:
-    """Collect what the user states about a file, for ``read_ecg``; ``--leads`` takes names, or any, or 12."""
-    named = args.leads not in (None, "any", "12")
+    """Collect what the user states about a file, for ``read_ecg``; ``--leads`` takes names, or any, or 12.
+
+    Fewer names than give twelve leads state that there are no others.
+    """
+    from gem_lightning.ecg.leads import twelve_follow
+
+    names = None if args.leads in (None, "any", "12") else args.leads.split(",")
+    few = args.leads == "any" or (names is not None and len(names) < 12 and not twelve_follow(names))
     return {
         "fs": args.fs,
         "units": args.units,
         "gain": args.gain,
         "format": args.format,
         "index": args.index,
-        "lead_names": args.leads.split(",") if named else None,
-        "leads": "12" if named or args.leads is None else args.leads,
+        "lead_names": names,
+        "leads": "any" if few else "12",
     }
 
 
@@ -131,12 +138,24 @@ def read(one: Input, args: argparse.Namespace) -> EcgRecord:
     """
     from gem_lightning.ecg import read_ecg
 
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, busy(one.name):
         warnings.simplefilter("always")
         record = read_ecg(one.source, **reading(args))
     for warning in caught:
         warn(f"{one.name}: {warning.message}")
     return record
+
+
+@contextmanager
+def stated_assumptions() -> Iterator[None]:
+    """Report what readers assume about several recordings, each assumption once."""
+    from gem_lightning.ecg.readers import ReadWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ReadWarning)
+        yield
+    for text in dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, ReadWarning)):
+        warn(text)
 
 
 def for_each(

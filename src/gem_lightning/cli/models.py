@@ -6,14 +6,13 @@ import argparse
 import csv
 import io
 import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning.cli import outcome
-from gem_lightning.cli.inputs import STDIN, Input, find_inputs, read, reading
-from gem_lightning.cli.outcome import Failures, warn, watched
+from gem_lightning.cli.inputs import STDIN, Input, find_inputs, read, reading, stated_assumptions
+from gem_lightning.cli.outcome import Failures, busy, warn, watched
 from gem_lightning.cli.records import is_folder, print_json, short_names
 from gem_lightning.errors import GemError, MissingExtraError
 
@@ -47,22 +46,18 @@ def interpret(args: argparse.Namespace) -> None:
 
 def _interpreted(args: argparse.Namespace, inputs: Sequence[Input]) -> Iterator[tuple[Input, Any]]:
     """Yield each recording with its interpretation or the reason for having none."""
-    from gem_lightning.ecg.readers import ReadWarning
-
     if not any(map(_exists, inputs)):
         read(inputs[0], args)  # raises at once what reading would raise after loading the model
-    gem = _load(args)
+    with busy(args.model):
+        gem = _load(args)
     options = {"verify": args.verify, "tries": args.tries, "on_fail": args.on_fail, "complete": args.complete}
 
     def answers() -> Iterator[tuple[Input, Any]]:
         for start in range(0, len(inputs), _TOGETHER):
             some = inputs[start : start + _TOGETHER]
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", ReadWarning)
+            with stated_assumptions(), busy(", ".join(one.name for one in some)):
                 sources = [one.source for one in some]
                 found = gem.interpret_many(sources, args.question, reading=reading(args), **options)
-            for text in dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, ReadWarning)):
-                warn(text)
             yield from zip(some, found, strict=True)
 
     yield from watched(answers(), len(inputs))
@@ -73,12 +68,11 @@ def _exists(one: Input) -> bool:
 
 
 def _load(args: argparse.Namespace) -> Gem:
-    from transformers.utils import logging as transformers_logging
-
     from gem_lightning.models import Gem
+    from gem_lightning.models.compat.load import without_progress_bars
 
-    transformers_logging.disable_progress_bar()  # a second of loading; it would end in files of standard error
-    return Gem.from_pretrained(args.model)
+    with without_progress_bars():  # they would end in files of standard error
+        return Gem.from_pretrained(args.model)
 
 
 def _show(args: argparse.Namespace, one: Input, found: Interpretation, several: bool) -> None:
@@ -115,13 +109,11 @@ def _interpret_into(args: argparse.Namespace, inputs: Sequence[Input]) -> None:
         GemError: Standard input among the files, or not one recording could be read.
         SystemExit: With 4 where some could not.
     """
-    from transformers.utils import logging as transformers_logging
-
     from gem_lightning import predict
+    from gem_lightning.models.compat.load import without_progress_bars
 
     if any(one.name == STDIN for one in inputs):
         raise GemError("expected files for a folder of results, got standard input; leave -o out, or name a .html file")
-    transformers_logging.disable_progress_bar()
     ids = dict(zip(short_names(inputs), inputs, strict=True))
     cfg = _predict_config(args, _write_inputs(args.out, ids))
     folder = predict.open_job(cfg)
@@ -131,7 +123,8 @@ def _interpret_into(args: argparse.Namespace, inputs: Sequence[Input]) -> None:
         from omegaconf import OmegaConf
 
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
-        predict.run_part(plain, 0, 1)
+        with stated_assumptions(), without_progress_bars():
+            predict.run_part(plain, 0, 1)
     failures = Failures(folder.total, "interpreted; --retry-failed tries them again")
     for row in folder.broken():
         failures.note(ids[row["id"]].name, row["reason"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +14,7 @@ CONTRADICTED = 1
 USER_ERROR = 2
 NOTHING_CHECKED = 3
 SOME_FAILED = 4
+_PATIENCE_S = 1.0  # longer than a recording takes, shorter than a digitised page: who waits sees why
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 CLOSED_PIPE = 141  # 128 + SIGPIPE: the reader of the output has ended, as in `... | head`
 
@@ -20,7 +23,7 @@ EXIT_CODES = """exit codes:
   0    all files are done
   1    a statement is contradicted by the recording (check)
   2    a mistake in the command, or not one file could be read
-  3    nothing could be checked: no readable statement, or the recording or paper is unusable
+  3    nothing could be measured, interpreted or checked: the recording or paper is unusable, or the text states nothing
   4    some files failed, the others are done
   130  interrupted"""
 
@@ -88,6 +91,31 @@ class Failures:
         if self.count:
             warn(f"{self.count} of {self.total} files were not {self.done}")
             raise SystemExit(USER_ERROR if self.count == self.total else SOME_FAILED)
+
+
+@contextmanager
+def busy(name: str) -> Iterator[None]:
+    """Show what is worked on, and for how long, on a terminal; the line goes when the work ends."""
+    from gem_lightning.jobs.progress import duration
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    done, start = threading.Event(), time.monotonic()
+
+    def show() -> None:
+        while not done.wait(_PATIENCE_S):
+            sys.stderr.write(f"\r\033[K{name}: {duration(time.monotonic() - start)}")
+            sys.stderr.flush()
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        sys.stderr.write("\r\033[K")
 
 
 def watched(items: Iterable[Any], total: int) -> Iterator[Any]:

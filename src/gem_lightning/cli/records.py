@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gem_lightning.cli import outcome
 from gem_lightning.cli.inputs import STDIN, Input, find_inputs, for_each
-from gem_lightning.cli.outcome import Failures, warn, watched
+from gem_lightning.cli.outcome import Failures, busy, warn, watched
 from gem_lightning.errors import GemError
 
 if TYPE_CHECKING:
@@ -71,14 +71,18 @@ def _contents(record: EcgRecord) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Print measurements and findings: in full of one recording, a line each of several; or write a table."""
+    """Print measurements and findings: in full of one recording, a line each of several; or write a table.
+
+    Raises:
+        SystemExit: With 3 where every recording is unusable.
+    """
     inputs = find_inputs(args.files)
     if args.out is not None:
         from gem_lightning.cli.table import write_table
 
         write_table(args, inputs)
         return
-    failures, lines = Failures(len(inputs), "measured"), None
+    failures, lines, refused = Failures(len(inputs), "measured"), None, 0
     if not args.json and len(inputs) > 1 and not args.explain:
         from gem_lightning.reporting.terminal import MeasuredLines
 
@@ -88,7 +92,9 @@ def measure(args: argparse.Namespace) -> None:
         from gem_lightning.reporting.measured import facts, measured
         from gem_lightning.reporting.terminal import print_measurements
 
+        nonlocal refused
         found = measured(record)
+        refused += found.quality.refused is not None
         if args.json:
             print_json({**facts(one.name, found), **found.features.to_dict()})
         elif lines is not None:
@@ -98,6 +104,8 @@ def measure(args: argparse.Namespace) -> None:
 
     for_each(args, inputs, failures, show)
     failures.end()
+    if refused == len(inputs):
+        raise SystemExit(outcome.NOTHING_CHECKED)
 
 
 def render(args: argparse.Namespace) -> None:
@@ -150,7 +158,8 @@ def digitize(args: argparse.Namespace) -> None:
     overlays = [None] * len(inputs) if args.overlay is None else output_files(inputs, args.overlay, ".png")
     for one, target, overlay in zip(watched(inputs, len(inputs)), targets, overlays, strict=True):
         with failures.of(one.name):
-            page = digitize_page(str(one.source), layout=args.layout, speed=args.speed, gain=args.gain)
+            with busy(one.name):
+                page = digitize_page(str(one.source), layout=args.layout, speed=args.speed, gain=args.gain)
             if overlay is not None:
                 Image.fromarray(page.overlay()).save(overlay)
             if page.record is None:

@@ -74,6 +74,12 @@ def complete_limb_leads(
     return np.concatenate([signal, derived.astype(signal.dtype)]), (*names, *missing), missing
 
 
+def twelve_follow(names: Sequence[str]) -> bool:
+    """Whether the twelve leads are among ``names``, in any spelling, or follow from them (two limb leads suffice)."""
+    known = {lead_name(name) for name in names}
+    return known.issuperset(LEADS[6:]) and len(known.intersection(LEADS[:6])) >= 2
+
+
 def in_standard_order(signal: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """The twelve rows of :data:`LEADS`.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gem_lightning import __version__
+from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, UNVERIFIABLE
 from gem_lightning.generation.pipeline import Pipeline
 from gem_lightning.generation.splits import patients_to_move, too_few_samples
 from gem_lightning.generation.teachers import Teacher
@@ -305,7 +306,7 @@ def count_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     splits: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     attempts: Counter[int] = Counter()
-    claims: Counter[str] = Counter()
+    claims = Counter(dict.fromkeys((SUPPORTED, CONTRADICTED, UNVERIFIABLE), 0))  # also of a run without a sample
     patients: set[Any] = set()
     rejected = contradicted = 0
     for row in rows:

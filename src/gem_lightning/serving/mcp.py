@@ -245,12 +245,11 @@ class EcgTools:
 
     def _loaded(self) -> Any:
         if self._gem is None:
-            from transformers.utils import logging
-
             from gem_lightning.models import Gem
+            from gem_lightning.models.compat.load import without_progress_bars
 
-            logging.disable_progress_bar()  # clients show standard error to their users
-            self._gem = Gem.from_pretrained(self.model)
+            with without_progress_bars():  # clients show standard error to their users
+                self._gem = Gem.from_pretrained(self.model)
         return self._gem
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from gem_lightning.errors import CheckpointError
 from gem_lightning.models.compat import original, towers
@@ -68,7 +70,8 @@ def load_gem(
     common: dict[str, Any] = {"quantization_config": quantization_config, "device": device, "attention": attention}
     common["shard"] = shard
     if kind == "ours":
-        return _load_ours(folder, dtype, settings, **common)
+        with without_progress_bars(folder.parent == SHIPPED):
+            return _load_ours(folder, dtype, settings, **common)
     parts: dict[str, Any] = {"ecg_tower": ecg_tower, "vision_tower": vision_tower, "ecg_config": ecg_config}
     if kind == "llava-hf":
         return _load_llava_hf(folder, dtype, settings, ecg_tower, ecg_config, **common)
@@ -77,6 +80,19 @@ def load_gem(
             raise CheckpointError(f"expected a whole model to shard, got adapters in {folder}; merge them first")
         return load_lora(folder, base, dtype=dtype, **parts, **common, **settings)
     return original.load_original(folder, dtype=dtype, base=base, **parts, **common, **settings)
+
+
+@contextmanager
+def without_progress_bars(hidden: bool = True) -> Iterator[None]:
+    """Load without the progress bars of transformers: of a model that takes less than a second they only disturb."""
+    if not hidden or not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.enable_progress_bar()
 
 
 def find_folder(path: PathLike) -> Path:
