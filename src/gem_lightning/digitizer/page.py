@@ -11,10 +11,11 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from gem_lightning.digitizer.calibration import Pulse, find_pulses
-from gem_lightning.digitizer.ink import FINE, ink_cover, refined
+from gem_lightning.digitizer.ink import ink_cover
 from gem_lightning.digitizer.layouts import AGREES, Choice, Strip, chosen, rank_layouts, row_count, strips_of
 from gem_lightning.digitizer.network import PRINT, PULSE, TRACE, draw_maps
 from gem_lightning.digitizer.rectify import PX_PER_MM, Rectified, rectify
+from gem_lightning.digitizer.redraw import FINE, redraw
 from gem_lightning.digitizer.rows import Row, find_baselines, follow_rows
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import RenderError
@@ -150,7 +151,7 @@ def digitize(
         rows = follow_rows(ink, np.array([row.baseline for row in traces]))
     rows = [replace(row, start=_behind_pulse(row, pulses)) for row in rows]
     if cover is not None:
-        rows = [refined(cover, row) for row in rows]
+        rows = redraw(cover, rows)
     return _assemble(flat, rows, pulses, layout, speed, gain)
 
 
@@ -289,8 +290,10 @@ def _stretch(rows: list[Row], speed: float) -> tuple[list[Row], float, float, bo
     )
     start, stop = found[1:]
     known = off(start, stop) < _HALF_SECOND_PX
-    if known:  # a trace ends a sample before its time does: the start is sharper
-        stop = start + round((stop - start) / half) * half
+    if known:  # a thick pen and a blurred page lengthen or shorten a trace at both ends alike
+        length_px = round((stop - start) / half) * half
+        start = (start + stop + speed * PX_PER_MM / FS - length_px) / 2  # a trace ends a sample before its time does
+        stop = start + length_px
     return long, start, stop, known
 
 
@@ -358,7 +361,8 @@ def _sample(mapping: PageMapping, x1: float) -> tuple[EcgRecord, np.ndarray]:
         value = sign * PchipInterpolator(columns, values)(clipped)
         lead = LEADS.index(name)
         signal[lead, inside] = np.where(within, value, np.nan)
-        seen = np.interp(place, np.arange(len(row.confidence)) + 0.5, row.confidence)
+        sure = row.confidence if row.explained is None else row.confidence * row.explained
+        seen = np.interp(place, np.arange(len(sure)) + 0.5, sure)
         trust[lead, inside] = np.where(within, np.clip(seen, 0, 1), 0)
     return EcgRecord(signal, FS, LEADS, {"format": "paper"}), trust
 
