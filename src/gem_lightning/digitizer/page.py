@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ _PULSE_SHARE = 0.2  # of a row, in which the pulse in front of it ends
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
 _INKED_OUTSIDE, _PITCH_NEAR = 0.85, 0.15  # of a row outside those that pulses mark; of their distance (ours)
+_SEEN = 0.3  # confidence of a trace that its leads are tested by
 _INKED = 0.65  # of a row's columns hold a trace, at least: of a line of text at most half do (ours)
 _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
@@ -325,10 +327,14 @@ def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
 
 
 def _in_mm(rows: list[Row], x0: float, x1: float) -> np.ndarray:
-    columns = np.arange(int(np.ceil(x0)), int(x1))
-    found = np.stack([-row.height[np.clip(columns, 0, len(row.height) - 1)] / PX_PER_MM for row in rows])
-    sure = np.stack([row.confidence[np.clip(columns, 0, len(row.height) - 1)] > 0.3 for row in rows])
-    return np.where(sure, found, np.nan)
+    """The rows' heights upwards (rows, quarter columns), mm; NaN where they are not seen."""
+    places = np.arange(math.ceil(x0 * FINE), int(x1 * FINE))
+    found = []
+    for row in rows:
+        fine = np.repeat(row.height, FINE) if row.fine is None else row.fine
+        at = np.clip(places, 0, len(fine) - 1)
+        found.append(np.where(row.confidence[at // FINE] > _SEEN, -fine[at] / PX_PER_MM, np.nan))
+    return np.stack(found)
 
 
 def _of_row(row: Row, pulses: list[Pulse], rows: list[Row]) -> Pulse | None:
