@@ -294,7 +294,7 @@ def _stretch(rows: list[Row], speed: float) -> tuple[list[Row], float, float, bo
     known = off(start, stop) < _HALF_SECOND_PX
     if known:  # a thick pen and a blurred page lengthen or shorten a trace at both ends alike
         length_px = round((stop - start) / half) * half
-        start = (start + stop + speed * PX_PER_MM / FS - length_px) / 2  # a trace ends a sample before its time does
+        start = (start + stop - length_px) / 2
         stop = start + length_px
     return long, start, stop, known
 

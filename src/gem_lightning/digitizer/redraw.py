@@ -21,7 +21,7 @@ from scipy.optimize import least_squares
 from gem_lightning.digitizer.rows import Row
 
 FINE = 4  # knots a column: 24 per mm, twelve ms of a 500 Hz recording hold seven of them
-_BLURS = (1.0, 0.5)  # px, of the first rounds; the network's path lies within two pixels of the ink
+_BLURS = (2.0, 1.0, 0.5)  # px, of the first rounds; the network's path lies within two pixels of the ink
 _ROUNDS = 2  # without blur, each after the pen is measured on what the round before found
 _STEPS = 6  # of Gauss and Newton a round
 _FARTHEST = 6.0  # px a knot moves in a step
