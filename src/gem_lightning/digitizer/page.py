@@ -35,6 +35,7 @@ _PULSE_SHARE = 0.2  # of a row, in which the pulse in front of it ends
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
 _INKED_OUTSIDE, _PITCH_NEAR = 0.85, 0.15  # of a row outside those that pulses mark; of their distance (ours)
+_LEAST_EXPLAINED = 0.15  # of the ink near a trace and of its own line, that must agree (ours)
 _SEEN = 0.3  # confidence of a trace that its leads are tested by
 _INKED = 0.65  # of a row's columns hold a trace, at least: of a line of text at most half do (ours)
 _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
@@ -380,6 +381,8 @@ def _columns(mapping: PageMapping, strip: Strip, seconds: float) -> tuple[np.nda
     last = mapping.x0 + strip.stop * seconds * mapping.px_per_s
     columns = np.arange(max(0, int(np.ceil(first - 0.5))), min(len(row.height) - 1, int(np.floor(last - 0.5))) + 1)
     columns = columns[(row.confidence[columns] > 0.15) & (columns >= row.start) & (columns + 1 <= row.stop)]
+    if row.explained is not None:  # a line over blank paper is no trace
+        columns = columns[row.explained[columns] > _LEAST_EXPLAINED]
     if strip.start > 0:
         columns = columns[columns > first + _BORDER_PX]
     if strip.stop < 1:
