@@ -8,6 +8,7 @@ import numpy as np
 from gem_lightning.digitizer.network import against_paper
 
 _SURE, _SEEN = 0.6, 0.1  # of the network: pixels that show the ink's colour, and what is no paper
+_GRID, _STRONG_GRID = 0.97, 0.5  # of blank paper lies below the grid's cover; a grid darker than half of the ink
 _FEWEST = 500  # px, for a colour
 
 
@@ -32,4 +33,7 @@ def ink_cover(page: np.ndarray, trace: np.ndarray, paper: np.ndarray) -> np.ndar
     level, blank = np.median(value[sure], 0), np.median(blanks, 0)
     direction = np.linalg.solve(np.cov(blanks.T) + 1e-4 * np.eye(3), blank - level)
     scale = float(direction @ (blank - level))
-    return np.clip(((blank - value) @ direction.astype(np.float32)) / scale, 0, 3).astype(np.float32)
+    cover = ((blank - value) @ direction.astype(np.float32)) / scale
+    # strong lines of the grid are no pieces of strokes: only what is darker than they are counts
+    grid = min(_STRONG_GRID, max(0.0, float(np.quantile((blank - blanks) @ direction / scale, _GRID))))
+    return np.clip((cover - grid) / (1 - grid), 0, 3).astype(np.float32)

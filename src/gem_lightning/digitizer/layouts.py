@@ -14,10 +14,11 @@ from gem_lightning.render.layout import catalogue, find_layout
 #: Limb leads as sums of I and II (Einthoven; Goldberger).
 _OF_I_II = {"I": (1, 0), "II": (0, 1), "III": (-1, 1), "aVR": (-0.5, -0.5), "aVL": (1, -0.5), "aVF": (-0.5, 1)}
 _CHEST = tuple(lead for lead in LEADS if lead.startswith("V"))
-#: Share of the leads' power that the relations may leave over: what tracing errors of 13 dB leave (ours).
-AGREES = 0.05
+#: Share of the leads' power that the relations may leave over: what tracing errors of 15 dB leave (ours).
+AGREES = 0.03
 #: The next best layout has to leave at least this many times more (ours).
 _CLEARLY = 3.0
+_AGREEING = 0.85  # of the time: where QRS complexes of two rows cross, either may be followed (ours)
 _ERROR_MM = 0.15  # of a traced sample; so that flat leads do not decide by their errors
 
 
@@ -106,8 +107,10 @@ def _left_over(signals: np.ndarray, strips: Sequence[Strip]) -> float | None:
         involved = _involved(weights)
         basis = np.linalg.svd(weights[involved])[0][:, : np.linalg.matrix_rank(weights[involved])]
         rest = seen[involved] - basis @ (basis.T @ seen[involved])
-        wrong += float((rest**2).sum()) * involved.sum() / free
-        power += float((seen[involved] ** 2).sum() + involved.sum() * seen.shape[1] * _ERROR_MM**2)
+        each = (rest**2).sum(0)
+        kept = each <= np.quantile(each, _AGREEING)
+        wrong += float(each[kept].sum()) * involved.sum() / free
+        power += float((seen[involved][:, kept] ** 2).sum() + involved.sum() * kept.sum() * _ERROR_MM**2)
     return wrong / power if power else None
 
 

@@ -35,10 +35,16 @@ _PULSE_SHARE = 0.2  # of a row, in which the pulse in front of it ends
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
 _INKED_OUTSIDE, _PITCH_NEAR = 0.85, 0.15  # of a row outside those that pulses mark; of their distance (ours)
+_LINE = 0.6  # of its ink, in the median column, that a trace explains: 0.9 of a scan's, 0.8 of a photo's (ours)
+_JAGGED = 0.4  # px a quarter column: half of no trace is as steep, four times its isoelectric stretches (ours)
+_MOST_FOLDS = 2  # of a page, that are taken for rows: each costs two seconds
 _LEAST_EXPLAINED = 0.15  # of the ink near a trace and of its own line, that must agree (ours)
 _SEEN = 0.3  # confidence of a trace that its leads are tested by
 _INKED = 0.65  # of a row's columns hold a trace, at least: of a line of text at most half do (ours)
 _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
+#: Share of the page whose grid seems stretched by an eighth, as where a line was taken for its neighbour; twice what
+#: folds alone leave on drawn photos (ours).
+_MOST_TORN = 0.012
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
@@ -142,6 +148,8 @@ def digitize(
     flat = rectify(pixels)
     if flat.strength < _LEAST_GRID or flat.misfit > _MOST_MISFIT:
         return _refused(pixels, "no grid of ECG paper was found; photograph the whole page, sharp and from above")
+    if flat.torn > _MOST_TORN:
+        return _refused(flat.page, "the paper is too crumpled to follow its grid; photograph it flat")
     maps = draw_maps(flat.page, flat.paper)
     cover = ink_cover(flat.page, maps[TRACE], flat.paper)
     # the network hardly sees the tip of a narrow R wave: any ink may carry a path that leaves its baseline
@@ -155,6 +163,12 @@ def digitize(
     rows = [replace(row, start=_behind_pulse(row, pulses)) for row in rows]
     if cover is not None:
         rows = redraw(cover, rows)
+        for _ in range(_MOST_FOLDS):  # a fold, a border or a text: its neighbours may have followed it for a while
+            worst = min(rows, key=_line_share, default=None)
+            if worst is None or _line_share(worst) > _LINE:
+                break
+            rows = follow_rows(ink, np.array([row.baseline for row in rows if row is not worst]))
+            rows = redraw(cover, [replace(row, start=_behind_pulse(row, pulses)) for row in rows])
     return _assemble(flat, rows, pulses, layout, speed, gain)
 
 
@@ -189,6 +203,17 @@ def _traces(rows: list[Row], pulses: list[Pulse]) -> list[Row]:
         if abs(away / pitch - 1) < _PITCH_NEAR and inked[id(row)] > _INKED_OUTSIDE:
             kept.append(row)
     return sorted(kept, key=lambda row: row.baseline)
+
+
+def _line_share(row: Row) -> float:
+    """How much of a row's ink a pen's line explains: little of a fold, a border's shadow or a line of text."""
+    inside = slice(int(row.start), int(row.stop))
+    if row.explained is None or row.fine is None:
+        return 1.0
+    moves = np.abs(np.diff(row.fine[inside.start * FINE : inside.stop * FINE]))
+    if len(moves) and float(np.median(moves)) > _JAGGED:  # a line that fills a broad stroke by going up and down
+        return 0.0
+    return float(np.median(row.explained[inside]))
 
 
 def _behind_pulse(row: Row, pulses: list[Pulse]) -> float:
@@ -236,12 +261,12 @@ def _assemble(
     )
     record, trust = _sample(mapping, x1)
     notes = scale.notes
+    seen = trust[np.isfinite(record.signal)]
+    if not len(seen) or float(seen.mean()) < _LEAST_CONFIDENCE:
+        return _refused(flat.page, "the traces are too faint or too blurred to follow", mapping)
     if not usual:
         trust *= _ODD_LENGTH_TRUST
         notes += ("the traces are not as long as whole half seconds: their ends may be off, and with them all times",)
-    seen = trust[np.isfinite(record.signal)]
-    if not len(seen) or float(seen.mean()) < _LEAST_CONFIDENCE * (1 if usual else _ODD_LENGTH_TRUST):
-        return _refused(flat.page, "the traces are too faint or too blurred to follow", mapping)
     found = DigitizedEcg(record, trust, choice.name, scale.speed, scale.gain, mapping, flat.page, notes)
     record.meta["paper"] = {  # by which quality knows that a lead is shown in part only
         "layout": found.layout,

@@ -19,6 +19,7 @@ _LONGEST_MM = 420.0  # A3: a page that seems larger is cut there
 _PASSES = ((5.0, 25.0), (5.0, 12.0), (1.0, 8.0), (1.0, 5.0))
 _AROUND_MM, _SLIP_MM = 40.0, 0.4  # surroundings that a fold crosses, and what is nearer to the next fine line
 _SMOOTH_MM, _NOISE_MM = 12.0, 0.03  # of the field on a flat page: traces disturb the lines next to them (ours)
+_STRETCH = 0.12  # of paper: folds of a photo stretch it less
 _WEAK = 0.06  # of the lattice's strong amplitude: less is no paper
 
 
@@ -35,6 +36,7 @@ class Rectified:
         misfit: Median error of the tiles' gradients against the homography, share of the scale.
         strength: Share of the page on which the grid is plainly seen.
         px_per_mm: Scale of the source image in the middle of the page.
+        torn: Share of the page on which the field stretches the paper more than any paper can.
     """
 
     page: np.ndarray
@@ -45,6 +47,7 @@ class Rectified:
     misfit: float
     strength: float
     px_per_mm: float
+    torn: float = 0.0
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
         """Return where points (n, 2) of the flat page, px, lie in the source image, px."""
@@ -87,7 +90,7 @@ def rectify(image: np.ndarray) -> Rectified:
     middle = _project(matrix, np.array([[0, 0], [1, 0]]) + low + size / PX_PER_MM / 2)
     scale = float(np.linalg.norm(middle[1] - middle[0]))
     seen = float((strength.min(0) > 0.35).mean())  # a third of the strong amplitude is still plain
-    return Rectified(page, paper, low, matrix, field, misfit, seen, scale)
+    return Rectified(page, paper, low, matrix, field, misfit, seen, scale, _torn_share(field, paper))
 
 
 def fit_homography(found: GridObservations, width: int, height: int) -> tuple[np.ndarray, float]:
@@ -172,6 +175,15 @@ def _without_noise(field: np.ndarray) -> np.ndarray:
     fine = field - smooth
     power = cv2.GaussianBlur((fine**2).mean(-1), (0, 0), sigma)[..., None]
     return (smooth + fine * np.clip(1 - _NOISE_MM**2 / (power + 1e-9), 0, 1)).astype(np.float32)
+
+
+def _torn_share(field: np.ndarray, paper: np.ndarray) -> float:
+    """Share of the paper on which the field changes along time by more than :data:`_STRETCH` mm a mm."""
+    change = np.abs(np.diff(field[..., 0], axis=1)) * PX_PER_MM / _STEP
+    inside = paper[::_STEP, ::_STEP]
+    height, width = (min(n, m) for n, m in zip(change.shape, inside.shape, strict=True))
+    inner = cv2.erode(inside[:height, :width].astype(np.uint8), np.ones((5, 5))) > 0
+    return float((change[:height, :width][inner] > _STRETCH).mean()) if inner.any() else 0.0
 
 
 def _paper_mask(strength: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import cv2
 import numba
 import numpy as np
 from scipy.linalg import solveh_banded
+from scipy.ndimage import map_coordinates
 from scipy.optimize import least_squares
 
 from gem_lightning.digitizer.rows import Row
@@ -25,8 +26,8 @@ _BLURS = (2.0, 1.0, 0.5)  # px, of the first rounds; the network's path lies wit
 _ROUNDS = 2  # without blur, each after the pen is measured on what the round before found
 _STEPS = 6  # of Gauss and Newton a round
 _FARTHEST = 6.0  # px a knot moves in a step
-_STIFF, _SOFT = 0.003, 0.3  # weight of a bend, and px a column squared from which it costs less: a tip is a bend
-_DAMPED = 1e-4  # of knots that no pixel is near
+_STIFF, _SOFT = 0.006, 0.3  # weight of a bend, and px a column squared from which it costs less: a tip is a bend
+_DAMPED = 5e-4  # of knots that no pixel is near
 _MORE, _LESS = 0.3, 0.6  # cover more and less than drawn, beyond which a pixel counts less: print may lie over a trace
 _DARKEST = 1.5  # cover: crossings are darker than a stroke, and no more ink
 _ROOM_PX = 60  # above and below the path, 1 cm, that a tip may lie away
@@ -34,8 +35,12 @@ _LEVEL = 0.3  # px a column: a stretch on which the pen is measured
 _FEWEST = 50  # columns to measure the pen on
 _PALEST = 0.2  # cover in a trace's middle; less is the grid
 _PROFILE = 4  # px to either side of the trace that show the pen
-_BEFORE_PX, _GAP_PX = 1.5, 6  # before a row's start, where the network may not see its ink; a gap in a trace: 1 mm
-_STROKE_PX = 60  # 1 cm: longer than a letter or a tick next to a trace
+_BEFORE_PX, _GAP_PX = (
+    1.5,
+    4,
+)  # before a row's start, where the network may not see its ink; a pulse's foot is further
+_STROKE_PX = 25  # 4 mm: longer than a letter or a tick next to a trace
+_DARK = 0.4  # of the ink in a line's middle: glare and shadow make it paler
 _WHOLE = 0.9  # of a row, less of which in long strokes says nothing of its ends
 _CAP = 0.3  # of half the pen's width, by which ink begins before the trace: between a round and a flat end (ours)
 
@@ -132,8 +137,8 @@ class _Chain:
         way = np.r_[0, np.cumsum(np.hypot(1 / FINE, np.diff(self.height)))]  # along the trace
         steps = np.arange(0, way[-1], 1 / FINE)
         across = np.interp(steps, way, self.places)
-        place = np.stack([across, np.interp(steps, way, self.height)]).astype(np.float32) - 0.5
-        seen = cv2.remap(image.astype(np.float32), place[:1], place[1:], cv2.INTER_LINEAR)[0] > pen.peak / 2
+        place = np.stack([np.interp(steps, way, self.height), across]) - 0.5
+        seen = map_coordinates(image, place, order=1) > _DARK * pen.peak
         inked = np.flatnonzero(seen)
         strokes = np.split(inked, np.flatnonzero(np.diff(inked) > _GAP_PX * FINE) + 1)
         ends = [(across[s[0]], across[s[-1]]) for s in strokes if len(s) and across[s[-1]] - across[s[0]] > _STROKE_PX]
@@ -203,6 +208,7 @@ def _fitted(band: np.ndarray, weight: np.ndarray, height: np.ndarray, first: flo
         pull[1:-1] += 2 * force
         pull[2:] -= force
         height += np.clip(solveh_banded(system, pull), -_FARTHEST, _FARTHEST)
+        np.clip(height, 0, len(band), out=height)
     return height
 
 
