@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from gem_lightning.digitizer.calibration import Pulse, find_pulses
-from gem_lightning.digitizer.ink import ink_cover
-from gem_lightning.digitizer.layouts import AGREES, Choice, Strip, chosen, rank_layouts, row_count, strips_of
-from gem_lightning.digitizer.network import PRINT, PULSE, TRACE, draw_maps
+from gem_lightning.digitizer.calibration import Pulse
+from gem_lightning.digitizer.layouts import AGREES, CROSSED, Choice, Strip, chosen, rank_layouts, row_count, strips_of
 from gem_lightning.digitizer.rectify import PX_PER_MM, Rectified, rectify
-from gem_lightning.digitizer.redraw import FINE, redraw
-from gem_lightning.digitizer.rows import Row, find_baselines, follow_rows
+from gem_lightning.digitizer.redraw import FINE
+from gem_lightning.digitizer.rows import Row
+from gem_lightning.digitizer.traces import find_traces
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import RenderError
 from gem_lightning.render.layout import catalogue
@@ -30,17 +29,9 @@ _SAME_START_MM = 1.5  # rows of one page begin and end together within this
 _HALF_SECOND_PX = 3.0  # a page shows whole half seconds; ends that differ by less are read as one (ours)
 #: Grid of which less is plainly seen, or whose tiles disagree more with one plane, is no ECG paper.
 _LEAST_GRID, _MOST_MISFIT = 0.12, 0.03
-_OTHER_INK = 0.5  # what other ink counts on a trace's path
-_PULSE_SHARE = 0.2  # of a row, in which the pulse in front of it ends
-_BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
-_INKED_OUTSIDE, _PITCH_NEAR = 0.85, 0.15  # of a row outside those that pulses mark; of their distance (ours)
-_LINE = 0.6  # of its ink, in the median column, that a trace explains: 0.9 of a scan's, 0.8 of a photo's (ours)
-_JAGGED = 0.4  # px a quarter column: half of no trace is as steep, four times its isoelectric stretches (ours)
-_MOST_FOLDS = 2  # of a page, that are taken for rows: each costs two seconds
 _LEAST_EXPLAINED = 0.15  # of the ink near a trace and of its own line, that must agree (ours)
 _SEEN = 0.3  # confidence of a trace that its leads are tested by
-_INKED = 0.65  # of a row's columns hold a trace, at least: of a line of text at most half do (ours)
 _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
 #: Share of the page whose grid seems stretched by an eighth, as where a line was taken for its neighbour; twice what
 #: folds alone leave on drawn photos (ours).
@@ -150,25 +141,7 @@ def digitize(
         return _refused(pixels, "no grid of ECG paper was found; photograph the whole page, sharp and from above")
     if flat.torn > _MOST_TORN:
         return _refused(flat.page, "the paper is too crumpled to follow its grid; photograph it flat")
-    maps = draw_maps(flat.page, flat.paper)
-    cover = ink_cover(flat.page, maps[TRACE], flat.paper)
-    # the network hardly sees the tip of a narrow R wave: any ink may carry a path that leaves its baseline
-    other = np.maximum(maps[PULSE], maps[PRINT]) if cover is None else np.minimum(cover, 1)
-    ink = np.maximum(maps[TRACE], _OTHER_INK * other) * flat.paper
-    rows = follow_rows(ink, find_baselines(maps[TRACE] * flat.paper))
-    pulses = find_pulses(maps[PULSE] * flat.paper, cover)
-    traces = _traces(rows, pulses)
-    if len(traces) < len(rows):  # lines of text took pieces of the traces next to them
-        rows = follow_rows(ink, np.array([row.baseline for row in traces]))
-    rows = [replace(row, start=_behind_pulse(row, pulses)) for row in rows]
-    if cover is not None:
-        rows = redraw(cover, rows)
-        for _ in range(_MOST_FOLDS):  # a fold, a border or a text: its neighbours may have followed it for a while
-            worst = min(rows, key=_line_share, default=None)
-            if worst is None or _line_share(worst) > _LINE:
-                break
-            rows = follow_rows(ink, np.array([row.baseline for row in rows if row is not worst]))
-            rows = redraw(cover, [replace(row, start=_behind_pulse(row, pulses)) for row in rows])
+    rows, pulses = find_traces(flat.page, flat.paper)
     return _assemble(flat, rows, pulses, layout, speed, gain)
 
 
@@ -182,54 +155,6 @@ def _pixels(image: Any) -> np.ndarray:
 
 def _refused(page: np.ndarray, why: str, mapping: PageMapping | None = None) -> DigitizedEcg:
     return DigitizedEcg(None, np.zeros((len(LEADS), 0), np.float32), "", 0.0, 0.0, mapping, page, (), why)
-
-
-def _traces(rows: list[Row], pulses: list[Pulse]) -> list[Row]:
-    """The rows that are no lines of text or borders.
-
-    Text has gaps. Where most rows stand behind a pulse, what lies above the first or below the last of them is a trace
-    only where it has hardly a gap and lies as far away as the rows from each other.
-    """
-    room = _PULSE_ROOM_MM * PX_PER_MM
-    inked = {id(row): float((row.confidence[int(row.start) : int(row.stop)] > 0.5).mean()) for row in rows}
-    marked = [row.baseline for row in rows if any(abs(p.baseline - row.baseline) < room for p in pulses)]
-    if 2 * len(marked) <= len(rows) or len(marked) < 2:
-        return [row for row in rows if inked[id(row)] > _INKED]
-    inside = [row for row in rows if marked[0] <= row.baseline <= marked[-1]]
-    kept = [row for row in inside if row.baseline in marked or inked[id(row)] > _INKED]
-    pitch = float(np.median(np.diff([row.baseline for row in kept])))
-    for row in rows:
-        away = max(marked[0] - row.baseline, row.baseline - marked[-1])
-        if abs(away / pitch - 1) < _PITCH_NEAR and inked[id(row)] > _INKED_OUTSIDE:
-            kept.append(row)
-    return sorted(kept, key=lambda row: row.baseline)
-
-
-def _line_share(row: Row) -> float:
-    """How much of a row's ink a pen's line explains: little of a fold, a border's shadow or a line of text."""
-    inside = slice(int(row.start), int(row.stop))
-    if row.explained is None or row.fine is None:
-        return 1.0
-    moves = np.abs(np.diff(row.fine[inside.start * FINE : inside.stop * FINE]))
-    if len(moves) and float(np.median(moves)) > _JAGGED:  # a line that fills a broad stroke by going up and down
-        return 0.0
-    return float(np.median(row.explained[inside]))
-
-
-def _behind_pulse(row: Row, pulses: list[Pulse]) -> float:
-    """Where the first lead of a row begins: behind the pulse in front of it and the blank that follows its foot."""
-    room = _PULSE_ROOM_MM * PX_PER_MM
-    last = row.start + _PULSE_SHARE * (row.stop - row.start)  # ink of a margin may lie in front of the pulse
-    near = [p for p in pulses if abs(p.baseline - row.baseline) < room and row.start - room < p.stop < last]
-    if not near:
-        return row.start
-    start = max(row.start, max(p.stop for p in near))
-    first = int(start)
-    blank = row.confidence[first : first + int(room)] < 0.3
-    for k in range(len(blank) - _BLANK_PX, -1, -1):
-        if blank[k : k + _BLANK_PX].all():
-            return float(first + k + _BLANK_PX)
-    return start
 
 
 # -- from rows to leads ------------------------------------------------------------------------------------------------
@@ -343,6 +268,8 @@ def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
         return Choice(layout, strips, tested)
     choices = rank_layouts(_in_mm(rows, x0, x1))
     best = chosen(choices)
+    if best is not None and best.at_worst is not None and best.at_worst > CROSSED:
+        return f"QRS complexes of neighbouring rows cannot be separated; name the layout {best.name} to read the rest"
     if best is not None:
         return best
     if not choices:

@@ -71,7 +71,7 @@ def redraw(cover: np.ndarray, rows: Sequence[Row]) -> list[Row]:
     """
     image = np.minimum(cover, _DARKEST).astype(np.float64)
     chains = [_Chain.of(row) for row in rows]
-    pen = measured_pen(image, chains)
+    pen = measured_pen(image, chains) if chains else None
     if pen is None:
         return list(rows)
     free = np.ones_like(image)
