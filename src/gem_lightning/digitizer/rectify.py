@@ -164,8 +164,8 @@ def _without_slips(field: np.ndarray) -> np.ndarray:
     small = cv2.resize(field, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
     common = np.stack([median_filter(small[..., k], side, mode="nearest") for k in (0, 1)], -1)
     common = cv2.resize(common, (width, height))
-    off = (np.abs(field - common) > _SLIP_MM).any(-1)
-    return np.where(cv2.dilate(off.astype(np.uint8), np.ones((5, 5)))[..., None] > 0, common, field)
+    off = np.asarray(np.abs(field - common).max(-1) > _SLIP_MM, np.uint8)
+    return np.where(cv2.dilate(off, np.ones((5, 5)))[..., None] > 0, common, field)
 
 
 def _without_noise(field: np.ndarray) -> np.ndarray:
