@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gem_lightning.digitizer.layouts import chosen, rank_layouts, row_count, strips_of
+from gem_lightning.digitizer.layouts import CROSSED, chosen, rank_layouts, row_count, strips_of
 from gem_lightning.ecg import simulate
 from gem_lightning.render.layout import catalogue
 
@@ -29,6 +29,15 @@ def test_the_right_layout_is_proved(name, diagnosis):
     best = chosen(rank_layouts(rows))
     assert best is not None
     assert best.name == name
+
+
+def test_crossing_complexes_do_not_hide_the_layout():
+    rows = rows_of(simulate("sinus", seed=3).record, "12x1")
+    crossing = np.random.default_rng(1).random(rows.shape[1]) < 0.1
+    rows[4, crossing], rows[5, crossing] = rows[5, crossing] + 20, rows[4, crossing] - 20
+    best = chosen(rank_layouts(rows))
+    assert best is not None and best.name == "12x1"
+    assert best.left_over < CROSSED < best.at_worst
 
 
 def test_swapped_or_foreign_rows_prove_nothing():

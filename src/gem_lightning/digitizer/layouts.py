@@ -14,10 +14,13 @@ from gem_lightning.render.layout import catalogue, find_layout
 #: Limb leads as sums of I and II (Einthoven; Goldberger).
 _OF_I_II = {"I": (1, 0), "II": (0, 1), "III": (-1, 1), "aVR": (-0.5, -0.5), "aVL": (1, -0.5), "aVF": (-0.5, 1)}
 _CHEST = tuple(lead for lead in LEADS if lead.startswith("V"))
-#: Share of the leads' power that the relations may leave over: what tracing errors of 13 dB leave (ours).
-AGREES = 0.05
+#: Share of the leads' power that the relations may leave over: what tracing errors of 15 dB leave (ours).
+AGREES = 0.03
+#: The same over all of the time; beyond, rows that cross were swapped, and chest leads may be too (ours).
+CROSSED = 0.03
 #: The next best layout has to leave at least this many times more (ours).
 _CLEARLY = 3.0
+_AGREEING = 0.85  # of the time: where QRS complexes of two rows cross, either may be followed (ours)
 _ERROR_MM = 0.15  # of a traced sample; so that flat leads do not decide by their errors
 
 
@@ -38,12 +41,14 @@ class Choice:
     Attributes:
         name: Of ``layouts.yaml``.
         strips: Of all rows.
-        left_over: Share of power that the relations leave over; None where no relation can be tested.
+        left_over: Share of power that the relations leave over most of the time; None where none can be tested.
+        at_worst: The same over all of the time.
     """
 
     name: str
     strips: tuple[Strip, ...]
     left_over: float | None
+    at_worst: float | None = None
 
 
 def strips_of(name: str) -> tuple[Strip, ...]:
@@ -69,7 +74,10 @@ def rank_layouts(signals: np.ndarray, names: Sequence[str] | None = None) -> lis
     """
     known = catalogue()["layouts"] if names is None else names
     fitting = [name for name in known if row_count(name) == len(signals)]
-    choices = [Choice(name, strips_of(name), _left_over(signals, strips_of(name))) for name in fitting]
+    choices = []
+    for name in fitting:
+        strips = strips_of(name)
+        choices.append(Choice(name, strips, _left_over(signals, strips, _AGREEING), _left_over(signals, strips, 1.0)))
     return sorted(choices, key=lambda c: 2.0 if c.left_over is None else c.left_over)
 
 
@@ -87,8 +95,11 @@ def _same_leads(one: Choice, two: Choice) -> bool:
     return {(s.lead, s.row, s.start) for s in one.strips} == {(s.lead, s.row, s.start) for s in two.strips}
 
 
-def _left_over(signals: np.ndarray, strips: Sequence[Strip]) -> float | None:
-    """Share of the power of strips shown at one time that no heart could make; None where any signals would fit."""
+def _left_over(signals: np.ndarray, strips: Sequence[Strip], share: float) -> float | None:
+    """Share of the power of strips shown at one time that no heart could make; None where any signals would fit.
+
+    Only the ``share`` of the time counts that agrees best.
+    """
     columns = signals.shape[1]
     edges = sorted({edge for strip in strips for edge in (strip.start, strip.stop)})
     wrong = power = 0.0
@@ -106,8 +117,10 @@ def _left_over(signals: np.ndarray, strips: Sequence[Strip]) -> float | None:
         involved = _involved(weights)
         basis = np.linalg.svd(weights[involved])[0][:, : np.linalg.matrix_rank(weights[involved])]
         rest = seen[involved] - basis @ (basis.T @ seen[involved])
-        wrong += float((rest**2).sum()) * involved.sum() / free
-        power += float((seen[involved] ** 2).sum() + involved.sum() * seen.shape[1] * _ERROR_MM**2)
+        each = (rest**2).sum(0)
+        kept = each <= np.quantile(each, share)
+        wrong += float(each[kept].sum()) * involved.sum() / free
+        power += float((seen[involved][:, kept] ** 2).sum() + involved.sum() * kept.sum() * _ERROR_MM**2)
     return wrong / power if power else None
 
 

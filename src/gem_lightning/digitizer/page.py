@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from gem_lightning.digitizer.calibration import Pulse, find_pulses
-from gem_lightning.digitizer.ink import FINE, ink_cover, refined
-from gem_lightning.digitizer.layouts import AGREES, Choice, Strip, chosen, rank_layouts, row_count, strips_of
-from gem_lightning.digitizer.network import PRINT, PULSE, TRACE, draw_maps
+from gem_lightning.digitizer.calibration import Pulse
+from gem_lightning.digitizer.layouts import AGREES, CROSSED, Choice, Strip, chosen, rank_layouts, row_count, strips_of
 from gem_lightning.digitizer.rectify import PX_PER_MM, Rectified, rectify
-from gem_lightning.digitizer.rows import Row, find_baselines, follow_rows
+from gem_lightning.digitizer.redraw import FINE
+from gem_lightning.digitizer.rows import Row
+from gem_lightning.digitizer.traces import find_traces
 from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.errors import RenderError
 from gem_lightning.render.layout import catalogue
@@ -28,13 +29,13 @@ _SAME_START_MM = 1.5  # rows of one page begin and end together within this
 _HALF_SECOND_PX = 3.0  # a page shows whole half seconds; ends that differ by less are read as one (ours)
 #: Grid of which less is plainly seen, or whose tiles disagree more with one plane, is no ECG paper.
 _LEAST_GRID, _MOST_MISFIT = 0.12, 0.03
-_OTHER_INK = 0.5  # what other ink counts on a trace's path
-_PULSE_SHARE = 0.2  # of a row, in which the pulse in front of it ends
-_BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
-_INKED_OUTSIDE, _PITCH_NEAR = 0.85, 0.15  # of a row outside those that pulses mark; of their distance (ours)
-_INKED = 0.65  # of a row's columns hold a trace, at least: of a line of text at most half do (ours)
+_LEAST_EXPLAINED = 0.15  # of the ink near a trace and of its own line, that must agree (ours)
+_SEEN = 0.3  # confidence of a trace that its leads are tested by
 _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
+#: Share of the page whose grid seems stretched by an eighth, as where a line was taken for its neighbour; twice what
+#: folds alone leave on drawn photos (ours).
+_MOST_TORN = 0.012
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
@@ -138,19 +139,9 @@ def digitize(
     flat = rectify(pixels)
     if flat.strength < _LEAST_GRID or flat.misfit > _MOST_MISFIT:
         return _refused(pixels, "no grid of ECG paper was found; photograph the whole page, sharp and from above")
-    maps = draw_maps(flat.page, flat.paper)
-    cover = ink_cover(flat.page, maps[TRACE], flat.paper)
-    # the network hardly sees the tip of a narrow R wave: any ink may carry a path that leaves its baseline
-    other = np.maximum(maps[PULSE], maps[PRINT]) if cover is None else np.minimum(cover, 1)
-    ink = np.maximum(maps[TRACE], _OTHER_INK * other) * flat.paper
-    rows = follow_rows(ink, find_baselines(maps[TRACE] * flat.paper))
-    pulses = find_pulses(maps[PULSE] * flat.paper, cover)
-    traces = _traces(rows, pulses)
-    if len(traces) < len(rows):  # lines of text took pieces of the traces next to them
-        rows = follow_rows(ink, np.array([row.baseline for row in traces]))
-    rows = [replace(row, start=_behind_pulse(row, pulses)) for row in rows]
-    if cover is not None:
-        rows = [refined(cover, row) for row in rows]
+    if flat.torn > _MOST_TORN:
+        return _refused(flat.page, "the paper is too crumpled to follow its grid; photograph it flat")
+    rows, pulses = find_traces(flat.page, flat.paper)
     return _assemble(flat, rows, pulses, layout, speed, gain)
 
 
@@ -164,43 +155,6 @@ def _pixels(image: Any) -> np.ndarray:
 
 def _refused(page: np.ndarray, why: str, mapping: PageMapping | None = None) -> DigitizedEcg:
     return DigitizedEcg(None, np.zeros((len(LEADS), 0), np.float32), "", 0.0, 0.0, mapping, page, (), why)
-
-
-def _traces(rows: list[Row], pulses: list[Pulse]) -> list[Row]:
-    """The rows that are no lines of text or borders.
-
-    Text has gaps. Where most rows stand behind a pulse, what lies above the first or below the last of them is a trace
-    only where it has hardly a gap and lies as far away as the rows from each other.
-    """
-    room = _PULSE_ROOM_MM * PX_PER_MM
-    inked = {id(row): float((row.confidence[int(row.start) : int(row.stop)] > 0.5).mean()) for row in rows}
-    marked = [row.baseline for row in rows if any(abs(p.baseline - row.baseline) < room for p in pulses)]
-    if 2 * len(marked) <= len(rows) or len(marked) < 2:
-        return [row for row in rows if inked[id(row)] > _INKED]
-    inside = [row for row in rows if marked[0] <= row.baseline <= marked[-1]]
-    kept = [row for row in inside if row.baseline in marked or inked[id(row)] > _INKED]
-    pitch = float(np.median(np.diff([row.baseline for row in kept])))
-    for row in rows:
-        away = max(marked[0] - row.baseline, row.baseline - marked[-1])
-        if abs(away / pitch - 1) < _PITCH_NEAR and inked[id(row)] > _INKED_OUTSIDE:
-            kept.append(row)
-    return sorted(kept, key=lambda row: row.baseline)
-
-
-def _behind_pulse(row: Row, pulses: list[Pulse]) -> float:
-    """Where the first lead of a row begins: behind the pulse in front of it and the blank that follows its foot."""
-    room = _PULSE_ROOM_MM * PX_PER_MM
-    last = row.start + _PULSE_SHARE * (row.stop - row.start)  # ink of a margin may lie in front of the pulse
-    near = [p for p in pulses if abs(p.baseline - row.baseline) < room and row.start - room < p.stop < last]
-    if not near:
-        return row.start
-    start = max(row.start, max(p.stop for p in near))
-    first = int(start)
-    blank = row.confidence[first : first + int(room)] < 0.3
-    for k in range(len(blank) - _BLANK_PX, -1, -1):
-        if blank[k : k + _BLANK_PX].all():
-            return float(first + k + _BLANK_PX)
-    return start
 
 
 # -- from rows to leads ------------------------------------------------------------------------------------------------
@@ -232,12 +186,12 @@ def _assemble(
     )
     record, trust = _sample(mapping, x1)
     notes = scale.notes
+    seen = trust[np.isfinite(record.signal)]
+    if not len(seen) or float(seen.mean()) < _LEAST_CONFIDENCE:
+        return _refused(flat.page, "the traces are too faint or too blurred to follow", mapping)
     if not usual:
         trust *= _ODD_LENGTH_TRUST
         notes += ("the traces are not as long as whole half seconds: their ends may be off, and with them all times",)
-    seen = trust[np.isfinite(record.signal)]
-    if not len(seen) or float(seen.mean()) < _LEAST_CONFIDENCE * (1 if usual else _ODD_LENGTH_TRUST):
-        return _refused(flat.page, "the traces are too faint or too blurred to follow", mapping)
     found = DigitizedEcg(record, trust, choice.name, scale.speed, scale.gain, mapping, flat.page, notes)
     record.meta["paper"] = {  # by which quality knows that a lead is shown in part only
         "layout": found.layout,
@@ -289,8 +243,10 @@ def _stretch(rows: list[Row], speed: float) -> tuple[list[Row], float, float, bo
     )
     start, stop = found[1:]
     known = off(start, stop) < _HALF_SECOND_PX
-    if known:  # a trace ends a sample before its time does: the start is sharper
-        stop = start + round((stop - start) / half) * half
+    if known:  # a thick pen and a blurred page lengthen or shorten a trace at both ends alike
+        length_px = round((stop - start) / half) * half
+        start = (start + stop - length_px) / 2
+        stop = start + length_px
     return long, start, stop, known
 
 
@@ -312,6 +268,8 @@ def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
         return Choice(layout, strips, tested)
     choices = rank_layouts(_in_mm(rows, x0, x1))
     best = chosen(choices)
+    if best is not None and best.at_worst is not None and best.at_worst > CROSSED:
+        return f"QRS complexes of neighbouring rows cannot be separated; name the layout {best.name} to read the rest"
     if best is not None:
         return best
     if not choices:
@@ -322,10 +280,14 @@ def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
 
 
 def _in_mm(rows: list[Row], x0: float, x1: float) -> np.ndarray:
-    columns = np.arange(int(np.ceil(x0)), int(x1))
-    found = np.stack([-row.height[np.clip(columns, 0, len(row.height) - 1)] / PX_PER_MM for row in rows])
-    sure = np.stack([row.confidence[np.clip(columns, 0, len(row.height) - 1)] > 0.3 for row in rows])
-    return np.where(sure, found, np.nan)
+    """The rows' heights upwards (rows, quarter columns), mm; NaN where they are not seen."""
+    places = np.arange(math.ceil(x0 * FINE), int(x1 * FINE))
+    found = []
+    for row in rows:
+        fine = np.repeat(row.height, FINE) if row.fine is None else row.fine
+        at = np.clip(places, 0, len(fine) - 1)
+        found.append(np.where(row.confidence[at // FINE] > _SEEN, -fine[at] / PX_PER_MM, np.nan))
+    return np.stack(found)
 
 
 def _of_row(row: Row, pulses: list[Pulse], rows: list[Row]) -> Pulse | None:
@@ -358,7 +320,8 @@ def _sample(mapping: PageMapping, x1: float) -> tuple[EcgRecord, np.ndarray]:
         value = sign * PchipInterpolator(columns, values)(clipped)
         lead = LEADS.index(name)
         signal[lead, inside] = np.where(within, value, np.nan)
-        seen = np.interp(place, np.arange(len(row.confidence)) + 0.5, row.confidence)
+        sure = row.confidence if row.explained is None else row.confidence * row.explained
+        seen = np.interp(place, np.arange(len(sure)) + 0.5, sure)
         trust[lead, inside] = np.where(within, np.clip(seen, 0, 1), 0)
     return EcgRecord(signal, FS, LEADS, {"format": "paper"}), trust
 
@@ -370,6 +333,8 @@ def _columns(mapping: PageMapping, strip: Strip, seconds: float) -> tuple[np.nda
     last = mapping.x0 + strip.stop * seconds * mapping.px_per_s
     columns = np.arange(max(0, int(np.ceil(first - 0.5))), min(len(row.height) - 1, int(np.floor(last - 0.5))) + 1)
     columns = columns[(row.confidence[columns] > 0.15) & (columns >= row.start) & (columns + 1 <= row.stop)]
+    if row.explained is not None:  # a line over blank paper is no trace
+        columns = columns[row.explained[columns] > _LEAST_EXPLAINED]
     if strip.start > 0:
         columns = columns[columns > first + _BORDER_PX]
     if strip.stop < 1:

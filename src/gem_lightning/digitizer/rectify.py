@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.ndimage import median_filter
 from scipy.optimize import least_squares
 
 from gem_lightning.digitizer.lattice import GridObservations, grid_contrast, observe_grid
@@ -15,7 +16,10 @@ _STEP = 8  # px of the flat page between the nodes of the displacement field
 _LONGEST_MM = 420.0  # A3: a page that seems larger is cut there
 #: (lines' distance, smoothing), mm, of each pass: the fine lines place the page within a millimetre, the heavy ones
 #: then say which millimetre (ours, as the prototype's on scans and photos).
-_PASSES = ((5.0, 25.0), (5.0, 12.0), (5.0, 7.0), (1.0, 8.0), (1.0, 5.0))
+_PASSES = ((5.0, 25.0), (5.0, 12.0), (1.0, 8.0), (1.0, 5.0))
+_AROUND_MM, _SLIP_MM = 40.0, 0.4  # surroundings that a fold crosses, and what is nearer to the next fine line
+_SMOOTH_MM, _NOISE_MM = 12.0, 0.03  # of the field on a flat page: traces disturb the lines next to them (ours)
+_STRETCH = 0.12  # of paper: folds of a photo stretch it less
 _WEAK = 0.06  # of the lattice's strong amplitude: less is no paper
 
 
@@ -32,6 +36,7 @@ class Rectified:
         misfit: Median error of the tiles' gradients against the homography, share of the scale.
         strength: Share of the page on which the grid is plainly seen.
         px_per_mm: Scale of the source image in the middle of the page.
+        torn: Share of the page on which the field stretches the paper more than any paper can.
     """
 
     page: np.ndarray
@@ -42,6 +47,7 @@ class Rectified:
     misfit: float
     strength: float
     px_per_mm: float
+    torn: float = 0.0
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
         """Return where points (n, 2) of the flat page, px, lie in the source image, px."""
@@ -72,16 +78,19 @@ def rectify(image: np.ndarray) -> Rectified:
     field = np.zeros(nodes.shape, np.float32)
     strength = np.zeros((2, 1, 1), np.float32)
     for spacing, smooth in _PASSES:
+        if spacing < 5:
+            field = _without_slips(field)
         flat = _warp(contrast, matrix, nodes, low, field, size, 0.0)
         step, strength = _phase_shift(flat, low, spacing, smooth)
         field = field + cv2.resize(step, (nodes.shape[1], nodes.shape[0]))
+    field = _without_noise(field)
     page = _warp(image, matrix, nodes, low, field, size, None)
     covered = _warp(np.ones((height, width), np.float32), matrix, nodes, low, field, size, 0.0) > 0.5
     paper = _paper_mask(strength, size) & covered
     middle = _project(matrix, np.array([[0, 0], [1, 0]]) + low + size / PX_PER_MM / 2)
     scale = float(np.linalg.norm(middle[1] - middle[0]))
     seen = float((strength.min(0) > 0.35).mean())  # a third of the strong amplitude is still plain
-    return Rectified(page, paper, low, matrix, field, misfit, seen, scale)
+    return Rectified(page, paper, low, matrix, field, misfit, seen, scale, _torn_share(field, paper))
 
 
 def fit_homography(found: GridObservations, width: int, height: int) -> tuple[np.ndarray, float]:
@@ -146,6 +155,35 @@ def _phase_shift(flat: np.ndarray, low: np.ndarray, spacing: float, smooth: floa
 def _smoothed(weighted: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
     total = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), sigma) + 1e-3
     return cv2.GaussianBlur(weighted.astype(np.float32), (0, 0), sigma) / total
+
+
+def _without_slips(field: np.ndarray) -> np.ndarray:
+    """Put back what lies off its surroundings: half a millimetre away the next fine line would be taken for the own."""
+    height, width = field.shape[:2]
+    side = int(_AROUND_MM * PX_PER_MM / _STEP / 2) | 1
+    small = cv2.resize(field, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+    common = np.stack([median_filter(small[..., k], side, mode="nearest") for k in (0, 1)], -1)
+    common = cv2.resize(common, (width, height))
+    off = np.asarray(np.abs(field - common).max(-1) > _SLIP_MM, np.uint8)
+    return np.where(cv2.dilate(off, np.ones((5, 5)))[..., None] > 0, common, field)
+
+
+def _without_noise(field: np.ndarray) -> np.ndarray:
+    """Keep of the field's fine structure what stands out of the noise that traces leave in it (Wiener's filter)."""
+    sigma = _SMOOTH_MM * PX_PER_MM / _STEP
+    smooth = cv2.GaussianBlur(field, (0, 0), sigma)
+    fine = field - smooth
+    power = cv2.GaussianBlur((fine**2).mean(-1), (0, 0), sigma)[..., None]
+    return (smooth + fine * np.clip(1 - _NOISE_MM**2 / (power + 1e-9), 0, 1)).astype(np.float32)
+
+
+def _torn_share(field: np.ndarray, paper: np.ndarray) -> float:
+    """Share of the paper on which the field changes along time by more than :data:`_STRETCH` mm a mm."""
+    change = np.abs(np.diff(field[..., 0], axis=1)) * PX_PER_MM / _STEP
+    inside = paper[::_STEP, ::_STEP]
+    height, width = (min(n, m) for n, m in zip(change.shape, inside.shape, strict=True))
+    inner = cv2.erode(inside[:height, :width].astype(np.uint8), np.ones((5, 5))) > 0
+    return float((change[:height, :width][inner] > _STRETCH).mean()) if inner.any() else 0.0
 
 
 def _paper_mask(strength: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ class Row:
         confidence: float32 (W,) in [0, 1].
         start, stop: First and last place of the trace, px, to fractions of a column.
         fine: float64 (4 W,) height at quarter columns, from the ink; None where it was not seen.
+        explained: float64 (W,) share of the ink near the trace that the trace explains; None like ``fine``.
     """
 
     baseline: float
@@ -44,6 +45,7 @@ class Row:
     start: float
     stop: float
     fine: np.ndarray | None = None
+    explained: np.ndarray | None = None
 
 
 def find_baselines(trace: np.ndarray) -> np.ndarray:
