@@ -173,9 +173,11 @@ def without_mains(x: np.ndarray, fs: float, lines: tuple[float, ...]) -> np.ndar
 
 MIN_RATE = 240.0  # at lower sampling rates a spike cannot be distinguished from a QRS complex, Hz
 JUMP_MV = 0.4  # change within 4 ms, root of the sum of squares over twelve leads
-ABRUPT = 7.0  # how many times the largest change in the 20 to 8 ms before
+ABRUPT = 3.0  # how many times the largest change in the 20 to 8 ms before
+RESTLESS = 4.0  # a lead that usually changes by this many times the usual lead's change is not looked at
 REST_MV = 0.02  # added to that change, so that rounding in a flat stretch is no edge
-MIN_COUNT = 3  # a pacemaker does not fire once
+SAME_ELECTRODE = 0.9  # spikes of one electrode are distributed over the leads alike (cosine); noise is not
+MIN_COUNT = 3  # a pacemaker does not fire once: so many are alike
 LONGEST_MS = 40.0  # a spike that the recorder's filter has smeared is not longer
 RETURN_SHARE = 0.8  # after it the signal is nearer to where it began than this share of the spike's height
 FRONT_SHARE = 0.75  # within 2 ms a spike reaches this share of its height
@@ -198,8 +200,11 @@ def remove_spikes(signal: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray
     if fs < MIN_RATE or signal.shape[1] < fs:
         return signal, nothing
     change = signal[:, step:] - signal[:, :-step]
+    unrest = median(np.abs(change[:, ::8]))
+    calm = unrest <= RESTLESS * median(unrest) + REST_MV  # noise of one lead would make all its peaks alike
+    seen, change = signal[calm], change[calm]
     power = np.square(change)
-    total, counted = power.sum(0), len(signal)
+    total, counted = power.sum(0), len(seen)
     if counted > 2:  # no pacemaker's spike is in one lead only; a broken lead's jumps are
         total, counted = total - power.max(0), counted - 1
     jump = np.sqrt(total * 12 / counted)
@@ -212,15 +217,23 @@ def remove_spikes(signal: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray
     if not len(sharp):
         return signal, nothing
     starts = sharp[np.r_[True, np.diff(sharp) > LONGEST_MS * fs / 1000]]
-    tried = [_span(signal, jump, start, step, round(LONGEST_MS * fs / 1000)) for start in starts]
-    spans = [span for span in tried if span is not None]
-    if len(spans) < MIN_COUNT:
+    tried = [_span(seen, jump, start, step, round(LONGEST_MS * fs / 1000)) for start in starts]
+    found = [(start, span) for start, span in zip(starts, tried) if span is not None]
+    steepest = [start + int(jump[start : start + step + 1].argmax()) for start, _ in found]
+    spans = [span for (_, span), repeated in zip(found, _repeated(change[:, steepest])) if repeated]
+    if not spans:
         return signal, nothing
     clean = signal.copy()
     for first, last in spans:
         share = np.linspace(0, 1, last - first + 1)
         clean[:, first : last + 1] = signal[:, [first]] * (1 - share) + signal[:, [last]] * share
     return clean, np.array(spans)
+
+
+def _repeated(vectors: np.ndarray) -> np.ndarray:
+    """Return which of n changes (leads, n) are distributed over the leads like at least MIN_COUNT, itself included."""
+    unit = vectors / (np.linalg.norm(vectors, axis=0) + 1e-12)
+    return (np.abs(unit.T @ unit) > SAME_ELECTRODE).sum(axis=1) >= MIN_COUNT
 
 
 def _span(signal: np.ndarray, jump: np.ndarray, start: int, step: int, reach: int) -> tuple[int, int] | None:
