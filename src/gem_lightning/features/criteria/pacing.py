@@ -32,14 +32,18 @@ def _stimulated(features: EcgFeatures, column: str) -> np.ndarray:
     return np.isfinite(features.beats.whole.get(column, np.full(len(features.beats), np.nan)))
 
 
+def paced_beats(features: EcgFeatures) -> np.ndarray:
+    """Return which beats (beats,) follow a stimulus; one of the atria alone leaves a beat the class of its form."""
+    return _stimulated(features, "atrial_stimulus_ms") | (features.beats.beat_class == "paced")
+
+
 def _chamber(features: EcgFeatures, atria: np.ndarray, ventricles: np.ndarray) -> str:
     """Return the chamber that is paced, from the beats (beats,) with a stimulus of each.
 
     A chamber counts with enough beats of its own; where no beat stands out by its stimulus, a wide QRS complex decides.
     """
     rule = limits("paced_rhythm")
-    seen = ventricles.any() and (atria.any() or _stimulated(features, "ventricular_stimulus_ms").any())
-    if not (seen or atria.any()):
+    if not (atria.any() or _stimulated(features, "ventricular_stimulus_ms").any()):
         wide = features.qrs_ms is not None and features.qrs_ms >= rule["qrs"]
         return "ventricle" if ventricles.any() and wide else "not determined"
     shares = {"atrium": float(atria.mean()), "ventricle": float(ventricles.mean())}
@@ -55,7 +59,7 @@ def paced_rhythm(features: EcgFeatures) -> Decision:
     """
     rule, statements = limits("paced_rhythm"), criteria()["findings"]["paced_rhythm"]["chambers"]
     atria, ventricles = _stimulated(features, "atrial_stimulus_ms"), features.beats.beat_class == "paced"
-    share = float((atria | ventricles).mean())
+    share = float(paced_beats(features).mean())
     evidence: dict[str, Any] = {"paced_share": share, "paced_chamber": _chamber(features, atria, ventricles)}
     for name in STIMULI:
         beats = _stimulated(features, name)
