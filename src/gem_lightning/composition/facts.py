@@ -26,6 +26,7 @@ RHYTHMS = (
 )
 
 
+_PACED = {"atrium": "paced_atrium", "atrium and ventricle": "paced_both"}  # keys of the phrase table
 _CERTAINTIES = ("definite", "probable", "possible")
 
 
@@ -99,11 +100,7 @@ class Facts:
 
     def named(self, code: str) -> str:
         """Return the key of the phrase table under which a finding is named; a paced rhythm is, by its chamber."""
-        return (
-            {"atrium": "paced_atrium", "atrium and ventricle": "paced_both"}.get(self.paced_chamber, code)
-            if code == "paced_rhythm"
-            else code
-        )
+        return _PACED.get(self.paced_chamber, code) if code == "paced_rhythm" else code
 
     @property
     def table(self) -> dict:
