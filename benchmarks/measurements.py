@@ -1,6 +1,7 @@
 """Delineation and measurement on records that no constant was chosen on alone: QTDB, devices, CinC-2021, simulator.
 
     python benchmarks/measurements.py [--qtdb FOLDER] [--devices FILE ...] [--cinc FOLDER] [--simulated 500]
+        [--pacing 70]
 
 QTDB's marks (``.qc``) belong to both leads at once, so each lead is delineated alone and the lead nearest to a mark
 counts, as usual for this database; a wave of a marked beat
@@ -17,6 +18,7 @@ import wfdb
 
 from gem_lightning.ecg import EcgRecord, read_ecg, simulate
 from gem_lightning.features import delineate, findings, measure
+from gem_lightning.features.criteria import decide
 
 WAVES = {0: ("P_on", "P", "P_off"), 1: ("QRS_on", "R", "QRS_off"), 2: ("T_on", "T", "T_off")}
 SYMBOLS = {"p": 0, "N": 1, "t": 2}
@@ -158,6 +160,23 @@ def simulated(count: int) -> None:
         print(f"sinus tachycardia at {rate}: {found} of 12, P absent in {none}")
 
 
+def pacing(count: int) -> None:
+    """Print the chambers found in so many simulated paced rhythms per chamber and noise; AV delays of 130-310 ms."""
+    print("\nchamber of pacing, as found")
+    for chamber in ("ventricle", "atrium", "atrium and ventricle"):
+        for noise in (None, 25, 20, 15):
+            found: dict[str, int] = {}
+            for seed in range(count):
+                options = {} if chamber == "ventricle" else {"pr_ms": 130 + 180 * seed / count}
+                record = simulate("paced_rhythm", seed=seed, chamber=chamber, snr_db=noise, **options).record
+                features = measure(record)
+                paced, sinus = (decide(code, features) for code in ("paced_rhythm", "sinus_rhythm"))
+                name = paced.evidence["paced_chamber"] if paced.met else "none"
+                name += ", called sinus rhythm" if sinus.met else ""
+                found[name] = found.get(name, 0) + 1
+            print(f"{chamber}, {'clean' if noise is None else f'{noise} dB'}: {found}")
+
+
 def mains(folder: pathlib.Path | None) -> None:
     """Print what 0.3 mV of mains and steps of 50 µV do to sinus rhythm, simulated and real."""
     records = {"simulated": [simulate("sinus", seed=s, snr_db=25).record for s in range(20)]}
@@ -184,6 +203,7 @@ def main() -> None:
     parser.add_argument("--devices", type=pathlib.Path, nargs="*", default=[])
     parser.add_argument("--cinc", type=pathlib.Path)
     parser.add_argument("--simulated", type=int, default=0, help="how many simulated sinus rhythms")
+    parser.add_argument("--pacing", type=int, default=0, help="how many paced rhythms per chamber and noise")
     parser.add_argument("--mains", action="store_true", help="mains and coarse steps, on --cinc's records too")
     args = parser.parse_args()
     if args.qtdb:
@@ -194,6 +214,8 @@ def main() -> None:
         cinc(args.cinc)
     if args.simulated:
         simulated(args.simulated)
+    if args.pacing:
+        pacing(args.pacing)
     if args.mains:
         mains(args.cinc)
 

@@ -199,7 +199,7 @@ def test_pr_is_decided_with_p_waves_in_sinus_rhythm():
     gone = make(pr=[np.nan] * 10)
     assert (decide("normal_pr", gone).met, decide("av_block_1", gone).margin) == (False, -FORM)
     other = decide("normal_pr", make(leads={"II": {"p_form": "inverted"}}))
-    assert (other.met, other.reason) == (None, "PR is decided in sinus rhythm only")
+    assert (other.met, other.reason) == (None, "PR is decided in sinus rhythm and atrial pacing only")
 
 
 # -- what suspends what --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from gem_lightning.claims.tolerance import BORDERLINE, Tolerance, default_tolera
 from gem_lightning.ecg.record import LEADS
 from gem_lightning.features.criteria import Decision, by_lead, criteria, wording
 from gem_lightning.features.criteria.base import decide, refresh
+from gem_lightning.features.criteria.pacing import paced_beats
 from gem_lightning.features.criteria.summary import READABLE
 from gem_lightning.features.criteria.summary import abnormal as abnormal_codes
 from gem_lightning.features.criteria.summary import urgent as urgent_codes
@@ -184,9 +185,11 @@ class Verifier:
         index = claim.beat - 1 if claim.beat > 0 else len(classes) + claim.beat
         if not 0 <= index < len(classes):
             return Verdict(claim, UNVERIFIABLE, reason=f"the record has {len(classes)} beats")
-        same = str(classes[index]) == _BEAT_CLASSES[code]
+        paced = code == "paced_rhythm" and bool(paced_beats(self.features)[index])
+        same = paced or str(classes[index]) == _BEAT_CLASSES[code]
         verdict = SUPPORTED if same != claim.negated else CONTRADICTED
-        return Verdict(claim, verdict, str(classes[index]), None, f"beat {claim.beat} is {classes[index]}")
+        kind = "paced" if paced else str(classes[index])
+        return Verdict(claim, verdict, kind, None, f"beat {claim.beat} is {kind}")
 
 
 def _by_decision(claim: Claim, code: str, decision: Decision) -> Verdict:

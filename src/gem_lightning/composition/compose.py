@@ -185,7 +185,7 @@ def _brief_rhythm(facts: Facts, phrases: Phrases) -> Statement:
     claims = (value_claim("heart_rate", rate),)
     if code is None:
         return Statement(f"Rhythm undetermined, rate {rate} bpm.", claims)
-    text = sections.hedged(phrases, facts.stated[code], phrases.first(code))
+    text = sections.hedged(phrases, facts.stated[code], phrases.first(facts.named(code)))
     claim = finding_claim(code, uncertain=facts.stated[code].uncertain)
     joined = f"{sentence(text)} Rate {rate} bpm." if facts.stated[code].uncertain else sentence(f"{text} at {rate} bpm")
     return Statement(joined, (claim, *claims))

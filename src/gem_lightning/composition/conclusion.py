@@ -27,7 +27,7 @@ _EVIDENCE = {
 }
 #: Findings that another one already states.
 _IMPLIED = {
-    "wide_qrs": ("rbbb", "lbbb", "ivcd", "paced_rhythm", "wide_complex_tachycardia", "pre_excitation", "escape_rhythm"),
+    "wide_qrs": ("rbbb", "lbbb", "ivcd", "wide_complex_tachycardia", "pre_excitation", "escape_rhythm"),
     "p_absent": ("atrial_fibrillation", "junctional_rhythm", "escape_rhythm", "paced_rhythm",
                  "wide_complex_tachycardia"),
     "irregular_rhythm": ("atrial_fibrillation", "sinus_arrhythmia", "pac", "pvc", "av_block_2_mobitz_1",
@@ -105,6 +105,7 @@ def importance(facts: Facts, brief: bool = False) -> list[str]:
         if (stated.finding.abnormal or code == named)
         and code != "undetermined_rhythm"
         and not any(other in facts for other in _IMPLIED.get(code, ()))
+        and not (code == "wide_qrs" and facts.ventricles_paced)
         and not (infarct and code in signs)
     ]
 
@@ -135,7 +136,7 @@ def conclusion(
     for code in codes:
         stated = facts.stated[code]
         leads = leads_of(stated)
-        term = hedged(phrases, stated, name_of(code)) + (f" in {place(phrases, leads)}" if leads else "")
+        term = hedged(phrases, stated, name_of(facts.named(code))) + (f" in {place(phrases, leads)}" if leads else "")
         claims = [claimed(facts, code)]
         kind, name = _EVIDENCE.get(code, ("", ""))
         value = facts.number(kind) if kind and numbers else None
@@ -204,9 +205,9 @@ def _reason(facts: Facts, phrases: Phrases, code: str) -> list[Statement]:
     signs = [name for key, name in _LVH_SIGNS.items() if code == "lvh" and key in decision.evidence]
     if signs and decision.certainty != "possible":  # a possible one names them with its hedge
         return [Statement(f"It rests on {join(signs)}.")]
-    text = facts.table["reasons"].get(code)
+    text = facts.table["reasons"].get(facts.named(code))
     if code == "paced_rhythm" and decision.evidence["paced_share"] < ALWAYS_PACED:
-        text = "Spikes precede some of the complexes only."
+        text = f"Spikes precede some of the {'P waves' if facts.paced_chamber == 'atrium' else 'complexes'} only."
     return [Statement(text)] if text else []
 
 
@@ -214,7 +215,7 @@ def undetermined(facts: Facts) -> list[Statement]:
     """State what could not be measured or decided."""
     features, statements = facts.features, []
     names = {"qrs": "QRS duration", "qt": "QT interval", "axis_qrs": "QRS axis"}
-    if "paced_rhythm" in facts:
+    if facts.ventricles_paced:
         statements.append(Statement("AV conduction cannot be judged."))
     if "p_absent" not in facts and facts.p_expected:
         names = {"pr": "PR interval"} | names

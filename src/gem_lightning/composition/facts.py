@@ -26,6 +26,7 @@ RHYTHMS = (
 )
 
 
+_PACED = {"atrium": "paced_atrium", "atrium and ventricle": "paced_both"}  # keys of the phrase table
 _CERTAINTIES = ("definite", "probable", "possible")
 
 
@@ -87,6 +88,21 @@ class Facts:
         return next((code for code in arrhythmia.RHYTHMS if code in self.stated), None)
 
     @property
+    def paced_chamber(self) -> str:
+        """Return what a pacemaker stimulates, as in the evidence of ``paced_rhythm``; empty without a paced rhythm."""
+        paced = self.stated.get("paced_rhythm")
+        return "" if paced is None else str(paced.finding.evidence.get("paced_chamber", "not determined"))
+
+    @property
+    def ventricles_paced(self) -> bool:
+        """Return whether pacing changes the QRS complexes; that of the atrium alone does not."""
+        return self.paced_chamber not in ("", "atrium")
+
+    def named(self, code: str) -> str:
+        """Return the key of the phrase table under which a finding is named; a paced rhythm is, by its chamber."""
+        return _PACED.get(self.paced_chamber, code) if code == "paced_rhythm" else code
+
+    @property
     def table(self) -> dict:
         """Return the phrase table."""
         return table("en")
@@ -99,8 +115,8 @@ class Facts:
     @property
     def p_expected(self) -> bool:
         """Return whether the rhythm lets one expect a PR interval."""
-        none = {"atrial_fibrillation", "atrial_flutter", "av_block_3", "paced_rhythm", "wide_complex_tachycardia"}
-        return not none & self.stated.keys()
+        none = {"atrial_fibrillation", "atrial_flutter", "av_block_3", "wide_complex_tachycardia"}
+        return not (self.ventricles_paced or none & self.stated.keys())
 
     @property
     def p_waves(self) -> bool:

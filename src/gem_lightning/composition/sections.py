@@ -76,7 +76,7 @@ def rhythm(facts: Facts, phrases: Phrases, lean: bool = False) -> list[Statement
         statements = [Statement(text, claims), Statement(why)]
     else:
         stated = facts.stated[code]
-        term = hedged(phrases, stated, phrases.name(code))
+        term = hedged(phrases, stated, phrases.name(facts.named(code)))
         claim = finding_claim(code, uncertain=stated.uncertain)
         if stated.uncertain:  # the rate is certain, so it stands apart from the hedge
             statements = [
@@ -144,7 +144,7 @@ def intervals(facts: Facts, phrases: Phrases) -> list[Statement]:
         statements.append(Statement(text + ".", tuple(claims)))
     if qrs is not None:
         text, claims = phrases.pick(f"The QRS duration is {qrs} ms", f"QRS {qrs} ms"), [value_claim("qrs", qrs)]
-        one_kind = "paced_rhythm" not in facts  # among paced beats others may stand: the duration alone is stated
+        one_kind = not facts.ventricles_paced  # among paced beats others may stand: the duration alone is stated
         if one_kind and facts.holds("narrow_qrs"):
             text = phrases.pick(f"The QRS is narrow, {qrs} ms", f"Narrow QRS complexes ({qrs} ms)")
             claims = [finding_claim("narrow_qrs"), value_claim("qrs", qrs)]
@@ -315,7 +315,7 @@ def _secondary(facts: Facts, phrases: Phrases) -> list[Statement]:
 def _explains(facts: Facts, cause: str, changed: list[str]) -> bool:
     """Return whether ST-T changes can follow from a cause: where they are, and in which beats they were measured."""
     if cause == "paced_rhythm":  # else the changes were measured in the beats that conduct
-        return (facts.features.qrs_ms or 0) >= limits("wide_qrs")["qrs"]
+        return facts.ventricles_paced and (facts.features.qrs_ms or 0) >= limits("wide_qrs")["qrs"]
     if (
         cause == "lvh"
     ):  # strain: lateral leads, and elevation opposite to them (Hancock et al., Circulation 2009;119:e251)

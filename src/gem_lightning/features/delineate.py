@@ -12,10 +12,11 @@ from gem_lightning.features.delineation.average import average_edges
 from gem_lightning.features.delineation.backends import delineator
 from gem_lightning.features.delineation.beats import classify, doubt, likeness, rr_change
 from gem_lightning.features.delineation.excerpts import delineate_excerpts
-from gem_lightning.features.delineation.filters import PAD, Views, ms, views
+from gem_lightning.features.delineation.filters import PAD, RATE, Views, ms, views
 from gem_lightning.features.delineation.order import in_order
 from gem_lightning.features.delineation.p_wave import UNEVEN_RR, find_p
 from gem_lightning.features.delineation.qrs import Qrs, beat_energy, find_beats, find_qrs
+from gem_lightning.features.delineation.stimuli import by_chamber
 from gem_lightning.features.delineation.t_wave import Wave, find_t
 from gem_lightning.features.schema import MARKS, Delineation
 
@@ -73,7 +74,8 @@ def _delineate(record: EcgRecord, known: np.ndarray | None = None) -> Delineatio
     qrs = find_qrs(view, trusted, beats)
     beat_class = classify(view, beats, qrs, alike)
     t = find_t(view, trusted, beats, qrs)
-    p, atria = find_p(view, trusted, beats, qrs, t.off, beat_class)
+    led = np.isfinite(by_chamber(view.spikes[:, 0], qrs.on, qrs.off, RATE)[0])  # a P wave follows the atria's stimulus
+    p, atria = find_p(view, trusted, beats, qrs, t.off, np.where(led, "normal", beat_class))
     beat_class = conducted(beats, beat_class, atria)
     if not atria.flutter and not len(atria.extra) and may_flutter(beats, beat_class, p):
         atria = Atria(atria.extra, flutters(record, view, trusted, beats, qrs, beat_class))
@@ -96,6 +98,7 @@ def _delineate(record: EcgRecord, known: np.ndarray | None = None) -> Delineatio
         atrial_mv=activity(view, trusted, qrs, t.off),
         noise_mv=noise_mv(view, trusted),
         mains_hz=view.mains_hz,
+        stimuli=to_record(view.spikes[:, 0], view, record),
     )
 
 

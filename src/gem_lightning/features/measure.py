@@ -13,6 +13,7 @@ from gem_lightning.ecg.record import EcgRecord
 from gem_lightning.errors import GemError
 from gem_lightning.features.delineate import delineate
 from gem_lightning.features.delineation.arrays import median, nanmedian
+from gem_lightning.features.delineation.stimuli import by_chamber
 from gem_lightning.features.measurement import waves
 from gem_lightning.features.measurement.axes import frontal_axis, scale_error, transition, voltages
 from gem_lightning.features.measurement.rhythm import rhythm
@@ -21,6 +22,7 @@ from gem_lightning.features.measurement.waves import BeatSignal, beat_columns
 from gem_lightning.features.schema import (
     QTC_FORMULAS,
     ST_POINTS,
+    STIMULI,
     BeatTable,
     Delineation,
     EcgFeatures,
@@ -100,7 +102,11 @@ def measure(
         beats=beats,
         rhythm=rhythm(marks, whole["rr_ms"], whole["pr_ms"]),
         voltages_mv=voltages(leads),
-        ranges={n: (float(np.nanmin(c)), float(np.nanmax(c))) for n, c in whole.items() if np.isfinite(c).any()},
+        ranges={
+            n: (float(np.nanmin(c)), float(np.nanmax(c)))
+            for n, c in whole.items()
+            if n not in STIMULI and np.isfinite(c).any()
+        },
         transition=transition(leads),
         # leads of other moments show other beats, which need not add up
         scale_error=None if is_like_paper(record) else scale_error(average, marks.leads, marks.trust),
@@ -155,7 +161,7 @@ def _intervals(marks: Delineation) -> dict[str, np.ndarray]:
         fused[:] = True
     for name in ("qt_ms", "jt_ms"):
         whole[name][fused] = np.nan
-    return whole
+    return whole | dict(zip(STIMULI, by_chamber(marks.stimuli, g["QRS_on"], g["QRS_off"], marks.fs)))
 
 
 def _counted(marks: Delineation) -> np.ndarray:
@@ -246,7 +252,7 @@ def _axes(
 
 def _nothing(record: EcgRecord, marks: Delineation, patient: dict[str, Any]) -> EcgFeatures:
     """Return the features of a record without beats: everything None, and the reason."""
-    absent: dict[str, np.ndarray] = {name: np.zeros(0) for name in ("rr_ms", *INTERVALS)}
+    absent: dict[str, np.ndarray] = {name: np.zeros(0) for name in ("rr_ms", *INTERVALS, *STIMULI)}
     return EcgFeatures(
         heart_rate_bpm=None, rr_ms=None, p_ms=None, pr_ms=None, qrs_ms=None, qt_ms=None, jt_ms=None,
         qtc_ms=dict.fromkeys(QTC_FORMULAS),

@@ -16,6 +16,7 @@ from gem_lightning.errors import GemError
 MARKS: tuple[str, ...] = ("P_on", "P", "P_off", "QRS_on", "R", "QRS_off", "T_on", "T", "T_off")
 ST_POINTS: tuple[str, ...] = ("J", "J40", "J60", "J80")
 QTC_FORMULAS: tuple[str, ...] = ("bazett", "fridericia", "framingham", "hodges")
+STIMULI: tuple[str, ...] = ("atrial_stimulus_ms", "ventricular_stimulus_ms")  # columns of the beat table
 BEAT_CLASSES: tuple[str, ...] = ("normal", "premature_supraventricular", "premature_ventricular", "paced", "unknown")
 
 
@@ -37,6 +38,7 @@ class Delineation:
             trusted leads); NaN where no pause is long enough.
         noise_mv: Noise of the trusted leads (what bends within 10 ms at rest), mV (root mean square).
         mains_hz: Frequencies of mains, 50 or 60 Hz, that were found and taken away before anything was looked for.
+        stimuli: (n,) onsets of pacemaker stimuli, samples.
     """
 
     marks: dict[str, np.ndarray]
@@ -51,6 +53,7 @@ class Delineation:
     atrial_mv: float = float("nan")
     noise_mv: float = float("nan")
     mains_hz: tuple[float, ...] = ()
+    stimuli: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def beats(self) -> int:
@@ -65,7 +68,8 @@ class BeatTable:
     Attributes:
         time_s: (beats,) time of the R peak from the start of the record, s.
         beat_class: (beats,) one of :data:`BEAT_CLASSES` each.
-        whole: Global columns (beats,): ``rr_ms`` (to the beat before), ``p_ms pr_ms qrs_ms qt_ms jt_ms``, NaN = absent.
+        whole: Global columns (beats,): ``rr_ms`` (to the beat before), ``p_ms pr_ms qrs_ms qt_ms jt_ms``, and from
+            a pacemaker's stimulus to the QRS onset ``atrial_stimulus_ms ventricular_stimulus_ms``; NaN = absent.
         by_lead: Columns (leads, beats): ``p_mv p_ms pr_ms q_mv q_ms r_mv r_ms s_mv s_ms r2_mv r_peak_ms qrs_mv
             qrs_ms t_mv t_ms qt_ms st_j_mv st_j40_mv st_j60_mv st_j80_mv st_ms st_slope_mv_s``, NaN = absent. Q and S
             depths are positive; P and T keep their sign.

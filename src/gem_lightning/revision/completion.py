@@ -29,7 +29,7 @@ def additions(facts: Facts, report: ClaimReport | None) -> list[str]:
         if found.finding.abnormal and code not in mentioned | stated and code in facts.table["findings"]:
             leads = leads_of(found)
             where = f" in {place(phrases, leads)}" if leads else ""
-            added.append(sentence(hedged(phrases, found, phrases.first(code)) + where))
+            added.append(sentence(hedged(phrases, found, phrases.first(facts.named(code))) + where))
     return added
 
 
@@ -39,4 +39,4 @@ def _rhythm(facts: Facts) -> list[str]:
         return ["This recording does not allow a measurement."]
     if code is None or facts.stated[code].uncertain:
         return [f"The ventricular rate is {rate} bpm."]
-    return [sentence(f"{Phrases(0).first(code)} at {rate} bpm")]
+    return [sentence(f"{Phrases(0).first(facts.named(code))} at {rate} bpm")]

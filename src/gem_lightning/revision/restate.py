@@ -166,7 +166,7 @@ class Restater:
         stated = self.facts.stated[other]
         if stated.leads and topic(claim) in ("st", "t", "q"):
             return None
-        phrases, names = Phrases(0), self.facts.table["findings"][other]
+        phrases, names = Phrases(0), self.facts.table["findings"][self.facts.named(other)]
         if not _HEDGE.search(body[: claim.span[0]]):  # the sentence's own hedge stays
             names = [hedged(phrases, stated, name) for name in names]
         old = body[slice(*claim.span)]

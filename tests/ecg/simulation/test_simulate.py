@@ -277,6 +277,25 @@ def test_pre_excitation_and_pacing(seed):
     assert np.abs(paced.clean[:, at - round(16 * ms) : at]).max() < 1e-6  # ... and then nothing until the complex
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pacing_of_the_atria(seed):
+    """A stimulus and nothing else leads every P wave; alone it leaves the beats as they are."""
+    both, alone = (simulate("paced_rhythm", seed=seed, chamber=c) for c in ("atrium and ventricle", "atrium"))
+    for ecg in (both, alone):
+        at, ms = round(ecg.global_marks["P_on"][1]), ecg.record.fs / 1000
+        assert np.abs(ecg.clean[:, at - round(26 * ms) : at - round(18 * ms)]).max() > 0.15
+        assert np.abs(ecg.clean[:, at - round(16 * ms) : at]).max() < 1e-6
+        assert np.isfinite(ecg.global_marks["P_on"][1:]).all()
+        assert not {"sinus_rhythm", "sinus_bradycardia", "av_block_1"} & set(ecg.diagnoses)
+    assert (both.beat_class == "paced").all() and both.parameters["qrs_ms"] > 120
+    assert (alone.beat_class == "normal").all() and alone.parameters["qrs_ms"] < 110
+    blocked = simulate(("paced_rhythm", "rbbb"), seed=seed, chamber="atrium", pr_ms=240)
+    assert {"paced_rhythm", "rbbb", "av_block_1"} <= set(blocked.diagnoses)
+    assert "av_block_1" not in simulate("paced_rhythm", seed=seed, chamber="atrium and ventricle", pr_ms=240).diagnoses
+    with pytest.raises(DataError, match="expected a chamber of ventricle, atrium, atrium and ventricle, got 'left'"):
+        simulate("paced_rhythm", chamber="left")
+
+
 @pytest.mark.parametrize("territory", TERRITORIES)
 @pytest.mark.parametrize("code", ["st_elevation", "st_depression"])
 def test_st_by_territory(code, territory):

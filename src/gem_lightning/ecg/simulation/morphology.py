@@ -62,7 +62,7 @@ class Heart:
 
 
 def build(codes: frozenset[str], heart: Heart, territory: str) -> dict[str, Beat]:
-    """Every kind of beat that a record with these diagnoses may hold: normal, pac, pvc, paced and escape."""
+    """Every kind of beat that a record with these diagnoses may hold: normal, pac, pvc, escape and those of pacing."""
     normal = Beat(_p(heart), _qrs(codes, heart, territory), (), ())
     st, t = _repolarisation(codes, heart, territory)
     normal = replace(normal, st=st, t=t)
@@ -74,11 +74,16 @@ def build(codes: frozenset[str], heart: Heart, territory: str) -> dict[str, Beat
     spike = Wave(-24.0, -22.5, -20.0, weights(0.5, -70.0, (-0.5, -0.7, -0.7, -0.6, -0.5, -0.4)), power=1.0)
     # right ventricular apex: superior axis and negative chest leads, as in LUDB's paced records
     paced = _ventricular(heart, axis_deg=-68.0, chest=(-0.6, -0.95, -1.0, -0.9, -0.65, -0.4), duration=heart.qrs_ms)
+    paced = replace(paced, beat_class="paced", spike=(spike,))
+    # the atria answer as fast as the ventricles; the electrode in the right atrium points downwards (ours)
+    atrial = Wave(-24.0, -22.5, -20.0, weights(0.5, 60.0, (0.4, 0.5, 0.5, 0.5, 0.4, 0.4)), power=1.0)
     return {
         "normal": normal,
         "pac": replace(normal, p=_p(ectopic), beat_class="premature_supraventricular"),
         "pvc": replace(wide, beat_class="premature_ventricular"),
-        "paced": replace(paced, beat_class="paced", spike=(spike,)),
+        "paced": paced,
+        "paced_atrium": replace(normal, p_spike=(atrial,)),
+        "paced_both": replace(paced, p=normal.p, p_spike=(atrial,)),
         "escape": _ventricular(heart, axis_deg=-40.0, chest=(-0.5, -0.8, -0.6, 0.3, 0.7, 0.8), duration=heart.qrs_ms),
     }
 

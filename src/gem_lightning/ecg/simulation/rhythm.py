@@ -9,6 +9,9 @@ import numpy as np
 
 _LEAD_IN_S = 3.0  # beats before the record starts, so that its first seconds are like the rest
 
+#: Chambers that a pacemaker may stimulate, by the kind of beat that follows.
+CHAMBERS: dict[str, str] = {"paced": "ventricle", "paced_atrium": "atrium", "paced_both": "atrium and ventricle"}
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -16,7 +19,7 @@ class Schedule:
 
     Attributes:
         qrs: (n,) QRS onsets.
-        kind: (n,) kind of beat: normal, pac, pvc, paced, escape.
+        kind: (n,) kind of beat: normal, pac, pvc, escape, or of :data:`CHAMBERS`.
         p: (n,) onset of the P that each QRS follows, NaN where there is none.
         extra_p: (m,) onsets of P waves that no QRS follows.
         atrial_rate: Of the atria, per minute, or None where it is the heart rate.
@@ -33,7 +36,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Pace:
-    """Parameters of a rhythm: seconds throughout, ``every`` counts beats, ``ratio`` atrial beats per QRS."""
+    """Parameters of a rhythm: seconds throughout, ``every`` counts beats, ``ratio`` atrial beats per QRS;
+    ``chamber`` is that of pacing, of :data:`CHAMBERS`."""
 
     rr: float
     pr: float
@@ -44,6 +48,7 @@ class Pace:
     every: int
     ratio: int
     escape: str
+    chamber: str
 
 
 def sinus(pace: Pace, rng: np.random.Generator) -> Schedule:
@@ -108,9 +113,11 @@ def av_block_3(pace: Pace, rng: np.random.Generator) -> Schedule:
 
 
 def paced_rhythm(pace: Pace, rng: np.random.Generator) -> Schedule:
-    """Ventricular pacing, exactly regular, without P."""
-    count = _count(pace)
-    return Schedule(np.arange(count) * pace.rr - _LEAD_IN_S, np.full(count, "paced"), np.full(count, np.nan))
+    """Pacing, exactly regular; a P precedes each QRS where the atrium is paced."""
+    qrs = np.arange(_count(pace)) * pace.rr - _LEAD_IN_S
+    kind = next(name for name, chamber in CHAMBERS.items() if chamber == pace.chamber)
+    p = np.full(len(qrs), np.nan) if kind == "paced" else qrs - pace.pr
+    return Schedule(qrs, np.full(len(qrs), kind), p)
 
 
 def pvc(pace: Pace, rng: np.random.Generator) -> Schedule:

@@ -17,7 +17,7 @@ from gem_lightning.ecg.record import LEADS, EcgRecord
 from gem_lightning.ecg.simulation import truth
 from gem_lightning.ecg.simulation.morphology import TERRITORIES, Heart, build
 from gem_lightning.ecg.simulation.noise import recording_noise
-from gem_lightning.ecg.simulation.rhythm import RHYTHMS, Pace, Schedule, place
+from gem_lightning.ecg.simulation.rhythm import CHAMBERS, RHYTHMS, Pace, Schedule, place
 from gem_lightning.ecg.simulation.waves import Beat, draw, weights
 from gem_lightning.errors import DataError
 
@@ -71,7 +71,19 @@ _HEALTHY: dict[str, tuple[float, float]] = {
     "q_mv": (0.32, 0.45),
     "every": (3, 5),
 }
-_OTHERS = ("territory", "snr_db", "wander_mv", "mains_hz", "ratio", "escape", "qt_ms", "t_axis_deg", "age", "sex")
+_OTHERS = (
+    "territory",
+    "snr_db",
+    "wander_mv",
+    "mains_hz",
+    "ratio",
+    "escape",
+    "chamber",
+    "qt_ms",
+    "t_axis_deg",
+    "age",
+    "sex",
+)
 # Ranges of parameters that are met exactly; beyond them waves would overlap.
 _POSSIBLE: dict[str, tuple[float, float]] = {
     "heart_rate": (15, 350),
@@ -97,7 +109,8 @@ class SimulatedEcg:
         global_marks: The same names, (beats,): earliest onset, latest offset, and the peak over all leads.
         diagnoses: Every finding code that is true of this record.
         parameters: True values: ``heart_rate``, ``rr_ms``, ``pr_ms``, ``p_ms``, ``qrs_ms``, ``qt_ms``, ``qtc_ms`` (by
-            formula), ``axis_deg`` (P, QRS, T), ``st_mv`` (lead, point), ``amplitudes_mv`` and the requested parameters.
+            formula), ``axis_deg`` (P, QRS, T), ``st_mv`` (lead, point), ``amplitudes_mv``, of a paced rhythm
+            ``paced_chamber``, and the requested parameters.
         beat_class: (beats,) normal, premature_supraventricular, premature_ventricular or paced.
         extra_p: (n,) peaks of P waves that no QRS follows, samples.
         clean: (12, samples) the signal without noise, mV.
@@ -127,7 +140,8 @@ def simulate(
             ``pr_ms p_ms qrs_ms qt_ms qtc_ms``, ``axis_deg p_axis_deg t_axis_deg``, ``p_mv qrs_mv t_mv`` (frontal
             vectors), ``chest chest_t`` (precordial factors), ``transition``, ``territory`` and ``st_mv`` or ``q_mv``,
             ``every`` (beats per ectopic or dropped beat), ``ratio`` (flutter waves per QRS), ``escape`` (junctional or
-            ventricular), ``snr_db`` (None is clean), ``wander_mv``, ``mains_hz``, ``age``, ``sex`` (M or F).
+            ventricular), ``chamber`` (of pacing: ventricle, atrium, atrium and ventricle), ``snr_db`` (None is clean),
+            ``wander_mv``, ``mains_hz``, ``age``, ``sex`` (M or F).
 
     Raises:
         DataError: An unknown diagnosis or parameter, a value that no beat can have, two rhythms at once, or a duration
@@ -218,6 +232,8 @@ def _values(codes: frozenset[str], seed: int, parameters: dict[str, Any]) -> tup
     for name, u in zip(_HEALTHY, drawn):
         low, high = _HEALTHY[name]
         for code in sorted(codes):
+            if code == "paced_rhythm" and parameters.get("chamber") == "atrium":
+                continue  # the ventricles are activated as in anybody
             if name == "axis_deg" and code not in ("lafb", "lpfb") and codes & {"lafb", "lpfb"}:
                 continue  # a hemiblock is defined by its axis
             low, high = _RANGES.get(code, {}).get(name, (low, high))
@@ -264,6 +280,9 @@ def _heart(codes: frozenset[str], values: dict[str, Any], extra: dict[str, Any])
 def _pace(heart: Heart, values: dict[str, Any], extra: dict[str, Any], seconds: float) -> Pace:
     """The schedule's needs, in seconds."""
     rr = 60.0 / heart.heart_rate
+    chamber = extra.get("chamber", "ventricle")
+    if chamber not in CHAMBERS.values():
+        raise DataError(f"expected a chamber of {', '.join(CHAMBERS.values())}, got {chamber!r}")
     # typical flutter runs at about 300 per minute; 1:1 conduction is not simulated
     ratio = extra.get("ratio") or max(2, round(300 / heart.heart_rate))
     return Pace(
@@ -276,6 +295,7 @@ def _pace(heart: Heart, values: dict[str, Any], extra: dict[str, Any], seconds: 
         every=round(values["every"]),
         ratio=ratio,
         escape=extra.get("escape", "junctional"),
+        chamber=chamber,
     )
 
 
@@ -292,7 +312,8 @@ def _signal(
         for waves in (beat.qrs, beat.st, beat.t, beat.spike):
             total += draw(waves, onsets, gains, samples, fs)
         p = schedule.p[here]
-        total += draw(beat.p, p[~np.isnan(p)], gains[~np.isnan(p)], samples, fs)
+        for waves in (beat.p, beat.p_spike):
+            total += draw(waves, p[~np.isnan(p)], gains[~np.isnan(p)], samples, fs)
     total += draw(beats["normal"].p, schedule.extra_p, np.ones(len(schedule.extra_p)), samples, fs)
     if schedule.atria is not None:
         total += _atrial_waves(schedule, samples, fs, rng)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gem_lightning.ecg.record import LEADS
-from gem_lightning.ecg.simulation.rhythm import Schedule
+from gem_lightning.ecg.simulation.rhythm import CHAMBERS, Schedule
 from gem_lightning.ecg.simulation.waves import Beat, Wave, fiducials, net_axis, template
 
 MARKS: tuple[str, ...] = ("P_on", "P", "P_off", "QRS_on", "R", "QRS_off", "T_on", "T", "T_off")
@@ -72,8 +72,11 @@ def tabulate(schedule: Schedule, beats: dict[str, Beat], samples: int, fs: float
     extra = schedule.extra_p * fs + fiducials(beats["normal"].p, "P")[1][1] * fs / 1000
     extra = extra[(extra >= 0) & (extra <= samples - 1)]
     classes = np.array([beats[str(kind)].beat_class for kind in schedule.kind[order]], dtype=object)
-    parameters = _measurements(whole, classes, beats, _main_kind(schedule, order), fs)
+    main = _main_kind(schedule, order)
+    parameters = _measurements(whole, classes, beats, main, fs)
     parameters["atrial_rate"] = schedule.atrial_rate
+    if main in CHAMBERS:
+        parameters["paced_chamber"] = CHAMBERS[main]
     return Truth(marks, whole, classes.astype(str), np.sort(extra), parameters)
 
 
@@ -88,7 +91,7 @@ def _fiducials(beat: Beat) -> dict[str, tuple[tuple[str, ...], np.ndarray, np.nd
 
 def _main_kind(schedule: Schedule, order: np.ndarray) -> str:
     kinds = schedule.kind[order]
-    for kind in ("normal", "escape", "paced"):
+    for kind in ("normal", "escape", *CHAMBERS):
         if kind in kinds:
             return kind
     return str(kinds[0]) if len(kinds) else "normal"
@@ -172,18 +175,21 @@ def diagnoses(codes: frozenset[str], facts: dict[str, Any], age: float, sex: str
     if not other:
         rate = facts["atrial_rate"] or facts["heart_rate"] or 75.0
         found.add("sinus_bradycardia" if rate < 60 else "sinus_tachycardia" if rate > 100 else "sinus_rhythm")
-    if not other & {"av_block_3"} and (facts["pr_ms"] or 0) > 200 and "av_block_2_mobitz_1" not in found:
+    both = facts.get("paced_chamber") == CHAMBERS["paced_both"]  # the pacemaker sets its PR interval
+    if not other & {"av_block_3"} and not both and (facts["pr_ms"] or 0) > 200 and "av_block_2_mobitz_1" not in found:
         found.add("av_block_1")
     if "bigeminy" in found:
         found.add("pvc")
     axis = facts["axis_deg"]["QRS"]
-    if "paced_rhythm" not in found:
+    # stimuli of the atrium alone leave the ventricles' activation as it is
+    ventricles_paced = "paced_rhythm" in found and facts["paced_chamber"] != "atrium"
+    if not ventricles_paced:
         found |= {name for name, (low, high) in AXES_DEG.items() if low < axis < high}
     qtc = facts["qtc_ms"]["fridericia"]
     if qtc:
         found |= {"long_qtc"} if qtc >= LONG_QTC_MS[sex] else {"short_qtc"} if qtc <= SHORT_QTC_MS else set()
-    secondary = {"lbbb", "paced_rhythm", "pre_excitation"} & found
-    if not secondary and {"st_elevation", "st_depression"} & found:
+    secondary = {"lbbb", "pre_excitation"} & found
+    if not (secondary or ventricles_paced) and {"st_elevation", "st_depression"} & found:
         found |= _st_codes(facts["st_mv"], age, sex)
     if {"st_elevation", "pathological_q"} & set(codes):
         found |= {f"mi_{wall}" for wall in _WALLS[territory]}

@@ -66,6 +66,8 @@ class Beat:
         st: Plateaus of the ST segment, from QRS onset.
         t: Waves of the T, from QRS onset.
         beat_class: As in the delineation's classes.
+        spike: Stimulus of the ventricles, from QRS onset.
+        p_spike: Stimulus of the atria, from P onset.
     """
 
     p: tuple[Wave, ...]
@@ -74,6 +76,7 @@ class Beat:
     t: tuple[Wave, ...]
     beat_class: str = "normal"
     spike: tuple[Wave, ...] = field(default=())
+    p_spike: tuple[Wave, ...] = field(default=())
 
 
 def draw(waves: tuple[Wave, ...], onsets_s: np.ndarray, gains: np.ndarray, samples: int, fs: float) -> np.ndarray:

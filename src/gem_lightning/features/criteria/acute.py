@@ -26,7 +26,6 @@ from gem_lightning.features.criteria.base import (
     lead_of,
     level_of,
     limits,
-    met,
     missed,
     negated,
     reached,
@@ -36,7 +35,7 @@ from gem_lightning.features.criteria.base import (
     without,
 )
 from gem_lightning.features.criteria.ischaemia import TERRITORIES, contiguous, pathological_q_in, st_depression_in
-from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
+from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, active, suspended
 from gem_lightning.features.criteria.repolarisation import t_inversion_in
 from gem_lightning.features.schema import EcgFeatures
 
@@ -88,7 +87,7 @@ def sgarbossa(features: EcgFeatures) -> Decision:
 
     Concordant elevation, concordant depression in V1-V3, or elevation beyond a quarter of the S wave (Smith).
     """
-    if not met(features, "lbbb", "paced_rhythm"):
+    if not active(features, "lbbb", "paced_rhythm"):
         return decided(-FORM, {}) if decide("lbbb", features).met is False else undecided("QRS form not decided")
     rule, mv = limits("sgarbossa"), error("mv")
     margins: dict[str, Margin] = {}
@@ -103,7 +102,7 @@ def sgarbossa(features: EcgFeatures) -> Decision:
         margins[name] = any_of(concordant, septal, beyond)
     leads = _shown(margins)
     # the end of a paced complex is hard to find, and the J level with it (ours)
-    sure = "possible" if met(features, "paced_rhythm") else "probable"
+    sure = "possible" if active(features, "paced_rhythm") else "probable"
     return decided(any_of(*margins.values()), _levels(features, leads), leads=leads, certainty=sure)
 
 

@@ -28,7 +28,7 @@ from gem_lightning.features.criteria.base import (
     remembered,
     without,
 )
-from gem_lightning.features.criteria.pacing import suspended
+from gem_lightning.features.criteria.pacing import led, suspended
 from gem_lightning.features.criteria.rhythm import (
     PAUSE,
     free_p,
@@ -95,7 +95,7 @@ def _atrial(features: EcgFeatures) -> Margin:
 def ectopic_atrial_rhythm(features: EcgFeatures) -> Decision:
     """Decide on a slow rhythm of an atrial focus low in the atrium."""
     slow = at_most(features.heart_rate_bpm, limits("ectopic_atrial_rhythm")["rate"], error("bpm"))
-    open_ = suspended(features, "paced_rhythm", "av_block_3")
+    open_ = led(features) or suspended(features, "av_block_3")
     return open_ or decided(all_of(_atrial(features), slow), _evidence(features), certainty="probable")
 
 
@@ -103,7 +103,7 @@ def ectopic_atrial_rhythm(features: EcgFeatures) -> Decision:
 def atrial_tachycardia(features: EcgFeatures) -> Decision:
     """Decide on a fast rhythm of an atrial focus."""
     fast = above(features.heart_rate_bpm, limits("atrial_tachycardia")["rate"], error("bpm"))
-    open_ = suspended(features, "paced_rhythm", "av_block_3")
+    open_ = led(features) or suspended(features, "av_block_3")
     return open_ or decided(all_of(_atrial(features), fast), _evidence(features), certainty="probable")
 
 
@@ -141,7 +141,7 @@ def multifocal_atrial_tachycardia(features: EcgFeatures) -> Decision:
         at_most(features.rhythm.noise_mv, error("mv"), error("mv")),
     )
     evidence = _evidence(features) | {"p_forms": len(repeated)}
-    return suspended(features, "paced_rhythm") or decided(margin, evidence, certainty="possible")
+    return led(features) or decided(margin, evidence, certainty="possible")
 
 
 @criterion("junctional_rhythm")
@@ -159,7 +159,7 @@ def junctional_rhythm(features: EcgFeatures) -> Decision:
     )
     # a P wave too small for this recording is likelier than an accelerated junction
     sure = "probable" if rate is not None and rate <= rule["escape"] else "possible"
-    return suspended(features, "paced_rhythm", "av_block_3") or decided(margin, _evidence(features), certainty=sure)
+    return led(features) or suspended(features, "av_block_3") or decided(margin, _evidence(features), certainty=sure)
 
 
 @criterion("escape_rhythm")
@@ -183,7 +183,7 @@ def supraventricular_tachycardia(features: EcgFeatures) -> Decision:
         _narrow(features),
         without(features, "sinus_rhythm", "atrial_fibrillation", "atrial_flutter"),
     )
-    return suspended(features, "paced_rhythm") or decided(margin, _evidence(features), certainty="possible")
+    return led(features) or decided(margin, _evidence(features), certainty="possible")
 
 
 # -- ventricles ----------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def sa_block(features: EcgFeatures) -> Decision:
     evidence |= {"pause_ms": float(max(pauses))} if len(pauses) else {}
     # the pause after a premature beat that was not seen measures two cycles as well
     sure = "possible" if met(features, "pvc", "pac") else "probable"
-    return suspended(features, "paced_rhythm") or decided(margin, evidence, certainty=sure)
+    return led(features) or decided(margin, evidence, certainty=sure)
 
 
 @criterion("av_block_2_1")

@@ -12,7 +12,7 @@ from functools import lru_cache, wraps
 from importlib import resources
 from typing import Any, NamedTuple
 
-from gem_lightning.features.schema import EcgFeatures, LeadFeatures
+from gem_lightning.features.schema import STIMULI, EcgFeatures, LeadFeatures
 
 LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
 CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
@@ -306,7 +306,7 @@ def refresh(features: EcgFeatures) -> dict[str, Decision]:
         [*features.qtc_ms.values(), *features.axis_deg.values(), *features.voltages_mv.values()],
         [*features.leads.values()],
         beats.beat_class.tolist(),
-        [beats.whole[name].tobytes() for name in ("rr_ms", "pr_ms")],
+        [beats.whole[name].tobytes() for name in ("rr_ms", "pr_ms", *STIMULI) if name in beats.whole],
         [column.tobytes() for name, column in beats.by_lead.items() if name in ("p_mv", "t_mv")],
     )
     if features.__dict__.get("_decided_on") != state:

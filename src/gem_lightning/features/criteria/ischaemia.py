@@ -35,7 +35,7 @@ from gem_lightning.features.criteria.base import (
     undecided,
     upward,
 )
-from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, suspended
+from gem_lightning.features.criteria.pacing import ABNORMAL_ACTIVATION, SECONDARY, active, suspended
 from gem_lightning.features.schema import EcgFeatures
 
 # Neighbours on the chest that belong to two territories; on their own they count as anterior.
@@ -93,7 +93,7 @@ def by_territory(
 
     The evidence names what abnormal activation or hypertrophy the change may be secondary to.
     """
-    cause = next((code for code in (*SECONDARY, "lvh") if decide(code, features).met), "")
+    cause = active(features, *SECONDARY, "lvh")
     named = {"secondary_to": criteria()["findings"][cause]["statement"]} if cause else {}
     parts = tuple(
         Part(f"{statement} in {territory} leads {', '.join(leads)}", leads, merged(in_lead, leads) | named)
@@ -110,7 +110,7 @@ def merged(in_lead: Callable[[str], Decision], leads: tuple[str, ...]) -> dict[s
 
 def secondary(features: EcgFeatures) -> str:
     """Return the certainty of ST-T findings: abnormal depolarisation alone can cause them."""
-    return "possible" if met(features, *SECONDARY) else "definite"
+    return "possible" if active(features, *SECONDARY) else "definite"
 
 
 def in_flutter(function: Callable[[EcgFeatures, str], Decision]) -> Callable[[EcgFeatures, str], Decision]:

@@ -29,7 +29,7 @@ from gem_lightning.features.criteria.base import (
     undecided,
     without,
 )
-from gem_lightning.features.criteria.pacing import suspended
+from gem_lightning.features.criteria.pacing import active, atria_paced, led, suspended
 from gem_lightning.features.schema import EcgFeatures
 
 PAUSE = 1.3  # an RR above this multiple of the usual one holds a P wave that was not conducted (ours)
@@ -136,7 +136,7 @@ def atrial_fibrillation(features: EcgFeatures) -> Decision:
         return undecided("irregular rhythm, P waves not identified: the beats come in groups", evidence)
     if reached(few) and not reached(uneven):
         # a pacemaker or a complete AV block makes the ventricles of a fibrillating heart beat evenly
-        open_ = suspended(features, "paced_rhythm")
+        open_ = led(features)
         if open_ is not None:
             return open_
     return decided(margin, evidence, certainty="definite" if f_waves(features) else "probable")
@@ -147,7 +147,10 @@ def p_absent(features: EcgFeatures) -> Decision:
     """Decide whether P waves are missing; flutter waves take their place, and pacing hides what leads the beats."""
     share = p_share(features)
     margin = all_of(below(share, limits("p_absent")["p_share"], error("share")), form(not free_p(features)))
-    return suspended(features, "atrial_flutter", "paced_rhythm") or decided(margin, {"p_per_qrs": share})
+    decision = decided(margin, {"p_per_qrs": share})
+    open_ = suspended(features, "atrial_flutter", "paced_rhythm")
+    # stimuli of the atria that no P wave is seen to follow: unseen, or without capture
+    return open_ or (led(features) if decision.met else None) or decision
 
 
 # -- sinus node ----------------------------------------------------------------------------------------------------
@@ -160,7 +163,10 @@ def block_of(features: EcgFeatures) -> bool:
 
 @criterion("sinus_rhythm")
 def sinus_rhythm(features: EcgFeatures) -> Decision:
-    """Decide whether P waves lead the QRS and are inverted neither in I nor in II, at whatever rate."""
+    """Decide whether P waves lead the QRS and are inverted neither in I nor in II, at whatever rate.
+
+    P waves that a pacemaker starts are not the sinus node's.
+    """
     share, rate = p_share(features), features.heart_rate_bpm
     evidence = {"heart_rate_bpm": rate, "p_per_qrs": share, "p_axis_deg": features.axis_deg.get("P"),
                 "pr_ms": features.pr_ms}  # fmt: skip
@@ -173,11 +179,12 @@ def sinus_rhythm(features: EcgFeatures) -> Decision:
         form("inverted" not in seen or exchanged),
         without(features, "atrial_fibrillation", "atrial_flutter", "multifocal_atrial_tachycardia"),
         None if rate is None else FORM,
+        form(not atria_paced(features)),
     )
     certainty = "definite" if seen and not block and not exchanged else "probable"
     # atria and ventricles beat on their own: "sinus rhythm" would describe the atria, the rate the ventricles
     open_ = suspended(features, "av_block_3")
-    if open_ is None and missed(margin):
+    if open_ is None and missed(margin) and not atria_paced(features):
         open_ = suspended(features, "paced_rhythm")  # the atria may beat on their own under ventricular pacing
     return open_ or decided(margin, evidence, certainty=certainty)
 
@@ -352,10 +359,10 @@ def _pr(features: EcgFeatures, margin: Margin) -> Decision:
     if met(features, "p_absent", "atrial_fibrillation", "atrial_flutter"):
         return Decision(False, -FORM, {"p_per_qrs": p_share(features)})
     open_ = suspended(features, "av_block_2_mobitz_1", "av_block_2_mobitz_2", "av_block_3")
-    if open_ is None and met(features, "paced_rhythm"):
+    if open_ is None and active(features, "paced_rhythm"):
         open_ = unjudged(features)
-    if open_ is None and not met(features, "sinus_rhythm"):
-        return undecided("PR is decided in sinus rhythm only", evidence)
+    if open_ is None and not (met(features, "sinus_rhythm") or atria_paced(features)):
+        return undecided("PR is decided in sinus rhythm and atrial pacing only", evidence)
     return open_ or decided(margin, evidence)
 
 

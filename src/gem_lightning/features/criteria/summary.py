@@ -20,6 +20,7 @@ from gem_lightning.features.criteria.base import (
     undecided,
     value,
 )
+from gem_lightning.features.criteria.pacing import active
 from gem_lightning.features.schema import EcgFeatures
 
 NEAR = 0.5  # measurement errors below a limit within which a repeated measurement would often reach it (ours)
@@ -139,7 +140,7 @@ def doubt(features: EcgFeatures) -> Doubt:
         return Doubt("rate", f"the rate is {rate:.0f} bpm")
     if met(features, "undetermined_rhythm"):
         return Doubt("rhythm", "the rhythm is undetermined")
-    if met(features, *MASKING):
+    if active(features, *MASKING):
         return Doubt("masked", "an infarct may be hidden by abnormal activation")
     for code in (*RECENT, *(code for code in criteria()["findings"] if code.startswith("mi_"))):
         if met(features, code):

@@ -7,6 +7,7 @@ import numpy as np
 from gem_lightning.features.delineation.arrays import median, quantile, windows
 from gem_lightning.features.delineation.filters import PAD, RATE, Views, ms
 from gem_lightning.features.delineation.qrs import Qrs
+from gem_lightning.features.delineation.stimuli import by_chamber
 
 ALIKE = 0.5  # real beats correlate with another beat at least so much (median over beats; noise stays below 0.35)
 SAME_FORM = 0.85  # beats that correlate at least so much share one form
@@ -21,7 +22,6 @@ STEADY = 0.06  # RR of one kind differ by less than this share
 ALTERNATE = 6  # fewer RR are long and short in turn by chance
 WIDER = ms(16)  # a ventricular beat's QRS complex is longer than the usual one by this, at least
 WIDE = ms(110)
-SPIKE_BEFORE, SPIKE_AFTER = ms(160), ms(40)  # where a pacemaker spike lies, against the steepest part of its beat
 
 
 def likeness(views: Views, trusted: np.ndarray, beats: np.ndarray) -> np.ndarray:
@@ -56,7 +56,8 @@ def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np
 
     Beats of one form make a group; the usual group is the largest (of equals, the narrower). Another form that is
     wider is ventricular, another form as narrow is unknown. An early beat of the usual form in an otherwise regular
-    rhythm is supraventricular.
+    rhythm is supraventricular. Paced are beats with a stimulus of the ventricles; one of the atria alone leaves the
+    class to the form.
     """
     count = len(beats)
     label = np.full(count, "normal", dtype=object)
@@ -74,8 +75,7 @@ def classify(views: Views, beats: np.ndarray, qrs: Qrs, alike: np.ndarray) -> np
         wide |= ~usual & whole & (alike[:, wide].max(1) > SAME_FORM)
     label[wide] = "premature_ventricular"
     if len(views.spikes):
-        distance = views.spikes[:, 0][None] - beats[:, None]  # (beats, spikes)
-        paced = ((distance > -SPIKE_BEFORE) & (distance < SPIKE_AFTER)).any(1)
+        paced = np.isfinite(by_chamber(views.spikes[:, 0], qrs.on, qrs.off, RATE)[1])
         if paced.mean() > 0.5:  # of some beats the spike is too small to be seen
             paced |= median(alike[:, paced]) > SAME_FORM
         label[paced] = "paced"

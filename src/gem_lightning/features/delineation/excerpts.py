@@ -56,6 +56,7 @@ def delineate_excerpts(record: EcgRecord, delineate: Delineate) -> Delineation:
         base,
         trust=np.maximum.reduce([base.trust, *(part.trust for part in parts)]),
         atrial_mv=base.atrial_mv if np.isfinite(base.atrial_mv) or not atrial else float(np.median(atrial)),
+        stimuli=np.sort(np.concatenate([part.stimuli for part in (base, *parts)])),
         noise_mv=base.noise_mv if np.isfinite(base.noise_mv) or not noise else float(np.median(noise)),
     )
 
@@ -87,6 +88,7 @@ def _part(
         trust=trust,
         leads=record.leads,
         extra_p=found.extra_p + start,
+        stimuli=found.stimuli + start,
     )
 
 

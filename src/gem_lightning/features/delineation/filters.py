@@ -172,10 +172,17 @@ def without_mains(x: np.ndarray, fs: float, lines: tuple[float, ...]) -> np.ndar
 # -- pacemaker spikes -------------------------------------------------------------------------------------------------
 
 MIN_RATE = 240.0  # at lower sampling rates a spike cannot be distinguished from a QRS complex, Hz
-JUMP_MV = 0.4  # change within 4 ms, root of the sum of squares over twelve leads
-ABRUPT = 7.0  # how many times the largest change in the 20 to 8 ms before
+STEP_S, QUIET_S = 0.004, 0.012  # a spike is a change within the first, and the second before it shows none
+JUMP_MV = 0.4  # root of the sum of squares of that change over twelve leads
+ABRUPT = 3.0  # how many times the largest change in the 20 to 8 ms before
+FEW_LEADS, ABRUPT_FEW = 6, 7.0  # fewer leads do not show whether spikes are alike
+AV_DELAY_S = (0.06, 0.4)  # from the stimulus of the atria to that of the ventricles (ours: devices allow 30 to 350 ms)
+PULSE_S, RETURN_SMALL = 0.016, 0.5  # it is at its height after so long at most, and 40 ms later below this share of it
+SMALL_MV = 0.1  # such a stimulus, smoothed by the recorder, on the average beat (LUDB, 45: 0.20; without: below 0.02)
+RESTLESS = 4.0  # a lead that usually changes by this many times the usual lead's change is not looked at
 REST_MV = 0.02  # added to that change, so that rounding in a flat stretch is no edge
-MIN_COUNT = 3  # a pacemaker does not fire once
+SAME_ELECTRODE = 0.9  # spikes of one electrode are distributed over the leads alike (cosine); noise is not
+MIN_COUNT = 3  # a pacemaker does not fire once: so many are alike
 LONGEST_MS = 40.0  # a spike that the recorder's filter has smeared is not longer
 RETURN_SHARE = 0.8  # after it the signal is nearer to where it began than this share of the spike's height
 FRONT_SHARE = 0.75  # within 2 ms a spike reaches this share of its height
@@ -194,33 +201,87 @@ def remove_spikes(signal: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray
         sample of each spike.
     """
     nothing = np.zeros((0, 2), int)
-    step, quiet = round(0.004 * fs), round(0.012 * fs)
+    step, reach = round(STEP_S * fs), round(LONGEST_MS * fs / 1000)
     if fs < MIN_RATE or signal.shape[1] < fs:
         return signal, nothing
     change = signal[:, step:] - signal[:, :-step]
-    power = np.square(change)
-    total, counted = power.sum(0), len(signal)
-    if counted > 2:  # no pacemaker's spike is in one lead only; a broken lead's jumps are
-        total, counted = total - power.max(0), counted - 1
-    jump = np.sqrt(total * 12 / counted)
-    high = np.flatnonzero(jump > JUMP_MV)
-    high = high[high >= 2 * step + quiet]
-    if not len(high):
-        return signal, nothing
-    before = np.lib.stride_tricks.sliding_window_view(jump, quiet)[high - step - quiet].max(-1)
-    sharp = high[jump[high] > ABRUPT * (before + REST_MV)]
+    unrest = median(np.abs(change[:, ::8]))
+    calm = unrest <= RESTLESS * median(unrest) + REST_MV  # noise of one lead would make all its peaks alike
+    seen, change = signal[calm], change[calm]
+    jump = _jump(change)
+    sharp = _sharp(jump, fs, JUMP_MV, ABRUPT if len(seen) >= FEW_LEADS else ABRUPT_FEW)
     if not len(sharp):
         return signal, nothing
-    starts = sharp[np.r_[True, np.diff(sharp) > LONGEST_MS * fs / 1000]]
-    tried = [_span(signal, jump, start, step, round(LONGEST_MS * fs / 1000)) for start in starts]
-    spans = [span for span in tried if span is not None]
-    if len(spans) < MIN_COUNT:
+    starts = sharp[np.r_[True, np.diff(sharp) > reach]]
+    tried = [_span(seen, jump, start, step, reach) for start in starts]
+    found = [(start, span) for start, span in zip(starts, tried) if span is not None]
+    steepest = [start + int(jump[start : start + step + 1].argmax()) for start, _ in found]
+    spans = np.array([span for (_, span), like in zip(found, _repeated(change[:, steepest])) if like], int)
+    if not len(spans):
         return signal, nothing
+    clean = _bridged(signal, spans)
+    ahead = _ahead(clean[calm], spans[:, 0], fs)
+    if ahead is None:
+        return clean, spans
+    return _bridged(clean, ahead), np.sort(np.concatenate([spans, ahead]), axis=0)
+
+
+def _bridged(signal: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Return leads (leads, samples) with a straight line in place of each span, first and last sample (n, 2)."""
     clean = signal.copy()
     for first, last in spans:
         share = np.linspace(0, 1, last - first + 1)
         clean[:, first : last + 1] = signal[:, [first]] * (1 - share) + signal[:, [last]] * share
-    return clean, np.array(spans)
+    return clean
+
+
+def _jump(change: np.ndarray) -> np.ndarray:
+    """Return the change within STEP_S, mV: root of the sum of squares over twelve leads of such changes (leads, n)."""
+    power = np.square(change)
+    total, counted = power.sum(0), len(change)
+    if counted > 2:  # no pacemaker's spike is in one lead only; a broken lead's jumps are
+        total, counted = total - power.max(0), counted - 1
+    return np.sqrt(total * 12 / counted)
+
+
+def _sharp(jump: np.ndarray, fs: float, least: float, abrupt: float) -> np.ndarray:
+    """Return the samples at which jumps of at least so many mV are so many times those just before."""
+    step, quiet = round(STEP_S * fs), round(QUIET_S * fs)
+    high = np.flatnonzero(jump > least)
+    high = high[high >= 2 * step + quiet]
+    if not len(high):
+        return high
+    before = np.lib.stride_tricks.sliding_window_view(jump, quiet)[high - step - quiet].max(-1)
+    return high[jump[high] > abrupt * (before + REST_MV)]
+
+
+def _ahead(signal: np.ndarray, spikes: np.ndarray, fs: float) -> np.ndarray | None:
+    """Return first and last samples (n, 2) of smaller stimuli at one distance ahead of the spikes (n,), None without.
+
+    A pacemaker's delay from the atria to the ventricles is constant, so the average of what precedes its spikes holds
+    the stimulus of the atria, however small, and of P waves and noise nothing that is as abrupt.
+    """
+    far, near, step = (round(seconds * fs) for seconds in (AV_DELAY_S[1], AV_DELAY_S[0], STEP_S))
+    spikes = spikes[spikes >= far]
+    if len(spikes) < MIN_COUNT or len(signal) < FEW_LEADS:
+        return None
+    mean = np.mean([signal[:, spike - far : spike] for spike in spikes], axis=0)
+    jump = _jump(mean[:, step:] - mean[:, :-step])
+    sharp = _sharp(jump[: far - near], fs, SMALL_MV, ABRUPT)
+    if not len(sharp):
+        return None
+    start = int(sharp[jump[sharp].argmax()])
+    away = np.linalg.norm(mean[:, start : start + round(LONGEST_MS * fs / 1000)] - mean[:, [start - 1]], axis=0)
+    if away.argmax() > PULSE_S * fs or away[-1] > RETURN_SMALL * away.max():  # a QRS complex of a regular rhythm
+        return None
+    first = spikes - far + start - 1
+    return np.stack([first, first + int(np.flatnonzero(away > TAIL_SHARE * away.max())[-1]) + 2 * step], axis=1)
+
+
+def _repeated(vectors: np.ndarray) -> np.ndarray:
+    """Return which of n changes (leads, n) are distributed over the leads like at least MIN_COUNT, itself included."""
+    unit = vectors / (np.linalg.norm(vectors, axis=0) + 1e-12)
+    return (np.abs(unit.T @ unit) > SAME_ELECTRODE).sum(axis=1) >= MIN_COUNT
 
 
 def _span(signal: np.ndarray, jump: np.ndarray, start: int, step: int, reach: int) -> tuple[int, int] | None:
