@@ -16,7 +16,10 @@ _OF_I_II = {"I": (1, 0), "II": (0, 1), "III": (-1, 1), "aVR": (-0.5, -0.5), "aVL
 _CHEST = tuple(lead for lead in LEADS if lead.startswith("V"))
 #: Share of the leads' power that the relations may leave over: what tracing errors of 15 dB leave (ours).
 AGREES = 0.03
-#: The same over all of the time; beyond, rows that cross were swapped, and chest leads may be too (ours).
+#: The same where QRS complexes agree as well as the rest: noise of the ECG itself leaves more of the quiet time (ours).
+AGREES_EVENLY = 0.045
+#: The same over all of the time; beyond it, and twice what quiet time leaves, rows that cross were swapped, and chest
+#: leads may be too (ours).
 CROSSED = 0.03
 #: The next best layout has to leave at least this many times more (ours).
 _CLEARLY = 3.0
@@ -49,6 +52,13 @@ class Choice:
     strips: tuple[Strip, ...]
     left_over: float | None
     at_worst: float | None = None
+
+    @property
+    def crossed(self) -> bool:
+        """Whether rows were swapped where they cross: the leads disagree at their QRS complexes only."""
+        if self.left_over is None or self.at_worst is None:
+            return False
+        return self.at_worst > max(CROSSED, 2 * self.left_over)
 
 
 def strips_of(name: str) -> tuple[Strip, ...]:
@@ -83,7 +93,9 @@ def rank_layouts(signals: np.ndarray, names: Sequence[str] | None = None) -> lis
 
 def chosen(choices: Sequence[Choice]) -> Choice | None:
     """Return the layout that the leads prove, None where none does or two do."""
-    if not choices or choices[0].left_over is None or choices[0].left_over > AGREES:
+    if not choices or choices[0].left_over is None:
+        return None
+    if choices[0].left_over > (AGREES if choices[0].crossed else AGREES_EVENLY):
         return None
     rivals = [c for c in choices[1:] if c.left_over is not None and not _same_leads(c, choices[0])]
     if rivals and rivals[0].left_over < _CLEARLY * max(choices[0].left_over, 1e-3):  # type: ignore[operator]

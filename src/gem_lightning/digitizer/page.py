@@ -12,7 +12,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from gem_lightning.digitizer.calibration import Pulse
-from gem_lightning.digitizer.layouts import AGREES, CROSSED, Choice, Strip, chosen, rank_layouts, row_count, strips_of
+from gem_lightning.digitizer.layouts import AGREES, Choice, Strip, chosen, rank_layouts, row_count
 from gem_lightning.digitizer.rectify import PX_PER_MM, Rectified, rectify
 from gem_lightning.digitizer.redraw import FINE
 from gem_lightning.digitizer.rows import Row
@@ -33,6 +33,7 @@ _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both ru
 _LEAST_EXPLAINED = 0.15  # of the ink near a trace and of its own line, that must agree (ours)
 _SEEN = 0.3  # confidence of a trace that its leads are tested by
 _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
+_CROSSED_TRUST = 0.5  # of every lead where rows were swapped: below one half nothing counts as sure (ours)
 #: Share of the page whose grid seems stretched by an eighth, as where a line was taken for its neighbour; twice what
 #: folds alone leave on drawn photos (ours).
 _MOST_TORN = 0.012
@@ -192,6 +193,9 @@ def _assemble(
     if not usual:
         trust *= _ODD_LENGTH_TRUST
         notes += ("the traces are not as long as whole half seconds: their ends may be off, and with them all times",)
+    if choice.crossed:  # in a layout that the user named
+        trust *= _CROSSED_TRUST
+        notes += ("QRS complexes of neighbouring rows cannot be separated: leads may hold each other's",)
     found = DigitizedEcg(record, trust, choice.name, scale.speed, scale.gain, mapping, flat.page, notes)
     record.meta["paper"] = {  # by which quality knows that a lead is shown in part only
         "layout": found.layout,
@@ -261,14 +265,13 @@ def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
     if layout != "auto":
         if row_count(layout) != len(rows):
             return f"layout {layout} has {row_count(layout)} rows, {len(rows)} were found"
-        strips = strips_of(layout)
-        tested = rank_layouts(_in_mm(rows, x0, x1), [layout])[0].left_over
-        if tested is not None and tested > 4 * AGREES:  # the user says so, but the leads say otherwise
+        (named,) = rank_layouts(_in_mm(rows, x0, x1), [layout])
+        if named.left_over is not None and named.left_over > 4 * AGREES:  # the user says so, the leads say otherwise
             return f"the leads do not agree with each other in layout {layout}"
-        return Choice(layout, strips, tested)
+        return named
     choices = rank_layouts(_in_mm(rows, x0, x1))
     best = chosen(choices)
-    if best is not None and best.at_worst is not None and best.at_worst > CROSSED:
+    if best is not None and best.crossed:
         return f"QRS complexes of neighbouring rows cannot be separated; name the layout {best.name} to read the rest"
     if best is not None:
         return best
