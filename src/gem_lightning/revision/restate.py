@@ -12,12 +12,13 @@ from difflib import SequenceMatcher
 from functools import cached_property
 
 from gem_lightning.claims.claim import Claim
-from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, Verdict
+from gem_lightning.claims.report import CONTRADICTED, SUPPORTED, ClaimReport, Verdict
 from gem_lightning.composition.compose import statements_of
 from gem_lightning.composition.conclusion import urgency
 from gem_lightning.composition.facts import Facts, Statement
 from gem_lightning.composition.phrases import Phrases, sentence
 from gem_lightning.composition.sections import axis_code, hedged
+from gem_lightning.revision.completion import additions
 from gem_lightning.revision.grammar import faults
 from gem_lightning.revision.topics import answers, asked, siblings, topic
 
@@ -78,39 +79,47 @@ class Restater:
             yield from self._composed(body, verdicts, stated)
         yield from self._denied(verdicts, stated)
 
-    def unanswered(self, question: str, stated: Sequence[Claim]) -> list[str]:
+    def unanswered(self, question: str, report: ClaimReport) -> list[str]:
         """Return a measured sentence for each subject of a question that a text says nothing about.
 
         Args:
             question: The question.
-            stated: Claims of the text.
+            report: On the text.
         """
-        told = list(stated)
+        told = [verdict.claim for verdict in report.verdicts]
         added = []
         for subject in asked(question):
-            if any(answers(claim, subject) for claim in told):
-                continue
-            text, claims = self._measured_about(subject)
-            added += [text] if text else []
-            told += claims
+            if topic(subject) == "summary" and not self.facts.holds("normal_ecg"):
+                added += additions(self.facts, report)  # what is not normal
+            elif not any(answers(claim, subject) for claim in told):
+                text, claims = self._measured_about(subject)
+                added += [text] if text else []
+                told += claims
         return added
 
     def _measured_about(self, subject: Claim) -> tuple[str, Sequence[Claim]]:
-        """What the composer states about a question's subject, else its finding, or its denial; empty if undecided."""
-        code = str(subject.finding)
+        """What the composer states about a question's subject, else its finding, its denial, or that it is open."""
+        code, names = str(subject.finding), {"mi": ["myocardial infarction"], **self.facts.table["findings"]}
         if topic(subject) == "urgency":
             told = urgency(self.facts, Phrases(0))
             return " ".join(s.text for s in told), [claim for s in told for claim in s.claims]
+        if topic(subject) == "summary":
+            return "Normal ECG.", [subject]
         for statement in self._pools[0]:
-            if any(answers(claim, subject) for claim in statement.claims):
+            if any(answers(claim, subject) for claim in statement.claims) and not _LEANS.match(statement.text):
                 return statement.text, statement.claims
-        names = self.facts.table["findings"]
-        if code in self.facts and code in names:
-            return sentence(hedged(Phrases(0), self.facts.stated[code], names[code][0])), [subject]
-        denied = [c for c in siblings(code) if c in _DENIED] if code not in names else [code]
-        if denied and all(c in names and self.facts.missing(c) for c in denied):
-            return sentence(f"no {' or '.join(names[c][0] for c in denied)}"), [subject]
-        return "", []
+        # of an infarct anywhere, where it is
+        stated = [c for c in self.facts.stated if c in names and answers(Claim("finding", finding=c), subject)]
+        if stated:
+            return sentence(", ".join(hedged(Phrases(0), self.facts.stated[c], names[c][0]) for c in stated)), [subject]
+        asked_for = [code] if code in names else [c for c in siblings(code) if c in _DENIED and c in names]
+        denied, left_open = (
+            " or ".join(names[c][0] for c in asked_for if self.facts.missing(c) is missing) for missing in (True, False)
+        )
+        what = "sign of " if code == "mi" else ""  # no ECG excludes an infarct
+        told_of = [sentence(f"no {what}{denied}")] if denied else []
+        told_of += [f"The measurements leave open whether there is {left_open}."] if left_open else []
+        return " ".join(told_of), [subject]
 
     # -- the same sentence with other numbers and names ----------------------------------------------------------------
 

@@ -93,9 +93,9 @@ class Reviser:
 
     def finish(self) -> list[Edit]:
         """Add what was asked and ``complete`` asks for; a text of which nothing is left gets the measured rhythm."""
-        added = self._restater.unanswered(self.question, self._claims) if self.question else []
+        report = verify(self.text.strip(), self.features, findings=self.found)
+        added = self._restater.unanswered(self.question, report)
         if self.options.complete:
-            report = verify(self.text.strip(), self.features, findings=self.found)
             added += [text for text in additions(self.facts, report) if text not in added]
         if not self.text.strip() and not added and any(edit.draft.strip() for edit in self.edits):
             added += additions(self.facts, None)

@@ -67,6 +67,7 @@ _NAMED = {
     "qt": r"QTc?\b",
     "axis": r"axis\b",
     "conduction": r"bundle[- ]branch|conduction",
+    "summary": r"(?:it|this|(?:the|this) (?:ECG|EKG|trac(?:e|ing))) (?:\w+ )?(?:normal|abnormal)|wrong|abnormalit",
     "urgency": r"urgen|emergenc|dangerous|immediate",
 }
 _OF_CODE = {code: topic for topic, codes in _CODES.items() for code in codes}
@@ -78,8 +79,8 @@ def topic(claim: Claim) -> str:
 
 
 def siblings(code: str) -> tuple[str, ...]:
-    """Return the findings of the same topic, in the order in which a text names one of them."""
-    return _CODES.get(_OF_CODE.get(code, ""), (code,))
+    """Return the findings of the same topic, or of the topic of this name, in the order in which a text names one."""
+    return _CODES.get(_OF_CODE.get(code, code), (code,))
 
 
 def asked(question: str) -> list[Claim]:
@@ -95,6 +96,6 @@ def asked(question: str) -> list[Claim]:
 def answers(claim: Claim, question: Claim) -> bool:
     """Whether a claim of a text says something about one of a question, see :func:`asked`."""
     subject = topic(question)
-    if claim.finding == question.finding:
+    if claim.finding == question.finding or (question.finding == "mi" and str(claim.finding).startswith("mi_")):
         return True
     return topic(claim) == subject and (subject in _WHOLE or question.finding == subject)
