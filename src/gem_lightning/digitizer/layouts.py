@@ -87,7 +87,7 @@ def rank_layouts(signals: np.ndarray, names: Sequence[str] | None = None) -> lis
     choices = []
     for name in fitting:
         strips = strips_of(name)
-        choices.append(Choice(name, strips, _left_over(signals, strips, _AGREEING), _left_over(signals, strips, 1.0)))
+        choices.append(Choice(name, strips, *_left_over(signals, strips)))
     return sorted(choices, key=lambda c: 2.0 if c.left_over is None else c.left_over)
 
 
@@ -107,14 +107,14 @@ def _same_leads(one: Choice, two: Choice) -> bool:
     return {(s.lead, s.row, s.start) for s in one.strips} == {(s.lead, s.row, s.start) for s in two.strips}
 
 
-def _left_over(signals: np.ndarray, strips: Sequence[Strip], share: float) -> float | None:
+def _left_over(signals: np.ndarray, strips: Sequence[Strip]) -> tuple[float | None, float | None]:
     """Share of the power of strips shown at one time that no heart could make; None where any signals would fit.
 
-    Only the ``share`` of the time counts that agrees best.
+    Over the :data:`_AGREEING` part of the time that agrees best, and over all of it.
     """
     columns = signals.shape[1]
     edges = sorted({edge for strip in strips for edge in (strip.start, strip.stop)})
-    wrong = power = 0.0
+    wrong, power = np.zeros(2), np.zeros(2)
     for start, stop in pairwise(edges):
         together = [s for s in strips if s.start <= start and s.stop >= stop]
         a, b = int(np.ceil(start * columns)), int(stop * columns)
@@ -130,10 +130,13 @@ def _left_over(signals: np.ndarray, strips: Sequence[Strip], share: float) -> fl
         basis = np.linalg.svd(weights[involved])[0][:, : np.linalg.matrix_rank(weights[involved])]
         rest = seen[involved] - basis @ (basis.T @ seen[involved])
         each = (rest**2).sum(0)
-        kept = each <= np.quantile(each, share)
-        wrong += float(each[kept].sum()) * involved.sum() / free
-        power += float((seen[involved][:, kept] ** 2).sum() + involved.sum() * kept.sum() * _ERROR_MM**2)
-    return wrong / power if power else None
+        own = (seen[involved] ** 2).sum(0) + involved.sum() * _ERROR_MM**2
+        for k, share in enumerate((_AGREEING, 1.0)):
+            kept = each <= np.quantile(each, share)
+            wrong[k] += each[kept].sum() * involved.sum() / free
+            power[k] += own[kept].sum()
+    quiet, whole = (float(w / p) if p else None for w, p in zip(wrong, power, strict=True))
+    return quiet, whole
 
 
 def _involved(weights: np.ndarray) -> np.ndarray:

@@ -35,10 +35,8 @@ _LEVEL = 0.3  # px a column: a stretch on which the pen is measured
 _FEWEST = 50  # columns to measure the pen on
 _PALEST = 0.2  # cover in a trace's middle; less is the grid
 _PROFILE = 4  # px to either side of the trace that show the pen
-_BEFORE_PX, _GAP_PX = (
-    1.5,
-    4,
-)  # before a row's start, where the network may not see its ink; a pulse's foot is further
+_BEFORE_PX = 1.5  # before a row's start, where the network may not see its ink; a pulse's foot is further
+_GAP_PX = 4  # between two strokes of one trace
 _STROKE_PX = 25  # 4 mm: longer than a letter or a tick next to a trace
 _DARK = 0.4  # of the ink in a line's middle: glare and shadow make it paler
 _WHOLE = 0.9  # of a row, less of which in long strokes says nothing of its ends

@@ -298,8 +298,8 @@ def checked_sex(sex: str | None) -> str | None:
 
 def plain(value: Any) -> Any:
     """Convert numpy and dataclass values to JSON-ready Python; numbers rounded to 4 decimals, NaN as None."""
-    if type(value) is float:  # most values are
-        return round(value, 4) if math.isfinite(value) else None
+    if isinstance(value, (float, np.floating)):  # first: most values are
+        return round(float(value), 4) if math.isfinite(value) else None
     if isinstance(value, BeatTable):
         return [{**row, "time_s": plain(row["time_s"])} for row in value]  # its rows are plain but for the time
     if hasattr(value, "__dataclass_fields__"):
@@ -310,8 +310,6 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value.tolist()]
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    if isinstance(value, (float, np.floating)):
-        return round(float(value), 4) if np.isfinite(value) else None
     if isinstance(value, np.generic):
         return value.item()
     return value

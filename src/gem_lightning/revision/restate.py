@@ -86,23 +86,23 @@ class Restater:
             question: The question.
             report: On the text.
         """
-        told = [verdict.claim for verdict in report.verdicts]
+        stated = [verdict.claim for verdict in report.verdicts]
         added = []
         for subject in asked(question):
             if topic(subject) == "summary" and not self.facts.holds("normal_ecg"):
                 added += additions(self.facts, report)  # what is not normal
-            elif not any(answers(claim, subject) for claim in told):
+            elif not any(answers(claim, subject) for claim in stated):
                 text, claims = self._measured_about(subject)
                 added += [text] if text else []
-                told += claims
+                stated += claims
         return added
 
     def _measured_about(self, subject: Claim) -> tuple[str, Sequence[Claim]]:
         """What the composer states about a question's subject, else its finding, its denial, or that it is open."""
         code, names = str(subject.finding), {"mi": ["myocardial infarction"], **self.facts.table["findings"]}
         if topic(subject) == "urgency":
-            told = urgency(self.facts, Phrases(0))
-            return " ".join(s.text for s in told), [claim for s in told for claim in s.claims]
+            urgent = urgency(self.facts, Phrases(0))
+            return " ".join(s.text for s in urgent), [claim for s in urgent for claim in s.claims]
         if topic(subject) == "summary":
             return "Normal ECG.", [subject]
         for statement in self._pools[0]:
@@ -117,9 +117,9 @@ class Restater:
             " or ".join(names[c][0] for c in asked_for if self.facts.missing(c) is missing) for missing in (True, False)
         )
         what = "sign of " if code == "mi" else ""  # no ECG excludes an infarct
-        told_of = [sentence(f"no {what}{denied}")] if denied else []
-        told_of += [f"The measurements leave open whether there is {left_open}."] if left_open else []
-        return " ".join(told_of), [subject]
+        sentences = [sentence(f"no {what}{denied}")] if denied else []
+        sentences += [f"The measurements leave open whether there is {left_open}."] if left_open else []
+        return " ".join(sentences), [subject]
 
     # -- the same sentence with other numbers and names ----------------------------------------------------------------
 

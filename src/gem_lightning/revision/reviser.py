@@ -93,10 +93,12 @@ class Reviser:
 
     def finish(self) -> list[Edit]:
         """Add what was asked and ``complete`` asks for; a text of which nothing is left gets the measured rhythm."""
-        report = verify(self.text.strip(), self.features, findings=self.found)
-        added = self._restater.unanswered(self.question, report)
-        if self.options.complete:
-            added += [text for text in additions(self.facts, report) if text not in added]
+        added = []
+        if self.question or self.options.complete:
+            report = verify(self.text.strip(), self.features, findings=self.found)
+            added += self._restater.unanswered(self.question, report)
+            if self.options.complete:
+                added += [text for text in additions(self.facts, report) if text not in added]
         if not self.text.strip() and not added and any(edit.draft.strip() for edit in self.edits):
             added += additions(self.facts, None)
         edits = []
@@ -169,8 +171,7 @@ class Reviser:
 
         "No urgent finding" or "normal ECG" where that is not established: a reader could act on it. A finding or a PR
         interval that a certain rhythm leaves no room for ("sinus bradycardia" in a complete heart block, an axis under
-        pacing). With
-        ``complete`` the denial of what was measured as possible, which would stand next to it.
+        pacing). With ``complete`` the denial of what was measured as possible, which would stand next to it.
         """
         open_claims = [v for v in own if v.verdict == UNVERIFIABLE and not v.claim.uncertain]
         found = [v for v in open_claims if v.claim.finding in _ACTED_ON and not v.claim.negated]
