@@ -36,7 +36,7 @@ _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
 _CROSSED_TRUST = 0.5  # of every lead where rows were swapped: below one half nothing counts as sure (ours)
 #: Share of the page whose grid seems stretched by an eighth, as where a line was taken for its neighbour; twice what
 #: folds alone leave on drawn photos (ours).
-_MOST_TORN = 0.012
+_MOST_TORN = 0.01
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
