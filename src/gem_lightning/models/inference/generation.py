@@ -24,7 +24,14 @@ from gem_lightning.models.processing_gem import as_device
 
 LEAST_SHARED = 4  # tokens that are worth a forward pass of their own (ours)
 #: Settings of ``generate`` that make a cache of their own or run the prompt through another model too.
-_OWN_CACHE = {"use_cache", "cache_implementation", "past_key_values", "num_beams", "assistant_model", "prompt_lookup_num_tokens"}
+_OWN_CACHE = {
+    "use_cache",
+    "cache_implementation",
+    "past_key_values",
+    "num_beams",
+    "assistant_model",
+    "prompt_lookup_num_tokens",
+}
 
 #: Settings of ``generate`` under which an ended row may leave its batch.
 _BY_ROW = {"streamer", "stopping_criteria", "logits_processor", "do_sample", "temperature", "top_k", "top_p"}

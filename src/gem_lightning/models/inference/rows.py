@@ -36,8 +36,8 @@ def decode_rows(
         stopping_criteria: Takes ids; returns (rows,) whether each ends.
         generation_config: ``do_sample`` and ``pad_token_id``.
         streamer: Takes the new tokens (rows,).
-        **model_kwargs: ``attention_mask`` (rows, S), None without padding, ``past_key_values``, a cache that is empty or holds
-            the first columns, and for reading the prompts signals and images.
+        **model_kwargs: ``attention_mask`` (rows, S), None without padding; ``past_key_values``, a cache that is empty
+            or holds the first columns; for reading the prompts their signals and images.
 
     Returns:
         (rows, S + new), padded behind the end of a row.
