@@ -40,7 +40,7 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def _appended(room: Tensor, held: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+def _appended(room: Tensor, held: Any, new: Tensor) -> tuple[Tensor, Tensor]:
     """Write new tokens behind those held: in place where these begin ``room`` and the new ones fit in."""
     before, after = held.shape[2], held.shape[2] + new.shape[2]
     # a selection or repetition of rows has made new tensors; a crop has left the same
