@@ -24,6 +24,7 @@ _PLAIN = 2.5  # times the noise: a line's phase is then known to a tenth of its 
 _SMOOTH_MM, _NOISE_MM = 12.0, 0.03  # of the field on a flat page: traces disturb the lines next to them (ours)
 _STRETCH = 0.12  # of paper: folds of a photo stretch it less
 _PLAINLY = 0.35  # of the lattice's strong amplitude: a third of it is still plain
+_STANDS_OUT = 0.5  # of the noise, for a grid to be seen: its amplitude is three and a half times as large
 _WEAK = 0.06  # of the lattice's strong amplitude: less is no paper
 
 
@@ -80,10 +81,11 @@ def rectify(image: np.ndarray) -> Rectified:
     size = np.ceil((np.minimum(corners.max(0), low + _LONGEST_MM) - low) * PX_PER_MM).astype(int)
     nodes = np.stack(np.meshgrid(*(np.arange(0, n + _STEP + 1, _STEP) for n in size)), -1).astype(np.float64)
     field = np.zeros(nodes.shape, np.float32)
-    strength = np.zeros((2, 1, 1), np.float32)
+    strength, visible = np.zeros((2, 1, 1), np.float32), np.float32(0)
     for spacing, smooth in _PASSES:
         flat = _warp(contrast, matrix, nodes, low, field, size, 0.0)
-        step, strength = _phase_shift(flat, low, spacing, smooth)
+        step, strength, seen = _phase_shift(flat, low, spacing, smooth)
+        visible = np.maximum(visible, seen)
         field = field + cv2.resize(step, (nodes.shape[1], nodes.shape[0]))
     field = _without_noise(field)
     page = _warp(image, matrix, nodes, low, field, size, None)
@@ -91,9 +93,9 @@ def rectify(image: np.ndarray) -> Rectified:
     paper = _paper_mask(strength, size) & covered
     middle = _project(matrix, np.array([[0, 0], [1, 0]]) + low + size / PX_PER_MM / 2)
     scale = float(np.linalg.norm(middle[1] - middle[0]))
-    seen = float((strength.min(0) > _PLAINLY).mean())
+    share = float((visible > _STANDS_OUT).mean())
     return Rectified(
-        page, paper, low, matrix, field, misfit, seen, scale, _torn_share(field, strength.min(0) > _PLAINLY)
+        page, paper, low, matrix, field, misfit, share, scale, _torn_share(field, strength.min(0) > _PLAINLY)
     )
 
 
@@ -131,10 +133,15 @@ def fit_homography(found: GridObservations, width: int, height: int) -> tuple[np
     return matrix, float(np.median(off[sure]))
 
 
-def _phase_shift(flat: np.ndarray, low: np.ndarray, spacing: float, smooth: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far the lines lie from their places, mm (h, w, 2), and the lattice's amplitude (2, h, w)."""
+def _phase_shift(flat: np.ndarray, low: np.ndarray, spacing: float, smooth: float) -> tuple[np.ndarray, ...]:
+    """Return how far the lines lie from their places, and how plainly they are seen.
+
+    Returns:
+        Shift (h, w, 2), mm; the lattice's amplitude (2, h, w); and how far both families stand out of the noise (h, w),
+        0 to 1.
+    """
     sigma = smooth * PX_PER_MM / _STEP
-    shifts, strengths = [], []
+    shifts, strengths, plain = [], [], []
     for axis in (0, 1):
         z = _demodulated(flat, low, axis, 1 / spacing, sigma)
         amplitude = np.abs(z)
@@ -146,7 +153,8 @@ def _phase_shift(flat: np.ndarray, low: np.ndarray, spacing: float, smooth: floa
         shift = -_unwrapped(np.angle(z), weight) * spacing / (2 * np.pi)
         shifts.append(_smoothed(shift * weight, weight, 0.6 * sigma))
         strengths.append(amplitude / strong)
-    return np.stack(shifts, -1).astype(np.float32), np.stack(strengths).astype(np.float32)
+        plain.append(seen)
+    return np.stack(shifts, -1).astype(np.float32), np.stack(strengths).astype(np.float32), np.minimum(*plain)
 
 
 def _demodulated(flat: np.ndarray, low: np.ndarray, axis: int, frequency: float, sigma: float) -> np.ndarray:
