@@ -35,8 +35,8 @@ _SEEN = 0.3  # confidence of a trace that its leads are tested by
 _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
 _CROSSED_TRUST = 0.5  # of every lead where QRS complexes disagree: below one half nothing counts as sure (ours)
 _TOO_CROSSED = 0.1  # of the leads' power: a page whose leads disagree more is read in a named layout only (ours)
-#: Share of the plain grid that seems stretched by an eighth: 0.014 of a drawn page that was followed within 0.2 mm, 0.023
-#: of one with slips to a wrong line; text and clouds, taken for a grid, are torn to a tenth and more (ours).
+#: Share of the plain grid that seems stretched by an eighth: 0.014 of a drawn page that was followed within 0.2 mm,
+#: 0.023 of one with slips to a wrong line; text and clouds, taken for a grid, are torn to a tenth and more (ours).
 _MOST_TORN, _NO_PAPER = 0.018, 0.08
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 

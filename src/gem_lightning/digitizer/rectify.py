@@ -129,7 +129,7 @@ def fit_homography(found: GridObservations, width: int, height: int) -> tuple[np
     matrix = np.array([[a, b, 0], [d, e, 0], [g, h, 1]]) @ centred
     off, order = np.hypot(*error(best).T), np.argsort(weight)
     half_way = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
-    sure = weight >= weight[order[half_way]]  # tiles beside the paper say nothing
+    sure = weight >= weight[order[half_way]]  # tiles off the paper say nothing
     return matrix, float(np.median(off[sure]))
 
 
