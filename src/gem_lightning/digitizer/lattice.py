@@ -20,6 +20,7 @@ _TILES = 5  # along the longer side
 _INK = 8.0  # times the grid's spread: darker is a trace or print (ours; heavy lines reach 5)
 _FAINTEST_INK = 0.15  # darker than its surroundings by this share: a thin trace in a faded copy (ours)
 _BINS = 1024  # of a tile's spectrum: a tenth of a per cent in the period, with interpolation
+_LINE_BINS = 25  # twice a line's width in the spectrum of a tile: what is as wide is the traces' and the light's
 _LOCAL = 16  # steps of angle and period around the page's that a tile may differ by: perspective of a hand-held camera
 
 
@@ -99,7 +100,7 @@ def observe_grid(contrast: np.ndarray) -> GridObservations:
 
 
 def _spectra(contrast: np.ndarray) -> list[tuple[tuple[float, float], np.ndarray]]:
-    """Centre (x, y) and log spectrum (_BINS, _BINS / 2 + 1) of overlapping tiles."""
+    """Centre (x, y) and lines of the log spectrum (_BINS, _BINS / 2 + 1) of overlapping tiles."""
     height, width = contrast.shape
     size = min(max(_TILE_PX, max(height, width) // _TILES), height, width)
     window = np.hanning(size)[:, None] * np.hanning(size)[None]
@@ -110,7 +111,9 @@ def _spectra(contrast: np.ndarray) -> list[tuple[tuple[float, float], np.ndarray
         for x in np.unique(places[1]):
             power = np.abs(np.fft.rfft2(contrast[y : y + size, x : x + size] * window, (_BINS, _BINS)))
             power = np.fft.fftshift(power, axes=0)
-            tiles.append(((x + size / 2, y + size / 2), np.log1p(power / (np.median(power) + 1e-9)).astype(np.float32)))
+            level = np.log1p(power / (np.median(power) + 1e-9)).astype(np.float32)
+            # blur and shadows leave most in the low frequencies: a line is what stands out of its surroundings
+            tiles.append(((x + size / 2, y + size / 2), level - cv2.blur(level, (_LINE_BINS, _LINE_BINS))))
     return tiles
 
 

@@ -28,15 +28,16 @@ _LONGEST_SIDE = 4200  # px: 15 px per mm of a letter page, beyond which nothing 
 _SAME_START_MM = 1.5  # rows of one page begin and end together within this
 _HALF_SECOND_PX = 3.0  # a page shows whole half seconds; ends that differ by less are read as one (ours)
 #: Grid of which less is plainly seen, or whose tiles disagree more with one plane, is no ECG paper.
-_LEAST_GRID, _MOST_MISFIT = 0.12, 0.03
+_LEAST_GRID, _MOST_MISFIT = 0.12, 0.045
 _BORDER_PX = 1.5  # next to a border between two leads, where the ink of both runs together: half a pen, and a half
 _LEAST_EXPLAINED = 0.15  # of the ink near a trace and of its own line, that must agree (ours)
 _SEEN = 0.3  # confidence of a trace that its leads are tested by
 _ODD_LENGTH_TRUST = 0.5  # of such a page: no sample counts as sure
-_CROSSED_TRUST = 0.5  # of every lead where rows were swapped: below one half nothing counts as sure (ours)
-#: Share of the page whose grid seems stretched by an eighth, as where a line was taken for its neighbour; twice what
-#: folds alone leave on drawn photos (ours).
-_MOST_TORN = 0.012
+_CROSSED_TRUST = 0.5  # of every lead where QRS complexes disagree: below one half nothing counts as sure (ours)
+_TOO_CROSSED = 0.1  # of the leads' power: a page whose leads disagree more is read in a named layout only (ours)
+#: Share of the plain grid that seems stretched by an eighth: 0.014 of a drawn page that was followed within 0.2 mm,
+#: 0.023 of one with slips to a wrong line; text and clouds, taken for a grid, are torn to a tenth and more (ours).
+_MOST_TORN, _NO_PAPER = 0.018, 0.08
 _LEAST_CONFIDENCE = 0.45  # of the traces on average; a page below it is refused
 
 
@@ -138,7 +139,7 @@ def digitize(
     if min(pixels.shape[:2]) < 200:  # a letter page of 200 px has less than one px per mm
         return _refused(pixels, "the image is too small: expected at least 200 px a side")
     flat = rectify(pixels)
-    if flat.strength < _LEAST_GRID or flat.misfit > _MOST_MISFIT:
+    if flat.strength < _LEAST_GRID or flat.misfit > _MOST_MISFIT or flat.torn > _NO_PAPER:
         return _refused(pixels, "no grid of ECG paper was found; photograph the whole page, sharp and from above")
     if flat.torn > _MOST_TORN:
         return _refused(flat.page, "the paper is too crumpled to follow its grid; photograph it flat")
@@ -193,9 +194,9 @@ def _assemble(
     if not usual:
         trust *= _ODD_LENGTH_TRUST
         notes += ("the traces are not as long as whole half seconds: their ends may be off, and with them all times",)
-    if choice.crossed:  # in a layout that the user named
+    if choice.crossed:
         trust *= _CROSSED_TRUST
-        notes += ("QRS complexes of neighbouring rows cannot be separated: leads may hold each other's",)
+        notes += ("the leads do not quite agree in their QRS complexes: some may be cut, or another row's",)
     found = DigitizedEcg(record, trust, choice.name, scale.speed, scale.gain, mapping, flat.page, notes)
     record.meta["paper"] = {  # by which quality knows that a lead is shown in part only
         "layout": found.layout,
@@ -271,8 +272,8 @@ def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
         return named
     choices = rank_layouts(_in_mm(rows, x0, x1))
     best = chosen(choices)
-    if best is not None and best.crossed:
-        return f"QRS complexes of neighbouring rows cannot be separated; name the layout {best.name} to read the rest"
+    if best is not None and best.crossed and (best.at_worst or 0) > _TOO_CROSSED:
+        return f"the leads do not agree in their QRS complexes; name the layout {best.name} to read the rest"
     if best is not None:
         return best
     if not choices:

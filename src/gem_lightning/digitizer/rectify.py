@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
-from scipy.ndimage import median_filter
 from scipy.optimize import least_squares
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from gem_lightning.digitizer.lattice import GridObservations, grid_contrast, observe_grid
 
 PX_PER_MM = 6.0  # of the flat page: what is lost by sampling a trace lies 27 dB below it
 _STEP = 8  # px of the flat page between the nodes of the displacement field
 _LONGEST_MM = 420.0  # A3: a page that seems larger is cut there
-#: (lines' distance, smoothing), mm, of each pass: the fine lines place the page within a millimetre, the heavy ones
-#: then say which millimetre (ours, as the prototype's on scans and photos).
-_PASSES = ((5.0, 25.0), (5.0, 12.0), (1.0, 8.0), (1.0, 5.0))
-_AROUND_MM, _SLIP_MM = 40.0, 0.4  # surroundings that a fold crosses, and what is nearer to the next fine line
+#: (lines' distance, smoothing), mm, of each pass: heavy lines place the page, their harmonics (a thin line has many)
+#: within a millimetre also where fine lines are blurred, and fine lines to hundredths (ours, by drawn photos).
+_PASSES = ((5.0, 25.0), (5.0, 12.0), (2.5, 10.0), (5 / 3, 8.0), (1.0, 8.0), (1.0, 5.0))
+_BETWEEN_LINES = 0.1  # per mm: half way between two harmonics of heavy lines, where only noise is
+_PLAIN = 2.5  # times the noise: a line's phase is then known to a tenth of its spacing
 _SMOOTH_MM, _NOISE_MM = 12.0, 0.03  # of the field on a flat page: traces disturb the lines next to them (ours)
 _STRETCH = 0.12  # of paper: folds of a photo stretch it less
+_PLAINLY = 0.35  # of the lattice's strong amplitude: a third of it is still plain
+_STANDS_OUT = 0.5  # of the noise, for a grid to be seen: its amplitude is three and a half times as large
 _WEAK = 0.06  # of the lattice's strong amplitude: less is no paper
 
 
@@ -76,12 +81,11 @@ def rectify(image: np.ndarray) -> Rectified:
     size = np.ceil((np.minimum(corners.max(0), low + _LONGEST_MM) - low) * PX_PER_MM).astype(int)
     nodes = np.stack(np.meshgrid(*(np.arange(0, n + _STEP + 1, _STEP) for n in size)), -1).astype(np.float64)
     field = np.zeros(nodes.shape, np.float32)
-    strength = np.zeros((2, 1, 1), np.float32)
+    strength, visible = np.zeros((2, 1, 1), np.float32), np.float32(0)
     for spacing, smooth in _PASSES:
-        if spacing < 5:
-            field = _without_slips(field)
         flat = _warp(contrast, matrix, nodes, low, field, size, 0.0)
-        step, strength = _phase_shift(flat, low, spacing, smooth)
+        step, strength, seen = _phase_shift(flat, low, spacing, smooth)
+        visible = np.maximum(visible, seen)
         field = field + cv2.resize(step, (nodes.shape[1], nodes.shape[0]))
     field = _without_noise(field)
     page = _warp(image, matrix, nodes, low, field, size, None)
@@ -89,8 +93,10 @@ def rectify(image: np.ndarray) -> Rectified:
     paper = _paper_mask(strength, size) & covered
     middle = _project(matrix, np.array([[0, 0], [1, 0]]) + low + size / PX_PER_MM / 2)
     scale = float(np.linalg.norm(middle[1] - middle[0]))
-    seen = float((strength.min(0) > 0.35).mean())  # a third of the strong amplitude is still plain
-    return Rectified(page, paper, low, matrix, field, misfit, seen, scale, _torn_share(field, paper))
+    share = float((visible > _STANDS_OUT).mean())
+    return Rectified(
+        page, paper, low, matrix, field, misfit, share, scale, _torn_share(field, strength.min(0) > _PLAINLY)
+    )
 
 
 def fit_homography(found: GridObservations, width: int, height: int) -> tuple[np.ndarray, float]:
@@ -121,51 +127,82 @@ def fit_homography(found: GridObservations, width: int, height: int) -> tuple[np
     a, b, d, e, g, h = best
     centred = np.array([[1 / half, 0, -width / 2 / half], [0, 1 / half, -height / 2 / half], [0, 0, 1]])
     matrix = np.array([[a, b, 0], [d, e, 0], [g, h, 1]]) @ centred
-    return matrix, float(np.median(np.hypot(*error(best).T)))
+    off, order = np.hypot(*error(best).T), np.argsort(weight)
+    half_way = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
+    sure = weight >= weight[order[half_way]]  # tiles off the paper say nothing
+    return matrix, float(np.median(off[sure]))
 
 
-def _phase_shift(flat: np.ndarray, low: np.ndarray, spacing: float, smooth: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far the lines lie from their places, mm (h, w, 2), and the lattice's amplitude (2, h, w)."""
-    height, width = flat.shape
-    places = [low[0] + (np.arange(width) + 0.5) / PX_PER_MM, low[1] + (np.arange(height) + 0.5) / PX_PER_MM]
-    turn = 2 * np.pi / spacing
+def _phase_shift(flat: np.ndarray, low: np.ndarray, spacing: float, smooth: float) -> tuple[np.ndarray, ...]:
+    """Return how far the lines lie from their places, and how plainly they are seen.
+
+    Returns:
+        Shift (h, w, 2), mm; the lattice's amplitude (2, h, w); and how far both families stand out of the noise (h, w),
+        0 to 1.
+    """
     sigma = smooth * PX_PER_MM / _STEP
-    shifts, strengths = [], []
+    shifts, strengths, plain = [], [], []
     for axis in (0, 1):
-        carrier = np.exp(-1j * turn * (places[0][None] if axis == 0 else places[1][:, None]))
-        wave = flat * carrier.astype(np.complex64)
-        parts = [
-            cv2.GaussianBlur(cv2.resize(np.ascontiguousarray(part), None, fx=1 / _STEP, fy=1 / _STEP,
-                                        interpolation=cv2.INTER_AREA), (0, 0), sigma)
-            for part in (wave.real, wave.imag)
-        ]  # fmt: skip
-        z = -(parts[0] + 1j * parts[1])  # lines are dark
+        z = _demodulated(flat, low, axis, 1 / spacing, sigma)
         amplitude = np.abs(z)
+        noise = np.abs(_demodulated(flat, low, axis, 1 / spacing + _BETWEEN_LINES, sigma))
+        noise = cv2.GaussianBlur(noise, (0, 0), 2 * sigma)
         strong = float(np.percentile(amplitude, 90)) + 1e-9
-        weight = np.clip(amplitude / strong, 0, 1) ** 1.5
-        common = np.angle(z.sum())  # the page's own phase is taken out first: a half turn would tear the field
-        shift = -(np.angle(z * np.exp(-1j * common)) + common) / turn
-        limit = 0.45 * spacing if spacing < 5 else 2.5
-        shift = _smoothed(np.clip(shift, -limit, limit) * weight, weight, 0.6 * sigma)
-        shifts.append(shift)
+        seen = np.clip(1 - (_PLAIN * noise / (amplitude + 1e-9)) ** 2, 0, 1)
+        weight = seen * np.clip(amplitude / strong, 0, 1) ** 1.5
+        shift = -_unwrapped(np.angle(z), weight) * spacing / (2 * np.pi)
+        shifts.append(_smoothed(shift * weight, weight, 0.6 * sigma))
         strengths.append(amplitude / strong)
-    return np.stack(shifts, -1).astype(np.float32), np.stack(strengths).astype(np.float32)
+        plain.append(seen)
+    return np.stack(shifts, -1).astype(np.float32), np.stack(strengths).astype(np.float32), np.minimum(*plain)
+
+
+def _demodulated(flat: np.ndarray, low: np.ndarray, axis: int, frequency: float, sigma: float) -> np.ndarray:
+    """Complex amplitude (h, w) of dark lines across an axis, of so many per mm, around each node."""
+    place = low[axis] + (np.arange(flat.shape[1 - axis]) + 0.5) / PX_PER_MM
+    carrier = np.exp(-2j * np.pi * frequency * place).astype(np.complex64)
+    wave = flat * (carrier[None] if axis == 0 else carrier[:, None])
+    small = [
+        cv2.resize(np.ascontiguousarray(part), None, fx=1 / _STEP, fy=1 / _STEP, interpolation=cv2.INTER_AREA)
+        for part in (wave.real, wave.imag)
+    ]
+    real, imaginary = (cv2.GaussianBlur(part, (0, 0), sigma) for part in small)
+    return -(real + 1j * imaginary)
+
+
+def _unwrapped(phase: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Add whole turns to a phase (h, w) so that it runs on smoothly, from where it is surest to where it is not.
+
+    The nodes are joined by the tree whose weakest steps are as sure as can be; no step of it is half a turn.
+    """
+    height, width = phase.shape
+    index = np.arange(height * width).reshape(height, width)
+    ends, costs = [], []
+    for axis in (0, 1):
+        one, two = (np.take(index, range(a, index.shape[axis] - 1 + a), axis).ravel() for a in (0, 1))
+        step = np.abs(_within_half_turn(phase.flat[two] - phase.flat[one])) / np.pi
+        costs.append((1 + step) / (np.minimum(weight.flat[one], weight.flat[two]) + 1e-3))
+        ends.append((one, two))
+    one, two = (np.concatenate(part) for part in zip(*ends, strict=True))
+    tree = minimum_spanning_tree(
+        coo_matrix((np.concatenate(costs), (one, two)), shape=(index.size, index.size)).tocsr()
+    )
+    order, before = breadth_first_order(tree, int(np.argmax(weight)), directed=False)
+    flat = phase.ravel().astype(np.float64).copy()
+    for node in order[1:]:
+        flat[node] = flat[before[node]] + _within_half_turn(flat[node] - flat[before[node]])
+    usual = float((flat * weight.ravel()).sum() / (weight.sum() + 1e-9))
+    flat -= 2 * np.pi * round(usual / (2 * np.pi))
+    return flat.reshape(phase.shape)
+
+
+def _within_half_turn(angle: Any) -> Any:
+    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def _smoothed(weighted: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
     total = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), sigma) + 1e-3
     return cv2.GaussianBlur(weighted.astype(np.float32), (0, 0), sigma) / total
-
-
-def _without_slips(field: np.ndarray) -> np.ndarray:
-    """Put back what lies off its surroundings: half a millimetre away the next fine line would be taken for the own."""
-    height, width = field.shape[:2]
-    side = int(_AROUND_MM * PX_PER_MM / _STEP / 2) | 1
-    small = cv2.resize(field, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
-    common = np.stack([median_filter(small[..., k], side, mode="nearest") for k in (0, 1)], -1)
-    common = cv2.resize(common, (width, height))
-    off = np.asarray(np.abs(field - common).max(-1) > _SLIP_MM, np.uint8)
-    return np.where(cv2.dilate(off, np.ones((5, 5)))[..., None] > 0, common, field)
 
 
 def _without_noise(field: np.ndarray) -> np.ndarray:
@@ -177,12 +214,11 @@ def _without_noise(field: np.ndarray) -> np.ndarray:
     return (smooth + fine * np.clip(1 - _NOISE_MM**2 / (power + 1e-9), 0, 1)).astype(np.float32)
 
 
-def _torn_share(field: np.ndarray, paper: np.ndarray) -> float:
-    """Share of the paper on which the field changes along time by more than :data:`_STRETCH` mm a mm."""
+def _torn_share(field: np.ndarray, plain: np.ndarray) -> float:
+    """Share of the plain grid on which the field changes along time by more than :data:`_STRETCH` mm a mm."""
     change = np.abs(np.diff(field[..., 0], axis=1)) * PX_PER_MM / _STEP
-    inside = paper[::_STEP, ::_STEP]
-    height, width = (min(n, m) for n, m in zip(change.shape, inside.shape, strict=True))
-    inner = cv2.erode(inside[:height, :width].astype(np.uint8), np.ones((5, 5))) > 0
+    height, width = (min(n, m) for n, m in zip(change.shape, plain.shape, strict=True))
+    inner = cv2.erode(plain[:height, :width].astype(np.uint8), np.ones((5, 5))) > 0
     return float((change[:height, :width][inner] > _STRETCH).mean()) if inner.any() else 0.0
 
 

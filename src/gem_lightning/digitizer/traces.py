@@ -16,8 +16,13 @@ from gem_lightning.digitizer.rows import Row, find_baselines, follow_rows
 _OTHER_INK = 0.5  # what other ink counts on a trace's path
 _PULSE_SHARE = 0.2  # of a row, in which the pulse in front of it ends
 _BLANK_PX, _PULSE_ROOM_MM = 3, 6.0  # a gap between a pulse's foot and the lead, and where it is looked for
-_INKED_OUTSIDE, _PITCH_NEAR = 0.85, 0.15  # of a row outside those that pulses mark; of their distance (ours)
-_LINE = 0.6  # of its ink, in the median column, that a trace explains: 0.9 of a scan's, 0.8 of a photo's (ours)
+_PITCH_OFF = 0.4  # of the pulses' distance: beyond half of it the next row begins (ours)
+#: Of what the rows that pulses mark are inked, a row outside them is inked; of the rows' distance, it lies away (ours).
+_INKED_OUTSIDE, _PITCH_NEAR = 0.9, 0.15
+#: Of its ink, in the median column, a trace explains 0.9 on a scan, 0.8 on a photo and 0.6 on a blurred one, all rows
+#: of a page alike: a row that explains less than the first, and than the second share of the page's best, is no line
+#: of a pen (ours).
+_LINE, _LINE_OF_BEST = 0.6, 0.75
 _JAGGED = 0.4  # px a quarter column: less than half of any trace is as steep (ours)
 _MOST_FOLDS = 2  # of a page, that are taken for rows: each costs two seconds
 _INKED = 0.65  # of a row's columns hold a trace, at least: of a line of text at most half do (ours)
@@ -44,10 +49,11 @@ def find_traces(page: np.ndarray, paper: np.ndarray) -> tuple[list[Row], list[Pu
     if cover is not None:
         rows = redraw(cover, rows)
         for _ in range(_MOST_FOLDS):  # a fold, a border or a text: its neighbours may have followed it for a while
-            worst = min(rows, key=_line_share, default=None)
-            if worst is None or _line_share(worst) > _LINE:
+            shares = [_line_share(row) for row in rows]
+            if not rows or min(shares) > min(_LINE, _LINE_OF_BEST * max(shares)):
                 break
-            rows = follow_rows(ink, np.array([row.baseline for row in rows if row is not worst]))
+            kept = [row.baseline for k, row in enumerate(rows) if k != int(np.argmin(shares))]
+            rows = follow_rows(ink, np.array(kept))
             rows = redraw(cover, [replace(row, start=_behind_pulse(row, pulses)) for row in rows])
     return rows, pulses
 
@@ -56,21 +62,36 @@ def _traces(rows: list[Row], pulses: list[Pulse]) -> list[Row]:
     """The rows that are no lines of text or borders.
 
     Text has gaps. Where most rows stand behind a pulse, what lies above the first or below the last of them is a trace
-    only where it has hardly a gap and lies as far away as the rows from each other.
+    only where it has hardly more gaps than those and lies as far away as the rows from each other.
     """
-    room = _PULSE_ROOM_MM * PX_PER_MM
     inked = {id(row): float((row.confidence[int(row.start) : int(row.stop)] > 0.5).mean()) for row in rows}
-    marked = [row.baseline for row in rows if any(abs(p.baseline - row.baseline) < room for p in pulses)]
+    room = _room(pulses)
+    nearest = [min(rows, key=lambda row: abs(p.baseline - row.baseline)) for p in pulses] if rows else []
+    marked = sorted(
+        {row.baseline for p, row in zip(pulses, nearest, strict=False) if abs(p.baseline - row.baseline) < room}
+    )
     if 2 * len(marked) <= len(rows) or len(marked) < 2:
         return [row for row in rows if inked[id(row)] > _INKED]
     inside = [row for row in rows if marked[0] <= row.baseline <= marked[-1]]
-    kept = [row for row in inside if row.baseline in marked or inked[id(row)] > _INKED]
+    kept = [
+        row
+        for row in inside
+        if row.baseline in marked or (inked[id(row)] > _INKED and min(abs(row.baseline - own) for own in marked) > room)
+    ]
     pitch = float(np.median(np.diff([row.baseline for row in kept])))
+    usual = float(np.median([inked[id(row)] for row in kept]))
     for row in rows:
         away = max(marked[0] - row.baseline, row.baseline - marked[-1])
-        if abs(away / pitch - 1) < _PITCH_NEAR and inked[id(row)] > _INKED_OUTSIDE:
+        if abs(away / pitch - 1) < _PITCH_NEAR and inked[id(row)] > _INKED_OUTSIDE * usual:
             kept.append(row)
     return sorted(kept, key=lambda row: row.baseline)
+
+
+def _room(pulses: list[Pulse]) -> float:
+    """How far from a pulse's feet, at 0 mV, the trace of its row may dwell, px: an ST segment, or a wandering line."""
+    apart = np.diff(sorted(p.baseline for p in pulses))
+    apart = apart[apart > _PULSE_ROOM_MM * PX_PER_MM]
+    return max(_PULSE_ROOM_MM * PX_PER_MM, _PITCH_OFF * float(np.median(apart)) if len(apart) else 0.0)
 
 
 def _line_share(row: Row) -> float:
@@ -87,8 +108,9 @@ def _line_share(row: Row) -> float:
 def _behind_pulse(row: Row, pulses: list[Pulse]) -> float:
     """Where the first lead of a row begins: behind the pulse in front of it and the blank that follows its foot."""
     room = _PULSE_ROOM_MM * PX_PER_MM
+    beside = _room(pulses)
     last = row.start + _PULSE_SHARE * (row.stop - row.start)  # ink of a margin may lie in front of the pulse
-    near = [p for p in pulses if abs(p.baseline - row.baseline) < room and row.start - room < p.stop < last]
+    near = [p for p in pulses if abs(p.baseline - row.baseline) < beside and row.start - room < p.stop < last]
     if not near:
         return row.start
     start = max(row.start, max(p.stop for p in near))

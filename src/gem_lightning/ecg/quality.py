@@ -38,6 +38,7 @@ SCALE_MV = 50.0
 """Usual range of a lead above which microvolts were declared as mV: tall QRS complexes reach some 10 mV."""
 INCONSISTENT_SHARE = 0.1
 """Root mean square of III - (II - I) over that of the limb leads."""
+DOUBTFUL_TRUST = 0.5  # of a lead off paper: the digitiser is as likely wrong as right (ours)
 PARTLY_KNOWN = 0.2
 """Share of the 12 leads' samples that are unknown above which a model's text is not relied on: it reads zeros there.
 50 simulated ECGs, ``gem_small``: 0.16, 0.18, 0.34 and 1.22 contradicted statements a text with 0, 8, 25 and 69 %
@@ -147,6 +148,9 @@ def _page_quality(record: EcgRecord) -> Quality:
         else:
             leads[name] = _lost(1.0)
     reasons = _lead_reasons(leads)
+    trust = record.meta.get("paper", {}).get("trust", {})
+    if doubtful := [name for name in record.leads if 0 < trust.get(name, 1.0) < DOUBTFUL_TRUST]:
+        reasons.append(f"paper: traces hard to follow in {', '.join(doubtful)}")
     return Quality(_verdict(leads, reasons), tuple(reasons), leads)
 
 
