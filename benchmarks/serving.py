@@ -119,10 +119,11 @@ def memory(pid: int | None) -> float:
 
 
 def cpu(pid: int | None) -> float:
-    """CPU time that a process has used, s; 0 where it is not known."""
+    """CPU time that a server and its workers have used, s; 0 where it is not known."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        workers = [child for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(cpu(int(one)) for one in workers)
     except (OSError, ValueError):
         return 0.0
 

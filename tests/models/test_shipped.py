@@ -52,6 +52,15 @@ def test_it_reads_a_real_ecg(gem):
     assert abs(read_text(text).values["rate"] - measure(record).heart_rate_bpm) <= 5
 
 
+def test_a_batch_has_the_texts_that_the_loop_of_generate_gives(gem, monkeypatch):
+    records = [simulate(code, seed=i).record for i, code in enumerate(("sinus", "lbbb", "atrial_fibrillation"))]
+    questions = ["", "What is the rate?", "Is this ECG normal?"]
+    texts = [found.text for found in gem.interpret_many(records, questions, max_new_tokens=120)]
+    monkeypatch.setattr("gem_lightning.models.inference.generation._BY_ROW", frozenset())
+    assert texts == [found.text for found in gem.interpret_many(records, questions, max_new_tokens=120)]
+    assert len({len(text) for text in texts}) == 3
+
+
 def test_it_does_not_interpret_a_flat_line(gem):
     record = EcgRecord(np.zeros((12, 5000), np.float32), 500.0, LEADS, {})
     found = gem.interpret(record, max_new_tokens=60)

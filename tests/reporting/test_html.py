@@ -143,6 +143,7 @@ def test_urgency_is_of_the_measurements_not_of_the_text():
     assert calm.summary.urgency == "urgent"
     assert 'class="urgency urgent"' in calm.to_html()
     assert calm.to_dict()["summary"] == Interpretation.of("", record).to_dict()["summary"]
+    assert calm.with_text("Sinus rhythm.").summary is calm.summary  # computed once for all texts about a record
     normal = Interpretation.of("This ECG is urgent.", simulate("sinus", seed=3).record)
     assert normal.summary.urgency == "not_urgent"
     masked = Interpretation.of("", simulate("lbbb", seed=3).record)

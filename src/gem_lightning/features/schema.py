@@ -89,8 +89,8 @@ class BeatTable:
         """Return one beat as a dict of plain numbers; absent values are None."""
         row: dict[str, Any] = {"time_s": float(self.time_s[beat]), "class": str(self.beat_class[beat])}
         row |= {name: plain(column[beat]) for name, column in self.whole.items()}
-        columns = {name: plain(column[:, beat]) for name, column in self.by_lead.items()}
-        row["leads"] = {lead: {name: every[i] for name, every in columns.items()} for i, lead in enumerate(self.leads)}
+        columns = (plain(column[:, beat]) for column in self.by_lead.values())
+        row["leads"] = {lead: dict(zip(self.by_lead, values)) for lead, values in zip(self.leads, zip(*columns))}
         return row
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -307,6 +307,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f" and value.ndim == 1:  # as above, without a call for each of thousands of numbers
+            return [round(v, 4) if math.isfinite(v) else None for v in value.tolist()]
         return [plain(v) for v in value.tolist()]
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]

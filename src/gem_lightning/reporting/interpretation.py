@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from gem_lightning.reporting.html import Table
 
+#: What an interpretation computes from the record alone, whatever its text.
+_OF_RECORD = ("partial", "summary", "page")
+
 
 @dataclass(frozen=True)
 class Interpretation:
@@ -92,7 +95,13 @@ class Interpretation:
             return self
         written = Revision(text) if isinstance(text, str) else text
         claims = verify(written.text, self.features, findings=self.findings)
-        return replace(self, text=written.text, claims=claims, edits=written.edits, tokens=written.tokens)
+        return self.changed(text=written.text, claims=claims, edits=written.edits, tokens=written.tokens)
+
+    def changed(self, **fields: Any) -> Interpretation:
+        """Return a copy with other fields about the same record; what has been computed of the record is kept."""
+        found = replace(self, **fields)
+        found.__dict__.update({name: self.__dict__[name] for name in _OF_RECORD if name in self.__dict__})
+        return found
 
     def without_model(self, options: VerifyOptions | None = None) -> Interpretation | None:
         """Return the interpretation of a record that no model writes about; None where one does.

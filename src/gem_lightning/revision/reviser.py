@@ -57,6 +57,7 @@ class Reviser:
         self.edits: list[Edit] = []
         self.is_guided: Callable[[], bool] = bool
         self._claims: list[Claim] = []
+        self._report = ClaimReport([])  # of the text verified last: a sentence that is kept is not verified twice
         self._concludes_at: int | None = None
         self._restater = Restater(self.facts)
 
@@ -203,7 +204,11 @@ class Reviser:
         return found
 
     def _verify(self, sentence: str) -> ClaimReport:
-        return verify(self.text + sentence, self.features, findings=self.found)
+        """Verify the text so far with a sentence behind it."""
+        text = self.text + sentence
+        if self._report.text != text or not text:
+            self._report = verify(text, self.features, findings=self.found)
+        return self._report
 
     def _own(self, report: ClaimReport) -> tuple[Verdict, ...]:
         """The verdicts on the last sentence, spans relative to it."""
@@ -225,7 +230,7 @@ class Reviser:
             self._concludes_at = len(self.text)
         self.edits.append(edit)
         self.text += edit.text
-        self._claims = [v.claim for v in verify(self.text, self.features, findings=self.found).verdicts]
+        self._claims = [v.claim for v in self._verify("").verdicts]
 
     def _stated_since(self, start: int) -> list[Claim]:
         return [claim for claim in self._claims if claim.span[0] >= start]

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gem_lightning.models.inference.rows import positions
+
 #: Encoded prompts to the network's inputs: padded on the left, on its device, without labels.
 Encode = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
@@ -65,11 +67,6 @@ def read_prompts(model: Any, prompts: Mapping[str, Any], group: int) -> tuple[Te
     cache = out.past_key_values
     cache.batch_repeat_interleave(group)
     return out.logits.repeat_interleave(group, 0), cache, mask.repeat_interleave(group, 0)
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Count the positions (rows, S) of real tokens; padding gets any."""
-    return (mask.long().cumsum(1) - 1).clamp_min(0)
 
 
 def _after_cache(model: Any, prompts: Mapping[str, Any], ids: Tensor, mask: Tensor, group: int) -> Tensor:

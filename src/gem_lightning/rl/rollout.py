@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gem_lightning.errors import GemError
 from gem_lightning.models.inference.generation import record_seed
-from gem_lightning.rl.logps import Encode, chosen_logps, positions, read_prompts
+from gem_lightning.models.inference.rows import positions
+from gem_lightning.rl.logps import Encode, chosen_logps, read_prompts
 
 
 @dataclass(frozen=True)

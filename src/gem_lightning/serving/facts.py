@@ -13,6 +13,13 @@ from gem_lightning.reporting.interpretation import Interpretation
 _COMPARED = {"heart_rate_bpm": "bpm", "rr_ms": "ms", "p_ms": "ms", "pr_ms": "ms", "qrs_ms": "ms", "qt_ms": "ms"}
 
 
+def drafted(record: EcgRecord, question: str, provenance: str) -> Interpretation:
+    """Measure a recording in another process: the interpretation before the text, without the record that was sent."""
+    draft = Interpretation.of("", record, question, provenance)
+    _ = draft.summary, draft.partial  # here, where the decisions that they rest on are still known
+    return draft.changed(record=None)
+
+
 def measured(found: Interpretation) -> dict[str, Any]:
     """What was measured, without the text."""
     every = found.to_dict()

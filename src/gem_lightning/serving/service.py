@@ -28,7 +28,7 @@ from gem_lightning.render import EcgRenderer
 from gem_lightning.reporting.interpretation import Interpretation
 from gem_lightning.revision import Reviser, Revision, StreamWriter, VerifyOptions, collect, revise_sentences
 from gem_lightning.serving.batching import BatchQueue, Job, RowStreamer, StopCancelled
-from gem_lightning.serving.facts import Comparison, measured
+from gem_lightning.serving.facts import Comparison, drafted, measured
 from gem_lightning.serving.uploads import Upload, stored
 
 if TYPE_CHECKING:
@@ -278,7 +278,9 @@ class EcgService:
         if emit is not None or not options.active:
             return draft.with_text(written)
         with self._cpu:
-            return self._apart(draft.revised, written, options)
+            # the signal is not sent to a process that needs it no more
+            revised = self._apart(draft.changed(record=None, seen=None).revised, written, options)
+            return revised.changed(record=draft.record, seen=draft.seen)
 
     def _apart(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function in one of the processes.
@@ -297,8 +299,8 @@ class EcgService:
         tell("stage", {"stage": "reading"})
         prepared = self.gem.drawn(self._apart(partial(read_contracts, path, self.gem.contracts, **ask.reading)))
         tell("stage", {"stage": "measuring"})
-        draft = self._apart(Interpretation.of, "", prepared.clean, ask.question, self.gem.provenance)
-        return prepared, replace(draft, record=prepared.clean, seen=prepared.image)
+        draft = self._apart(drafted, prepared.clean, ask.question, self.gem.provenance)
+        return prepared, draft.changed(record=prepared.clean, seen=prepared.image)
 
     def _submit(self, prepared: Prepared, draft: Interpretation, ask: Ask, streamed: bool) -> Job:
         """Put a measured recording into the model's queue."""

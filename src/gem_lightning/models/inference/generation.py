@@ -6,21 +6,35 @@ import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from gem_lightning.errors import DataError
 from gem_lightning.models.chat.placeholders import read_messages, share_out
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.fusion import keep_tower_outputs
+from gem_lightning.models.inference.cache import growing_cache
+from gem_lightning.models.inference.rows import decode_rows
 from gem_lightning.models.processing_gem import as_device
 
 LEAST_SHARED = 4  # tokens that are worth a forward pass of their own (ours)
 #: Settings of ``generate`` that make a cache of their own or run the prompt through another model too.
-_OWN_CACHE = {"cache_implementation", "past_key_values", "num_beams", "assistant_model", "prompt_lookup_num_tokens"}
+_OWN_CACHE = {
+    "use_cache",
+    "cache_implementation",
+    "past_key_values",
+    "num_beams",
+    "assistant_model",
+    "prompt_lookup_num_tokens",
+}
+
+#: Settings of ``generate`` under which an ended row may leave its batch.
+_BY_ROW = {"streamer", "stopping_criteria", "logits_processor", "do_sample", "temperature", "top_k", "top_p"}
 
 
 def generate_texts(
@@ -79,12 +93,14 @@ def generate_encoded(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             some = [items[row] for row in rows]
-            batch = _batch(model, processor, some, 0 if settings.keys() & _OWN_CACHE else shared_text(model, some))
+            batch = _batch(model, processor, some, own_cache=bool(settings.keys() & _OWN_CACHE))
             length = batch["input_ids"].shape[1]
             options = generation_options(model, processor, length, max_new_tokens, settings)
             if seeds is not None and options["do_sample"]:
                 own = SeededSampling([seeds[row] for row in rows])
                 options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), own])
+            if settings.keys() <= _BY_ROW and not dist.is_initialized():  # sharded weights need all ranks at each step
+                options["custom_generate"] = partial(decode_rows, streamer=settings.get("streamer"))
             out = model.generate(**batch, **options)
             ids = out if isinstance(out, torch.Tensor) else out.sequences
             answers = processor.tokenizer.batch_decode(ids[:, length:], skip_special_tokens=True)
@@ -103,18 +119,21 @@ def shared_text(model: Any, items: Sequence[Mapping[str, Any]]) -> int:
     return same if len(items) > 1 and same >= LEAST_SHARED else 0
 
 
-def _batch(model: Any, processor: Any, items: Sequence[Mapping[str, Any]], shared: int) -> dict[str, Any]:
-    """Make inputs of ``generate``; the first ``shared`` tokens are read once and their keys and values repeated."""
+def _batch(model: Any, processor: Any, items: Sequence[Mapping[str, Any]], own_cache: bool) -> dict[str, Any]:
+    """Make inputs of ``generate``; without a cache of its own, what all prompts begin with is read once."""
+    shared = 0 if own_cache else shared_text(model, items)
     parameter = next(p for p in model.parameters() if p.dtype.is_floating_point)
     own = [{**item, **{name: item[name][shared:] for name in ("input_ids", "labels")}} for item in items]
     batch = dict(as_device(processor.pad(own, "left"), parameter.device, parameter.dtype))
     del batch["labels"]
+    if own_cache:
+        return batch
+    cache = batch["past_key_values"] = growing_cache(model)
     if shared:
         first = torch.as_tensor([items[0]["input_ids"][:shared]], device=parameter.device)
-        cache = model(input_ids=first, use_cache=True, logits_to_keep=1).past_key_values
+        model(input_ids=first, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.batch_repeat_interleave(len(items))
         first = first.expand(len(items), -1)
-        batch["past_key_values"] = cache
         for name, before in (("input_ids", first), ("attention_mask", torch.ones_like(first))):
             batch[name] = torch.cat([before, batch[name]], dim=1)
     return batch
