@@ -32,9 +32,9 @@ experiment is changed on the command line; [training](training.md) explains them
 **Planned** values are those of `dry_run=true`, which reads no weights: memory of one process, steps, and hours at MFU
 {mfu}, for {samples:,} samples of {tokens:,.0f} tokens (101 of the ECG, 576 of the image), one epoch where
 the experiment states no other. They have not been checked on a GPU. Your own: add `dry_run=true` to the command.
-**Measured** values name their page. Encoders and experiments with a model's own completions (`gem_grpo`, `gem_dpo`,
-`gem_rft`) are not planned: `dry_run` refuses them, because it counts supervised steps of a GEM and knows neither
-completions nor other networks. Time a short run of these: `trainer.max_steps=20 name=trial`.
+**Measured** values name their page. Encoders and experiments on a model's own answers (`gem_grpo`, `gem_dpo`,
+`gem_rft`) have no planned rows here, because their data or their model must exist; `dry_run=true` plans yours too
+([what it counts](training.md#estimate-a-run)).
 """
 
 

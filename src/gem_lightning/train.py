@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# advice where dry_run cannot count: a few steps show time and memory, and their own name keeps them apart
-_TIME_IT = "leave it out and time a short run: trainer.max_steps=20 name=trial"
+#: Field of a plan's settings -> attribute of a GEM's module, which an encoder's has not.
+_PATTERNS = {"freeze": "freeze_patterns", "unfreeze": "unfreeze_patterns", "lr_by_pattern": "lr_by_pattern"}
 
 
 class Planned(NamedTuple):
@@ -65,10 +65,11 @@ def train(cfg: DictConfig) -> float | None:
     data, module = instantiate(cfg.data), instantiate(cfg.model)
     run = refuse(cfg, module)
     trainer = None if cfg.dry_run else make_trainer(cfg)
-    data.prepare_data()
-    planned = plan_run(cfg, data, run) if cfg.train or cfg.dry_run else Planned(None, on_gpus(cfg))
     if trainer is None:
+        print_plan(cfg, data, module, run)
         return None
+    data.prepare_data()
+    planned = plan_run(cfg, data, run) if cfg.train else Planned(None, on_gpus(cfg))
     metrics: dict[str, Any] = {}
     if cfg.train:
         keep_earlier_run(cfg, checkpoint)
@@ -203,15 +204,7 @@ def refuse(cfg: DictConfig, module: Any) -> Run | None:
     from gem_lightning.lit.plan import refuse_what_cannot_work
 
     if not isinstance(module, GemLitModule):
-        if cfg.dry_run:
-            raise GemError(
-                f"expected model=gem with dry_run=true, got an encoder, whose operations are not counted; {_TIME_IT}"
-            )
         return None
-    if cfg.dry_run and not module.automatic_optimization:
-        raise GemError(
-            f"expected supervised training with dry_run=true, got completions, which are not counted; {_TIME_IT}"
-        )
     run = settings_of(cfg, module)
     refuse_what_cannot_work(run)
     if cfg.train and OmegaConf.select(cfg, "data.train", default="") is None:
@@ -251,7 +244,7 @@ def keep_earlier_run(cfg: DictConfig, checkpoint: str | None) -> None:
 
 
 def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
-    """Open the data and refuse a step that does not fit into memory; with ``dry_run``, print the plan.
+    """Open the data and refuse a step that does not fit into memory.
 
     Raises:
         DataError: A split is empty, a file is missing, or the samples are too few for a step.
@@ -261,26 +254,57 @@ def plan_run(cfg: DictConfig, data: Any, run: Run | None) -> Planned:
         return Planned(None, on_gpus(cfg))
     from gem_lightning.lit import plan as planning
 
+    open_splits(data, run)
+    if not cfg.check_memory:
+        return Planned(None, on_gpus(cfg))
+    try:
+        plan = planning.make_plan(run, planning.measure_load(data, run.devices))
+    except DataError as error:
+        logger.info("memory is not estimated: %s", error)
+        return Planned(None, on_gpus(cfg))
+    planning.refuse_what_does_not_fit(plan, planning.device_memory(on_gpus(cfg)))
+    return Planned(plan, on_gpus(cfg))
+
+
+def open_splits(data: Any, run: Run) -> None:
+    """Open the splits that training reads.
+
+    Raises:
+        DataError: A split is empty, a file is missing, or the samples are too few for a step.
+    """
     for split in ("train", "val"):
         if data.sources[split] is not None:
             data.dataset(split)
     data.refuse_too_few(run.devices)
-    if not cfg.dry_run and not cfg.check_memory:
-        return Planned(None, on_gpus(cfg))
-    others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
-    try:
-        plan = planning.make_plan(run, planning.measure_load(data, run.devices), others if cfg.dry_run else ())
-    except DataError as error:
-        if cfg.dry_run:
-            raise
-        logger.info("memory is not estimated: %s", error)
-        return Planned(None, on_gpus(cfg))
-    if cfg.dry_run:
-        hours = plan.hours(cfg.mfu, cfg.peak_tflops, run.devices)
-        print(f"{plan}\nhours                 {hours:,.2f} at MFU {cfg.mfu:g} of {cfg.peak_tflops:g} TFLOP/s a device")
+
+
+def print_plan(cfg: DictConfig, data: Any, module: Any, run: Run | None) -> None:
+    """Prepare the data and print what a run will need; weights are not read, and no answers are sampled.
+
+    Raises:
+        GemError: See :mod:`gem_lightning.lit.plan`; or the module is neither a GEM nor an encoder.
+    """
+    from gem_lightning.lit import plan_stages
+
+    if run is None and not hasattr(module, "losses"):
+        raise GemError(
+            f"expected a module with losses(batch) for dry_run=true, got {type(module).__name__}, whose operations are "
+            "not counted; leave it out and time a short run: trainer.max_steps=20 name=trial"
+        )
+    writer = plan_stages.unwritten(data)
+    data.prepare_data()
+    if run is None:
+        run = settings_of(cfg, module)
+        plan = plan_stages.plan_encoder(run, module, data, [("ddp", 8)])
     else:
-        planning.refuse_what_does_not_fit(plan, planning.device_memory(on_gpus(cfg)))
-    return Planned(plan, on_gpus(cfg))
+        open_splits(data, run)
+        others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
+        plan = plan_stages.plan_gem(run, module, data, writer, others)
+    hours = plan.hours(cfg.mfu, cfg.peak_tflops, run.devices)
+    print(f"{plan}\nhours                 {hours:,.2f} at MFU {cfg.mfu:g} of {cfg.peak_tflops:g} TFLOP/s a device")
+    if plan.written:
+        least = plan.sampling_hours(cfg.memory_bandwidth)
+        print(f"  to sample answers   {least:,.2f} more at least, at {cfg.memory_bandwidth:g} TB/s a device")
 
 
 def on_gpus(cfg: DictConfig) -> bool:
@@ -309,9 +333,7 @@ def settings_of(cfg: DictConfig, module: Any) -> Run:
         named, stage = get_class(named._target_), named.get("stage")
     return Run(
         net=getattr(module.net_factory, "keywords", {}),
-        freeze=module.freeze_patterns,
-        unfreeze=module.unfreeze_patterns,
-        lr_by_pattern=module.lr_by_pattern,
+        **{to: getattr(module, name) for to, name in _PATTERNS.items() if hasattr(module, name)},
         optimizer=cfg.model.optim.optimizer._target_,
         strategy=strategy_kind(named, devices, stage),
         devices=devices,

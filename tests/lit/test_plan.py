@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from gem_lightning.data import SimulatedCohort
 from gem_lightning.errors import GemError
-from gem_lightning.lit import GemLitModule, GrpoModule, InstructionDataModule, KeepLast
+from gem_lightning.lit import GemLitModule, InstructionDataModule, KeepLast
 from gem_lightning.lit.checkpointing.io import newest_whole
 from gem_lightning.lit.data.instruction import BatchOptions
 from gem_lightning.lit.optim import freeze_unreached, set_trainable
@@ -22,7 +22,7 @@ from gem_lightning.lit.plan import GIB, Load, Run, make_plan, measure_load, out_
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
 from gem_lightning.models.compute import Kernels
 from gem_lightning.models.sharding import Sharding
-from gem_lightning.train import Planned, fit, plan_run, refuse, settings_of
+from gem_lightning.train import Planned, fit, plan_run, settings_of
 from helpers_kill import exit_codes
 from helpers_processes import start
 from helpers_sizes import SMALL
@@ -148,7 +148,7 @@ def test_estimated_memory_of_two_processes_is_what_each_takes(tmp_path):
 
 
 def test_sharing_out_divides_what_it_divides():
-    plan = make_plan(Run(net=sizes(4)), load(), [("fsdp2", 8), ("ddp", 8)])
+    plan = make_plan(Run(net=sizes(4)), load(), others=[("fsdp2", 8), ("ddp", 8)])
     one, shared, copied = plan.memory.values()
     assert shared.weights == pytest.approx(one.weights / 8)
     assert shared.optimizer == pytest.approx(one.optimizer / 8)
@@ -273,12 +273,6 @@ def test_all_devices_are_those_that_are_there(monkeypatch):
     for asked, found in ((-1, 8), ("auto", 8), (2, 4)):
         cfg = OmegaConf.create({"dry_run": False, "model": model, "trainer": trainer | {"devices": asked}})
         assert settings_of(cfg, module).devices == found
-
-
-def test_what_cannot_be_planned_says_how_to_time_it():
-    for module in (torch.nn.Linear(2, 2), GrpoModule(lambda: None, reward=None)):
-        with pytest.raises(GemError, match=r"not counted; leave it out and time a short run: trainer\.max_steps=20"):
-            refuse(OmegaConf.create({"dry_run": True}), module)
 
 
 def test_rates_for_nothing_are_refused_before_any_weight_is_read():

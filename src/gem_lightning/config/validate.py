@@ -40,6 +40,7 @@ _RANGES: dict[str, tuple[type, Callable[[Any], bool], str]] = {
     "validate_first": _SWITCH,
     "mfu": (float, lambda value: 0 < value <= 1, "a share above 0, at most 1"),
     "peak_tflops": _RATE,
+    "memory_bandwidth": _RATE,
     "trainer.max_steps": _LIMIT,
     "trainer.max_epochs": _LIMIT,
     "trainer.num_nodes": _COUNT,

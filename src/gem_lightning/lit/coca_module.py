@@ -48,11 +48,15 @@ class CocaLitModule(LightningModule):
         if not hasattr(self, "net"):
             self.net = self.net_factory()
 
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weighted losses of a batch by name."""
+        return self.objective(self.net, batch)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the sum of the weighted losses."""
         # a function of epoch and samples, so that a resumed run drops the same units
         torch.manual_seed(hash((self.seed, int(batch["epoch"][0]), *batch["index"].tolist())) % 2**63)
-        losses = self.objective(self.net, batch)
+        losses = self.losses(batch)
         loss = sum(losses.values(), torch.zeros((), device=self.device))
         if not torch.isfinite(loss):
             raise DataError(f"expected a finite loss, got {losses} on pairs {batch['index'].tolist()}; lower optim.lr")
@@ -83,7 +87,7 @@ class CocaLitModule(LightningModule):
         self._evaluation_end("test")
 
     def _evaluation_step(self, batch: dict[str, Tensor], split: str) -> None:
-        losses = self.objective(self.net, batch)
+        losses = self.losses(batch)
         loss, size = sum(losses.values(), torch.zeros((), device=self.device)), len(batch["ecg_values"])
         self.log(f"{split}/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
         self.log_dict({f"{split}/{k}": v for k, v in losses.items()}, sync_dist=True, batch_size=size)

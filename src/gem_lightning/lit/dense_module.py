@@ -45,9 +45,13 @@ class DenseLitModule(LightningModule):
         if not hasattr(self, "net"):
             self.net = self.net_factory().train()  # weights that were loaded come in eval mode, and would stay in it
 
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weighted losses of a batch by name."""
+        return self.net.losses(self.net.read(batch["ecg_values"]), batch)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the sum of the weighted losses."""
-        losses = self.net.losses(self.net.read(batch["ecg_values"]), batch)
+        losses = self.losses(batch)
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
             raise DataError(f"expected a finite loss, got {losses} on ECGs {batch['index'].tolist()}; lower optim.lr")

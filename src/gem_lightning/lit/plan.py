@@ -13,14 +13,25 @@ import torch
 
 from gem_lightning.errors import GemError
 from gem_lightning.lit.optim import freeze_unreached, parameter_groups, set_trainable
+from gem_lightning.lit.reference import only_adapters_train
 from gem_lightning.lit.strategies import SHARDED
 from gem_lightning.models.compat import quantisation
-from gem_lightning.models.compute import Kernels, check_compute
+from gem_lightning.models.compute import Kernels, check_compute, recomputes
 from gem_lightning.models.configuration_gem import IGNORE_INDEX
 from gem_lightning.models.lora import check_lora
 from gem_lightning.models.loss import check_loss
+from gem_lightning.models.planning.answers import Answers, Sampling, with_answers
 from gem_lightning.models.planning.flops import FlopCounter
-from gem_lightning.models.planning.memory import GIB, Memory, Setup, config_for, estimate_memory, network_shell
+from gem_lightning.models.planning.memory import (
+    GIB,
+    Memory,
+    Setup,
+    cache_bytes,
+    config_for,
+    estimate_memory,
+    network_shell,
+    unwrapped,
+)
 
 _SAMPLED = 64  # samples whose tokens are counted: enough for a mean within some per cent, and quick
 _LOWER = (
@@ -91,6 +102,8 @@ class Plan:
         steps: Of the optimiser.
         flops: Of all steps and devices.
         checkpoint: Bytes of one checkpoint.
+        written: Operations of sampled answers, by all devices; not in ``flops``.
+        reading: Bytes that a device reads to sample them, token by token.
     """
 
     parameters: int
@@ -99,10 +112,16 @@ class Plan:
     steps: int
     flops: float
     checkpoint: float
+    written: float = 0.0
+    reading: float = 0.0
 
     def hours(self, mfu: float, peak_tflops: float, devices: int) -> float:
         """Return the hours of the whole run at a share ``mfu`` of the devices' peak."""
         return self.flops / (mfu * peak_tflops * 1e12 * devices) / 3600
+
+    def sampling_hours(self, bandwidth: float) -> float:
+        """Return the least hours of sampling at a memory ``bandwidth`` in TB/s: each token reads all weights."""
+        return self.reading / (bandwidth * 1e12) / 3600
 
     def __str__(self) -> str:
         share = self.trainable / self.parameters
@@ -116,6 +135,8 @@ class Plan:
             rows.append(f"  {strategy + ' x ' + str(devices):20}{values}")
         rows.append(f"steps                 {self.steps:,}")
         rows.append(f"operations            {self.flops:.3g} FLOP")
+        if self.written:
+            rows.append(f"  of sampled answers  {self.written:.3g} FLOP more")
         rows.append(f"disk a checkpoint     {self.checkpoint / GIB:.2f} GiB")
         return "\n".join(rows)
 
@@ -144,12 +165,20 @@ def refuse_what_cannot_work(run: Run) -> None:
         raise GemError("expected GPUs for strategy=fsdp, got none; use fsdp2, which also runs on CPUs")
 
 
-def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> Plan:
+def make_plan(
+    run: Run,
+    load: Load,
+    answers: Answers | None = None,
+    sampling: Sampling | None = None,
+    others: Sequence[tuple[str, int]] = (),
+) -> Plan:
     """Count parameters and estimate resources; weights are not read.
 
     Args:
         run: Its settings.
         load: Its data.
+        answers: To the prompts that ``load`` counts, in policy and preference training.
+        sampling: Of answers, in a step or before training.
         others: Further (strategy, devices) to show memory for.
 
     Raises:
@@ -169,20 +198,58 @@ def make_plan(run: Run, load: Load, others: Sequence[tuple[str, int]] = ()) -> P
     parameter_groups(whole, 1.0, 0.0, run.lr_by_pattern)  # a pattern that reaches nothing ends the run here
     parameters = {name: p for name, p in whole.named_parameters() if ".original_module." not in name}
     trainable = sum(p.numel() for p in parameters.values() if p.requires_grad)
-    setup = _setup(run, load)
+    ecgs, tiles, labels = (round(load.largest[name]) for name in ("ecgs", "tiles", "labels"))
+    setup = replace(setup_of(run), rows=load.rows, length=load.length, ecgs=ecgs, tiles=tiles, labels=labels)
+    if answers is not None:
+        setup = answers.setup(setup, copied=not only_adapters_train(whole))
+    if sampling is not None and not sampling.once:
+        setup = replace(setup, written=sampling.at_once)
     again = run.net.get("gradient_checkpointing")
     period = again if isinstance(again, int) and again > 1 else 1
     memory = {
         (strategy, devices): estimate_memory(shell, layers, replace(setup, strategy=strategy, devices=devices), period)
         for strategy, devices in [(run.strategy, run.devices), *others]
     }
-    steps = math.ceil(load.batches / run.accumulate) * (run.epochs if run.epochs > 0 else 10**9)
-    steps = min(steps, run.max_steps) if run.max_steps >= 0 else steps
-    flops = FlopCounter(whole).count(load.mean).total * run.accumulate * run.devices * steps  # type: ignore[arg-type]
+    updates = 1 if answers is None else answers.updates
+    steps = steps_of(run, load.batches * updates)
+    batches = run.accumulate * steps / updates
     apart = run.net.get("lora") is not None and run.net.get("checkpoint") is not None
     kept = [p for p in parameters.values() if p.requires_grad or not apart]
     disk = sum(p.numel() * p.element_size() for p in kept) + trainable * setup.moments
-    return Plan(sum(p.numel() for p in parameters.values()), trainable, memory, steps, flops, disk)
+    flops, written, reading = _costs(whole, run, load, batches, answers, sampling)
+    total = sum(p.numel() for p in parameters.values())
+    return Plan(total, trainable, memory, steps, flops, disk, written, reading)
+
+
+def _costs(
+    network: Any, run: Run, load: Load, batches: float, answers: Answers | None, sampling: Sampling | None
+) -> tuple[float, float, float]:
+    """Return ``flops``, ``written`` and ``reading`` of all ``batches``; the network's parameters are frozen after."""
+    counter = FlopCounter(network)
+    network.requires_grad_(False)
+    forward, counts = FlopCounter(network), dict(load.mean)
+    if answers is not None:
+        shared = not recomputes(unwrapped(network))
+        counts = with_answers(counts, load.rows, answers.group, answers.length, shared)
+    batch = counter.count(counts).total
+    if answers is not None and answers.reference:
+        batch += forward.count(counts).total
+    flops, written, reading = batch * batches * run.devices, 0.0, 0.0
+    if sampling is not None:
+        times, prompt = 1 if sampling.once else batches, {name: n / load.rows for name, n in load.mean.items()}
+        config, item = unwrapped(network).config, next(network.parameters()).element_size()
+        quantised = setup_of(run).quantised
+        weights = sum(p.numel() * (quantised / 8 if quantised else p.element_size()) for p in network.parameters())
+        cached = cache_bytes(config, config.text_config.num_hidden_layers, item)
+        written = sampling.flops(forward, prompt) * times * (1 if sampling.once else run.devices)
+        reading = sampling.reading(weights, prompt["tokens"], cached) * times
+    return flops, written, reading
+
+
+def steps_of(run: Run, batches: int) -> int:
+    """Return the optimiser steps of a run whose epoch has ``batches`` batches on a process."""
+    steps = math.ceil(batches / run.accumulate) * (run.epochs if run.epochs > 0 else 10**9)
+    return min(steps, run.max_steps) if run.max_steps >= 0 else steps
 
 
 def refuse_what_does_not_fit(plan: Plan, capacity: float) -> None:
@@ -233,15 +300,11 @@ def device_memory(cuda: bool) -> float:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _setup(run: Run, load: Load) -> Setup:
+def setup_of(run: Run) -> Setup:
+    """Return what of a run's settings, apart from its batch, determines memory."""
     mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(run.precision))
     quantised = run.net.get("quantization")
     return Setup(
-        rows=load.rows,
-        length=load.length,
-        ecgs=round(load.largest["ecgs"]),
-        tiles=round(load.largest["tiles"]),
-        labels=round(load.largest["labels"]),
         autocast=mixed,
         accumulate=run.accumulate,
         moments=2 if "8bit" in run.optimizer else 8,
@@ -250,12 +313,13 @@ def _setup(run: Run, load: Load) -> Setup:
     )
 
 
-def measure_load(data: Any, devices: int) -> Load:
+def measure_load(data: Any, devices: int, prompts: bool = False) -> Load:
     """Count the tokens of some training samples, the longest among them; signals are not read.
 
     Args:
         data: An ``InstructionDataModule``, prepared.
         devices: Processes of the run.
+        prompts: Count samples without their last answer, whose tokens are ``labels``; it may be missing.
 
     Raises:
         GemError: None of these samples has an answer to learn from.
@@ -264,8 +328,8 @@ def measure_load(data: Any, devices: int) -> Load:
     processor, rough = dataset.processor, dataset.samples.lengths
     spread = np.linspace(0, len(dataset) - 1, min(_SAMPLED, len(dataset))).astype(int)
     longest = np.argsort(rough)[-min(data.batch_size, _SAMPLED) :]
-    counted = {int(i): _counts(dataset, processor, int(i)) for i in {*spread, *longest}}
-    if not any(counts["labels"] for counts in counted.values()):
+    counted = {int(i): _counts(dataset, processor, int(i), prompts) for i in {*spread, *longest}}
+    if not prompts and not any(counts["labels"] for counts in counted.values()):
         first = dataset.samples[next(iter(counted))].id
         raise GemError(
             f"expected samples with answers to learn from, got none among {len(counted)} samples (the "
@@ -287,13 +351,17 @@ def measure_load(data: Any, devices: int) -> Load:
     return Load(samples, batches, rows, length, {name: value * each for name, value in mean.items()}, most)
 
 
-def _counts(dataset: Any, processor: Any, index: int) -> dict[str, int]:
+def _counts(dataset: Any, processor: Any, index: int, prompt: bool) -> dict[str, int]:
     found = dataset.placeholders(index)
-    ids = found["input_ids"]
+    ids, labels = found["input_ids"], found["labels"]
+    if prompt:
+        learnt = [at for at, label in enumerate(labels) if label != IGNORE_INDEX]
+        first = max((at for at in learnt if at - 1 not in learnt), default=len(ids))  # of the last answer
+        ids, labels = ids[:first], labels[first - 1 :]
     return {
         "tokens": len(ids),
         "squares": len(ids) ** 2,
-        "labels": sum(label != IGNORE_INDEX for label in found["labels"][1:]),
+        "labels": sum(label != IGNORE_INDEX for label in labels[1:]),
         "ecgs": ids.count(processor.ecg_token_id) // processor.ecg_tokens,
         "tiles": -(-ids.count(processor.image_token_id) // processor.image.tile_tokens),
     }

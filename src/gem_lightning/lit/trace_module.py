@@ -50,21 +50,22 @@ class TraceLitModule(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the weighted cross-entropy of the maps."""
-        loss = self._loss(batch)
+        loss = self.losses(batch)["maps"]
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the same loss over pieces that are never trained on."""
-        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=len(batch["image"]))
+        self.log("val/loss", self.losses(batch)["maps"], prog_bar=True, sync_dist=True, batch_size=len(batch["image"]))
 
-    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weighted cross-entropy of a batch's maps."""
         logits = self.net(batch["image"].to(memory_format=torch.channels_last))
         weight = torch.zeros_like(batch["maps"])
         for k, share in _MAP_WEIGHTS.items():
             weight[:, k] = share
         weight[:, TRACE] += _ON_TRACE * (batch["maps"][:, TRACE] > 0.1) + _ON_STEEP * batch["steep"]
-        return functional.binary_cross_entropy_with_logits(logits, batch["maps"], weight)
+        return {"maps": functional.binary_cross_entropy_with_logits(logits, batch["maps"], weight)}
 
     def on_train_end(self) -> None:
         """Write the weights."""

@@ -65,7 +65,7 @@ class FlopCounter:
         side = config.patches_per_side if config.vision_config else 0
         self._tile = self._tower(body.vision_tower, side**2 + 1, config.vision_config, image_trains)
 
-    def count(self, counts: Mapping[str, int]) -> StepFlops:
+    def count(self, counts: Mapping[str, float]) -> StepFlops:
         """Operations of a step on a batch with these ``counts`` (see :class:`gem_lightning.data.GemCollator`)."""
         ecgs, tiles = counts["ecgs"], counts["tiles"]
         shared = ecgs * self._ecg_tokens + tiles * self._tile_tokens

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gem_lightning.models.build import change_config, make_config, named_towers, switches_of
@@ -17,10 +17,12 @@ from gem_lightning.models.compute import Kernels, as_dtype, recompute, recompute
 from gem_lightning.models.configuration_gem import GemConfig
 from gem_lightning.models.lora import add_lora
 from gem_lightning.models.modeling_gem import GemForConditionalGeneration
+from gem_lightning.models.planning.trace import TracedStep, kept_bytes, without_data
 
 GIB = 2**30
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: the code, doubly quantised block scales
 _BLOCK = 256  # of 8-bit moments: one float32 scale each
+_SAMPLED = 28  # bytes of a logit that is sampled from: float32, and scaled, softmax and its sums in float64
 _CUDA = 0.6 * GIB  # context and kernels of one process
 
 
@@ -41,13 +43,17 @@ class Setup:
         moments: Bytes that the optimiser keeps for a number of a trained weight: 8, or 2 for 8-bit AdamW.
         quantised: Bits of the language model's frozen weights (4 or 8), or None.
         cuda: On a GPU.
+        group: Answers of each row, which are read after its cache or, recomputing, with a copy of it; 0 without.
+        answer: Tokens of an answer.
+        reference: Another copy of the weights reads them too.
+        written: Rows whose answers are sampled at a time, all of their group; 0 without.
     """
 
-    rows: int
-    length: int
-    ecgs: int
-    tiles: int
-    labels: int
+    rows: int = 0
+    length: int = 0
+    ecgs: int = 0
+    tiles: int = 0
+    labels: int = 0
     autocast: torch.dtype | None = None
     strategy: str = "single"
     devices: int = 1
@@ -55,6 +61,10 @@ class Setup:
     moments: int = 8
     quantised: int | None = None
     cuda: bool = True
+    group: int = 0
+    answer: int = 0
+    reference: bool = False
+    written: int = 0
 
     @property
     def sharded(self) -> bool:
@@ -104,13 +114,13 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     with torch.device("meta"):
         one, two = build(first), build(first + period)
     with FakeTensorMode():
-        _without_data(one)
-        _without_data(two)
+        without_data(one)
+        without_data(two)
         sizes_1, sizes_2 = (_Sizes.of(network, setup) for network in (one, two))
         whole = _weight_bytes(one)
         if setup.sharded and setup.autocast is not None:  # computes in gathered weights, nothing is cast
-            _without_data(one, setup.autocast)
-            _without_data(two, setup.autocast)
+            without_data(one, setup.autocast)
+            without_data(two, setup.autocast)
             setup = replace(setup, autocast=None)
         kept_1, kept_2 = (_kept_by_language_model(network, setup) for network in (one, two))
         towers = _kept_by_towers(one, setup)
@@ -118,29 +128,60 @@ def estimate_memory(build: Callable[[int], nn.Module], layers: int, setup: Setup
     periods = (layers - first) / period
     sizes = sizes_1 + (sizes_2 - sizes_1) * periods
     activations = kept_1 + (kept_2 - kept_1) * periods + towers
-    share = setup.devices if setup.sharded else 1
-    gradients = sizes.gradients / share
-    passing = max(
-        _logits(one, setup), again + 2 * setup.rows * setup.length * _widest(one) * _compute_bytes(one, setup)
-    )
-    step = sizes.gradients / share if setup.cuda else 0.0  # AdamW works on all weights at once on a GPU
-    held = gradients if setup.accumulate > 1 else 0.0
-    buckets = sizes.gradients if setup.strategy == "ddp" and setup.devices > 1 else 0.0
-    copies = sizes.copies
+    tokens = setup.rows * (setup.length + setup.group * setup.answer)
+    passing = max(_logits(one, setup), again + 2 * tokens * _widest(one) * _compute_bytes(one, setup))
+    cache = cache_bytes(unwrapped(one).config, layers, _compute_bytes(one, setup)) * (setup.length + setup.answer)
+    if setup.reference:
+        passing += setup.rows * setup.group * cache
+    writing = setup.written * setup.group * (cache + _SAMPLED * unwrapped(one).config.text_config.vocab_size)
     if setup.sharded:
         layer = sizes_2.weights - sizes_1.weights
         gathered = 2 * layer / period + sizes.outside  # the layer that runs, the next one, and what is no layer
-        copies = gathered * _weight_bytes(one) / whole
-    # the backward pass frees activations as gradients come; then the optimiser needs its scratch
-    backward, update = activations + copies + passing + held, gradients + step
-    worst = backward >= update
+        sizes = replace(sizes, copies=gathered * _weight_bytes(one) / whole)
+    return _at_worst(sizes, setup, activations, passing, writing)
+
+
+def estimate_step_memory(network: nn.Module, setup: Setup, step: TracedStep) -> Memory:
+    """Memory of one process that trains any other network, whose weights every process holds.
+
+    Args:
+        network: Frozen as it will train.
+        setup: Precision, processes and optimiser are read; the batch is in ``step``.
+        step: Of one batch.
+    """
+    # gradients of the largest tensor and of the one before it are on their way together
+    return _at_worst(_Sizes.of(network, setup), setup, step.kept, 2 * step.largest)
+
+
+def cache_bytes(config: GemConfig, layers: int, item: int) -> int:
+    """Return the bytes of keys and values of one token in ``layers`` layers, ``item`` bytes a number."""
+    text = config.text_config
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * layers * heads * width * item
+
+
+def _at_worst(sizes: _Sizes, setup: Setup, activations: float, passing: float, writing: float = 0.0) -> Memory:
+    """Return the worst of the moments of a step: backward pass, optimiser's update, answers that are written."""
+    share = setup.devices if setup.sharded else 1
+    gradients = sizes.gradients / share
+    step = gradients if setup.cuda else 0.0  # AdamW works on all weights at once on a GPU
+    held = gradients if setup.accumulate > 1 else 0.0
+    buckets = sizes.gradients if setup.strategy == "ddp" and setup.devices > 1 else 0.0
+    moments = [
+        # the backward pass frees activations as gradients come; then the optimiser needs its scratch
+        (held, sizes.copies, activations, passing),
+        (gradients, 0.0, 0.0, step),
+        (gradients, 0.0, 0.0, writing),  # those of the last step are freed when the next one begins
+    ]
+    held, copies, activations, passing = max(moments, key=sum)
     return Memory(
-        weights=sizes.weights / share,
+        weights=sizes.weights * (1 + setup.reference) / share,
         optimizer=sizes.optimizer / share,
-        gradients=buckets + (held if worst else gradients),
-        copies=copies if worst else 0.0,
-        activations=activations if worst else 0.0,
-        passing=passing if worst else step,
+        gradients=buckets + held,
+        copies=copies,
+        activations=activations,
+        passing=passing,
         runtime=_CUDA if setup.cuda else 0.0,
     )
 
@@ -188,7 +229,8 @@ class _Sizes:
         return tuple(asdict(self).values())
 
 
-def _gem(network: Any) -> Any:
+def unwrapped(network: Any) -> Any:
+    """Return the network itself, without peft's wrapper."""
     return getattr(network, "get_base_model", lambda: network)()
 
 
@@ -202,7 +244,7 @@ def _quantised_names(network: nn.Module) -> set[str]:
 
 
 def _compute_dtype(network: nn.Module, setup: Setup) -> torch.dtype:
-    return setup.autocast or next(_gem(network).model.language_model.parameters()).dtype
+    return setup.autocast or next(unwrapped(network).model.language_model.parameters()).dtype
 
 
 def _compute_bytes(network: nn.Module, setup: Setup) -> int:
@@ -210,55 +252,49 @@ def _compute_bytes(network: nn.Module, setup: Setup) -> int:
 
 
 def _weight_bytes(network: nn.Module) -> int:
-    return next(_gem(network).model.language_model.parameters()).element_size()
+    return next(unwrapped(network).model.language_model.parameters()).element_size()
 
 
 def _widest(network: nn.Module) -> int:
-    return _gem(network).config.text_config.intermediate_size
+    return unwrapped(network).config.text_config.intermediate_size
 
 
 def _logits(network: nn.Module, setup: Setup) -> float:
     """Estimate one chunk: logits, their gradient, and both in float32 where they are computed in less."""
-    config = _gem(network).config
+    config = unwrapped(network).config
     vocabulary = config.text_config.vocab_size
-    rows = min(max(1, config.loss_chunk_mib * 2**20 // (4 * vocabulary)), setup.labels)
     narrow = _compute_bytes(network, setup)
+    if setup.group:  # of all answers at once: logits, scaled, their logarithms, and those kept of the policy
+        kept = 16 if setup.reference else 12
+        return setup.rows * setup.group * setup.answer * vocabulary * (kept + (narrow if narrow < 4 else 0))
+    rows = min(max(1, config.loss_chunk_mib * 2**20 // (4 * vocabulary)), setup.labels)
     return rows * vocabulary * (8 + (2 * narrow if narrow < 4 else 0))
 
 
-class _Kept:
-    """Bytes that operations save for the backward pass, each storage once, weights and their casts not counted."""
-
-    def __init__(self, network: nn.Module, cast: torch.dtype | None) -> None:
-        self._seen = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-        self._shapes = {p.shape for p in network.parameters() if p.ndim > 1 and p.dtype != cast}
-        self._alive: list[Any] = []
-        self._cast = cast
-        self.bytes = 0
-
-    def __call__(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._seen:
-            self._seen.add(storage._cdata)
-            self._alive.append(storage)  # so that no other takes its address
-            cast = tensor.dtype == self._cast and tensor.ndim == 2
-            weight = cast and (tensor.shape in self._shapes or tensor.t().shape in self._shapes)
-            self.bytes += 0 if weight else storage.nbytes()
-        return tensor
-
-
 def _kept_by_language_model(network: nn.Module, setup: Setup) -> int:
-    gem = _gem(network)
+    gem = unwrapped(network)
     dtype = _compute_dtype(network, setup)
-    embeds = torch.empty(setup.rows, setup.length, gem.config.text_config.hidden_size, dtype=dtype, requires_grad=True)
-    mask = torch.zeros(setup.rows, 1, setup.length, setup.length, dtype=torch.bool)
-    return _kept(
-        network, setup, lambda: gem.model.language_model(inputs_embeds=embeds, attention_mask=mask, use_cache=False)
-    )
+    width, shared = gem.config.text_config.hidden_size, setup.group > 0 and not recomputes(gem)
+
+    def read(rows: int, length: int, cache: Any = None) -> Any:
+        embeds = torch.empty(rows, length, width, dtype=dtype, requires_grad=True)
+        mask = torch.zeros(rows, 1, length, length + (setup.length if cache else 0), dtype=torch.bool)
+        inputs = {"inputs_embeds": embeds, "attention_mask": mask, "past_key_values": cache, "use_cache": shared}
+        return gem.model.language_model(**inputs).past_key_values
+
+    def forward() -> None:
+        if not shared:
+            read(setup.rows * max(1, setup.group), setup.length + setup.answer)
+            return
+        cache = read(setup.rows, setup.length)
+        cache.batch_repeat_interleave(setup.group)
+        read(setup.rows * setup.group, setup.answer, cache)
+
+    return kept_bytes(network, forward, setup.autocast)
 
 
 def _kept_by_towers(network: nn.Module, setup: Setup) -> int:
-    gem = _gem(network)
+    gem = unwrapped(network)
     config = gem.config
 
     def look() -> None:
@@ -268,41 +304,16 @@ def _kept_by_towers(network: nn.Module, setup: Setup) -> int:
             side = config.vision_config.image_size
             gem.model.get_image_features(torch.empty(setup.tiles, 3, side, side))
 
-    return _kept(network, setup, look)
-
-
-def _kept(network: nn.Module, setup: Setup, forward: Callable[[], Any]) -> int:
-    kept = _Kept(network, setup.autocast)
-    casting = torch.autocast("cpu", dtype=setup.autocast, enabled=setup.autocast is not None)
-    with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor), casting:
-        forward()
-    return kept.bytes
+    return kept_bytes(network, look, setup.autocast)
 
 
 def _recomputed(network: nn.Module, setup: Setup, kept: int) -> int:
     """Estimate what one recomputing layer holds during its turn."""
-    gem = _gem(network)
+    gem = unwrapped(network)
     if not recomputes(gem):
         return 0
     gem.gradient_checkpointing_disable()
     return _kept_by_language_model(network, setup) - kept
-
-
-def _without_data(network: nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Put tensors that claim to lie on the CPU, and hold nothing, in place of those on the meta device.
-
-    Args:
-        network: Changed in place.
-        dtype: Of the parameters; None keeps theirs.
-    """
-    for module in network.modules():
-        for name, value in module._parameters.items():
-            if value is not None:
-                empty = torch.empty(value.shape, dtype=dtype or value.dtype)
-                module._parameters[name] = nn.Parameter(empty, requires_grad=value.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
 def config_for(arguments: Mapping[str, Any]) -> GemConfig:
