@@ -21,6 +21,7 @@ _LONGEST_MM = 420.0  # A3: a page that seems larger is cut there
 _PASSES = ((5.0, 25.0), (5.0, 12.0), (2.5, 10.0), (5 / 3, 8.0), (1.0, 8.0), (1.0, 5.0))
 _BETWEEN_LINES = 0.1  # per mm: half way between two harmonics of heavy lines, where only noise is
 _PLAIN = 2.5  # times the noise: a line's phase is then known to a tenth of its spacing
+_FAINTEST = 1e-6  # of the paper's brightness: on blank pages nothing stands out
 _SMOOTH_MM, _NOISE_MM = 12.0, 0.03  # of the field on a flat page: traces disturb the lines next to them (ours)
 _STRETCH = 0.12  # of paper: folds of a photo stretch it less
 _PLAINLY = 0.35  # of the lattice's strong amplitude: a third of it is still plain
@@ -148,7 +149,7 @@ def _phase_shift(flat: np.ndarray, low: np.ndarray, spacing: float, smooth: floa
         noise = np.abs(_demodulated(flat, low, axis, 1 / spacing + _BETWEEN_LINES, sigma))
         noise = cv2.GaussianBlur(noise, (0, 0), 2 * sigma)
         strong = float(np.percentile(amplitude, 90)) + 1e-9
-        seen = np.clip(1 - (_PLAIN * noise / (amplitude + 1e-9)) ** 2, 0, 1)
+        seen = np.clip(1 - (_PLAIN * (noise + _FAINTEST) / (amplitude + _FAINTEST)) ** 2, 0, 1)
         weight = seen * np.clip(amplitude / strong, 0, 1) ** 1.5
         shift = -_unwrapped(np.angle(z), weight) * spacing / (2 * np.pi)
         shifts.append(_smoothed(shift * weight, weight, 0.6 * sigma))
