@@ -99,7 +99,8 @@ def generate_encoded(
             if seeds is not None and options["do_sample"]:
                 own = SeededSampling([seeds[row] for row in rows])
                 options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), own])
-            if settings.keys() <= _BY_ROW and not dist.is_initialized():  # sharded weights need all ranks at each step
+            sharded = dist.is_initialized() and dist.get_world_size() > 1  # all ranks are needed at each step
+            if settings.keys() <= _BY_ROW and not sharded:
                 options["custom_generate"] = partial(decode_rows, streamer=settings.get("streamer"))
             out = model.generate(**batch, **options)
             ids = out if isinstance(out, torch.Tensor) else out.sequences
