@@ -272,9 +272,9 @@ def _choose(rows: list[Row], x0: float, x1: float, layout: str) -> Choice | str:
         return named
     choices = rank_layouts(_in_mm(rows, x0, x1))
     best = chosen(choices)
-    if best is not None and best.crossed and (best.at_worst or 0) > _TOO_CROSSED:
-        return f"the leads do not agree in their QRS complexes; name the layout {best.name} to read the rest"
     if best is not None:
+        if best.crossed and (best.at_worst or 0) > _TOO_CROSSED:
+            return f"the leads do not agree in their QRS complexes; name the layout {best.name} to read the rest"
         return best
     if not choices:
         return f"no known layout has {len(rows)} rows of traces"

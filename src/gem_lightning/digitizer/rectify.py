@@ -189,7 +189,7 @@ def _unwrapped(phase: np.ndarray, weight: np.ndarray) -> np.ndarray:
         coo_matrix((np.concatenate(costs), (one, two)), shape=(index.size, index.size)).tocsr()
     )
     order, before = breadth_first_order(tree, int(np.argmax(weight)), directed=False)
-    flat = phase.ravel().astype(np.float64).copy()
+    flat = phase.ravel().astype(np.float64)
     for node in order[1:]:
         flat[node] = flat[before[node]] + _within_half_turn(flat[node] - flat[before[node]])
     usual = float((flat * weight.ravel()).sum() / (weight.sum() + 1e-9))

@@ -52,8 +52,7 @@ def find_traces(page: np.ndarray, paper: np.ndarray) -> tuple[list[Row], list[Pu
             shares = [_line_share(row) for row in rows]
             if not rows or min(shares) > min(_LINE, _LINE_OF_BEST * max(shares)):
                 break
-            kept = [row.baseline for k, row in enumerate(rows) if k != int(np.argmin(shares))]
-            rows = follow_rows(ink, np.array(kept))
+            rows = follow_rows(ink, np.delete([row.baseline for row in rows], int(np.argmin(shares))))
             rows = redraw(cover, [replace(row, start=_behind_pulse(row, pulses)) for row in rows])
     return rows, pulses
 
@@ -64,12 +63,13 @@ def _traces(rows: list[Row], pulses: list[Pulse]) -> list[Row]:
     Text has gaps. Where most rows stand behind a pulse, what lies above the first or below the last of them is a trace
     only where it has hardly more gaps than those and lies as far away as the rows from each other.
     """
+    if not rows:
+        return []
     inked = {id(row): float((row.confidence[int(row.start) : int(row.stop)] > 0.5).mean()) for row in rows}
     room = _room(pulses)
-    nearest = [min(rows, key=lambda row: abs(p.baseline - row.baseline)) for p in pulses] if rows else []
-    marked = sorted(
-        {row.baseline for p, row in zip(pulses, nearest, strict=False) if abs(p.baseline - row.baseline) < room}
-    )
+    baselines = np.array([row.baseline for row in rows])
+    nearest = [(p.baseline, float(baselines[np.argmin(np.abs(baselines - p.baseline))])) for p in pulses]
+    marked = sorted({own for foot, own in nearest if abs(foot - own) < room})
     if 2 * len(marked) <= len(rows) or len(marked) < 2:
         return [row for row in rows if inked[id(row)] > _INKED]
     inside = [row for row in rows if marked[0] <= row.baseline <= marked[-1]]
@@ -108,9 +108,9 @@ def _line_share(row: Row) -> float:
 def _behind_pulse(row: Row, pulses: list[Pulse]) -> float:
     """Where the first lead of a row begins: behind the pulse in front of it and the blank that follows its foot."""
     room = _PULSE_ROOM_MM * PX_PER_MM
-    beside = _room(pulses)
     last = row.start + _PULSE_SHARE * (row.stop - row.start)  # ink of a margin may lie in front of the pulse
-    near = [p for p in pulses if abs(p.baseline - row.baseline) < beside and row.start - room < p.stop < last]
+    reach = _room(pulses)
+    near = [p for p in pulses if abs(p.baseline - row.baseline) < reach and row.start - room < p.stop < last]
     if not near:
         return row.start
     start = max(row.start, max(p.stop for p in near))

@@ -38,7 +38,8 @@ SCALE_MV = 50.0
 """Usual range of a lead above which microvolts were declared as mV: tall QRS complexes reach some 10 mV."""
 INCONSISTENT_SHARE = 0.1
 """Root mean square of III - (II - I) over that of the limb leads."""
-DOUBTFUL_TRUST = 0.5  # of a lead off paper: the digitiser is as likely wrong as right (ours)
+DOUBTFUL_TRUST = 0.5
+"""Trust of a lead off paper below which it is named as doubtful: the digitiser counts nothing below as sure (ours)."""
 PARTLY_KNOWN = 0.2
 """Share of the 12 leads' samples that are unknown above which a model's text is not relied on: it reads zeros there.
 50 simulated ECGs, ``gem_small``: 0.16, 0.18, 0.34 and 1.22 contradicted statements a text with 0, 8, 25 and 69 %
