@@ -12,7 +12,8 @@ RUN python -m pip install --no-cache-dir uv==0.13.9 && python -m venv /opt/gem
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY conf conf
 COPY src src
-RUN uv pip install --no-cache --python /opt/gem/bin/python --torch-backend "${TORCH}" -c constraints.txt ".[${EXTRAS}]"
+RUN uv pip install --no-cache --compile-bytecode --python /opt/gem/bin/python --torch-backend "${TORCH}" \
+    -c constraints.txt ".[${EXTRAS}]"
 
 FROM python:${PYTHON}-slim
 RUN useradd --create-home --uid 10001 gem

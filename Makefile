@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-# Many small matrix products: on a shared CPU extra OpenMP threads spin against each other.
-TEST_ENV := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
+# Many small matrix products: on a shared CPU extra OpenMP threads spin against each other. Many tests start a process:
+# compiled files must be kept even where the environment says not to.
+TEST_ENV := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-older coverage check format bench mutation docs build release smoke sbom container audit lock clean
@@ -18,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "==> creating $(VENV) and installing the locked packages (about 7 GB on disk; first time only)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 
 setup: $(READY)  ## virtual environment, locked packages, this package in editable mode
@@ -58,7 +59,7 @@ coverage: $(READY)  ## share of the lines that the fast tests run, below the ent
 OLD := .venv-transformers-5.17
 test-older: $(READY)  ## parity and network tests on transformers 5.17, the oldest that is supported
 	@test -x $(OLD)/bin/python || $(PYTHON) -m venv $(OLD)
-	@$(BIN)/uv pip install --quiet --python $(OLD)/bin/python --no-deps 'transformers==5.17.*' 'huggingface_hub<2'
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(OLD)/bin/python --no-deps 'transformers==5.17.*' 'huggingface_hub<2'
 	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	  { $(BIN)/python -c "$$site"; echo $(CURDIR)/src; } > "$$($(OLD)/bin/python -c "$$site")/main.pth"
 	@$(TEST_ENV) $(OLD)/bin/python -m pytest -p no:cacheprovider tests/models/test_parity.py tests/models/test_modeling_gem.py tests/models/inference -m "not slow"

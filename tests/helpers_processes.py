@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +40,32 @@ def _run(function: Callable[..., None], args: tuple, rank: int, ranks: int, port
         os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         os.environ |= {"WORLD_SIZE": str(ranks), "RANK": str(rank)}
     function(*args)
+
+
+def run_module(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m module`` with arguments in ``cwd``; returns its exit code and what it printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        (process,) = start(_as_main, module, arguments, cwd, out, err)
+        process.join()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # idle workers of joblib, for which an ordinary exit waits minutes
+        return subprocess.CompletedProcess([module, *arguments], process.exitcode, out.read_text(), err.read_text())
+
+
+def _as_main(module: str, arguments: tuple[str, ...], cwd: Path, out: Path, err: Path) -> None:
+    for stream, file in ((1, out), (2, err)):
+        os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY), stream)
+    os.setsid()
+    os.chdir(cwd)
+    sys.argv = [module, *arguments]
+    code: Any = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    os._exit(code or 0)

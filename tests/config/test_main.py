@@ -1,18 +1,12 @@
 """Mistakes on the command line: one message that names the mend, exit code 2, nothing written."""
 
 import errno
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
 
 from gem_lightning.config.main import explain, own_keys
-
-
-def run(module, *arguments, cwd):
-    command = [sys.executable, "-m", f"gem_lightning.{module}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+from helpers_processes import run_module
 
 
 @pytest.mark.parametrize(
@@ -51,7 +45,7 @@ def run(module, *arguments, cwd):
     ],
 )
 def test_one_clear_message(tmp_path, module, arguments, words):
-    done = run(module, *arguments, cwd=tmp_path)
+    done = run_module(f"gem_lightning.{module}", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     for word in words:
@@ -62,7 +56,7 @@ def test_one_clear_message(tmp_path, module, arguments, words):
 
 @pytest.mark.parametrize("module", ["train", "predict", "evaluate", "generate", "serve", "cli"])
 def test_help(tmp_path, module):
-    done = run(module, "--help", cwd=tmp_path)
+    done = run_module(f"gem_lightning.{module}", "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 5
     assert list(tmp_path.iterdir()) == []
