@@ -1,13 +1,12 @@
-"""Write the cards of the experiments, ``docs/experiments.md``: ``python docs/experiments.py [--check]``.
+"""Write the cards of the experiments, ``docs/experiments.md``: ``python docs/experiments.py``.
 
 The purpose of a card is the comment at the head of its file in ``conf/experiment``; memory, steps and hours are those
-of the planner behind ``dry_run=true``, for samples of :data:`SAMPLE`. ``--check`` exits with 1 where the page is old.
+of the planner behind ``dry_run=true``, for samples of :data:`SAMPLE` or a few simulated ECGs.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,8 +20,8 @@ PAGE = ROOT / "docs" / "experiments.md"
 SAMPLE = {"tokens": 1036.0, "squares": 1036.0**2, "labels": 300.0, "ecgs": 1.0, "tiles": 1.0}
 SAMPLES = 30_000  # of ECG_Grounding_30k.json
 MFU = 0.4  # as conf/train.yaml
-#: Name -> (memory, GB; dense bfloat16 peak, TFLOP/s), from the makers' data sheets.
-GPUS = {"H100 80 GB": (80, 989), "A100 80 GB": (80, 312), "RTX 4090": (24, 165)}
+#: Name -> (memory, GB; dense bfloat16 peak, TFLOP/s; memory bandwidth, TB/s), from the makers' data sheets.
+GPUS = {"H100 80 GB": (80, 989, 3.35), "A100 80 GB": (80, 312, 2.04), "RTX 4090": (24, 165, 1.01)}
 NOT_HERE = "<!-- not run: tests/test_configs.py composes and builds every experiment at tiny size -->"
 HEAD = """# Experiments
 
@@ -30,11 +29,11 @@ A card for each file of `conf/experiment`, made by `python docs/experiments.py` 
 experiment is changed on the command line; [training](training.md) explains them.
 
 **Planned** values are those of `dry_run=true`, which reads no weights: memory of one process, steps, and hours at MFU
-{mfu}, for {samples:,} samples of {tokens:,.0f} tokens (101 of the ECG, 576 of the image), one epoch where
-the experiment states no other. They have not been checked on a GPU. Your own: add `dry_run=true` to the command.
-**Measured** values name their page. Encoders and experiments on a model's own answers (`gem_grpo`, `gem_dpo`,
-`gem_rft`) have no planned rows here, because their data or their model must exist; `dry_run=true` plans yours too
-([what it counts](training.md#estimate-a-run)).
+{mfu}; answers that a model samples take longer by at least the time of reading its weights for each token. GEMs of
+7B: {samples:,} samples of {tokens:,.0f} tokens (101 of the ECG, 576 of the image), one epoch where the experiment
+states no other. The others: their own simulated ECGs, and `gem_small` as the model that writes; preparing these data
+is not in the hours, and takes longer than so small a network. Nothing of this has been checked on a GPU. Your own: add
+`dry_run=true` to the command ([what it counts](training.md#estimate-a-run)). **Measured** values name their page.
 """
 
 
@@ -46,13 +45,16 @@ class Card:
         command: Overrides of its command.
         data: What it trains on.
         measured: What was measured, with its page; empty where it was not run.
-        planned: It is planned on GPUs, as a GEM of 7B.
+        stand_in: Overrides with which it is planned on simulated ECGs, of which a few are enough; None plans a GEM of
+            7B on :data:`SAMPLE`.
+        samples: An epoch's, where ``stand_in`` has fewer.
     """
 
     command: tuple[str, ...] = ()
     data: str = ""
     measured: str = ""
-    planned: bool = False
+    stand_in: tuple[str, ...] | None = None
+    samples: int = 0
 
 
 GROUNDING = ("data.train=ECG_Grounding_30k.json", "'data.root={ecg: /data/ecg, image: /data/images}'")
@@ -63,10 +65,20 @@ ONE_QUANTITY = "[one quantity](verified_generation.md#measured-one-quantity), on
 NOT_RUN = "at tiny size by the tests; not at full size"
 OWN = ("model.net.checkpoint=FOLDER", "data.train=mine/train.jsonl", "data.val=mine/val.jsonl")
 IN_BFLOAT16 = ("model.net.dtype=bfloat16", "trainer.precision=bf16-mixed")
+FEW, MANY = ((f"data.train.n={train}", f"data.val.n={val}") for train, val in ((64, 11), (330, 330)))
+OF_A_THREAD = "of one thread ([encoder](encoder.md#measured))"
+ON_SMALL = ("model.net.checkpoint=gem_small",)
+ONE_COHORT = (
+    *(f"~data.train.{name}" for name in ("recombined", "real", "unreadable")),
+    "data.train.simulated.plan={_target_: gem_lightning.data.ConversationPlan, instrument: 0.6, wrong: 0.15}",
+    "data.train.simulated.n=64",
+    "data.val=null",
+    "data.batches.weights=null",
+)
 CARDS = {
-    "quickstart": Card((), "4,800 simulated ECGs, made by the run", ""),
-    "gem_tiny": Card((), "22 simulated ECGs", "seconds on one CPU core, in the tests"),
-    "demo": Card((), "1,600 simulated ECGs", "about 5 minutes with its evaluation, two CPU cores (README)"),
+    "quickstart": Card((), "4,800 simulated ECGs, made by the run", "", FEW, 4800),
+    "gem_tiny": Card((), "22 simulated ECGs", "seconds on one CPU core, in the tests", ()),
+    "demo": Card((), "1,600 simulated ECGs", "about 5 minutes with its evaluation, two CPU cores (README)", FEW, 1600),
     "gem_small": Card(
         (
             "data.train.recombined.records.donors.root=LUDB",
@@ -74,31 +86,35 @@ CARDS = {
         ),
         "simulated ECGs, and expert-marked ones of LUDB",
         "75 minutes of one CPU core; scores in [the model card](gem_small.md)",
+        ONE_COHORT,
+        8480,
     ),
-    "gem7b": Card(PARTS, "ECG_Grounding_30k (MIMIC-IV-ECG)", NOT_RUN, True),
-    "gem7b_plus": Card(PARTS, "the same samples, their images drawn by the run", NOT_RUN, True),
-    "align": Card(PARTS, "ECG_Grounding_30k, or any descriptions of ECGs", NOT_RUN, True),
-    "gem7b_lora": Card(ON_GEM, "ECG_Grounding_30k", NOT_RUN, True),
-    "gem7b_qlora": Card(ON_GEM, "ECG_Grounding_30k", NOT_RUN, True),
+    "gem7b": Card(PARTS, "ECG_Grounding_30k (MIMIC-IV-ECG)", NOT_RUN),
+    "gem7b_plus": Card(PARTS, "the same samples, their images drawn by the run", NOT_RUN),
+    "align": Card(PARTS, "ECG_Grounding_30k, or any descriptions of ECGs", NOT_RUN),
+    "gem7b_lora": Card(ON_GEM, "ECG_Grounding_30k", NOT_RUN),
+    "gem7b_qlora": Card(ON_GEM, "ECG_Grounding_30k", NOT_RUN),
     "gem_lora": Card(
-        (*OWN, *IN_BFLOAT16), "your ECGs and reports ([how](finetune_your_data.md))", "the path, by the tests", True
+        (*OWN, *IN_BFLOAT16), "your ECGs and reports ([how](finetune_your_data.md))", "the path, by the tests"
     ),
     "gem_lora_sweep": Card(("-m", *OWN), "as gem_lora", "4 tiny trials: 74 s ([searches](training.md#searches))"),
-    "gem_grpo": Card((BASE,), "4,096 simulated prompts", ONE_QUANTITY),
-    "gem_dpo": Card((BASE,), "pairs of the model's own texts", ONE_QUANTITY),
-    "gem_rft": Card((BASE,), "the best of the model's own texts", ONE_QUANTITY),
-    "ecg_coca_pretrain": Card((), "2,530 simulated patients", "402 s of one thread ([encoder](encoder.md#measured))"),
-    "ecg_clip_pretrain": Card((), "2,530 simulated patients", "413 s of one thread ([encoder](encoder.md#measured))"),
-    "ecg_mae_pretrain": Card((), "2,530 simulated patients", ""),
+    "gem_grpo": Card((BASE,), "4,096 simulated prompts", ONE_QUANTITY, ON_SMALL),
+    "gem_dpo": Card((BASE,), "pairs of the model's own texts", ONE_QUANTITY, ON_SMALL),
+    "gem_rft": Card((BASE,), "the best of the model's own texts", ONE_QUANTITY, ON_SMALL),
+    "ecg_coca_pretrain": Card((), "2,530 simulated patients", f"402 s {OF_A_THREAD}", MANY, 2200),
+    "ecg_clip_pretrain": Card((), "2,530 simulated patients", f"413 s {OF_A_THREAD}", MANY, 2200),
+    "ecg_mae_pretrain": Card((), "2,530 simulated patients", "", MANY, 2200),
     "ecg_dense_pretrain": Card(
         ("data.train.root=/data/ludb",),
         "recombined beats, expert-marked and simulated ECGs",
         "a quarter of an hour on one core ([dense encoder](encoder.md#dense-encoder))",
+        ("data.train=null", "data.val=null"),
     ),
     "digitizer": Card(
         ("+source@data.train.real=files", "data.train.real.root=FOLDER"),
         "drawn pages of simulated and your ECGs",
         "4,173 steps on a shared core; scores in [digitizer](digitizer.md#scores)",
+        (),
     ),
 }
 
@@ -125,33 +141,71 @@ def full_size(folder: Path) -> Path:
     return folder
 
 
-def plan_rows(name: str, base: Path) -> Iterator[str]:
-    """Yield the rows of a card's plan: one per GPU."""
+def composed(name: str, folder: Path, *overrides: str) -> Any:
+    """Compose an experiment whose files go to ``folder``."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.utils import instantiate
-
-    from gem_lightning.lit.plan import Load, make_plan
-    from gem_lightning.models.planning.memory import GIB
-    from gem_lightning.train import settings_of
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        fixed = [f"experiment={name}", f"model.net.checkpoint={base}", "data.train=none", "dry_run=true"]
-        cfg = compose("train", [*fixed, "model.net.ecg=null", *(IN_BFLOAT16 if name == "gem_lora" else ())])
+        places = (f"paths.output={folder}", f"paths.cohorts={folder}/cohorts")
+        return compose("train", [f"experiment={name}", "dry_run=true", *places, *overrides])
+
+
+def plan_large(name: str, base: Path) -> tuple[Any, Any]:
+    """Return settings and plan of a GEM of 7B."""
+    from hydra.utils import instantiate
+
+    from gem_lightning.lit.plan import Load, make_plan
+    from gem_lightning.train import settings_of
+
+    dtype = IN_BFLOAT16 if name.startswith("gem_lora") else ()
+    cfg = composed(name, base, f"model.net.checkpoint={base}", "data.train=none", "model.net.ecg=null", *dtype)
     run = settings_of(cfg, instantiate(cfg.model))
     run = replace(run, devices=cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else 1)
     rows = cfg.data.batch_size
     batch = {count: value * rows for count, value in SAMPLE.items()}
     load = Load(SAMPLES, SAMPLES // (rows * run.devices), rows, round(SAMPLE["tokens"]), batch, batch)
-    plan = make_plan(run, load)
+    return run, make_plan(run, load)
+
+
+def plan_small(name: str, folder: Path, stand_in: tuple[str, ...]) -> tuple[Any, Any]:
+    """Return settings and plan of an experiment on simulated ECGs."""
+    from hydra.utils import instantiate
+
+    from gem_lightning.lit.plan import steps_of
+    from gem_lightning.train import plan_of, refuse
+
+    cfg = composed(name, folder, *stand_in)
+    data, module = instantiate(cfg.data), instantiate(cfg.model)
+    run, plan = plan_of(cfg, data, module, refuse(cfg, module))
+    if samples := CARDS[name].samples:
+        steps = steps_of(run, samples // (cfg.data.batch_size * run.devices))
+        plan = replace(plan, steps=steps, flops=plan.flops * steps / plan.steps)
+    return run, plan
+
+
+def plan_rows(name: str, folder: Path) -> Iterator[str]:
+    """Yield the rows of a card's plan: one per GPU; ``folder`` is that of :func:`full_size`."""
+    from gem_lightning.models.planning.memory import GIB
+
+    stand_in = CARDS[name].stand_in
+    run, plan = plan_large(name, folder) if stand_in is None else plan_small(name, folder, stand_in)
     memory = next(iter(plan.memory.values())).total
-    yield f"| parameters, trained | {plan.parameters / 1e6:,.0f} M, {plan.trainable / 1e6:,.1f} M |"
+    yield f"| parameters, trained | {plan.parameters / 1e6:,.1f} M, {plan.trainable / 1e6:,.1f} M |"
     yield f"| planned: steps, devices, strategy | {plan.steps:,}, {run.devices}, {run.strategy} |"
-    yield f"| planned: memory of a process | {memory / GIB:.0f} GiB |"
-    for gpu, (capacity, peak) in GPUS.items():
+    yield f"| planned: memory of a process | {memory / GIB:.1f} GiB |"
+    for gpu, (capacity, peak, bandwidth) in GPUS.items():
+        times = at_least_hundredths(plan.hours(MFU, peak, run.devices))
+        if plan.written:
+            times += f", and {at_least_hundredths(plan.sampling_hours(bandwidth))} to sample answers"
         fits = "" if memory < capacity * 1e9 else " (does not fit: lower `data.batch_size`)"
-        yield f"| planned: hours on {run.devices} × {gpu} | {plan.hours(MFU, peak, run.devices):.2f}{fits} |"
+        yield f"| planned: hours on {run.devices} × {gpu} | {times}{fits} |"
+
+
+def at_least_hundredths(hours: float) -> str:
+    """Write hours; what is shorter than half a minute is not written as nothing."""
+    return f"{hours:.2f}" if hours >= 0.01 else "< 0.01"
 
 
 def card(name: str, base: Path | None) -> Iterator[str]:
@@ -161,7 +215,7 @@ def card(name: str, base: Path | None) -> Iterator[str]:
     text = " ".join(words) if len(" ".join(words)) <= 110 else " \\\n    ".join(words)
     yield from (f"## {name}", "", f"{purpose(name)}.".replace("..", "."), "", NOT_HERE, "```bash", text, "```", "")
     yield from ("| | |", "|---|---|", f"| data | {one.data} |")
-    if one.planned and base is not None:
+    if base is not None:
         yield from plan_rows(name, base)
     yield from (f"| measured | {one.measured or 'not yet'} |", "")
 
@@ -182,16 +236,5 @@ def page(planned: bool = True) -> str:
     return "\n".join([head, *lines]).rstrip() + "\n"
 
 
-def main(arguments: Any) -> int:
-    """Write or check the page."""
-    text = page()
-    if "--check" in arguments:
-        old = not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text
-        sys.stdout.write("docs/experiments.md is out of date; run: make docs\n" if old else "")
-        return int(old)
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    PAGE.write_text(page(), encoding="utf-8")

@@ -46,16 +46,23 @@ def run_module(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedP
     """Run ``python -m module`` with arguments in ``cwd``; returns its exit code and what it printed."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        (process,) = start(_as_main, module, arguments, cwd, out, err)
+        process = begin_module(module, *arguments, cwd=cwd, out=str(out), err=str(err))
         process.join()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # idle workers of joblib, for which an ordinary exit waits minutes
         return subprocess.CompletedProcess([module, *arguments], process.exitcode, out.read_text(), err.read_text())
 
 
-def _as_main(module: str, arguments: tuple[str, ...], cwd: Path, out: Path, err: Path) -> None:
+def begin_module(
+    module: str, *arguments: str, cwd: Path, out: str | Path = os.devnull, err: str | Path = os.devnull
+) -> Any:
+    """Start ``python -m module`` in a process group of its own, its output in files."""
+    return start(_as_main, module, arguments, cwd, out, err)[0]
+
+
+def _as_main(module: str, arguments: tuple[str, ...], cwd: Path, out: str, err: str) -> None:
     for stream, file in ((1, out), (2, err)):
-        os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY), stream)
+        os.dup2(os.open(file, os.O_CREAT | os.O_APPEND | os.O_WRONLY), stream)
     os.setsid()
     os.chdir(cwd)
     sys.argv = [module, *arguments]

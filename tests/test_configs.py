@@ -54,12 +54,15 @@ def test_every_experiment_has_its_card(cards):
     stored = cards.PAGE.read_text(encoding="utf-8")
     stated = [line for line in stored.splitlines() if not line.startswith(("| planned", "| parameters"))]
     assert stated == cards.page(planned=False).splitlines(), "run: make docs"
-    assert stored.count("| planned: memory") == 6
+    assert stored.count("| planned: memory") == len(cards.CARDS)
 
 
 @pytest.mark.slow
-def test_planned_values_are_those_of_the_planner(cards):
-    assert cards.main(["--check"]) == 0, "run: make docs"
+def test_planned_values_are_those_of_the_planner(cards, tmp_path):
+    base, stored = cards.full_size(tmp_path), cards.PAGE.read_text(encoding="utf-8")
+    large = [name for name, card in cards.CARDS.items() if card.stand_in is None]
+    for name in (*large, "gem_tiny"):  # the other small ones differ from it by their data, which take minutes to make
+        assert "\n".join(cards.plan_rows(name, base)) in stored, "run: make docs"
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,14 +12,12 @@ from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.features import measure
 from gem_lightning.grounding import compose
 from gem_lightning.models import build_gem, build_processor, tiny_tokenizer
+from helpers_processes import run_module
 from helpers_sizes import TINY
 
 
 def run(folder, module, *arguments):
-    command = [sys.executable, "-m", f"gem_lightning.{module}", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    done = run_module(f"gem_lightning.{module}", *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 
 import hydra
 import numpy as np
@@ -20,8 +18,9 @@ from gem_lightning.errors import GemError
 from gem_lightning.generate import generate
 from gem_lightning.samples.io import read_samples, write_samples
 from gem_lightning.samples.sample import InstructionSample
-from helpers_kill import command_of, killed_at_random
+from helpers_kill import killed_at_random
 from helpers_llm_server import LoopbackLLM
+from helpers_processes import begin_module, run_module
 
 NO_SPLITS = "splits={val:0,test:0}"
 
@@ -208,8 +207,9 @@ def test_parts_of_several_machines_merge(tmp_path, capsys):
     assert "core-hours for 800,000 records" in capsys.readouterr().out
 
 
-def command(*overrides):
-    return [sys.executable, "-m", "gem_lightning.generate", *overrides]
+def begin(folder, *overrides):
+    """What starts the command."""
+    return lambda: [begin_module("gem_lightning.generate", *overrides, cwd=folder)]
 
 
 def test_shards_in_parts_and_of_a_whole_run(tmp_path, capsys):
@@ -245,23 +245,24 @@ def test_shards_in_parts_and_of_a_whole_run(tmp_path, capsys):
 @pytest.mark.slow
 def test_an_array_of_local_jobs(tmp_path):
     overrides = ("stage=features", "source.n=12", f"out={tmp_path}", "block=3", "parts=2", "cluster=local", "workers=0")
-    subprocess.run(command(*overrides), check=True, timeout=300)
+    made = run_module("gem_lightning.generate", *overrides, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
     assert pq.read_table(tmp_path / "features.parquet").num_rows == 12
     array = ("parts=2", "cluster=local", "workers=0")
-    subprocess.run(command("source.n=12", "block=3", f"out={tmp_path}/a", *array), check=True, timeout=300)
+    made = run_module("gem_lightning.generate", "source.n=12", "block=3", f"out={tmp_path}/a", *array, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
     data = f"data={tmp_path}/a/train.jsonl"
-    subprocess.run(command("stage=shards", data, f"out={tmp_path}/b", *array), check=True, timeout=300)
+    made = run_module("gem_lightning.generate", "stage=shards", data, f"out={tmp_path}/b", *array, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
     assert [s.id for s in ShardReader(tmp_path / "b")] == [s.id for s in read_samples(tmp_path / "a" / "train.jsonl")]
 
 
 @pytest.mark.slow
 def test_features_killed_at_twenty_random_moments(tmp_path):
-    overrides = ("stage=features", "source.n=600", f"out={tmp_path}", "block=5", "workers=2")
-    killed_at_random(
-        command_of(*command(*overrides)), lambda: len(list(tmp_path.glob("**/shards/*.parquet"))), total=120
-    )
+    overrides = ("stage=features", "source.n=240", f"out={tmp_path}", "block=2", "workers=2")
+    killed_at_random(begin(tmp_path, *overrides), lambda: len(list(tmp_path.glob("**/shards/*.parquet"))), total=120)
     rows = pq.read_table(tmp_path / "features.parquet", columns=["id"])["id"].to_pylist()
-    assert rows == [f"simulated-{i}" for i in range(600)]
+    assert rows == [f"simulated-{i}" for i in range(240)]
 
 
 @pytest.mark.slow
@@ -277,7 +278,7 @@ def test_a_taught_run_killed_at_twenty_random_moments_pays_each_answer_once(tmp_
             "source.n=250", "source.diagnoses=[sinus,rbbb,lvh]", "source.snr_db=28", f"out={tmp_path}", "block=5",
             "workers=1", "teacher=openai", f"teacher.base_url={server.base_url}", f"teacher.concurrency={concurrency}",
         )  # fmt: skip
-        killed_at_random(command_of(*command(*overrides)), lambda: len(server.paid), total=250, kills=kills)
+        killed_at_random(begin(tmp_path, *overrides), lambda: len(server.paid), total=250, kills=kills)
     card = json.loads((tmp_path / "run_card.json").read_text())
     assert card["samples"] + card["rejected"] == card["records"] == 250
     ids = [s.id for split in card["samples_by_split"] for s in read_samples(tmp_path / f"{split}.jsonl")]

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import PIL.Image
 import pytest
@@ -18,6 +16,7 @@ from gem_lightning.ecg import simulate, write_wfdb
 from gem_lightning.evaluation.llm_judge.judge import SCHEMES
 from gem_lightning.render import EcgRenderer
 from helpers_llm_server import LoopbackLLM
+from helpers_processes import run_module
 
 PROMPT = "Compare.\n=== Generated ===\n{{ generated }}\n=== End ===\n=== Reference ===\n{{groundtruth}}\n=== End ===\n"
 REFERENCE = "The rate is {rate} bpm, a sinus rhythm; PR, QRS, QT are normal, no ST elevation. Conclusion: normal ECG."
@@ -78,8 +77,7 @@ def judge(request, n):
 
 
 def run(folder, module, *arguments):
-    command = [sys.executable, "-m", f"gem_lightning.{module}", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = run_module(f"gem_lightning.{module}", *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

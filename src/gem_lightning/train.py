@@ -279,7 +279,23 @@ def open_splits(data: Any, run: Run) -> None:
 
 
 def print_plan(cfg: DictConfig, data: Any, module: Any, run: Run | None) -> None:
-    """Prepare the data and print what a run will need; weights are not read, and no answers are sampled.
+    """Prepare the data and print what a run will need; see :func:`plan_of`."""
+    run, plan = plan_of(cfg, data, module, run)
+    hours = plan.hours(cfg.mfu, cfg.peak_tflops, run.devices)
+    print(f"{plan}\nhours                 {hours:,.2f} at MFU {cfg.mfu:g} of {cfg.peak_tflops:g} TFLOP/s a device")
+    if plan.written:
+        least = plan.sampling_hours(cfg.memory_bandwidth)
+        print(f"  to sample answers   {least:,.2f} more at least, at {cfg.memory_bandwidth:g} TB/s a device")
+
+
+def plan_of(cfg: DictConfig, data: Any, module: Any, run: Run | None) -> tuple[Run, Plan]:
+    """Prepare the data and plan any kind of training; weights are not read, and no answers are sampled.
+
+    Args:
+        cfg: Of the run.
+        data: Its DataModule.
+        module: Its LightningModule.
+        run: From :func:`refuse`; None for an encoder.
 
     Raises:
         GemError: See :mod:`gem_lightning.lit.plan`; or the module is neither a GEM nor an encoder.
@@ -295,16 +311,10 @@ def print_plan(cfg: DictConfig, data: Any, module: Any, run: Run | None) -> None
     data.prepare_data()
     if run is None:
         run = settings_of(cfg, module)
-        plan = plan_stages.plan_encoder(run, module, data, [("ddp", 8)])
-    else:
-        open_splits(data, run)
-        others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
-        plan = plan_stages.plan_gem(run, module, data, writer, others)
-    hours = plan.hours(cfg.mfu, cfg.peak_tflops, run.devices)
-    print(f"{plan}\nhours                 {hours:,.2f} at MFU {cfg.mfu:g} of {cfg.peak_tflops:g} TFLOP/s a device")
-    if plan.written:
-        least = plan.sampling_hours(cfg.memory_bandwidth)
-        print(f"  to sample answers   {least:,.2f} more at least, at {cfg.memory_bandwidth:g} TB/s a device")
+        return run, plan_stages.plan_encoder(run, module, data, [("ddp", 8)])
+    open_splits(data, run)
+    others = [(name, 8) for name in ("ddp", "fsdp2") if run.net.get("lora") is None or name == "ddp"]
+    return run, plan_stages.plan_gem(run, module, data, writer, others)
 
 
 def on_gpus(cfg: DictConfig) -> bool:

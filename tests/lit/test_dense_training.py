@@ -78,25 +78,25 @@ def test_without_records_the_simulator_alone_trains():
 
 
 @pytest.mark.slow
-def test_recombined_beats_beat_the_majority_and_the_simulator_alone(shared_data, tmp_path):
-    """The recipe of experiment=ecg_dense_pretrain, a smaller network and a fifteenth of the data; as much simulated."""
+def test_recombined_beats_beat_the_majority(shared_data, tmp_path):
+    """The recipe of experiment=ecg_dense_pretrain, a smaller network and a fifteenth of the data.
+
+    That as many simulated ECGs alone teach less is in docs/encoder.md: training twice is too long for a test.
+    """
     from gem_lightning.sources.marked import LudbMarks
 
     folder = shared_data / "ludb_odd"
     if not (folder / "ludb.csv").is_file():
         pytest.skip("LUDB is not here")
-    train, held = (list(LudbMarks(str(folder), split)) for split in ("train", "held_out"))
-    scores = {}
-    for name, donors_of in (("mix", train), ("simulator", None)):
-        data = DenseDataModule(donors_of, held, length=1920, batch_size=16)
-        trainer, module = run(tmp_path, 1, precision="bf16-mixed")
-        trainer.fit(module, data)
-        batches = DataLoader(data.datasets["val"], batch_size=10, collate_fn=collate)
-        pairs = [(module.net.eval().decode(b["ecg_values"]).float(), b["values"]) for b in batches]
-        found, truth = (torch.cat(column).numpy() for column in zip(*pairs))
-        scores[name] = score_values(found, truth)
-    scores["majority"] = score_values(np.tile(majority_values(truth), (len(truth), 1)), truth)
-    best = {k: {n: round(s.value, 2) for n, s in v.items()} for k, v in scores.items()}
+    data = DenseDataModule(
+        *(list(LudbMarks(str(folder), s)) for s in ("train", "held_out")), length=1920, batch_size=16
+    )
+    trainer, module = run(tmp_path, 1, precision="bf16-mixed")
+    trainer.fit(module, data)
+    batches = DataLoader(data.datasets["val"], batch_size=10, collate_fn=collate)
+    pairs = [(module.net.eval().decode(b["ecg_values"]).float(), b["values"]) for b in batches]
+    found, truth = (torch.cat(column).numpy() for column in zip(*pairs))
+    learned = score_values(found, truth)
+    majority = score_values(np.tile(majority_values(truth), (len(truth), 1)), truth)
     for name, share in (("rate_bpm", 0.4), ("pr_ms", 0.9), ("qrs_ms", 1.0), ("qt_ms", 0.9)):
-        assert best["mix"][name] < share * best["majority"][name], best
-        assert best["mix"][name] < best["simulator"][name], best
+        assert learned[name].value < share * majority[name].value, name
