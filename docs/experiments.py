@@ -108,7 +108,13 @@ CARDS = {
         ("data.train.root=/data/ludb",),
         "recombined beats, expert-marked and simulated ECGs",
         "a quarter of an hour on one core ([dense encoder](encoder.md#dense-encoder))",
-        ("data.train=null", "data.val=null"),
+        (
+            "data.train=null",
+            "data.val=null",
+            "~data.shares.recombined",
+            "~data.shares.marked",
+            "data.shares.simulated=1",
+        ),
     ),
     "digitizer": Card(
         ("+source@data.train.real=files", "data.train.real.root=FOLDER"),
