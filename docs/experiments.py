@@ -97,7 +97,11 @@ CARDS = {
     "gem_lora": Card(
         (*OWN, *IN_BFLOAT16), "your ECGs and reports ([how](finetune_your_data.md))", "the path, by the tests"
     ),
-    "gem_lora_sweep": Card(("-m", *OWN), "as gem_lora", "4 tiny trials: 74 s ([searches](training.md#searches))"),
+    "gem_lora_sweep": Card(
+        ("-m", *OWN),
+        "as gem_lora; the plan is that of one trial",
+        "4 tiny trials: 74 s ([searches](training.md#searches))",
+    ),
     "gem_grpo": Card((BASE,), "4,096 simulated prompts", ONE_QUANTITY, ON_SMALL),
     "gem_dpo": Card((BASE,), "pairs of the model's own texts", ONE_QUANTITY, ON_SMALL),
     "gem_rft": Card((BASE,), "the best of the model's own texts", ONE_QUANTITY, ON_SMALL),
@@ -201,12 +205,17 @@ def plan_rows(name: str, folder: Path) -> Iterator[str]:
     yield f"| parameters, trained | {plan.parameters / 1e6:,.1f} M, {plan.trainable / 1e6:,.1f} M |"
     yield f"| planned: steps, devices, strategy | {plan.steps:,}, {run.devices}, {run.strategy} |"
     yield f"| planned: memory of a process | {memory / GIB:.1f} GiB |"
+    hours = {}
     for gpu, (capacity, peak, bandwidth) in GPUS.items():
-        times = at_least_hundredths(plan.hours(MFU, peak, run.devices))
+        hours[gpu] = at_least_hundredths(plan.hours(MFU, peak, run.devices))
         if plan.written:
-            times += f", and {at_least_hundredths(plan.sampling_hours(bandwidth))} to sample answers"
-        fits = "" if memory < capacity * 1e9 else " (does not fit: lower `data.batch_size`)"
-        yield f"| planned: hours on {run.devices} × {gpu} | {times}{fits} |"
+            hours[gpu] += f", and {at_least_hundredths(plan.sampling_hours(bandwidth))} to sample answers"
+        if memory > capacity * 1e9:
+            hours[gpu] += " (does not fit: lower `data.batch_size`)"
+    if len({*hours.values()}) == 1:
+        hours = {", ".join(GPUS): next(iter(hours.values()))}
+    for gpu, words in hours.items():
+        yield f"| planned: hours on {run.devices} × {gpu} | {words} |"
 
 
 def at_least_hundredths(hours: float) -> str:
