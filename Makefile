@@ -47,8 +47,8 @@ test: check  ## everything but the slow tests
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu"
 	@echo "==> all tests passed; the slow ones: make test-slow"
 
-test-slow: $(READY)  ## kills, browsers, notebooks, long fuzz
-	@$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not gpu"
+test-slow: $(READY)  ## kills, browsers, notebooks, long fuzz; a third of the time is waiting, so one process more than cores
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist worksteal -m "slow and not gpu"
 
 COVERAGE := COVERAGE_FILE=$(CURDIR)/outputs/coverage/data $(BIN)/python -m coverage
 coverage: $(READY)  ## share of the lines that the fast tests run, below the entry points

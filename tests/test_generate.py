@@ -258,9 +258,11 @@ def test_an_array_of_local_jobs(tmp_path):
 
 
 @pytest.mark.slow
-def test_features_killed_at_twenty_random_moments(tmp_path):
+def test_features_killed_at_random_moments(tmp_path):
     overrides = ("stage=features", "source.n=240", f"out={tmp_path}", "block=2", "workers=2")
-    killed_at_random(begin(tmp_path, *overrides), lambda: len(list(tmp_path.glob("**/shards/*.parquet"))), total=120)
+    killed_at_random(
+        begin(tmp_path, *overrides), lambda: len(list(tmp_path.glob("**/shards/*.parquet"))), total=120, kills=5
+    )
     rows = pq.read_table(tmp_path / "features.parquet", columns=["id"])["id"].to_pylist()
     assert rows == [f"simulated-{i}" for i in range(240)]
 
