@@ -46,7 +46,7 @@ def run_module(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedP
     """Run ``python -m module`` with arguments in ``cwd``; returns its exit code and what it printed."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = begin_module(module, *arguments, cwd=cwd, out=str(out), err=str(err))
+        process = begin_module(module, *arguments, cwd=cwd, out=out, err=err)
         process.join()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # idle workers of joblib, for which an ordinary exit waits minutes
@@ -60,7 +60,7 @@ def begin_module(
     return start(_as_main, module, arguments, cwd, out, err)[0]
 
 
-def _as_main(module: str, arguments: tuple[str, ...], cwd: Path, out: str, err: str) -> None:
+def _as_main(module: str, arguments: tuple[str, ...], cwd: Path, out: str | Path, err: str | Path) -> None:
     for stream, file in ((1, out), (2, err)):
         os.dup2(os.open(file, os.O_CREAT | os.O_APPEND | os.O_WRONLY), stream)
     os.setsid()
