@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY)  ## virtual environment, locked packages, this package in editable mode
 
-demo: $(READY)  ## train the packaged small GEM on, score it on held-out ECGs, interpret a real ECG (about 4 minutes on 2 cores)
+demo: $(READY)  ## train the packaged small GEM on, score it on held-out ECGs, interpret a real ECG (about 5 minutes on 2 cores)
 	@echo "==> 1/3 simulate ECGs, continue the training of gem_small on them: outputs/demo"
 	@$(BIN)/python -m gem_lightning.train experiment=demo
 	@echo "==> 2/3 held-out ECGs, beside an untrained network and the commonest answer"
