@@ -57,10 +57,14 @@ def begin_module(
     module: str, *arguments: str, cwd: Path, out: str | Path = os.devnull, err: str | Path = os.devnull
 ) -> Any:
     """Start ``python -m module`` in a process group of its own, its output in files."""
-    return start(_as_main, module, arguments, cwd, out, err)[0]
+    return start(_as_main, module, arguments, cwd, out, err, dict(os.environ))[0]
 
 
-def _as_main(module: str, arguments: tuple[str, ...], cwd: Path, out: str | Path, err: str | Path) -> None:
+def _as_main(
+    module: str, arguments: tuple[str, ...], cwd: Path, out: str | Path, err: str | Path, environment: dict[str, str]
+) -> None:
+    os.environ.clear()  # the server's is of the moment at which it started
+    os.environ |= environment
     for stream, file in ((1, out), (2, err)):
         os.dup2(os.open(file, os.O_CREAT | os.O_APPEND | os.O_WRONLY), stream)
     os.setsid()

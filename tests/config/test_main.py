@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from gem_lightning.config.main import explain, own_keys
+from gem_lightning.config.main import explain, main_with_errors, own_keys
 from helpers_processes import run_module
 
 
@@ -52,6 +52,19 @@ def test_one_clear_message(tmp_path, module, arguments, words):
         assert word in done.stderr
     left = [p for p in tmp_path.rglob("*") if p.is_file() and ".yaml" not in p.name and "cohorts" not in p.parts]
     assert left == []
+
+
+def test_a_second_call_in_one_process_explains_as_the_first(monkeypatch, capsys):
+    from hydra.core.global_hydra import GlobalHydra
+
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr("sys.argv", ["train", "experiment=quickstrat"])
+    for _ in range(2):
+        GlobalHydra.instance().clear()
+        with pytest.raises(SystemExit) as stop:
+            main_with_errors("train", lambda cfg: None)
+        assert stop.value.code == 2
+        assert "Did you mean: experiment=quickstart?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["train", "predict", "evaluate", "generate", "serve", "cli"])

@@ -6,7 +6,8 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -45,9 +46,9 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Alia
         return
     set_thread_defaults()
     raw = os.environ.get(TRACEBACKS) or os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints the error itself and exits
     try:
-        _run(config_name, task, aliases or {})
+        with _errors_of_hydra_raised():
+            _run(config_name, task, aliases or {})
     except KeyboardInterrupt:
         if raw:
             raise
@@ -57,6 +58,20 @@ def main_with_errors(config_name: str, task: Callable[[Any], Any], aliases: Alia
         if message is None:
             raise
         _stop(message, USAGE_ERROR)
+
+
+@contextmanager
+def _errors_of_hydra_raised() -> Iterator[None]:
+    """Hydra prints an error itself and exits unless HYDRA_FULL_ERROR is 1."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _run(config_name: str, task: Callable[[Any], Any], aliases: Aliases) -> None:
