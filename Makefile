@@ -59,7 +59,7 @@ coverage: $(READY)  ## share of the lines that the fast tests run, below the ent
 OLD := .venv-transformers-5.17
 test-older: $(READY)  ## parity and network tests on transformers 5.17, the oldest that is supported
 	@test -x $(OLD)/bin/python || $(PYTHON) -m venv $(OLD)
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(OLD)/bin/python --no-deps 'transformers==5.17.*' 'huggingface_hub<2'
+	@$(BIN)/uv pip install --quiet --python $(OLD)/bin/python --no-deps 'transformers==5.17.*' 'huggingface_hub<2'
 	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	  { $(BIN)/python -c "$$site"; echo $(CURDIR)/src; } > "$$($(OLD)/bin/python -c "$$site")/main.pth"
 	@$(TEST_ENV) $(OLD)/bin/python -m pytest -p no:cacheprovider tests/models/test_parity.py tests/models/test_modeling_gem.py tests/models/inference -m "not slow"

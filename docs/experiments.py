@@ -219,7 +219,7 @@ def plan_rows(name: str, folder: Path) -> Iterator[str]:
 
 
 def at_least_hundredths(hours: float) -> str:
-    """Write hours; what is shorter than half a minute is not written as nothing."""
+    """Write hours; less than a hundredth is not written as nothing."""
     return f"{hours:.2f}" if hours >= 0.01 else "< 0.01"
 
 

@@ -207,6 +207,12 @@ def test_parts_of_several_machines_merge(tmp_path, capsys):
     assert "core-hours for 800,000 records" in capsys.readouterr().out
 
 
+def run_apart(folder, *overrides):
+    """Run the command in a process of its own, to a good end."""
+    done = run_module("gem_lightning.generate", *overrides, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
 def begin(folder, *overrides):
     """What starts the command."""
     return lambda: [begin_module("gem_lightning.generate", *overrides, cwd=folder)]
@@ -245,15 +251,12 @@ def test_shards_in_parts_and_of_a_whole_run(tmp_path, capsys):
 @pytest.mark.slow
 def test_an_array_of_local_jobs(tmp_path):
     overrides = ("stage=features", "source.n=12", f"out={tmp_path}", "block=3", "parts=2", "cluster=local", "workers=0")
-    made = run_module("gem_lightning.generate", *overrides, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
+    run_apart(tmp_path, *overrides)
     assert pq.read_table(tmp_path / "features.parquet").num_rows == 12
     array = ("parts=2", "cluster=local", "workers=0")
-    made = run_module("gem_lightning.generate", "source.n=12", "block=3", f"out={tmp_path}/a", *array, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
+    run_apart(tmp_path, "source.n=12", "block=3", f"out={tmp_path}/a", *array)
     data = f"data={tmp_path}/a/train.jsonl"
-    made = run_module("gem_lightning.generate", "stage=shards", data, f"out={tmp_path}/b", *array, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
+    run_apart(tmp_path, "stage=shards", data, f"out={tmp_path}/b", *array)
     assert [s.id for s in ShardReader(tmp_path / "b")] == [s.id for s in read_samples(tmp_path / "a" / "train.jsonl")]
 
 

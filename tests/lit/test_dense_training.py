@@ -88,9 +88,8 @@ def test_recombined_beats_beat_the_majority(shared_data, tmp_path):
     folder = shared_data / "ludb_odd"
     if not (folder / "ludb.csv").is_file():
         pytest.skip("LUDB is not here")
-    data = DenseDataModule(
-        *(list(LudbMarks(str(folder), s)) for s in ("train", "held_out")), length=1920, batch_size=16
-    )
+    train, held = (list(LudbMarks(str(folder), split)) for split in ("train", "held_out"))
+    data = DenseDataModule(train, held, length=1920, batch_size=16)
     trainer, module = run(tmp_path, 1, precision="bf16-mixed")
     trainer.fit(module, data)
     batches = DataLoader(data.datasets["val"], batch_size=10, collate_fn=collate)
