@@ -126,7 +126,7 @@ def test_estimated_memory_is_what_a_step_takes(run):
 ON_TWO = {
     "ddp": Run(net=sizes(4), strategy="ddp", devices=2, cuda=False),
     "fsdp2": Run(net=sizes(4), strategy="fsdp2", devices=2, cuda=False),
-    "fsdp2 mixed": Run(net=sizes(3), freeze=TOWERS, strategy="fsdp2", devices=2, precision="bf16-mixed", cuda=False),
+    "fsdp2 mixed": Run(net=sizes(6), freeze=TOWERS, strategy="fsdp2", devices=2, precision="bf16-mixed", cuda=False),
 }
 
 
